@@ -1,0 +1,297 @@
+package heartbeat
+
+// The messages, encode and decode side by side. Decoders accept a longer payload than they know (a newer peer has appended to it) and
+// refuse a shorter one.
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"time"
+	"unicode/utf8"
+)
+
+// Settings travel as milliseconds in 32 bits; the lower bound keeps one peer from making the server busy.
+const (
+	MinInterval = 10 * time.Millisecond
+	MaxInterval = math.MaxInt32 * time.Millisecond
+)
+
+// MaxText is the longest text of GOODBYE and REFUSED, in bytes.
+const MaxText = 255
+
+var magic = [4]byte{'P', 'G', 'W', 'D'}
+
+// ID identifies one run of a conmgr process. It is random.
+type ID [16]byte
+
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Hello is conmgr's first message.
+type Hello struct {
+	MinVersion, MaxVersion uint16
+	ID                     ID
+	Generation             uint64 // times that this conmgr has declared this instance lost
+	Interval, Timeout      time.Duration
+	Flags                  uint32
+}
+
+const helloSize = 4 + 2 + 2 + 16 + 8 + 4 + 4 + 4
+
+// Append appends the frame to b.
+func (h Hello) Append(b []byte) []byte {
+	start := len(b)
+	b = begin(b, TypeHello)
+	b = append(b, magic[:]...)
+	b = binary.BigEndian.AppendUint16(b, h.MinVersion)
+	b = binary.BigEndian.AppendUint16(b, h.MaxVersion)
+	b = append(b, h.ID[:]...)
+	b = binary.BigEndian.AppendUint64(b, h.Generation)
+	b = binary.BigEndian.AppendUint32(b, uint32(h.Interval/time.Millisecond))
+	b = binary.BigEndian.AppendUint32(b, uint32(h.Timeout/time.Millisecond))
+	b = binary.BigEndian.AppendUint32(b, h.Flags)
+	return end(b, start)
+}
+
+// CheckHelloPrefix tells from the first bytes of a connection that no HELLO can come of them, as early as they show it.
+func CheckHelloPrefix(b []byte) error {
+	ok := true
+	if len(b) >= 2 {
+		n := int(binary.BigEndian.Uint16(b))
+		ok = n >= HeaderSize+helloSize && n <= MaxFrame
+	}
+	if len(b) >= 3 {
+		ok = ok && Type(b[2]) == TypeHello
+	}
+	if len(b) > HeaderSize {
+		got := b[HeaderSize:min(len(b), HeaderSize+len(magic))]
+		ok = ok && bytes.HasPrefix(magic[:], got)
+	}
+	if !ok {
+		return malformed("this is the heartbeat port of watchdog, and the first message is not a HELLO")
+	}
+	return nil
+}
+
+// ParseHello decodes and checks a HELLO: magic, ranges and versions. The error is a *ProtocolError.
+func ParseHello(p []byte) (h Hello, err error) {
+	if len(p) < helloSize || !bytes.Equal(p[:4], magic[:]) {
+		return h, malformed("malformed HELLO of %d bytes", len(p))
+	}
+	h.MinVersion = binary.BigEndian.Uint16(p[4:])
+	h.MaxVersion = binary.BigEndian.Uint16(p[6:])
+	copy(h.ID[:], p[8:24])
+	h.Generation = binary.BigEndian.Uint64(p[24:])
+	h.Interval = time.Duration(binary.BigEndian.Uint32(p[32:])) * time.Millisecond
+	h.Timeout = time.Duration(binary.BigEndian.Uint32(p[36:])) * time.Millisecond
+	h.Flags = binary.BigEndian.Uint32(p[40:])
+	if h.MinVersion > MaxVersion || h.MaxVersion < MinVersion || h.MinVersion > h.MaxVersion {
+		return h, &ProtocolError{RefusedVersion, fmt.Sprintf("conmgr speaks versions %d to %d of the heartbeat protocol, watchdog %d to %d",
+			h.MinVersion, h.MaxVersion, MinVersion, MaxVersion)}
+	}
+	for _, s := range []struct {
+		name string
+		v    time.Duration
+	}{{"heartbeat_interval", h.Interval}, {"heartbeat_timeout", h.Timeout}} {
+		if s.v < MinInterval || s.v > MaxInterval {
+			return h, &ProtocolError{RefusedSetting, fmt.Sprintf("%s is %d ms: allowed are %d to %d",
+				s.name, s.v.Milliseconds(), MinInterval.Milliseconds(), MaxInterval.Milliseconds())}
+		}
+	}
+	return h, nil
+}
+
+// Version is the one that a watchdog chooses for the peer of h, which ParseHello has accepted.
+func (h Hello) Version() uint16 { return min(h.MaxVersion, MaxVersion) }
+
+// AttributeFlags are the properties of an instance that decide what it can be used for.
+type AttributeFlags uint32
+
+const (
+	InRecovery   AttributeFlags = 1 << 0 // a standby
+	ReadOnly     AttributeFlags = 1 << 1 // default_transaction_read_only is on
+	ShuttingDown AttributeFlags = 1 << 2 // takes no new sessions
+)
+
+// Attributes is what an instance says of itself in WELCOME and in every BEAT.
+type Attributes struct {
+	Flags    AttributeFlags
+	Timeline uint32 // 0: not known yet
+}
+
+// Has tells whether all of the flags are set.
+func (a Attributes) Has(f AttributeFlags) bool { return a.Flags&f == f }
+
+// Role is "primary" or "standby".
+func (a Attributes) Role() string {
+	if a.Has(InRecovery) {
+		return "standby"
+	}
+	return "primary"
+}
+
+// IsReadOnly tells whether a new session would be read only by default.
+func (a Attributes) IsReadOnly() bool { return a.Flags&(InRecovery|ReadOnly) != 0 }
+
+// String is the attribute list of docs/protocol.md 2.2, for example "primary,read-write".
+func (a Attributes) String() string {
+	if a.IsReadOnly() {
+		return a.Role() + ",read-only"
+	}
+	return a.Role() + ",read-write"
+}
+
+const attributesSize = 8
+
+func (a Attributes) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(a.Flags))
+	return binary.BigEndian.AppendUint32(b, a.Timeline)
+}
+
+func parseAttributes(p []byte) Attributes {
+	return Attributes{AttributeFlags(binary.BigEndian.Uint32(p)), binary.BigEndian.Uint32(p[4:])}
+}
+
+// WelcomeFlags of a WELCOME.
+type WelcomeFlags uint16
+
+// Resumed: the watchdog knew this conmgr, and nothing was ended.
+const Resumed WelcomeFlags = 1 << 0
+
+// Welcome is the watchdog's answer to a HELLO.
+type Welcome struct {
+	Version          uint16
+	Flags            WelcomeFlags
+	SystemIdentifier uint64
+	PostmasterStart  int64 // microseconds since 1970-01-01 00:00 UTC
+	Attributes       Attributes
+}
+
+const welcomeSize = 2 + 2 + 8 + 8 + attributesSize
+
+// Append appends the frame to b.
+func (w Welcome) Append(b []byte) []byte {
+	start := len(b)
+	b = begin(b, TypeWelcome)
+	b = binary.BigEndian.AppendUint16(b, w.Version)
+	b = binary.BigEndian.AppendUint16(b, uint16(w.Flags))
+	b = binary.BigEndian.AppendUint64(b, w.SystemIdentifier)
+	b = binary.BigEndian.AppendUint64(b, uint64(w.PostmasterStart))
+	b = w.Attributes.append(b)
+	return end(b, start)
+}
+
+// ParseWelcome decodes a WELCOME and checks that its version is one that we offered.
+func ParseWelcome(p []byte) (w Welcome, err error) {
+	if len(p) < welcomeSize {
+		return w, malformed("malformed WELCOME of %d bytes", len(p))
+	}
+	w.Version = binary.BigEndian.Uint16(p)
+	w.Flags = WelcomeFlags(binary.BigEndian.Uint16(p[2:]))
+	w.SystemIdentifier = binary.BigEndian.Uint64(p[4:])
+	w.PostmasterStart = int64(binary.BigEndian.Uint64(p[12:]))
+	w.Attributes = parseAttributes(p[20:])
+	if w.Version < MinVersion || w.Version > MaxVersion {
+		return w, malformed("watchdog chose version %d of the heartbeat protocol, which was not offered", w.Version)
+	}
+	return w, nil
+}
+
+// AppendConmgrBeat appends conmgr's BEAT.
+func AppendConmgrBeat(b []byte, sequence uint32) []byte {
+	start := len(b)
+	b = begin(b, TypeBeat)
+	b = binary.BigEndian.AppendUint32(b, sequence)
+	return end(b, start)
+}
+
+// AppendWatchdogBeat appends the watchdog's BEAT.
+func AppendWatchdogBeat(b []byte, sequence uint32, a Attributes) []byte {
+	start := len(b)
+	b = begin(b, TypeBeat)
+	b = binary.BigEndian.AppendUint32(b, sequence)
+	b = a.append(b)
+	return end(b, start)
+}
+
+// ParseConmgrBeat decodes conmgr's BEAT.
+func ParseConmgrBeat(p []byte) (sequence uint32, err error) {
+	if len(p) < 4 {
+		return 0, malformed("malformed BEAT of %d bytes", len(p))
+	}
+	return binary.BigEndian.Uint32(p), nil
+}
+
+// ParseWatchdogBeat decodes the watchdog's BEAT.
+func ParseWatchdogBeat(p []byte) (sequence uint32, a Attributes, err error) {
+	if len(p) < 4+attributesSize {
+		return 0, a, malformed("malformed BEAT of %d bytes", len(p))
+	}
+	return binary.BigEndian.Uint32(p), parseAttributes(p[4:]), nil
+}
+
+// Goodbye announces the end of a connection.
+type Goodbye struct {
+	Code GoodbyeCode
+	Text string
+}
+
+// Append appends the frame to b.
+func (g Goodbye) Append(b []byte) []byte { return appendCoded(b, TypeGoodbye, uint16(g.Code), g.Text) }
+
+// ParseGoodbye decodes a GOODBYE.
+func ParseGoodbye(p []byte) (Goodbye, error) {
+	code, text, err := parseCoded(TypeGoodbye, p)
+	return Goodbye{GoodbyeCode(code), text}, err
+}
+
+// Refused is the watchdog's last message to a peer that it does not serve.
+type Refused struct {
+	Code RefusedCode
+	Text string
+}
+
+// Append appends the frame to b.
+func (r Refused) Append(b []byte) []byte { return appendCoded(b, TypeRefused, uint16(r.Code), r.Text) }
+
+// ParseRefused decodes a REFUSED.
+func ParseRefused(p []byte) (Refused, error) {
+	code, text, err := parseCoded(TypeRefused, p)
+	return Refused{RefusedCode(code), text}, err
+}
+
+func appendCoded(b []byte, t Type, code uint16, text string) []byte {
+	for len(text) > MaxText { // cut at a whole character
+		_, n := utf8.DecodeLastRuneInString(text)
+		text = text[:len(text)-n]
+	}
+	start := len(b)
+	b = begin(b, t)
+	b = binary.BigEndian.AppendUint16(b, code)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+	b = append(b, text...)
+	return end(b, start)
+}
+
+func parseCoded(t Type, p []byte) (code uint16, text string, err error) {
+	if len(p) < 4 {
+		return 0, "", malformed("malformed %s of %d bytes", t, len(p))
+	}
+	n := int(binary.BigEndian.Uint16(p[2:]))
+	if n > MaxText || n > len(p)-4 {
+		return 0, "", malformed("malformed %s: its text of %d bytes is too long", t, n)
+	}
+	return binary.BigEndian.Uint16(p), printable(p[4 : 4+n]), nil
+}
+
+// printable makes a peer's text fit for a log line: valid UTF-8, no control characters.
+func printable(b []byte) string {
+	return string(bytes.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, b))
+}

@@ -1,0 +1,198 @@
+package heartbeat
+
+// What conmgr knows of one instance: is it there, what is it, and has it been lost.
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrStaleWelcome: the instance was declared lost while the answer to an older HELLO was under way. Close the connection, and connect
+// again: the watchdog has to learn the new generation.
+var ErrStaleWelcome = errors.New("the instance was declared lost before its WELCOME came")
+
+// State of an instance as conmgr sees it.
+type State uint8
+
+const (
+	Connecting  State = iota // not connected (any more, or yet), and not lost
+	Established              // heartbeats go both ways
+	Lost                     // declared lost; conmgr goes on connecting
+)
+
+func (s State) String() string { return [...]string{"connecting", "established", "lost"}[s] }
+
+// LossReason says by which rule an instance was declared lost (docs/protocol.md 1.5).
+type LossReason uint8
+
+const (
+	LossSilence     LossReason = iota + 1 // nothing received for heartbeat_timeout
+	LossShutdown                          // the server announced its end
+	LossRestarted                         // another postmaster answers at that address
+	LossOtherSystem                       // another database cluster answers at that address
+)
+
+// Loss is a verdict.
+type Loss struct {
+	Reason  LossReason
+	Silence time.Duration // since the last reception
+}
+
+// String tells the verdict to people: "no heartbeat for 2003 ms".
+func (l Loss) String() string {
+	switch l.Reason {
+	case LossSilence:
+		return fmt.Sprintf("no heartbeat for %d ms", l.Silence.Milliseconds())
+	case LossShutdown:
+		return "the server is shutting down"
+	case LossRestarted:
+		return "the server was restarted"
+	case LossOtherSystem:
+		return "another database cluster answers at its address"
+	}
+	return "unknown reason"
+}
+
+// Monitor is the state of one instance. It is owned by one goroutine.
+type Monitor struct {
+	id                ID
+	interval, timeout time.Duration
+
+	state      State
+	generation uint64
+	offered    uint64 // generation in the last HELLO
+	pulse      Pulse  // valid while armed
+	armed      bool   // a deadline runs: the instance was established and has not been lost since
+	sequence   uint32
+
+	known            bool // the following are from a WELCOME
+	systemIdentifier uint64
+	postmasterStart  int64
+	attributes       Attributes
+}
+
+// NewMonitor returns the monitor of an instance that has not been reached yet.
+func NewMonitor(id ID, interval, timeout time.Duration) *Monitor {
+	return &Monitor{id: id, interval: interval, timeout: timeout}
+}
+
+// State is the instance's state.
+func (m *Monitor) State() State { return m.state }
+
+// Generation counts the times that the applications of a server that may still be running were told that it is lost. (A restarted
+// server has no session of theirs to end: LossRestarted and LossOtherSystem do not count.)
+func (m *Monitor) Generation() uint64 { return m.generation }
+
+// Attributes are what the instance last said of itself. known is false until its first WELCOME.
+func (m *Monitor) Attributes() (a Attributes, known bool) { return m.attributes, m.known }
+
+// SystemIdentifier of the instance, 0 until its first WELCOME.
+func (m *Monitor) SystemIdentifier() uint64 { return m.systemIdentifier }
+
+// LastReceived is when the instance was last heard of; ok is false while no deadline runs.
+func (m *Monitor) LastReceived() (t Mono, ok bool) { return m.pulse.LastReceived(), m.armed }
+
+// Hello is the message to open a connection with.
+func (m *Monitor) Hello() Hello {
+	m.offered = m.generation
+	return Hello{MinVersion: MinVersion, MaxVersion: MaxVersion, ID: m.id, Generation: m.generation, Interval: m.interval, Timeout: m.timeout}
+}
+
+// Welcome establishes the connection. A loss is returned when this is not the server that the applications were connected to: the
+// instance is then both lost and established again. The error is ErrStaleWelcome.
+func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
+	if m.offered != m.generation {
+		return nil, ErrStaleWelcome
+	}
+	var loss *Loss
+	switch {
+	case !m.armed: // never reached, or already lost
+	case w.SystemIdentifier != m.systemIdentifier:
+		loss = m.lose(now, LossOtherSystem)
+	case w.PostmasterStart != m.postmasterStart:
+		loss = m.lose(now, LossRestarted)
+	}
+	m.known = true
+	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
+	m.state = Established
+	m.pulse = NewPulse(m.interval, m.timeout, now)
+	m.armed = true
+	m.sequence = 0
+	return loss, nil
+}
+
+// Frame takes in a frame that came after WELCOME. changed: the attributes are others than before. An error is a *ProtocolError: close the
+// connection, and call Closed.
+func (m *Monitor) Frame(now Mono, f Frame) (changed bool, loss *Loss, err error) {
+	switch f.Type {
+	case TypeBeat:
+		_, a, err := ParseWatchdogBeat(f.Payload)
+		if err != nil {
+			return false, nil, err
+		}
+		m.pulse.Received(now)
+		changed = a != m.attributes
+		m.attributes = a
+		return changed, nil, nil
+	case TypeGoodbye:
+		g, err := ParseGoodbye(f.Payload)
+		if err != nil {
+			return false, nil, err
+		}
+		m.pulse.Received(now)
+		if g.Code == GoodbyeServerEnds {
+			loss = m.lose(now, LossShutdown)
+		}
+		return false, loss, nil
+	}
+	return false, nil, malformed("watchdog sent an unexpected %s", f.Type)
+}
+
+// Closed records that the connection has ended. The deadline goes on: a connection that is resumed in time is no loss.
+func (m *Monitor) Closed() {
+	if m.state == Established {
+		m.state = Connecting
+	}
+}
+
+// Beat tells whether a BEAT is due, and returns it appended to b.
+func (m *Monitor) Beat(now Mono, b []byte) ([]byte, bool) {
+	if m.state != Established || !m.pulse.SendDue(now) {
+		return b, false
+	}
+	m.sequence++
+	return AppendConmgrBeat(b, m.sequence), true
+}
+
+// Judge returns a loss when the silence has lasted too long. Read what the kernel holds before asking.
+func (m *Monitor) Judge(now Mono) *Loss {
+	if !m.armed || !m.pulse.Dead(now) {
+		return nil
+	}
+	return m.lose(now, LossSilence)
+}
+
+// Late tells that a timer of this process fired late by the given delay; see Pulse.Late.
+func (m *Monitor) Late(by time.Duration) {
+	if m.armed {
+		m.pulse.Late(by)
+	}
+}
+
+// Wake is when Beat or Judge may have something to do; ok is false when never.
+func (m *Monitor) Wake() (t Mono, ok bool) {
+	if m.state == Established {
+		return m.pulse.Wake(), true
+	}
+	return m.pulse.Deadline(), m.armed
+}
+
+func (m *Monitor) lose(now Mono, reason LossReason) *Loss {
+	m.state = Lost
+	m.armed = false
+	if reason == LossSilence || reason == LossShutdown {
+		m.generation++
+	}
+	return &Loss{Reason: reason, Silence: now.Sub(m.pulse.LastReceived())}
+}

@@ -1,0 +1,112 @@
+package heartbeat
+
+// Frames and the numbers of the protocol. ONLY EVER APPEND to the lists below: the values are part of the protocol
+// (docs/protocol.md). Version 1 has everything here.
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Versions that this package speaks.
+const (
+	MinVersion = 1
+	MaxVersion = 1
+)
+
+// Frame sizes in bytes, header included.
+const (
+	HeaderSize = 4
+	MaxFrame   = 512
+)
+
+// Type is the type of a frame.
+type Type uint8
+
+const (
+	TypeHello   Type = 1
+	TypeWelcome Type = 2
+	TypeBeat    Type = 3
+	TypeGoodbye Type = 4
+	TypeRefused Type = 5
+	// 6 and 7 are reserved for authentication between HELLO and WELCOME.
+)
+
+func (t Type) String() string {
+	switch t {
+	case TypeHello:
+		return "HELLO"
+	case TypeWelcome:
+		return "WELCOME"
+	case TypeBeat:
+		return "BEAT"
+	case TypeGoodbye:
+		return "GOODBYE"
+	case TypeRefused:
+		return "REFUSED"
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// GoodbyeCode says why an end announces the end of a connection.
+type GoodbyeCode uint16
+
+const (
+	GoodbyeConmgrEnds   GoodbyeCode = 1  // conmgr ends
+	GoodbyeGivenUp      GoodbyeCode = 2  // conmgr has declared this instance lost
+	GoodbyeServerEnds   GoodbyeCode = 16 // the server shuts down
+	GoodbyeConmgrSilent GoodbyeCode = 17 // the watchdog has declared this conmgr dead
+)
+
+// RefusedCode says why the watchdog refuses a peer.
+type RefusedCode uint16
+
+const (
+	RefusedMalformed RefusedCode = 1
+	RefusedVersion   RefusedCode = 2
+	RefusedFull      RefusedCode = 3
+	RefusedSetting   RefusedCode = 4
+	RefusedTooSlow   RefusedCode = 5
+)
+
+// ProtocolError is a violation of the protocol by the peer. Its code and text are what a REFUSED answer carries.
+type ProtocolError struct {
+	Code RefusedCode
+	Text string
+}
+
+func (e *ProtocolError) Error() string { return e.Text }
+
+func malformed(format string, args ...any) *ProtocolError {
+	return &ProtocolError{Code: RefusedMalformed, Text: fmt.Sprintf(format, args...)}
+}
+
+// Frame is one frame as it came in. Payload is a part of the buffer that was given to Next.
+type Frame struct {
+	Type    Type
+	Payload []byte
+}
+
+// Next splits the first frame off buf. n is its size on the wire; 0 with a nil error: buf does not hold a whole frame yet.
+// The error is a *ProtocolError: the length is out of bounds, and the connection cannot go on.
+func Next(buf []byte) (f Frame, n int, err error) {
+	if len(buf) < HeaderSize {
+		return Frame{}, 0, nil
+	}
+	n = int(binary.BigEndian.Uint16(buf))
+	if n < HeaderSize || n > MaxFrame {
+		return Frame{}, 0, malformed("frame of %d bytes: a frame has %d to %d", n, HeaderSize, MaxFrame)
+	}
+	if len(buf) < n {
+		return Frame{}, 0, nil
+	}
+	return Frame{Type: Type(buf[2]), Payload: buf[HeaderSize:n]}, n, nil
+}
+
+// begin appends the header of a frame; end writes its length when the payload is complete.
+func begin(b []byte, t Type) []byte { return append(b, 0, 0, byte(t), 0) }
+
+func end(b []byte, start int) []byte {
+	binary.BigEndian.PutUint16(b[start:], uint16(len(b)-start))
+	return b
+}
