@@ -24,7 +24,7 @@ const MaxText = 255
 
 var magic = [4]byte{'P', 'G', 'W', 'D'}
 
-// ID identifies one run of a conmgr process. It is random.
+// ID is a random number that identifies one run of a conmgr process, or one boot of a machine.
 type ID [16]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
@@ -33,12 +33,13 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 type Hello struct {
 	MinVersion, MaxVersion uint16
 	ID                     ID
+	Boot                   ID     // identifies the boot of its machine; zero: not known
 	Generation             uint64 // times that this conmgr has declared this instance lost
 	Interval, Timeout      time.Duration
 	Flags                  uint32
 }
 
-const helloSize = 4 + 2 + 2 + 16 + 8 + 4 + 4 + 4
+const helloSize = 4 + 2 + 2 + 16 + 16 + 8 + 4 + 4 + 4
 
 // Append appends the frame to b.
 func (h Hello) Append(b []byte) []byte {
@@ -48,6 +49,7 @@ func (h Hello) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, h.MinVersion)
 	b = binary.BigEndian.AppendUint16(b, h.MaxVersion)
 	b = append(b, h.ID[:]...)
+	b = append(b, h.Boot[:]...)
 	b = binary.BigEndian.AppendUint64(b, h.Generation)
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Interval/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Timeout/time.Millisecond))
@@ -83,10 +85,11 @@ func ParseHello(p []byte) (h Hello, err error) {
 	h.MinVersion = binary.BigEndian.Uint16(p[4:])
 	h.MaxVersion = binary.BigEndian.Uint16(p[6:])
 	copy(h.ID[:], p[8:24])
-	h.Generation = binary.BigEndian.Uint64(p[24:])
-	h.Interval = time.Duration(binary.BigEndian.Uint32(p[32:])) * time.Millisecond
-	h.Timeout = time.Duration(binary.BigEndian.Uint32(p[36:])) * time.Millisecond
-	h.Flags = binary.BigEndian.Uint32(p[40:])
+	copy(h.Boot[:], p[24:40])
+	h.Generation = binary.BigEndian.Uint64(p[40:])
+	h.Interval = time.Duration(binary.BigEndian.Uint32(p[48:])) * time.Millisecond
+	h.Timeout = time.Duration(binary.BigEndian.Uint32(p[52:])) * time.Millisecond
+	h.Flags = binary.BigEndian.Uint32(p[56:])
 	if h.MinVersion > MaxVersion || h.MaxVersion < MinVersion || h.MinVersion > h.MaxVersion {
 		return h, &ProtocolError{RefusedVersion, fmt.Sprintf("conmgr speaks versions %d to %d of the heartbeat protocol, watchdog %d to %d",
 			h.MinVersion, h.MaxVersion, MinVersion, MaxVersion)}

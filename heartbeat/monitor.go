@@ -56,7 +56,7 @@ func (l Loss) String() string {
 
 // Monitor is the state of one instance. It is owned by one goroutine.
 type Monitor struct {
-	id                ID
+	id, boot          ID
 	interval, timeout time.Duration
 
 	state      State
@@ -77,6 +77,9 @@ func NewMonitor(id ID, interval, timeout time.Duration) *Monitor {
 	return &Monitor{id: id, interval: interval, timeout: timeout}
 }
 
+// SetBoot tells the boot id of this machine, for HELLO.
+func (m *Monitor) SetBoot(boot ID) { m.boot = boot }
+
 // State is the instance's state.
 func (m *Monitor) State() State { return m.state }
 
@@ -96,7 +99,8 @@ func (m *Monitor) LastReceived() (t Mono, ok bool) { return m.pulse.LastReceived
 // Hello is the message to open a connection with.
 func (m *Monitor) Hello() Hello {
 	m.offered = m.generation
-	return Hello{MinVersion: MinVersion, MaxVersion: MaxVersion, ID: m.id, Generation: m.generation, Interval: m.interval, Timeout: m.timeout}
+	return Hello{MinVersion: MinVersion, MaxVersion: MaxVersion, ID: m.id, Boot: m.boot, Generation: m.generation,
+		Interval: m.interval, Timeout: m.timeout}
 }
 
 // Welcome establishes the connection. A loss is returned when this is not the server that the applications were connected to: the

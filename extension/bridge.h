@@ -1,0 +1,137 @@
+/*
+ * bridge.h
+ *	  What the C side (watchdog.so) and the Go side (watchdog_go.so) of the
+ *	  watchdog worker share: plain structs in C memory, an eventfd each way,
+ *	  and two exported functions.
+ *
+ * Included by extension/ and by cgo/; knows nothing of PostgreSQL or of Go.
+ * Neither side ever waits for the other here. Fields marked "atomic" are read
+ * and written with atomic operations only; all others do not change once the
+ * other side can see them.
+ *
+ * Any change of a struct or of a meaning raises WATCHDOG_ABI_VERSION: an
+ * upgraded library beside a running server must not meet an older one.
+ */
+#ifndef WATCHDOG_BRIDGE_H
+#define WATCHDOG_BRIDGE_H
+
+#include <stdint.h>
+
+#define WATCHDOG_ABI_VERSION 1
+
+/* States of a slot. */
+#define WD_SLOT_FREE		0
+#define WD_SLOT_CONNECTED	1	/* heartbeats go both ways */
+#define WD_SLOT_WAITING		2	/* not connected, may still resume */
+#define WD_SLOT_ENDING		3	/* dead: the terminator ends its sessions, then
+								 * frees the slot */
+
+/* Values of WatchdogSlot.cause: by which rule sessions are ended. */
+#define WD_CAUSE_NONE		0
+#define WD_CAUSE_SILENCE	1
+#define WD_CAUSE_GOODBYE	2
+#define WD_CAUSE_GIVEN_UP	3
+#define WD_CAUSE_CLOSED		4
+
+/*
+ * One conmgr, in shared memory, so that it outlives a restart of the worker
+ * and backends can show it.
+ *
+ * Owners: the Go side writes everything, except that a slot with a cut-off
+ * is a request to the terminator, which answers it by setting cutoff back to
+ * 0, and in state ENDING then state to FREE. So the table itself is the queue
+ * between the two: it cannot overflow, and a request survives the death of
+ * either process.
+ *
+ * To read a slot: load serial, copy, load serial again; it is even and
+ * unchanged if the copy is good. Counters and times may be newer than the
+ * rest, which does no harm.
+ */
+typedef struct WatchdogSlot
+{
+	uint32_t	state;			/* atomic */
+	uint32_t	serial;			/* atomic; odd while the slot is being claimed */
+	uint8_t		id[16];			/* conmgr id */
+	uint8_t		boot[16];		/* boot id of its machine */
+	uint8_t		addr[16];		/* IPv6 address, or IPv4-mapped */
+	uint32_t	scope;			/* zone of a link-local address, else 0 */
+	uint16_t	port;			/* of the heartbeat connection, at the conmgr */
+	uint8_t		closed;			/* WAITING: the conmgr closed the connection */
+	uint8_t		cause;			/* why there is a cut-off */
+	uint64_t	generation;
+	uint32_t	interval_ms;
+	uint32_t	timeout_ms;
+	int64_t		connected_at;	/* µs since the Unix epoch: the HELLO */
+	int64_t		waiting_since;	/* µs since the Unix epoch, state WAITING */
+	int64_t		last_received_mono; /* atomic; ns, CLOCK_MONOTONIC */
+	int64_t		last_received_at;	/* atomic; µs since the Unix epoch */
+	uint64_t	received;		/* atomic; frames */
+	uint64_t	sent;			/* atomic; frames */
+	uint64_t	resumed;		/* atomic; times that the conmgr resumed */
+	int64_t		cutoff;			/* atomic; µs since the Unix epoch: end the
+								 * sessions that started before; 0 = none */
+} WatchdogSlot;
+
+_Static_assert(sizeof(WatchdogSlot) <= 200, "the guide promises about 200 bytes a connection");
+
+/* One log line on its way from Go to ereport(). */
+#define WD_LOG_RING		64
+#define WD_LOG_MESSAGE	512
+#define WD_LOG_NOTE		256
+
+#define WD_LOG_DEBUG	0
+#define WD_LOG_LOG		1
+#define WD_LOG_WARNING	2
+
+typedef struct WatchdogLogLine
+{
+	int32_t		level;
+	char		message[WD_LOG_MESSAGE];	/* all three are NUL-terminated */
+	char		detail[WD_LOG_NOTE];	/* empty: none */
+	char		hint[WD_LOG_NOTE];
+} WatchdogLogLine;
+
+/* Values of WatchdogBridge.stop. */
+#define WD_RUN				0
+#define WD_STOP_WORKER		1	/* the worker is restarted: conmgrs will resume */
+#define WD_STOP_SERVER		2	/* the server shuts down: tell the conmgrs */
+
+/* In the worker's private memory, for as long as the process lives. */
+typedef struct WatchdogBridge
+{
+	/* settings, by the C side before Go starts */
+	const char *listen_addresses;
+	int32_t		port;
+	uint32_t	nslots;
+	WatchdogSlot *slots;		/* shared memory */
+	uint64_t	system_identifier;
+	int64_t		postmaster_start;	/* µs since the Unix epoch */
+	int32_t		to_go;			/* eventfd: something below has changed for Go */
+	int32_t		to_c;			/* eventfd: something below has changed for C */
+
+	/* C writes, Go reads */
+	uint64_t	attributes;		/* atomic; flags << 32 | timeline, as on the wire */
+	uint32_t	stop;			/* atomic */
+	uint32_t	terminate_on_close; /* atomic */
+
+	/* Go writes, C reads */
+	uint32_t	running;		/* atomic; Go's run function has begun */
+	uint32_t	failed;			/* atomic; Go cannot go on: restart the worker */
+	uint32_t	finished;		/* atomic; Go's run function has returned */
+	uint32_t	wake_terminator;	/* atomic; a slot has got a cut-off */
+
+	/* log lines: Go writes at head, C reads at tail; Go drops what does not fit */
+	uint32_t	log_head;		/* atomic */
+	uint32_t	log_tail;		/* atomic */
+	uint32_t	log_dropped;	/* atomic */
+	WatchdogLogLine log[WD_LOG_RING];
+} WatchdogBridge;
+
+/*
+ * What watchdog_go.so exports. run() blocks until stop is set or Go fails, and
+ * is called once, on a thread of its own with all signals blocked.
+ */
+typedef uint32_t (*watchdog_go_abi_version_fn) (void);
+typedef void (*watchdog_go_run_fn) (WatchdogBridge *bridge);
+
+#endif							/* WATCHDOG_BRIDGE_H */
