@@ -1,0 +1,11 @@
+// Package control is the directory of a conmgr process and the ways to control that process: the pid file with its lock, and what the
+// command cm_ctl does (start, stop, restart, status). conmgr itself uses the pid file only.
+//
+//	info.go     the record in conmgr.pid
+//	pidfile.go  the pid file of the running process: create, lock, update, remove
+//	running.go  who runs in a directory, as others see it
+//	process.go  identity of a process, signals to it, its end
+//
+// The lock on conmgr.pid is the truth of "running": the kernel drops it with the process, whatever the process died of. What the file says
+// is believed only as far as the boot id and the start time of the process confirm it, so that a stale file never leads to a stranger.
+package control

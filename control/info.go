@@ -1,0 +1,121 @@
+package control
+
+// The record in conmgr.pid, one value a line. Pure; used by conmgr's main goroutine and by cm_ctl.
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Status is what conmgr says of itself in line 7.
+type Status string
+
+// The statuses, in the order in which they follow each other. StatusReady and StatusComplete stay when an instance is lost later.
+const (
+	StatusStarting Status = "starting"
+	StatusReady    Status = "ready"    // heartbeats go to a primary
+	StatusComplete Status = "complete" // heartbeats go to every configured instance
+	StatusStopping Status = "stopping"
+)
+
+const (
+	pidFileName  = "conmgr.pid"
+	statusWidth  = 8         // line 7 is padded, so that it can be changed in place
+	maxPidFile   = 64 * 1024 // no pid file of ours is longer
+	pidFileLines = 7
+)
+
+func (s Status) rank() int {
+	switch s {
+	case StatusStarting:
+		return 1
+	case StatusReady:
+		return 2
+	case StatusComplete:
+		return 3
+	case StatusStopping:
+		return 4
+	}
+	return 0
+}
+
+// Info is what conmgr.pid tells.
+type Info struct {
+	Pid             int
+	Dir             string // absolute
+	Started         time.Time
+	Port            int
+	ListenAddresses string // as configured
+	BootID          string // of the kernel that the process runs under
+	StartTicks      uint64 // start time of the process in clock ticks since boot: tells it from a later one with its pid
+	Status          Status
+}
+
+// encode returns the file and the offset of the status in it.
+func (i Info) encode() ([]byte, int64, error) {
+	for _, s := range []string{i.Dir, i.ListenAddresses, i.BootID} {
+		if strings.ContainsAny(s, "\n\x00") {
+			return nil, 0, fmt.Errorf("%q contains a newline, which %s cannot hold", s, pidFileName)
+		}
+	}
+	if i.Status.rank() == 0 {
+		return nil, 0, fmt.Errorf("unknown status %q", i.Status)
+	}
+	head := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", i.Pid, i.Dir, i.Started.Unix(), i.Port, i.ListenAddresses, i.BootID, i.StartTicks)
+	b := fmt.Appendf([]byte(head), "%-*s\n", statusWidth, i.Status)
+	if len(b) > maxPidFile {
+		return nil, 0, fmt.Errorf("directory and listen addresses are too long for %s: %d bytes, at most %d", pidFileName, len(b), maxPidFile)
+	}
+	return b, int64(len(head)), nil
+}
+
+// parseInfo reads a file. Lines after the seventh are left to later versions.
+func parseInfo(b []byte) (Info, error) {
+	if len(b) == 0 {
+		return Info{}, errors.New("is empty")
+	}
+	lines := strings.SplitN(string(b), "\n", pidFileLines+1)
+	if len(lines) <= pidFileLines {
+		return Info{}, fmt.Errorf("has %d complete lines instead of %d", len(lines)-1, pidFileLines)
+	}
+	var i Info
+	var err error
+	bad := func(line int, what string) (Info, error) {
+		return Info{}, fmt.Errorf("line %d: invalid %s %q", line, what, clip(lines[line-1]))
+	}
+	if i.Pid, err = strconv.Atoi(lines[0]); err != nil || i.Pid <= 0 {
+		return bad(1, "process ID")
+	}
+	if i.Dir = lines[1]; !strings.HasPrefix(i.Dir, "/") {
+		return bad(2, "directory")
+	}
+	seconds, err := strconv.ParseInt(lines[2], 10, 64)
+	if err != nil {
+		return bad(3, "start time")
+	}
+	i.Started = time.Unix(seconds, 0)
+	if i.Port, err = strconv.Atoi(lines[3]); err != nil || i.Port < 1 || i.Port > 65535 {
+		return bad(4, "port")
+	}
+	i.ListenAddresses = lines[4]
+	boot, ticks, found := strings.Cut(lines[5], " ")
+	if i.StartTicks, err = strconv.ParseUint(ticks, 10, 64); !found || boot == "" || err != nil {
+		return bad(6, "boot id and start time")
+	}
+	i.BootID = boot
+	if i.Status = Status(strings.TrimRight(lines[6], " ")); i.Status.rank() == 0 {
+		return bad(7, "status")
+	}
+	return i, nil
+}
+
+func clip(s string) string {
+	const most = 60
+	if len(s) > most {
+		return s[:most] + "..."
+	}
+	return s
+}

@@ -1,0 +1,147 @@
+package control
+
+// Identity of a process: a pid alone is not one, it may be used again. Used by conmgr's main goroutine (about itself) and by cm_ctl;
+// blocks on nothing but /proc, except waitExit, which blocks until its deadline.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollInterval is how often something is looked at that nobody can tell us of; pg_ctl looks 10 times a second.
+const pollInterval = 50 * time.Millisecond
+
+// bootID is random, and made at each boot of the kernel.
+func bootID() (string, error) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("could not read the boot id: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// startTicks is when the process was started, in clock ticks since boot (field 22 of /proc/PID/stat).
+func startTicks(pid int) (uint64, error) {
+	name := fmt.Sprintf("/proc/%d/stat", pid)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	end := bytes.LastIndexByte(b, ')') // field 2 is the program's name in parentheses, and may contain anything
+	fields := strings.Fields(string(b[end+1:]))
+	if end < 0 || len(fields) < 20 {
+		return 0, fmt.Errorf("could not understand %s", name)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// matches tells whether the process that wrote the record is there.
+func (i Info) matches() bool {
+	boot, err := bootID()
+	if err != nil || boot != i.BootID {
+		return false
+	}
+	ticks, err := startTicks(i.Pid)
+	return err == nil && ticks == i.StartTicks
+}
+
+// process is a handle of the process that wrote a record. Where the kernel has pidfds (Linux 5.3), it cannot come to mean another one.
+type process struct {
+	info Info
+	fd   int // pidfd, or -1
+}
+
+// openProcess returns errGone if the process is not there any more.
+func openProcess(info Info) (*process, error) {
+	fd, err := unix.PidfdOpen(info.Pid, 0)
+	if err != nil {
+		fd = -1
+		if err == unix.ESRCH {
+			return nil, errGone
+		}
+	}
+	p := &process{info: info, fd: fd}
+	if !info.matches() { // looked at after the handle was opened: from here on the handle is that process
+		p.close()
+		return nil, errGone
+	}
+	return p, nil
+}
+
+var errGone = errors.New("process is gone")
+
+func (p *process) close() {
+	if p.fd >= 0 {
+		_ = unix.Close(p.fd)
+		p.fd = -1
+	}
+}
+
+// signal returns errGone if the process ended meanwhile.
+func (p *process) signal(sig unix.Signal) error {
+	var err error
+	if p.fd >= 0 {
+		err = unix.PidfdSendSignal(p.fd, sig, nil, 0)
+	}
+	if p.fd < 0 || err == unix.ENOSYS || err == unix.EPERM && !p.foreign() { // EPERM may be a sandbox's word for ENOSYS
+		if !p.info.matches() {
+			return errGone
+		}
+		err = unix.Kill(p.info.Pid, sig)
+	}
+	if err == unix.ESRCH {
+		return errGone
+	}
+	return err
+}
+
+// foreign tells whether the process is another user's.
+func (p *process) foreign() bool {
+	var st unix.Stat_t
+	err := unix.Stat(fmt.Sprintf("/proc/%d", p.info.Pid), &st)
+	return err == nil && int(st.Uid) != os.Geteuid()
+}
+
+// waitExit blocks until the process has ended (true), or until the deadline or the end of ctx (false).
+func (p *process) waitExit(ctx context.Context, deadline time.Time) bool {
+	for ctx.Err() == nil {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return !p.alive()
+		}
+		if p.fd < 0 {
+			if !p.alive() {
+				return true
+			}
+			time.Sleep(min(left, pollInterval)) // a kernel without pidfds cannot tell us
+			continue
+		}
+		// Bounded, so that the end of ctx is noticed too.
+		ms := int(min(left, 4*pollInterval)/time.Millisecond) + 1
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, ms)
+		if n > 0 {
+			return true
+		}
+		if err != nil && err != unix.EINTR {
+			p.close() // go on without
+		}
+	}
+	return false
+}
+
+func (p *process) alive() bool { return p.info.matches() && !zombie(p.info.Pid) }
+
+// zombie: the process has ended, its parent has not asked for its exit status yet.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	end := bytes.LastIndexByte(b, ')')
+	return err == nil && end >= 0 && end+2 < len(b) && (b[end+2] == 'Z' || b[end+2] == 'X')
+}
