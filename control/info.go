@@ -64,6 +64,9 @@ func (i Info) encode() ([]byte, int64, error) {
 	if i.Status.rank() == 0 {
 		return nil, 0, fmt.Errorf("unknown status %q", i.Status)
 	}
+	if i.Port < 1 || i.Port > 65535 {
+		return nil, 0, fmt.Errorf("invalid port %d", i.Port)
+	}
 	head := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", i.Pid, i.Dir, i.Started.Unix(), i.Port, i.ListenAddresses, i.BootID, i.StartTicks)
 	b := fmt.Appendf([]byte(head), "%-*s\n", statusWidth, i.Status)
 	if len(b) > maxPidFile {

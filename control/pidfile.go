@@ -122,7 +122,12 @@ func lockPidFile(dir, path string) (*os.File, error) {
 			_ = file.Close() // removed by its former owner after we opened it
 			continue
 		}
+		info, err := readInfo(file)
 		_ = file.Close()
+		if err == nil && info.matches() {
+			return nil, &RunningError{Pid: info.Pid}
+		}
+		// A stranger has the lock, or an owner that has not written its record yet, or somebody only looks at the lock.
 		if info, running, err := Running(dir); running {
 			var unknown *UnidentifiedError
 			if errors.As(err, &unknown) {

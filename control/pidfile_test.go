@@ -84,7 +84,8 @@ func TestPidFileFormat(t *testing.T) {
 }
 
 func TestPidFileRefusesWhatItCannotHold(t *testing.T) {
-	for _, info := range []Info{{Dir: "/a\nb"}, {ListenAddresses: "x\n"}, {BootID: "\n", StartTicks: 1}, {Status: "idle"}, {Dir: "/" + strings.Repeat("d", maxPidFile)}} {
+	for _, info := range []Info{{Port: 0}, {Port: 65536}, {Port: 1, Dir: "/a\nb"}, {Port: 1, ListenAddresses: "x\n"}, {Port: 1, BootID: "\n", StartTicks: 1},
+		{Port: 1, Status: "idle"}, {Port: 1, Dir: "/" + strings.Repeat("d", maxPidFile)}} {
 		dir := t.TempDir()
 		if _, err := CreatePidFile(dir, info); err == nil {
 			t.Errorf("accepted: %.80q", fmt.Sprint(info))
@@ -232,7 +233,7 @@ func TestStaleFileNeverMeansAStranger(t *testing.T) {
 		if _, running, err := Running(dir); !running || !errors.As(err, &unidentified) {
 			t.Errorf("locked by somebody else: %v, %v", running, err)
 		}
-		if _, err := CreatePidFile(dir, Info{}); err == nil || err.Error() != "another conmgr process is running" {
+		if _, err := CreatePidFile(dir, Info{Port: 1}); err == nil || err.Error() != "another conmgr process is running" {
 			t.Errorf("CreatePidFile: %v", err)
 		}
 		_ = file.Close()
@@ -304,13 +305,14 @@ func TestPidFileHandover(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			for taken := 0; taken < 25; {
-				p, err := CreatePidFile(dir, Info{})
+				p, err := CreatePidFile(dir, Info{Port: 1})
 				if err != nil {
 					var running *RunningError
 					if !errors.As(err, &running) {
 						t.Error(err)
 						return
 					}
+					time.Sleep(time.Millisecond) // not all the time looking
 					continue
 				}
 				if held.TryLock() {
@@ -341,7 +343,7 @@ func TestPidFileIsNoOrdinaryFile(t *testing.T) {
 			if err := put(path); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := CreatePidFile(dir, Info{}); err == nil || !strings.Contains(err.Error(), path) {
+			if _, err := CreatePidFile(dir, Info{Port: 1}); err == nil || !strings.Contains(err.Error(), path) {
 				t.Errorf("create: %v", err)
 			}
 			if _, running, err := Running(dir); running || err == nil {
@@ -352,7 +354,7 @@ func TestPidFileIsNoOrdinaryFile(t *testing.T) {
 			}
 		})
 	}
-	if _, err := CreatePidFile(filepath.Join(t.TempDir(), "missing"), Info{}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := CreatePidFile(filepath.Join(t.TempDir(), "missing"), Info{Port: 1}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
 	}
 }
