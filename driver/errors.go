@@ -1,0 +1,107 @@
+package driver
+
+// The errors of this package. All are found by errors.As through what the real drivers wrap around them.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrNotConmgr is returned by [Asker.Ask] when the peer is not a Connection Manager: connect to it directly.
+var ErrNotConmgr = errors.New("the peer is not a Connection Manager")
+
+// LostError says that the instance of a connection is lost: declared so by conmgr, or conmgr itself has ended.
+type LostError struct {
+	Instance int    // number of the instance in conmgr.conf
+	Host     string // as configured
+	HostAddr string
+	Port     int
+	Reason   string    // conmgr's own words
+	SQLState string    // 57P01; 08006 if conmgr went away without a word
+	Since    time.Time // when this process learned of it
+
+	nothingSent bool
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("connection to instance %d (host %q, address %s) is lost: %s",
+		e.Instance, e.Host, net.JoinHostPort(e.HostAddr, strconv.Itoa(e.Port)), e.Reason)
+}
+
+// SafeToRetry is true if nothing was sent to the instance since its last answer: the failed statement has not run, and a new
+// connection may run it. It is false if something was under way: the statement, a COMMIT above all, may have taken effect or not.
+func (e *LostError) SafeToRetry() bool { return e.nothingSent }
+
+// ConmgrError is an ERROR that conmgr answered with, such as 08001, no instance has the attribute.
+type ConmgrError struct {
+	SQLState, Message, Detail, Hint string
+}
+
+func (e *ConmgrError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s (SQLSTATE %s)", e.Message, e.SQLState)
+	if e.Detail != "" {
+		b.WriteString("; detail: " + e.Detail)
+	}
+	if e.Hint != "" {
+		b.WriteString("; hint: " + e.Hint)
+	}
+	return b.String()
+}
+
+// NoTarget is true if no instance has the attribute now.
+func (e *ConmgrError) NoTarget() bool { return e.SQLState == "08001" }
+
+// HostError is why one host of the connection string was not connected to.
+type HostError struct {
+	Host   string
+	Port   string
+	Target *Target // the instance that conmgr named; nil: none, or the host is a server
+	Err    error
+}
+
+func (e *HostError) Error() string {
+	if t := e.Target; t != nil && t.Instance >= 0 {
+		return fmt.Sprintf("host %q, port %s, instance %d (host %q, address %s): %v",
+			e.Host, e.Port, t.Instance, t.Host, t.Address(), e.Err)
+	}
+	return fmt.Sprintf("host %q, port %s: %v", e.Host, e.Port, e.Err)
+}
+
+func (e *HostError) Unwrap() error { return e.Err }
+
+// ConnectError is why no host of the connection string was connected to.
+type ConnectError struct {
+	Hosts []*HostError // in the order in which they were tried
+}
+
+func (e *ConnectError) Error() string {
+	lines := make([]string, len(e.Hosts))
+	for i, h := range e.Hosts {
+		lines[i] = h.Error()
+	}
+	return "could not connect: " + strings.Join(lines, "\n")
+}
+
+func (e *ConnectError) Unwrap() []error {
+	errs := make([]error, len(e.Hosts))
+	for i, h := range e.Hosts {
+		errs[i] = h
+	}
+	return errs
+}
+
+// SafeToRetry is true: no statement was sent.
+func (e *ConnectError) SafeToRetry() bool { return true }
+
+// TryNext marks an error of the function given to [Dialer.Walk]: this server does not do, and the next one may.
+func TryNext(err error) error { return &tryNextError{err} }
+
+type tryNextError struct{ err error }
+
+func (e *tryNextError) Error() string { return e.err.Error() }
+func (e *tryNextError) Unwrap() error { return e.err }
