@@ -1,0 +1,101 @@
+// Command conmgr is the Connection Manager daemon. It runs in the foreground; cm_ctl and systemd start and stop it. This file reads the
+// command line and turns results into an exit status; package conmgr does the rest.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/pgwatchdog/watchdog/conmgr"
+)
+
+const usage = `conmgr is the Connection Manager: it monitors PostgreSQL instances by heartbeats and tells applications where to connect.
+
+Usage:
+  conmgr [-D DIRECTORY]           run in the foreground
+  conmgr --check [-D DIRECTORY]   check conmgr.conf, and do nothing else
+
+Options:
+  -D, --directory=DIRECTORY  directory with conmgr.conf; without it, the environment variable CMDATA
+      --check                report all errors of conmgr.conf; exit status 0 or 1
+  -V, --version              output version information, then exit
+  -?, --help                 show this help, then exit
+
+Signals: SIGTERM fast shutdown, SIGINT smart shutdown, SIGQUIT immediate shutdown.
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	dir, check := os.Getenv("CMDATA"), false
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		switch {
+		case a == "-?" || a == "-h" || a == "--help":
+			io.WriteString(stdout, usage)
+			return 0
+		case a == "-V" || a == "--version":
+			fmt.Fprintf(stdout, "conmgr (watchdog) %s\n", conmgr.Version)
+			return 0
+		case a == "--check":
+			check = true
+		case a == "-D" || a == "--directory":
+			if i++; i == len(args) {
+				return misuse(stderr, "option %q needs a directory", a)
+			}
+			dir = args[i]
+		case len(a) > 2 && a[:2] == "-D":
+			dir = a[2:]
+		case len(a) > 12 && a[:12] == "--directory=":
+			dir = a[12:]
+		default:
+			return misuse(stderr, "unrecognized argument %q", a)
+		}
+	}
+	if err := conmgr.CheckUser(); err != nil {
+		return report(stderr, err)
+	}
+	if dir == "" {
+		return misuse(stderr, "no directory specified: use -D or set the environment variable CMDATA")
+	}
+	if check {
+		if _, ok := conmgr.CheckConfig(dir, stderr); !ok {
+			return 1
+		}
+		return 0
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+	if err := conmgr.Run(conmgr.Options{Dir: dir, Signals: signals, Stderr: stderr}); err != nil {
+		return report(stderr, err)
+	}
+	return 0
+}
+
+func misuse(w io.Writer, format string, args ...any) int {
+	fmt.Fprintf(w, "conmgr: "+format+"\n", args...)
+	fmt.Fprintln(w, `Try "conmgr --help" for more information.`)
+	return 1
+}
+
+func report(w io.Writer, err error) int {
+	if errors.Is(err, conmgr.ErrReported) {
+		return 1
+	}
+	fmt.Fprintf(w, "FATAL:  %s\n", err)
+	var start *conmgr.StartError
+	if errors.As(err, &start) {
+		if start.Detail != "" {
+			fmt.Fprintf(w, "DETAIL:  %s\n", start.Detail)
+		}
+		if start.Hint != "" {
+			fmt.Fprintf(w, "HINT:  %s\n", start.Hint)
+		}
+	}
+	return 1
+}

@@ -1,0 +1,116 @@
+package conmgr
+
+// The rows that answer a statement. Reads snapshots only; nothing blocks.
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// null is the NULL value of a row.
+const null = "\x00null"
+
+var columns = map[verb][]string{
+	showTarget: {"instance", "host", "hostaddr", "port", "attributes"},
+	showInstances: {"instance", "host", "hostaddr", "port", "watchdog_port", "state", "role", "read_only", "timeline",
+		"last_heartbeat_ms", "generation", "detail"},
+	showApplications: {"client_addr", "client_port", "application_name", "target", "instance", "connected_at"},
+	showConfig:       {"name", "setting", "default", "source"},
+	showVersion:      {"version"},
+	showHelp:         {"statement", "description"},
+}
+
+var help = [][]string{
+	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...]", "an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
+	{"SHOW INSTANCES", "state of each instance"},
+	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
+	{"SHOW CONFIG", "parameters of conmgr.conf"},
+	{"SHOW VERSION", "version of the Connection Manager"},
+	{"SHOW HELP", "this list"},
+	{"", "<attribute>: any, read-write, read-only, primary, standby, prefer-standby, prefer-read"},
+}
+
+// answer executes a statement for a session. The error is a *stmtError.
+func (s *session) answer(st *statement) ([][]string, error) {
+	switch st.verb {
+	case showTarget:
+		return s.bindTarget(st)
+	case showInstances:
+		return instanceRows(s.service.board, s.service.now()), nil
+	case showApplications:
+		return applicationRows(s.service.conf, s.service.registry.applications()), nil
+	case showConfig:
+		var rows [][]string
+		for _, c := range s.service.conf.Settings {
+			rows = append(rows, []string{c.Name, c.Value, c.Default, c.Source})
+		}
+		return rows, nil
+	case showVersion:
+		return [][]string{{"conmgr (watchdog) " + Version}}, nil
+	case showHelp:
+		return help, nil
+	}
+	return nil, nil
+}
+
+func (s *session) bindTarget(st *statement) ([][]string, error) {
+	r, b := s.service.registry, s.service.board
+	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.choose(st.want, st.except) })
+	if !ok {
+		return nil, &stmtError{code: "57P03", text: "the Connection Manager is shutting down"}
+	}
+	if i < 0 {
+		return nil, &stmtError{code: "08001", text: "no target server address from Connection Manager",
+			detail: "No instance has the attribute " + string(st.want) + ": " + t.describe() + "."}
+	}
+	e := &t.entries[i]
+	return [][]string{{strconv.Itoa(e.cfg.Number), e.cfg.Name(), e.address().String(), strconv.Itoa(e.cfg.Port), e.Attributes.String()}}, nil
+}
+
+func instanceRows(b *board, now heartbeat.Mono) [][]string {
+	var rows [][]string
+	t := b.table.Load()
+	for i := range t.entries {
+		e := &t.entries[i]
+		addr, role, readOnly, timeline, last, detail := null, "unknown", null, null, null, null
+		if a := e.address(); a.IsValid() {
+			addr = a.String()
+		}
+		if e.Known {
+			role, readOnly = e.Attributes.Role(), "off"
+			if e.Attributes.IsReadOnly() {
+				readOnly = "on"
+			}
+			if e.Attributes.Timeline > 0 {
+				timeline = strconv.FormatUint(uint64(e.Attributes.Timeline), 10)
+			}
+		}
+		if h := b.heard[i].Load(); h > 0 {
+			last = strconv.FormatInt(max(0, now.Sub(heartbeat.Mono(h)).Milliseconds()), 10)
+		}
+		if e.Detail != "" {
+			detail = e.Detail
+		}
+		rows = append(rows, []string{strconv.Itoa(e.cfg.Number), e.cfg.Name(), addr, strconv.Itoa(e.cfg.Port), strconv.Itoa(e.cfg.WatchdogPort),
+			e.State.String(), role, readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail})
+	}
+	return rows
+}
+
+func applicationRows(c *Config, apps []application) [][]string {
+	slices.SortFunc(apps, func(a, b application) int {
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.port, b.port))
+	})
+	rows := make([][]string, 0, len(apps))
+	for _, a := range apps {
+		rows = append(rows, []string{a.client, strconv.Itoa(int(a.port)), a.name, a.target, strconv.Itoa(c.Instances[a.instance].Number),
+			a.since.Format(connectedAtFormat)})
+	}
+	return rows
+}
+
+// connectedAtFormat is ISO 8601 with milliseconds and zone.
+const connectedAtFormat = "2006-01-02T15:04:05.000Z07:00"

@@ -1,0 +1,383 @@
+package conmgr
+
+// Config: what conmgr.conf says, checked. Run once at start, by the main goroutine; it blocks on reading the file only.
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ConfigFile is the name of the file in conmgr's directory.
+const ConfigFile = "conmgr.conf"
+
+const maxConfigSize = 1 << 20
+
+// InstanceConfig is one instance to monitor.
+type InstanceConfig struct {
+	Number       int
+	Host         string     // as configured, "" if only HostAddr is
+	HostAddr     netip.Addr // invalid if not configured
+	Port         int
+	WatchdogPort int
+}
+
+// Name is the host as configured: backend_host, else backend_hostaddr.
+func (c *InstanceConfig) Name() string {
+	if c.Host != "" {
+		return c.Host
+	}
+	return c.HostAddr.String()
+}
+
+// Setting is a row of SHOW CONFIG.
+type Setting struct{ Name, Value, Default, Source string }
+
+// Config is immutable once it is made.
+type Config struct {
+	Port            int
+	ListenAddresses []string
+	MaxConnections  int
+	Instances       []InstanceConfig // ordered by number
+
+	HeartbeatInterval, HeartbeatTimeout time.Duration
+	ConnectInterval, ConnectTimeout     time.Duration
+
+	LogStderr, LogSyslog bool
+	SyslogFacility       int // 0 to 7: LOCALn
+	SyslogIdent          string
+	LogMinMessages       Level
+
+	Settings []Setting
+}
+
+// Diagnostic is an error or a warning about the file.
+type Diagnostic struct {
+	File    string
+	Line    int // 0: about the whole file
+	Warning bool
+	Text    string
+	Hint    string
+}
+
+func (d Diagnostic) String() string {
+	s := d.File
+	if d.Line > 0 {
+		s += ":" + strconv.Itoa(d.Line)
+	}
+	return s + ": " + d.Text
+}
+
+// LoadConfig reads conmgr.conf of a directory. The config is nil if there is an error among the diagnostics.
+func LoadConfig(dir string) (*Config, []Diagnostic) {
+	file := filepath.Join(dir, ConfigFile)
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, []Diagnostic{{File: file, Text: "could not open the configuration file: " + rootCause(err)}}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
+	if err != nil {
+		return nil, []Diagnostic{{File: file, Text: "could not read the configuration file: " + rootCause(err)}}
+	}
+	if len(data) > maxConfigSize {
+		return nil, []Diagnostic{{File: file, Text: fmt.Sprintf("the configuration file is larger than %d bytes", maxConfigSize)}}
+	}
+	return ParseConfig(file, data)
+}
+
+// rootCause is the operating system's text alone, where there is one.
+func rootCause(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+type key struct {
+	name   string
+	number int // -1: not a numbered parameter
+}
+
+type given struct {
+	value string
+	line  int
+}
+
+type configParser struct {
+	file  string
+	diags []Diagnostic
+	set   map[key]given
+}
+
+func (p *configParser) errorf(line int, hint, format string, args ...any) {
+	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Text: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+func (p *configParser) warnf(line int, hint, format string, args ...any) {
+	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Warning: true, Text: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// ParseConfig takes the content of a file; file is its name for messages. All errors of the file are reported at once.
+func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
+	p := &configParser{file: file, set: map[key]given{}}
+	for i, s := range splitLines(data) {
+		l, err := parseLine(s)
+		switch {
+		case err != nil:
+			p.errorf(i+1, "", "%s", err)
+		case l.name != "":
+			p.setting(i+1, l)
+		}
+	}
+	c := p.build()
+	for _, d := range p.diags {
+		if !d.Warning {
+			return nil, p.diags
+		}
+	}
+	return c, p.diags
+}
+
+// setting checks one line and keeps it; a later one of the same name wins.
+func (p *configParser) setting(n int, l line) {
+	name := strings.ToLower(l.name)
+	base := strings.TrimRight(name, "0123456789")
+	k := key{name, -1}
+	param := findParam(name)
+	switch {
+	case param != nil && param.Numbered:
+		p.errorf(n, fmt.Sprintf("Write %s0 for the first instance.", name), "unknown parameter %q: an instance number is missing", l.name)
+		return
+	case param == nil && base != name:
+		if param = findParam(base); param != nil && param.Numbered {
+			num, err := strconv.Atoi(name[len(base):])
+			if err != nil || num > MaxInstanceNumber {
+				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(name[len(base):]), clip(l.name), MaxInstanceNumber)
+				return
+			}
+			k = key{base, num}
+		} else {
+			param = nil
+		}
+	}
+	if param == nil {
+		p.errorf(n, "", "unknown parameter %q", clip(l.name))
+		return
+	}
+	v, err := param.check(l.value)
+	if err != nil {
+		p.errorf(n, "", "invalid value %q for parameter %q: %s", clip(l.value), l.name, err)
+		return
+	}
+	p.set[k] = given{v, n}
+}
+
+// check returns the value in its canonical spelling, or the text of what is allowed.
+func (p *Param) check(v string) (string, error) {
+	switch p.Type {
+	case Integer:
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || v[0] == '+' || n < p.Min || n > p.Max {
+			return "", fmt.Errorf("allowed are %d to %d", p.Min, p.Max)
+		}
+		return strconv.FormatInt(n, 10), nil
+	case Duration:
+		if _, err := parseDuration(v, p.Min, p.Max); err != nil {
+			return "", err
+		}
+	case Enum:
+		for _, a := range p.Values {
+			if strings.EqualFold(a, v) {
+				return a, nil
+			}
+		}
+		return "", fmt.Errorf("allowed are %s", strings.Join(p.Values, ", "))
+	case List:
+		var out []string
+		for _, e := range strings.Split(v, ",") {
+			e = strings.ToLower(trimSpace(e))
+			if !slices.Contains(p.Values, e) {
+				return "", fmt.Errorf("allowed are %s, separated by commas", strings.Join(p.Values, ", "))
+			}
+			if !slices.Contains(out, e) {
+				out = append(out, e)
+			}
+		}
+		return strings.Join(out, ","), nil
+	case IPAddress:
+		if v == "" {
+			return "", nil // missing
+		}
+		a, err := netip.ParseAddr(v)
+		if err != nil {
+			return "", errors.New("allowed is an IPv4 or IPv6 address")
+		}
+		return a.String(), nil
+	case HostName:
+		if strings.ContainsAny(v, " \t,/'\"") {
+			return "", errors.New("allowed is one host name or IP address")
+		}
+	case String:
+		if p.Name == "listen_addresses" && len(splitAddresses(v)) == 0 {
+			return "", errors.New("allowed are host names and IP addresses, separated by commas, or *")
+		}
+		if p.Name == "syslog_ident" && (v == "" || strings.ContainsAny(v, " :[]")) {
+			return "", errors.New("allowed is one word without colon and brackets")
+		}
+	}
+	return v, nil
+}
+
+func splitAddresses(v string) (out []string) {
+	for _, a := range strings.Split(v, ",") {
+		if a = trimSpace(a); a != "" && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+var durationUnits = []struct {
+	name string
+	ms   int64
+}{{"ms", 1}, {"min", 60_000}, {"s", 1000}, {"h", 3_600_000}, {"d", 86_400_000}}
+
+// parseDuration reads an integer with an optional unit; without one it is seconds.
+func parseDuration(v string, lo, hi int64) (time.Duration, error) {
+	allowed := fmt.Errorf("allowed are %d ms to %d s, written as seconds or with one of the units ms, s, min, h, d", lo, hi/1000)
+	n := 0
+	for n < len(v) && v[n] >= '0' && v[n] <= '9' {
+		n++
+	}
+	num, err := strconv.ParseInt(v[:n], 10, 64)
+	if err != nil {
+		return 0, allowed
+	}
+	mult := int64(1000)
+	if unit := trimSpace(v[n:]); unit != "" {
+		i := slices.IndexFunc(durationUnits, func(u struct {
+			name string
+			ms   int64
+		}) bool {
+			return u.name == unit
+		})
+		if i < 0 {
+			return 0, allowed
+		}
+		mult = durationUnits[i].ms
+	}
+	if num > hi/mult || num*mult < lo {
+		return 0, allowed
+	}
+	return time.Duration(num*mult) * time.Millisecond, nil
+}
+
+// build makes the Config of the lines and of the defaults, and checks what concerns more than one line.
+func (p *configParser) build() *Config {
+	c := &Config{}
+	c.Port = p.integer("port", -1)
+	c.ListenAddresses = splitAddresses(p.value("listen_addresses", -1))
+	c.MaxConnections = p.integer("max_connections", -1)
+	c.HeartbeatInterval = p.duration("heartbeat_interval")
+	c.HeartbeatTimeout = p.duration("heartbeat_timeout")
+	c.ConnectInterval = p.duration("heartbeat_connect_interval")
+	c.ConnectTimeout = p.duration("heartbeat_connect_timeout")
+	dest := strings.Split(p.value("log_destination", -1), ",")
+	c.LogStderr, c.LogSyslog = slices.Contains(dest, "stderr"), slices.Contains(dest, "syslog")
+	c.SyslogFacility = slices.Index(findParam("syslog_facility").Values, p.value("syslog_facility", -1))
+	c.SyslogIdent = p.value("syslog_ident", -1)
+	c.LogMinMessages = Level(slices.Index(levelNames[:], p.value("log_min_messages", -1)))
+
+	p.instances(c)
+	if c.HeartbeatTimeout <= c.HeartbeatInterval {
+		line := max(p.set[key{"heartbeat_timeout", -1}].line, p.set[key{"heartbeat_interval", -1}].line)
+		p.warnf(line, "Set heartbeat_timeout to at least twice heartbeat_interval.",
+			"heartbeat_timeout (%s) is not greater than heartbeat_interval (%s): every instance will be declared lost",
+			formatDuration(c.HeartbeatTimeout), formatDuration(c.HeartbeatInterval))
+	}
+	p.settings(c)
+	return c
+}
+
+func (p *configParser) instances(c *Config) {
+	var numbers []int
+	for k, g := range p.set {
+		if (k.name == "backend_host" || k.name == "backend_hostaddr") && g.value != "" && !slices.Contains(numbers, k.number) {
+			numbers = append(numbers, k.number)
+		}
+	}
+	slices.Sort(numbers)
+	for _, n := range numbers {
+		in := InstanceConfig{Number: n, Host: p.value("backend_host", n), Port: p.integer("backend_port", n), WatchdogPort: p.integer("watchdog_port", n)}
+		in.HostAddr, _ = netip.ParseAddr(p.value("backend_hostaddr", n))
+		for _, o := range c.Instances {
+			if strings.EqualFold(o.Host, in.Host) && o.HostAddr == in.HostAddr && (o.Port == in.Port || o.WatchdogPort == in.WatchdogPort) {
+				line := max(p.set[key{"backend_host", n}].line, p.set[key{"backend_hostaddr", n}].line)
+				p.warnf(line, "", "instance %d is the same as instance %d: host %q, port %d, watchdog port %d", n, o.Number, in.Name(), in.Port, in.WatchdogPort)
+			}
+		}
+		c.Instances = append(c.Instances, in)
+	}
+	if len(numbers) == 0 {
+		p.errorf(0, "Set backend_host0 or backend_hostaddr0.", "no instance is configured")
+	}
+}
+
+// settings lists every parameter for SHOW CONFIG; of the numbered ones, those of each instance.
+func (p *configParser) settings(c *Config) {
+	add := func(prm *Param, k key, name string) {
+		s := Setting{Name: name, Value: prm.Default, Default: prm.Default, Source: "default"}
+		if g, ok := p.set[k]; ok {
+			s.Value, s.Source = g.value, fmt.Sprintf("%s:%d", p.file, g.line)
+		}
+		c.Settings = append(c.Settings, s)
+	}
+	for i := range Params {
+		if prm := &Params[i]; !prm.Numbered {
+			add(prm, key{prm.Name, -1}, prm.Name)
+		}
+	}
+	for _, in := range c.Instances {
+		for i := range Params {
+			if prm := &Params[i]; prm.Numbered {
+				add(prm, key{prm.Name, in.Number}, prm.Name+strconv.Itoa(in.Number))
+			}
+		}
+	}
+}
+
+// value is the checked one of the file, else the default.
+func (p *configParser) value(name string, number int) string {
+	if g, ok := p.set[key{name, number}]; ok {
+		return g.value
+	}
+	return findParam(name).Default
+}
+
+func (p *configParser) integer(name string, number int) int {
+	n, _ := strconv.Atoi(p.value(name, number)) // checked before
+	return n
+}
+
+func (p *configParser) duration(name string) time.Duration {
+	prm := findParam(name)
+	d, _ := parseDuration(p.value(name, -1), prm.Min, prm.Max) // checked before
+	return d
+}
+
+// formatDuration writes a duration as conmgr.conf would.
+func formatDuration(d time.Duration) string {
+	if d%time.Second == 0 {
+		return fmt.Sprintf("%d s", d/time.Second)
+	}
+	return fmt.Sprintf("%d ms", d/time.Millisecond)
+}

@@ -1,0 +1,308 @@
+package conmgr
+
+// The daemon's main goroutine: the order of start and shutdown. It waits for signals and for the other goroutines, never for a peer.
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/control"
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// StartError is why conmgr does not start.
+type StartError struct{ Text, Detail, Hint string }
+
+func (e *StartError) Error() string { return e.Text }
+
+// ErrReported: the reason has been written already.
+var ErrReported = errors.New("the reason was reported")
+
+// errPanic: a goroutine has panicked.
+var errPanic = errors.New("a goroutine of conmgr has panicked")
+
+// shutdownTime bounds a fast shutdown.
+const shutdownTime = time.Second
+
+// Options of a run.
+type Options struct {
+	Dir     string
+	Signals <-chan os.Signal // SIGTERM fast, SIGINT smart, SIGQUIT immediate
+	Stderr  io.Writer
+}
+
+type daemon struct {
+	conf     *Config
+	log      *Logger
+	group    *group
+	registry *registry
+	board    *board
+	service  *service
+	pidFile  *control.PidFile
+
+	changed chan struct{} // there is a new routing table
+	failed  chan error    // the first failure of a goroutine
+	goodbye atomic.Bool
+	status  control.Status
+}
+
+// CheckConfig reports what is wrong with conmgr.conf. ok is false if conmgr would not start with it.
+func CheckConfig(dir string, w io.Writer) (c *Config, ok bool) {
+	c, diags := LoadConfig(dir)
+	reportDiagnostics(diags, w)
+	return c, c != nil
+}
+
+func reportDiagnostics(diags []Diagnostic, w io.Writer) {
+	for _, d := range diags {
+		fmt.Fprintf(w, "%s:  %s\n", d.level(), d)
+		if d.Hint != "" {
+			fmt.Fprintf(w, "HINT:  %s\n", d.Hint)
+		}
+	}
+}
+
+func (d *Diagnostic) level() Level {
+	if d.Warning {
+		return WARNING
+	}
+	return ERROR
+}
+
+// CheckUser refuses root, as a PostgreSQL server does.
+func CheckUser() error {
+	if os.Geteuid() == 0 {
+		return &StartError{Text: "conmgr cannot be run as root", Hint: "Run it as an unprivileged user that owns its directory."}
+	}
+	return nil
+}
+
+// Run is the daemon. It returns nil after an ordered stop.
+func Run(o Options) error {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return err
+	}
+	conf, diags := LoadConfig(dir)
+	if conf == nil {
+		reportDiagnostics(diags, o.Stderr)
+		return ErrReported
+	}
+	limit, err := descriptorLimit()
+	if err != nil {
+		return err
+	}
+	most, err := connectionLimit(limit, len(conf.Instances), conf.MaxConnections)
+	if err != nil {
+		return err
+	}
+	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: conf.Port, ListenAddresses: strings.Join(conf.ListenAddresses, ",")})
+	if err != nil {
+		return err
+	}
+	defer pidFile.Remove()
+
+	d := &daemon{conf: conf, pidFile: pidFile, status: control.StatusStarting, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	stopLog := make(chan struct{})
+	logGroup := &group{}
+	var sinks []sink
+	if conf.LogStderr {
+		sinks = append(sinks, newStderrSink(o.Stderr))
+	}
+	if conf.LogSyslog {
+		sinks = append(sinks, newSyslogSink(syslogSocket, conf.SyslogFacility, conf.SyslogIdent))
+	}
+	logGroup.onPanic = d.panicked
+	d.log = newLogger(conf.LogMinMessages, logGroup, stopLog, sinks...)
+	defer func() {
+		close(stopLog)
+		logGroup.Wait(shutdownTime)
+	}()
+	d.group = &group{onPanic: d.panicked}
+	for _, w := range diags {
+		d.log.Message(Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
+	}
+	d.registry = newRegistry(len(conf.Instances), most)
+	return d.run(o.Signals)
+}
+
+func (d *daemon) panicked(name string, value any, stack []byte) {
+	d.log.Message(Message{Level: PANIC, Text: fmt.Sprintf("%s: %v", name, value), Detail: strings.TrimSpace(string(stack))})
+	select {
+	case d.failed <- errPanic:
+	default: // the first cause wins
+	}
+}
+
+func (d *daemon) run(signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stop := ctx.Done()
+
+	d.board = newBoard(d.conf, d.log, d.registry, func(*table) {
+		select {
+		case d.changed <- struct{}{}:
+		default:
+		}
+	})
+	d.service = &service{conf: d.conf, log: d.log, group: d.group, board: d.board, registry: d.registry, now: monotonic}
+	if err := d.service.listen(ctx); err != nil {
+		d.log.Log(FATAL, "%s", err)
+		if d.conf.LogStderr {
+			return ErrReported
+		}
+		return err
+	}
+	defer d.service.close()
+	d.log.Log(LOG, "starting Connection Manager %s: %d instances, port %d", Version, len(d.conf.Instances), d.conf.Port)
+	d.group.Go("routing table", func() { d.board.run(stop) })
+	d.service.serve(stop)
+	boot := bootID()
+	var id heartbeat.ID
+	rand.Read(id[:])
+	for i := range d.conf.Instances {
+		in := &instance{index: i, cfg: &d.conf.Instances[i], conf: d.conf, net: systemNetwork, now: monotonic, log: d.log, board: d.board,
+			group: d.group, goodbye: &d.goodbye, mon: heartbeat.NewMonitor(id, d.conf.HeartbeatInterval, d.conf.HeartbeatTimeout)}
+		in.mon.SetBoot(boot)
+		d.group.Go(in.String(), func() { in.run(ctx) })
+	}
+	notifySystemd("READY=1\nSTATUS=connecting to instances")
+	err := d.wait(signals, cancel)
+	d.log.Flush(shutdownTime)
+	return err
+}
+
+// bootID of this machine; zero if it is not known.
+func bootID() (id heartbeat.ID) {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return heartbeat.ID{}
+	}
+	raw, err := hex.DecodeString(strings.ReplaceAll(strings.TrimSpace(string(b)), "-", ""))
+	if err != nil || len(raw) != len(id) {
+		return heartbeat.ID{}
+	}
+	copy(id[:], raw)
+	return id
+}
+
+// shutdown modes, the stronger the greater.
+type shutdownMode int
+
+const (
+	running shutdownMode = iota
+	smart
+	fast
+	immediate
+)
+
+func modeOf(sig os.Signal) shutdownMode {
+	switch sig {
+	case syscall.SIGINT:
+		return smart
+	case syscall.SIGTERM:
+		return fast
+	case syscall.SIGQUIT:
+		return immediate
+	}
+	return running
+}
+
+// wait runs until a shutdown is complete. A stronger request overrides the one that is under way.
+func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
+	mode := running
+	var idle <-chan struct{}
+	for {
+		select {
+		case <-d.changed:
+			d.tellStatus(d.board.table.Load())
+		case err := <-d.failed:
+			d.stop(cancel, "the Connection Manager is shutting down because of an internal error")
+			return err
+		case <-idle: // smart: the last application has gone
+			d.stop(cancel, shutdownText)
+			return nil
+		case sig := <-signals:
+			m := modeOf(sig)
+			if m <= mode {
+				continue
+			}
+			mode = m
+			d.setStatus(control.StatusStopping)
+			notifySystemd("STOPPING=1\nSTATUS=shutting down")
+			switch mode {
+			case smart:
+				d.log.Log(LOG, "received smart shutdown request")
+				d.registry.refuse()
+				idle = d.registry.idle
+			case fast:
+				d.log.Log(LOG, "received fast shutdown request")
+				d.log.Log(LOG, "closing all application connections")
+				d.stop(cancel, shutdownText)
+				return nil
+			case immediate:
+				d.log.Log(LOG, "received immediate shutdown request")
+				return nil
+			}
+		}
+	}
+}
+
+const shutdownText = "the Connection Manager is shutting down"
+
+// stop is the orderly end: applications are told, watchdogs get their GOODBYE. It takes shutdownTime at most.
+func (d *daemon) stop(cancel func(), text string) {
+	d.service.close()
+	d.registry.refuse()
+	d.registry.endEverything(fatal("57P01", text, "", ""))
+	d.goodbye.Store(true)
+	cancel()
+	if !d.group.Wait(shutdownTime) {
+		d.log.Log(DEBUG, "some connections were cut at the end of the shutdown")
+	}
+	d.log.Log(LOG, "Connection Manager is shut down")
+}
+
+// tellStatus says when the instances are there: cm_ctl start waits for it. It is not withdrawn when one is lost later.
+func (d *daemon) tellStatus(t *table) {
+	if d.status == control.StatusStopping {
+		return
+	}
+	established := 0
+	for i := range t.entries {
+		if t.entries[i].established() {
+			established++
+		}
+	}
+	primary := "no primary"
+	if t.primary >= 0 {
+		primary = fmt.Sprintf("primary is instance %d", t.entries[t.primary].cfg.Number)
+	}
+	notifySystemd(fmt.Sprintf("STATUS=%d of %d instances established, %s", established, len(t.entries), primary))
+	switch {
+	case established == len(t.entries):
+		d.setStatus(control.StatusComplete)
+	case t.primary >= 0 && d.status == control.StatusStarting:
+		d.setStatus(control.StatusReady)
+	}
+}
+
+func (d *daemon) setStatus(s control.Status) {
+	if d.status == s {
+		return
+	}
+	d.status = s
+	if err := d.pidFile.SetStatus(s); err != nil {
+		d.log.Log(WARNING, "%s", err)
+	}
+}

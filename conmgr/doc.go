@@ -1,0 +1,24 @@
+// Package conmgr is the Connection Manager daemon: it exchanges heartbeats with the watchdog worker of each instance, answers drivers
+// that ask for an instance of some attribute, and tells them when that instance is lost. cmd/conmgr is its main function.
+//
+// Who runs what, and what it owns:
+//
+//	Run            the daemon's main goroutine: signals, the order of start and shutdown
+//	instance.run   one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
+//	board.run      one goroutine: the routing table, and telling applications of a loss
+//	listener       one goroutine an address: accepts
+//	session.run    one goroutine an application connection
+//	Logger         one goroutine a destination: nothing else ever waits for stderr or syslog
+//
+// Lock order: registry.mu, then session.wmu. No lock is held while blocking.
+//
+//	params.go parse.go config.go sample.go   conmgr.conf
+//	log.go syslog.go group.go clock.go       what everything uses
+//	instance.go link.go dial.go              heartbeats
+//	table.go board.go registry.go            routing, binding, loss
+//	listen.go startup.go session.go extended.go statement.go answers.go reader.go   the service (docs/protocol.md, part 2)
+//	daemon.go limits.go notify.go            the process
+package conmgr
+
+// Version is that of conmgr and of its answers.
+const Version = "1.0"

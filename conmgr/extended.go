@@ -1,0 +1,313 @@
+package conmgr
+
+// The conversation after startup: simple and extended query protocol. Run by the session's goroutine. Answers gather in a buffer that is
+// written at the end of a query, at Sync and Flush; nothing is held between queries but named statements.
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/jackc/pgproto3/v2"
+)
+
+// maxNamed bounds the prepared statements and the portals of a connection.
+const maxNamed = 32
+
+const textOID = 25
+
+type prepared struct{ statement }
+
+type portal struct {
+	statement
+	formats []int16
+	rows    [][]string
+	ran     bool
+	sent    int
+}
+
+type conversation struct {
+	session *session
+	backend *pgproto3.Backend
+	out     []byte
+
+	failed     bool // an error: everything is ignored until Sync
+	statements map[string]*prepared
+	portals    map[string]*portal
+}
+
+// handle answers one message. An error ends the session.
+func (c *conversation) handle(m pgproto3.FrontendMessage) error {
+	switch m.(type) {
+	case *pgproto3.Terminate:
+		return io.EOF
+	case *pgproto3.Sync:
+		c.failed = false
+		clear(c.portals)
+		return c.ready()
+	}
+	if c.failed {
+		return nil
+	}
+	var err error
+	switch m := m.(type) {
+	case *pgproto3.Query:
+		if err := c.query(m.String); err != nil {
+			return err
+		}
+		return c.ready()
+	case *pgproto3.Flush:
+		return c.flush()
+	case *pgproto3.Parse:
+		err = c.parse(m)
+	case *pgproto3.Bind:
+		err = c.bind(m)
+	case *pgproto3.Describe:
+		err = c.describe(m)
+	case *pgproto3.Execute:
+		err = c.execute(m)
+	case *pgproto3.Close:
+		err = c.close(m)
+	case *pgproto3.FunctionCall:
+		c.fail(&stmtError{code: "0A000", text: "function calls are not supported", hint: consoleHint})
+		c.failed = false // a FunctionCall is its own cycle, which ends with ReadyForQuery
+		return c.ready()
+	case *pgproto3.CopyData, *pgproto3.CopyDone, *pgproto3.CopyFail:
+		return nil // left over from a failed COPY, as a server sees it
+	default:
+		return c.session.refuse(fatal("08P01", "unexpected message", "", ""))
+	}
+	if err != nil {
+		c.fail(err)
+		c.failed = true
+	}
+	return nil
+}
+
+// query is the simple protocol.
+func (c *conversation) query(s string) error {
+	clear(c.portals)
+	list := parseStatements(s)
+	if len(list) == 0 {
+		c.put(&pgproto3.EmptyQueryResponse{})
+	}
+	for i := range list {
+		p := &list[i]
+		err := p.err
+		var rows [][]string
+		if err == nil {
+			rows, err = c.session.answer(&p.statement)
+		}
+		if err != nil {
+			c.fail(err)
+			return nil
+		}
+		c.put(rowDescription(p.verb, nil))
+		for _, r := range rows {
+			if err := c.row(r); err != nil {
+				return err
+			}
+		}
+		c.put(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")})
+	}
+	return nil
+}
+
+func (c *conversation) parse(m *pgproto3.Parse) error {
+	if m.Name != "" && c.statements[m.Name] != nil {
+		return &stmtError{code: "42P05", text: fmt.Sprintf("prepared statement %q already exists", clip(m.Name))}
+	}
+	if len(m.ParameterOIDs) > 0 {
+		return &stmtError{code: "0A000", text: "statement parameters are not supported", hint: consoleHint}
+	}
+	list := parseStatements(m.Query)
+	p := &prepared{}
+	switch {
+	case len(list) > 1:
+		return &stmtError{code: "42601", text: "cannot insert multiple commands into a prepared statement"}
+	case len(list) == 1:
+		if list[0].err != nil {
+			return list[0].err
+		}
+		p.statement = list[0].statement
+	}
+	if len(c.statements) >= maxNamed && c.statements[m.Name] == nil {
+		return &stmtError{code: "54000", text: fmt.Sprintf("too many prepared statements: at most %d", maxNamed)}
+	}
+	if c.statements == nil {
+		c.statements = map[string]*prepared{}
+	}
+	c.statements[m.Name] = p
+	c.put(&pgproto3.ParseComplete{})
+	return nil
+}
+
+func (c *conversation) bind(m *pgproto3.Bind) error {
+	p := c.statements[m.PreparedStatement]
+	if p == nil {
+		return noStatement(m.PreparedStatement)
+	}
+	if len(m.Parameters) > 0 {
+		return &stmtError{code: "08P01", text: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires 0",
+			len(m.Parameters), clip(m.PreparedStatement))}
+	}
+	n := len(columns[p.verb])
+	if k := len(m.ResultFormatCodes); k > 1 && k != n {
+		return &stmtError{code: "08P01", text: fmt.Sprintf("bind message has %d result formats but query has %d columns", k, n)}
+	}
+	for _, f := range m.ResultFormatCodes {
+		if f != 0 && f != 1 {
+			return &stmtError{code: "22023", text: fmt.Sprintf("unsupported format code: %d", f)}
+		}
+	}
+	if m.DestinationPortal != "" && c.portals[m.DestinationPortal] != nil {
+		return &stmtError{code: "42P03", text: fmt.Sprintf("portal %q already exists", clip(m.DestinationPortal))}
+	}
+	if len(c.portals) >= maxNamed && c.portals[m.DestinationPortal] == nil {
+		return &stmtError{code: "54000", text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
+	}
+	if c.portals == nil {
+		c.portals = map[string]*portal{}
+	}
+	c.portals[m.DestinationPortal] = &portal{statement: p.statement, formats: m.ResultFormatCodes}
+	c.put(&pgproto3.BindComplete{})
+	return nil
+}
+
+func (c *conversation) describe(m *pgproto3.Describe) error {
+	var v verb
+	var formats []int16
+	switch m.ObjectType {
+	case 'S':
+		p := c.statements[m.Name]
+		if p == nil {
+			return noStatement(m.Name)
+		}
+		v = p.verb
+		c.put(&pgproto3.ParameterDescription{})
+	case 'P':
+		p := c.portals[m.Name]
+		if p == nil {
+			return noPortal(m.Name)
+		}
+		v, formats = p.verb, p.formats
+	default:
+		return &stmtError{code: "08P01", text: fmt.Sprintf("invalid DESCRIBE message subtype %d", m.ObjectType)}
+	}
+	if v == nothing {
+		c.put(&pgproto3.NoData{})
+	} else {
+		c.put(rowDescription(v, formats))
+	}
+	return nil
+}
+
+func (c *conversation) execute(m *pgproto3.Execute) error {
+	p := c.portals[m.Portal]
+	if p == nil {
+		return noPortal(m.Portal)
+	}
+	if p.verb == nothing {
+		c.put(&pgproto3.EmptyQueryResponse{})
+		return nil
+	}
+	if !p.ran {
+		rows, err := c.session.answer(&p.statement)
+		if err != nil {
+			return err
+		}
+		p.rows, p.ran = rows, true
+	}
+	most := len(p.rows) - p.sent
+	if m.MaxRows > 0 && m.MaxRows < uint32(most) {
+		most = int(m.MaxRows)
+	}
+	for ; most > 0; most-- {
+		if err := c.row(p.rows[p.sent]); err != nil {
+			return err
+		}
+		p.sent++
+	}
+	if p.sent < len(p.rows) {
+		c.put(&pgproto3.PortalSuspended{})
+	} else {
+		c.put(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")})
+	}
+	return nil
+}
+
+func (c *conversation) close(m *pgproto3.Close) error {
+	switch m.ObjectType {
+	case 'S':
+		delete(c.statements, m.Name)
+	case 'P':
+		delete(c.portals, m.Name)
+	default:
+		return &stmtError{code: "08P01", text: fmt.Sprintf("invalid CLOSE message subtype %d", m.ObjectType)}
+	}
+	c.put(&pgproto3.CloseComplete{})
+	return nil
+}
+
+func noStatement(name string) error {
+	return &stmtError{code: "26000", text: fmt.Sprintf("prepared statement %q does not exist", clip(name))}
+}
+
+func noPortal(name string) error {
+	return &stmtError{code: "34000", text: fmt.Sprintf("portal %q does not exist", clip(name))}
+}
+
+// rowDescription: text and binary format of the type text are the same bytes.
+func rowDescription(v verb, formats []int16) *pgproto3.RowDescription {
+	d := &pgproto3.RowDescription{}
+	for i, name := range columns[v] {
+		f := pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: textOID, DataTypeSize: -1, TypeModifier: -1}
+		switch {
+		case len(formats) == 1:
+			f.Format = formats[0]
+		case len(formats) > 1:
+			f.Format = formats[i]
+		}
+		d.Fields = append(d.Fields, f)
+	}
+	return d
+}
+
+func (c *conversation) put(m pgproto3.BackendMessage) { c.out = put(c.out, m) }
+
+// row puts a row, and writes what has gathered when it is much.
+func (c *conversation) row(values []string) error {
+	d := pgproto3.DataRow{Values: make([][]byte, len(values))}
+	for i, v := range values {
+		if v != null {
+			d.Values[i] = []byte(v)
+		}
+	}
+	c.put(&d)
+	if len(c.out) >= maxBuffered {
+		return c.flush()
+	}
+	return nil
+}
+
+func (c *conversation) fail(err error) {
+	e, ok := err.(*stmtError)
+	if !ok {
+		e = &stmtError{code: "XX000", text: err.Error()}
+	}
+	c.out = append(c.out, errorMessage("ERROR", e.code, e.text, e.detail, e.hint)...)
+}
+
+func (c *conversation) ready() error {
+	c.put(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return c.flush()
+}
+
+// flush writes what has gathered, and keeps no buffer.
+func (c *conversation) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	out := c.out
+	c.out = nil
+	return c.session.write(out)
+}

@@ -1,0 +1,64 @@
+package conmgr
+
+// group starts all goroutines of the daemon: the only `go` statement. A panic in one is logged with its stack, and ends the daemon in order.
+
+import (
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+type group struct {
+	mu      sync.Mutex
+	running int
+	idle    chan struct{} // closed when running falls to 0; renewed on demand
+	onPanic func(name string, value any, stack []byte)
+}
+
+// Go runs f in a goroutine.
+func (g *group) Go(name string, f func()) {
+	g.mu.Lock()
+	g.running++
+	g.mu.Unlock()
+	go func() {
+		defer g.done()
+		defer func() {
+			if v := recover(); v != nil {
+				g.onPanic(name, v, debug.Stack())
+			}
+		}()
+		f()
+	}()
+}
+
+func (g *group) done() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	if g.running == 0 && g.idle != nil {
+		close(g.idle)
+		g.idle = nil
+	}
+}
+
+// Wait waits until no goroutine is left, at most for the given time. It tells whether none is.
+func (g *group) Wait(most time.Duration) bool {
+	g.mu.Lock()
+	if g.running == 0 {
+		g.mu.Unlock()
+		return true
+	}
+	if g.idle == nil {
+		g.idle = make(chan struct{})
+	}
+	idle := g.idle
+	g.mu.Unlock()
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-idle:
+		return true
+	case <-t.C:
+		return false
+	}
+}

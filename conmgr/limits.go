@@ -1,0 +1,49 @@
+package conmgr
+
+// Limits of the process: who may run it, and the file descriptors it needs. Called at start by the main goroutine.
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// baseDescriptors and instanceDescriptors are the numbers of the guide's rule: the limit is greater than 9 + 2 * instances + max_connections.
+const (
+	baseDescriptors     = 9
+	instanceDescriptors = 2
+)
+
+// descriptorLimit returns the soft limit, raised to the hard one first.
+func descriptorLimit() (uint64, error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("could not read the limit of file descriptors: %w", err)
+	}
+	if l.Cur < l.Max {
+		raised := unix.Rlimit{Cur: l.Max, Max: l.Max}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+			l = raised
+		}
+	}
+	return l.Cur, nil
+}
+
+// connectionLimit returns how many application connections there may be at a time: max_connections, or, where that is 0, what the descriptors
+// allow. Heartbeat connections keep theirs: applications cannot take them away.
+func connectionLimit(limit uint64, instances, maxConnections int) (int, error) {
+	reserved := baseDescriptors + instanceDescriptors*instances
+	need := uint64(reserved + maxConnections)
+	if limit <= need {
+		return 0, &StartError{
+			Text: fmt.Sprintf("the limit of %d open file descriptors is too low: %d instances and max_connections = %d need more than %d",
+				limit, instances, maxConnections, need),
+			Detail: "The limit must be greater than 9 + 2 * (number of instances) + max_connections.",
+			Hint:   `Raise it ("ulimit -n", or LimitNOFILE of the service), or lower max_connections.`,
+		}
+	}
+	if maxConnections > 0 {
+		return maxConnections, nil
+	}
+	return int(min(limit-uint64(reserved), 1<<30)), nil
+}

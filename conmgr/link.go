@@ -1,0 +1,134 @@
+package conmgr
+
+// One TCP connection to a watchdog: its buffer and its deadlines. Used by the instance's goroutine alone; fill blocks until its deadline.
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// errTimer: the deadline of fill has come.
+var errTimer = errors.New("timer")
+
+// longPast wakes a reader.
+var longPast = time.Unix(1, 0)
+
+// linkPatience bounds a write. The send buffer is never full on a connection that lives, as a BEAT has 8 bytes.
+const linkPatience = 10 * time.Millisecond
+
+type link struct {
+	conn *net.TCPConn
+	raw  rawControl
+	ctx  context.Context
+	now  clock
+	stop func() bool // of the context's hook
+	buf  [4 * heartbeat.MaxFrame]byte
+	n    int // bytes in buf
+	used int // bytes of the frame that next returned last
+	eof  error
+}
+
+type rawControl interface {
+	Control(f func(fd uintptr)) error
+}
+
+func newLink(ctx context.Context, conn *net.TCPConn, now clock, timeout time.Duration) (*link, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	conn.SetNoDelay(true)
+	setUserTimeout(conn, timeout)
+	l := &link{conn: conn, raw: raw, ctx: ctx, now: now}
+	l.stop = context.AfterFunc(ctx, func() { conn.SetReadDeadline(longPast) })
+	return l, nil
+}
+
+// next returns the next whole frame of the buffer; it is valid until the next call of a method.
+func (l *link) next() (f heartbeat.Frame, ok bool, err error) {
+	if l.used > 0 {
+		l.n = copy(l.buf[:], l.buf[l.used:l.n])
+		l.used = 0
+	}
+	f, size, err := heartbeat.Next(l.buf[:l.n])
+	l.used = size
+	return f, size > 0 && err == nil, err
+}
+
+// fill waits for more bytes until due. The error is errTimer, the context's, or why the connection has ended.
+func (l *link) fill(due heartbeat.Mono) error {
+	if l.eof != nil {
+		return l.eof
+	}
+	l.conn.SetReadDeadline(time.Now().Add(due.Sub(l.now())))
+	if err := l.ctx.Err(); err != nil { // after the deadline is set, so that the context's hook comes last
+		return err
+	}
+	n, err := l.conn.Read(l.buf[l.n:])
+	l.n += n
+	switch {
+	case n > 0:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if err := l.ctx.Err(); err != nil {
+			return err
+		}
+		return errTimer
+	}
+	l.eof = err
+	return err
+}
+
+// fillNow takes what the kernel holds, without waiting. (Read does not once its deadline has passed.) It tells whether there was anything.
+func (l *link) fillNow() bool {
+	if l.eof != nil || l.n == len(l.buf) {
+		return false
+	}
+	var n int
+	err := io.EOF
+	if cerr := l.raw.Control(func(fd uintptr) {
+		for {
+			n, _, err = unix.Recvfrom(int(fd), l.buf[l.n:], unix.MSG_DONTWAIT)
+			if err != unix.EINTR {
+				return
+			}
+		}
+	}); cerr != nil {
+		err = cerr
+	}
+	switch {
+	case err == unix.EAGAIN:
+		return false
+	case err != nil:
+		l.eof = err
+		return false
+	case n == 0:
+		l.eof = io.EOF
+		return false
+	}
+	l.n += n
+	return true
+}
+
+func (l *link) write(b []byte) error {
+	l.conn.SetWriteDeadline(time.Now().Add(linkPatience))
+	_, err := l.conn.Write(b)
+	return err
+}
+
+// close ends the connection. What has come in is read first: otherwise the kernel would send an RST, which overtakes a GOODBYE.
+func (l *link) close() {
+	l.stop()
+	l.conn.CloseWrite()
+	for l.n, l.used = 0, 0; l.fillNow(); l.n = 0 {
+	}
+	l.conn.Close()
+}

@@ -1,0 +1,155 @@
+package conmgr
+
+// The service: listening, accepting, and what sessions share. One goroutine an address accepts; it blocks on nothing else.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+type service struct {
+	conf     *Config
+	log      *Logger
+	group    *group
+	board    *board
+	registry *registry
+	now      func() heartbeat.Mono
+
+	listeners []*net.TCPListener
+	nextID    atomic.Uint32
+}
+
+// lookupTime bounds the resolution of listen_addresses.
+const lookupTime = 10 * time.Second
+
+// listen opens all addresses of listen_addresses. Of the several addresses of one name, those that this host does not have are left out, as
+// long as one works.
+func (s *service) listen(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	seen := map[netip.Addr]bool{}
+	for _, name := range s.conf.ListenAddresses {
+		addrs, err := listenAddresses(ctx, name)
+		if err != nil {
+			s.close()
+			return fmt.Errorf("could not resolve %q of listen_addresses: %s", name, netText(err))
+		}
+		opened, last := 0, error(nil)
+		for _, a := range addrs {
+			if seen[a] {
+				opened++
+				continue
+			}
+			l, err := listenOn(ctx, a, s.conf.Port)
+			if err != nil {
+				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(s.conf.Port)), netText(err))
+				if missing(err) {
+					continue
+				}
+				s.close()
+				return last
+			}
+			seen[a] = true
+			opened++
+			s.listeners = append(s.listeners, l)
+		}
+		if opened == 0 {
+			s.close()
+			if last == nil {
+				last = fmt.Errorf("%q of listen_addresses has no address", name)
+			}
+			return last
+		}
+	}
+	return nil
+}
+
+// missing: this host does not have the address, or its family.
+func missing(err error) bool {
+	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+func listenAddresses(ctx context.Context, name string) ([]netip.Addr, error) {
+	if name == "*" {
+		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, nil
+	}
+	return resolveHost(ctx, name)
+}
+
+// listenOn opens one address; an IPv6 one takes no IPv4 connections.
+func listenOn(ctx context.Context, a netip.Addr, port int) (*net.TCPListener, error) {
+	network := "tcp4"
+	if a.Is6() {
+		network = "tcp6"
+	}
+	lc := net.ListenConfig{KeepAlive: -1}
+	l, err := lc.Listen(ctx, network, netip.AddrPortFrom(a, uint16(port)).String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// serve accepts connections until the listeners are closed.
+func (s *service) serve(stop <-chan struct{}) {
+	for _, l := range s.listeners {
+		s.group.Go("listener", func() { s.accept(l, stop) })
+	}
+}
+
+func (s *service) close() {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+}
+
+// acceptPause follows an accept(2) that failed for want of descriptors or memory: nothing tells when there are some.
+const acceptPause = 100 * time.Millisecond
+
+func (s *service) accept(l *net.TCPListener, stop <-chan struct{}) {
+	var logged time.Time
+	for {
+		conn, err := l.AcceptTCP()
+		switch {
+		case err == nil:
+			s.admit(conn)
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, syscall.ECONNABORTED):
+			continue
+		}
+		if time.Since(logged) > repeatAfter {
+			logged = time.Now()
+			s.log.Log(ERROR, "could not accept a connection from application: %s", netText(err))
+		}
+		t := time.NewTimer(acceptPause)
+		select {
+		case <-stop:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (s *service) admit(conn *net.TCPConn) {
+	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	se := &session{service: s, conn: conn, peer: peer, since: time.Now(), bound: -1}
+	if !s.registry.add(se) {
+		conn.Close()
+		s.log.Log(LOG, "closed a connection from application: %s: there are %d connections already (max_connections)", peer, s.registry.max)
+		return
+	}
+	s.group.Go("session", se.run)
+}

@@ -1,0 +1,174 @@
+package conmgr
+
+// Messages. Log may be called by any goroutine and never blocks: each destination has a bounded queue and one goroutine that writes it, so
+// that a full pipe or a dead syslog cannot delay a heartbeat. What does not fit is counted and told.
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Level of a message, in the order of log_min_messages in a PostgreSQL server.
+type Level uint8
+
+const (
+	DEBUG Level = iota
+	INFO
+	NOTICE
+	WARNING
+	ERROR
+	LOG
+	FATAL
+	PANIC
+)
+
+var levelNames = [...]string{"DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "LOG", "FATAL", "PANIC"}
+
+func (l Level) String() string { return levelNames[l] }
+
+// Message is one event. Detail and Hint may be empty.
+type Message struct {
+	Level              Level
+	Text, Detail, Hint string
+
+	when time.Time
+}
+
+func (m *Message) lines() (out []string) {
+	out = append(out, m.Level.String()+":  "+m.Text)
+	if m.Detail != "" {
+		out = append(out, "DETAIL:  "+m.Detail)
+	}
+	if m.Hint != "" {
+		out = append(out, "HINT:  "+m.Hint)
+	}
+	return out
+}
+
+// sink writes messages to one destination. It is called by one goroutine, and may block.
+type sink interface{ write(m *Message) }
+
+type output struct {
+	sink    sink
+	queue   chan *Message
+	flush   chan chan struct{}
+	dropped atomic.Int64
+}
+
+// Logger hands messages to its destinations. The zero value drops everything.
+type Logger struct {
+	min     Level
+	outputs []*output
+	now     func() time.Time
+}
+
+const logQueue = 1024
+
+// newLogger starts a goroutine for each sink in g. They end when stop is closed.
+func newLogger(min Level, g *group, stop <-chan struct{}, sinks ...sink) *Logger {
+	l := &Logger{min: min, now: time.Now}
+	for _, s := range sinks {
+		o := &output{sink: s, queue: make(chan *Message, logQueue), flush: make(chan chan struct{})}
+		l.outputs = append(l.outputs, o)
+		g.Go("log writer", func() { o.run(stop) })
+	}
+	return l
+}
+
+// Log outputs a message without detail.
+func (l *Logger) Log(level Level, format string, args ...any) {
+	l.Message(Message{Level: level, Text: fmt.Sprintf(format, args...)})
+}
+
+// Message outputs a message, if its level is high enough.
+func (l *Logger) Message(m Message) {
+	if l == nil || m.Level < l.min {
+		return
+	}
+	if l.now != nil {
+		m.when = l.now()
+	}
+	for _, o := range l.outputs {
+		select {
+		case o.queue <- &m:
+		default:
+			o.dropped.Add(1)
+		}
+	}
+}
+
+// Flush waits until what was logged before is written, at most for the given time.
+func (l *Logger) Flush(most time.Duration) {
+	limit := time.NewTimer(most)
+	defer limit.Stop()
+	for _, o := range l.outputs {
+		done := make(chan struct{})
+		select {
+		case o.flush <- done:
+			select {
+			case <-done:
+			case <-limit.C:
+				return
+			}
+		case <-limit.C:
+			return
+		}
+	}
+}
+
+func (o *output) run(stop <-chan struct{}) {
+	for {
+		select {
+		case m := <-o.queue:
+			o.write(m)
+		case done := <-o.flush:
+			o.drain()
+			close(done)
+		case <-stop:
+			o.drain()
+			return
+		}
+	}
+}
+
+func (o *output) drain() {
+	for {
+		select {
+		case m := <-o.queue:
+			o.write(m)
+		default:
+			return
+		}
+	}
+}
+
+func (o *output) write(m *Message) {
+	o.sink.write(m)
+	if n := o.dropped.Swap(0); n > 0 {
+		o.sink.write(&Message{Level: WARNING, Text: fmt.Sprintf("%d messages were not logged: the log destination is too slow", n), when: m.when})
+	}
+}
+
+// stderrSink writes lines like a PostgreSQL server's.
+type stderrSink struct {
+	w   io.Writer
+	pid int
+	buf bytes.Buffer
+}
+
+func newStderrSink(w io.Writer) *stderrSink { return &stderrSink{w: w, pid: os.Getpid()} }
+
+func (s *stderrSink) write(m *Message) {
+	s.buf.Reset()
+	stamp := m.when.Format("2006-01-02 15:04:05.000 MST")
+	for _, t := range m.lines() {
+		// A message of several lines (a stack) keeps them, indented as the server does.
+		fmt.Fprintf(&s.buf, "%s [%d] %s\n", stamp, s.pid, strings.ReplaceAll(t, "\n", "\n\t"))
+	}
+	s.w.Write(s.buf.Bytes()) // nobody is left to tell about an error
+}

@@ -1,0 +1,86 @@
+package conmgr
+
+// The one table of all parameters of conmgr.conf. The parser, SHOW CONFIG, the sample file and the manual page are made from it.
+// Pure data, read by any goroutine.
+
+import "time"
+
+// ParamType says how a value is written.
+type ParamType uint8
+
+const (
+	Integer  ParamType = iota
+	Duration           // an integer in seconds, or with a unit: ms, s, min, h, d
+	String
+	HostName  // a string that may name a host
+	IPAddress // a string that must be an IP address
+	List      // a string: names of Values, separated by commas
+	Enum      // one of Values
+)
+
+// Param describes one parameter. All of them take effect at a restart of conmgr.
+type Param struct {
+	Name     string // in lower case; of a numbered one without its number
+	Type     ParamType
+	Numbered bool   // an instance number follows the name
+	Min, Max int64  // of Integer; of Duration in milliseconds
+	Default  string // as it would be written
+	Values   []string
+	Doc      string // one line
+}
+
+// Bounds of a heartbeat duration in milliseconds.
+const (
+	minDuration = int64(10)
+	maxDuration = int64(2147483) * int64(time.Second/time.Millisecond)
+)
+
+// MaxInstanceNumber is the highest number that may follow the name of a numbered parameter.
+const MaxInstanceNumber = 9999
+
+// Params is the table, in the order in which people want to read it.
+var Params = []Param{
+	{Name: "port", Type: Integer, Min: 1, Max: 65535, Default: "27546",
+		Doc: "port on which conmgr listens for applications"},
+	{Name: "listen_addresses", Type: String, Default: "localhost",
+		Doc: "addresses on which conmgr listens, separated by commas; * is all of them"},
+	{Name: "max_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
+		Doc: "most application connections at a time; 0: as many as file descriptors allow"},
+
+	{Name: "backend_host", Type: HostName, Numbered: true, Default: "",
+		Doc: "host name or IP address of the instance; resolved again at each connection attempt"},
+	{Name: "backend_hostaddr", Type: IPAddress, Numbered: true, Default: "",
+		Doc: "IP address of the instance, used instead of backend_host: no name resolution"},
+	{Name: "backend_port", Type: Integer, Numbered: true, Min: 1, Max: 65535, Default: "27500",
+		Doc: "port of the instance's postmaster"},
+	{Name: "watchdog_port", Type: Integer, Numbered: true, Min: 1, Max: 65535, Default: "27545",
+		Doc: "port of the instance's watchdog worker: watchdog.port in its postgresql.conf"},
+
+	{Name: "heartbeat_interval", Type: Duration, Min: minDuration, Max: maxDuration, Default: "10",
+		Doc: "time between two heartbeats, for both directions"},
+	{Name: "heartbeat_timeout", Type: Duration, Min: minDuration, Max: maxDuration, Default: "20",
+		Doc: "silence after which the other side is declared lost; greater than heartbeat_interval"},
+	{Name: "heartbeat_connect_interval", Type: Duration, Min: minDuration, Max: maxDuration, Default: "1",
+		Doc: "time from a failed heartbeat connection attempt to the next"},
+	{Name: "heartbeat_connect_timeout", Type: Duration, Min: minDuration, Max: maxDuration, Default: "10",
+		Doc: "limit of one attempt, from name resolution to the watchdog's answer"},
+
+	{Name: "log_destination", Type: List, Values: []string{"stderr", "syslog"}, Default: "stderr",
+		Doc: "where messages go, separated by commas"},
+	{Name: "syslog_facility", Type: Enum, Default: "LOCAL0",
+		Values: []string{"LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7"},
+		Doc:    "facility of messages sent to syslog"},
+	{Name: "syslog_ident", Type: String, Default: "conmgr",
+		Doc: "program name of messages sent to syslog"},
+	{Name: "log_min_messages", Type: Enum, Values: levelNames[:], Default: "WARNING",
+		Doc: "lowest level that is output; the levels are ordered as listed"},
+}
+
+func findParam(name string) *Param {
+	for i := range Params {
+		if Params[i].Name == name {
+			return &Params[i]
+		}
+	}
+	return nil
+}

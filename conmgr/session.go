@@ -1,0 +1,243 @@
+package conmgr
+
+// One application connection: its life, its writes, and its end by somebody else. run is its goroutine and blocks on the client; end and
+// finish are called by whoever tells of a loss or a shutdown, for thousands of sessions in a loop, and never block.
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgproto3/v2"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	startupTime = 10 * time.Second // until ReadyForQuery
+	writeTime   = 60 * time.Second // a client that does not take an answer for so long is gone
+	drainTime   = time.Second      // for the client to close after a FATAL
+	maxBuffered = 64 * 1024        // of an answer, before it is written
+	noWait      = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+)
+
+// errEnded: the session was told to end.
+var errEnded = errors.New("the session has been ended")
+
+type session struct {
+	service *service
+	conn    *net.TCPConn
+	peer    netip.AddrPort
+	since   time.Time
+
+	started     bool // startup is complete; of the session's goroutine
+	application string
+	bound       int    // index of the instance, -1: none; guarded by registry.mu, as is target
+	target      string // attribute that it asked for
+
+	ended atomic.Pointer[[]byte] // the last message, once somebody has ended the session
+
+	wmu  sync.Mutex // held while writing
+	said bool       // the last message is sent, or there was no room for it; guarded by wmu
+}
+
+// run serves the client until either side ends.
+func (s *session) run() {
+	defer s.service.registry.remove(s)
+	defer s.conn.Close()
+	err := s.start()
+	if err == nil {
+		err = s.serve()
+	}
+	if errors.Is(err, errEnded) || s.ended.Load() != nil {
+		s.drain()
+	}
+}
+
+// start does what precedes the first statement.
+func (s *session) start() error {
+	s.conn.SetDeadline(time.Now().Add(startupTime))
+	if s.ended.Load() != nil {
+		return errEnded
+	}
+	var st startup
+	for requests := 0; ; requests++ {
+		var err error
+		st, err = readStartup(s.conn)
+		var refused *startupError
+		if errors.As(err, &refused) {
+			return s.refuse(fatal(refused.code, refused.text, "", ""))
+		}
+		if err != nil || st.kind == wantsNothing {
+			return io.EOF
+		}
+		if st.kind == wantsSession {
+			break
+		}
+		if requests >= 2 { // one each of SSLRequest and GSSENCRequest
+			return s.refuse(fatal("08P01", "too many requests for encryption", "", ""))
+		}
+		if err := s.write([]byte{'N'}); err != nil {
+			return err
+		}
+	}
+	s.application = st.application
+	if s.service.registry.refusing.Load() {
+		s.service.log.Log(LOG, "rejected a connection from application due to going shutdown: %s", s.peer)
+		return s.refuse(fatal("57P03", "the Connection Manager is shutting down", "", ""))
+	}
+	var key [4]byte
+	rand.Read(key[:])
+	if err := s.write(st.greeting(s.service.nextID.Add(1), binary.BigEndian.Uint32(key[:]))); err != nil {
+		return err
+	}
+	s.started = true
+	s.conn.SetDeadline(time.Time{})
+	if s.ended.Load() != nil { // its deadline was meant to stay
+		s.conn.SetDeadline(time.Now().Add(drainTime))
+		return errEnded
+	}
+	return nil
+}
+
+// serve reads messages until the client ends.
+func (s *session) serve() error {
+	c := &conversation{session: s, backend: pgproto3.NewBackend(&boundedReader{r: s.conn}, nil)}
+	for {
+		if s.ended.Load() != nil {
+			return errEnded
+		}
+		m, err := receive(c.backend)
+		var long tooLongError
+		var bad *badMessageError
+		switch {
+		case errors.As(err, &long):
+			return s.refuse(fatal("54000", err.Error(), "", consoleHint))
+		case errors.As(err, &bad):
+			return s.refuse(fatal("08P01", err.Error(), "", ""))
+		case err != nil:
+			return err
+		}
+		if err := c.handle(m); err != nil {
+			return err
+		}
+	}
+}
+
+// badMessageError is a message that cannot be decoded.
+type badMessageError struct{ text string }
+
+func (e *badMessageError) Error() string { return e.text }
+
+// receive is Backend.Receive, with errors told apart: pgproto3's decoders return errors without a type, and some panic on short messages.
+func receive(b *pgproto3.Backend) (m pgproto3.FrontendMessage, err error) {
+	defer func() {
+		if recover() != nil {
+			m, err = nil, &badMessageError{"invalid message format"}
+		}
+	}()
+	m, err = b.Receive()
+	var ne net.Error
+	var long tooLongError
+	if err != nil && !errors.As(err, &ne) && !errors.As(err, &long) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) {
+		err = &badMessageError{err.Error()}
+	}
+	return m, err
+}
+
+// write sends bytes to the client. The error is errEnded if the session was ended meanwhile; the last message is sent then.
+func (s *session) write(p []byte) error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	if s.started {
+		s.conn.SetWriteDeadline(time.Now().Add(writeTime)) // before looking at ended: finish sets a shorter one afterwards
+	}
+	if s.ended.Load() != nil {
+		s.say()
+		return errEnded
+	}
+	_, err := s.conn.Write(p)
+	if s.ended.Load() != nil {
+		if err == nil {
+			s.say()
+		}
+		s.said = true
+		s.conn.CloseWrite()
+		return errEnded
+	}
+	return err
+}
+
+// refuse ends the session with a message of its own.
+func (s *session) refuse(message []byte) error {
+	s.end(message)
+	s.finish(time.Now().Add(drainTime))
+	return errEnded
+}
+
+// end makes message the session's last one, and sends it if that is possible without waiting. The first call counts.
+func (s *session) end(message []byte) {
+	if !s.ended.CompareAndSwap(nil, &message) {
+		return
+	}
+	if s.wmu.TryLock() { // else its goroutine is writing, and sends it afterwards
+		s.say()
+		s.wmu.Unlock()
+	}
+}
+
+// say sends the last message, as far as the send buffer takes it. wmu is held.
+func (s *session) say() {
+	if s.said {
+		return
+	}
+	s.said = true
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	message := *s.ended.Load()
+	raw.Control(func(fd uintptr) {
+		for len(message) > 0 {
+			n, err := unix.SendmsgN(int(fd), message, nil, nil, noWait)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return
+			}
+			message = message[n:]
+		}
+	})
+}
+
+// finish closes our direction after end, and gives the client until a time to close its own.
+func (s *session) finish(until time.Time) {
+	s.conn.SetDeadline(until)
+	if s.wmu.TryLock() {
+		if s.said {
+			s.conn.CloseWrite()
+		}
+		s.wmu.Unlock()
+	}
+}
+
+// drain reads until the client closes: closing with unread bytes would send an RST, which destroys the message on its way.
+func (s *session) drain() {
+	s.wmu.Lock()
+	s.say()
+	s.conn.CloseWrite()
+	s.wmu.Unlock()
+	s.conn.SetReadDeadline(time.Now().Add(drainTime))
+	var buf [512]byte
+	for {
+		if _, err := s.conn.Read(buf[:]); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package conmgr
+
+// The statements of the console (docs/protocol.md 2.2): splitting a query string and parsing each statement. Pure functions.
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// verb says which statement it is.
+type verb uint8
+
+const (
+	nothing verb = iota // an empty statement
+	showTarget
+	showInstances
+	showApplications
+	showConfig
+	showVersion
+	showHelp
+)
+
+// statement is a parsed one.
+type statement struct {
+	verb   verb
+	want   attribute // of showTarget
+	except []int
+}
+
+// stmtError is what is answered to a statement that is not one.
+type stmtError struct{ code, text, detail, hint string }
+
+func (e *stmtError) Error() string { return e.text }
+
+const consoleHint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
+
+func notSupported(source string) error {
+	return &stmtError{code: "0A000", text: "statement is not supported: " + strconv.Quote(clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
+}
+
+type tokenKind uint8
+
+const (
+	word tokenKind = iota
+	literal
+	identifier
+	number
+	symbol
+	broken // an unterminated quote or comment
+)
+
+type token struct {
+	kind tokenKind
+	text string // quotes removed
+	pos  int
+}
+
+// tokenize never fails: what it does not know is a symbol, and no statement has one.
+func tokenize(s string) (out []token) {
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\v' || c == '\f':
+			i++
+		case strings.HasPrefix(s[i:], "--"):
+			if n := strings.IndexAny(s[i:], "\r\n"); n >= 0 {
+				i += n
+			} else {
+				i = len(s)
+			}
+		case strings.HasPrefix(s[i:], "/*"):
+			n := commentEnd(s[i:])
+			if n < 0 {
+				return append(out, token{broken, "/*", i})
+			}
+			i += n
+		case c == '\'' || c == '"':
+			text, n := unquote(s[i:])
+			if n < 0 {
+				return append(out, token{broken, s[i : i+1], i})
+			}
+			kind := literal
+			if c == '"' {
+				kind = identifier
+			}
+			out = append(out, token{kind, text, i})
+			i += n
+		case isLetter(c):
+			n := i + 1
+			for n < len(s) && (isLetter(s[n]) || isDigit(s[n]) || s[n] == '-' && n+1 < len(s) && isLetter(s[n+1])) {
+				n++
+			}
+			out = append(out, token{word, s[i:n], i})
+			i = n
+		case isDigit(c):
+			n := i + 1
+			for n < len(s) && isDigit(s[n]) {
+				n++
+			}
+			out = append(out, token{number, s[i:n], i})
+			i = n
+		default:
+			_, n := utf8.DecodeRuneInString(s[i:])
+			out = append(out, token{symbol, s[i : i+n], i})
+			i += n
+		}
+	}
+	return out
+}
+
+// commentEnd returns the length of the comment that s begins with; comments nest.
+func commentEnd(s string) int {
+	depth := 0
+	for i := 0; i+1 < len(s); i++ {
+		switch s[i : i+2] {
+		case "/*":
+			depth++
+			i++
+		case "*/":
+			depth--
+			i++
+			if depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return -1
+}
+
+// unquote returns the text between the quotes that s begins with, and the length with them; -1: unterminated.
+func unquote(s string) (string, int) {
+	q := s[0]
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		if s[i] != q {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i+1 < len(s) && s[i+1] == q {
+			b.WriteByte(q)
+			i++
+			continue
+		}
+		return b.String(), i + 1
+	}
+	return "", -1
+}
+
+func isLetter(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c >= 0x80
+}
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// parsed is one statement of a query string, or why it is none.
+type parsed struct {
+	statement
+	err error
+}
+
+// parseStatements splits a query string at its semicolons. Empty statements are left out; a string with nothing else gives none.
+func parseStatements(s string) (out []parsed) {
+	tokens := tokenize(s)
+	for len(tokens) > 0 {
+		n := slices.IndexFunc(tokens, func(t token) bool { return t.kind == symbol && t.text == ";" })
+		end := len(s)
+		part := tokens
+		if n >= 0 {
+			part, end = tokens[:n], tokens[n].pos
+			tokens = tokens[n+1:]
+		} else {
+			tokens = nil
+		}
+		if len(part) == 0 {
+			continue
+		}
+		st, err := parseStatement(part, s[part[0].pos:end])
+		out = append(out, parsed{st, err})
+	}
+	return out
+}
+
+// isWord: keywords in any case.
+func (t token) isWord(w string) bool { return t.kind == word && strings.EqualFold(t.text, w) }
+
+var plainShows = []struct {
+	name string
+	verb verb
+}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"CONFIG", showConfig}, {"VERSION", showVersion}, {"HELP", showHelp}}
+
+// parseStatement takes at least one token; source is the text for messages.
+func parseStatement(t []token, source string) (statement, error) {
+	if len(t) < 2 || !t[0].isWord("SHOW") {
+		return statement{}, notSupported(source)
+	}
+	for _, p := range plainShows {
+		if len(t) == 2 && t[1].isWord(p.name) {
+			return statement{verb: p.verb}, nil
+		}
+	}
+	if !t[1].isWord("TARGET") || len(t) < 3 || t[2].kind > identifier {
+		return statement{}, notSupported(source)
+	}
+	st := statement{verb: showTarget, want: attribute(strings.ToLower(t[2].text))}
+	if !slices.Contains(attributes, st.want) {
+		return statement{}, unknownAttribute(t[2].text)
+	}
+	rest := t[3:]
+	if len(rest) == 0 {
+		return st, nil
+	}
+	if !rest[0].isWord("EXCEPT") {
+		return statement{}, notSupported(source)
+	}
+	for rest = rest[1:]; ; rest = rest[1:] {
+		if len(rest) == 0 || rest[0].kind != number {
+			return statement{}, notSupported(source)
+		}
+		n, err := strconv.Atoi(rest[0].text)
+		if err != nil || n > MaxInstanceNumber {
+			return statement{}, &stmtError{code: "22023", text: "invalid instance number " + clip(rest[0].text),
+				detail: "Allowed are 0 to " + strconv.Itoa(MaxInstanceNumber) + "."}
+		}
+		st.except = append(st.except, n)
+		if rest = rest[1:]; len(rest) == 0 {
+			return st, nil
+		}
+		if rest[0].kind != symbol || rest[0].text != "," {
+			return statement{}, notSupported(source)
+		}
+	}
+}
+
+func unknownAttribute(name string) error {
+	var all []string
+	for _, a := range attributes {
+		all = append(all, string(a))
+	}
+	return &stmtError{code: "22023", text: "invalid target attribute " + strconv.Quote(clip(strings.ToValidUTF8(name, "?"))),
+		detail: "Allowed are " + strings.Join(all, ", ") + "."}
+}
