@@ -74,6 +74,11 @@ typedef struct WatchdogSlot
 
 _Static_assert(sizeof(WatchdogSlot) <= 200, "the guide promises about 200 bytes a connection");
 
+/* Flags of WatchdogBridge.attributes, as on the wire. */
+#define WD_ATTR_IN_RECOVERY		(UINT64_C(1) << 0)
+#define WD_ATTR_READ_ONLY		(UINT64_C(1) << 1)
+#define WD_ATTR_SHUTTING_DOWN	(UINT64_C(1) << 2)
+
 /* One log line on its way from Go to ereport(). */
 #define WD_LOG_RING		64
 #define WD_LOG_MESSAGE	512
@@ -113,12 +118,14 @@ typedef struct WatchdogBridge
 	uint64_t	attributes;		/* atomic; flags << 32 | timeline, as on the wire */
 	uint32_t	stop;			/* atomic */
 	uint32_t	terminate_on_close; /* atomic */
+	uint32_t	ping;			/* atomic; Go copies it to pong: see worker.c */
 
 	/* Go writes, C reads */
 	uint32_t	running;		/* atomic; Go's run function has begun */
 	uint32_t	failed;			/* atomic; Go cannot go on: restart the worker */
 	uint32_t	finished;		/* atomic; Go's run function has returned */
 	uint32_t	wake_terminator;	/* atomic; a slot has got a cut-off */
+	uint32_t	pong;			/* atomic */
 
 	/* log lines: Go writes at head, C reads at tail; Go drops what does not fit */
 	uint32_t	log_head;		/* atomic */

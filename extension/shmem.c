@@ -1,0 +1,101 @@
+/*
+ * shmem.c
+ *	  The shared memory of watchdog: one slot for each conmgr, and the
+ *	  terminator's latch.
+ *
+ * Reading takes no lock; see WatchdogSlot in bridge.h for the rules.
+ */
+#include "watchdog.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+WatchdogShared *watchdog_shared = NULL;
+
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+#if WD_HAVE_SHMEM_REQUEST_HOOK
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+#endif
+
+/* A copy is taken in nanoseconds; a slot that stays odd is one whose writer died in the middle. */
+#define READ_ATTEMPTS 100
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(WatchdogShared, slots),
+					mul_size(watchdog_max_heartbeat_connections, sizeof(WatchdogSlot)));
+}
+
+static void
+request_shmem(void)
+{
+#if WD_HAVE_SHMEM_REQUEST_HOOK
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+#endif
+	RequestAddinShmemSpace(shared_size());
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	watchdog_shared = ShmemInitStruct("watchdog", shared_size(), &found);
+	if (!found)
+	{
+		memset(watchdog_shared, 0, shared_size());
+		SpinLockInit(&watchdog_shared->mutex);
+		watchdog_shared->nslots = watchdog_max_heartbeat_connections;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+watchdog_shmem_init(void)
+{
+#if WD_HAVE_SHMEM_REQUEST_HOOK
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+#else
+	request_shmem();
+#endif
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+/* Copy a slot. false: it is being written, or was when its writer died. */
+bool
+watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy)
+{
+	for (int i = 0; i < READ_ATTEMPTS; i++)
+	{
+		uint32		before = wd_load(&slot->serial);
+
+		if ((before & 1) == 0)
+		{
+			memcpy(copy, slot, sizeof(*copy));
+			pg_read_barrier();
+			if (wd_load(&slot->serial) == before)
+				return true;
+		}
+		pg_spin_delay();
+	}
+	return false;
+}
+
+void
+watchdog_wake_terminator(void)
+{
+	SpinLockAcquire(&watchdog_shared->mutex);
+	if (watchdog_shared->terminator_latch)
+		SetLatch(watchdog_shared->terminator_latch);
+	SpinLockRelease(&watchdog_shared->mutex);
+}

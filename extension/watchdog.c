@@ -1,0 +1,106 @@
+/*
+ * watchdog.c
+ *	  Module entry: settings and registration of the two workers.
+ *
+ * Runs in the postmaster, while it loads shared_preload_libraries. Neither
+ * opens nor blocks on anything. It must stay plain C: a Go runtime in the
+ * postmaster would leave every forked process with a dead one (docs/design.md).
+ */
+#include "watchdog.h"
+
+#include <limits.h>
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+int			watchdog_port;
+int			watchdog_check_attr_interval;
+int			watchdog_max_heartbeat_connections;
+char	   *watchdog_listen_addresses;
+bool		watchdog_terminate_on_close;
+
+static void
+define_settings(void)
+{
+	DefineCustomIntVariable("watchdog.port",
+							"Port on which conmgr processes connect for heartbeat monitoring.",
+							NULL,
+							&watchdog_port,
+							27545, 1, 65535,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("watchdog.check_attr_interval",
+							"Interval between checks of the instance's attributes.",
+							"A change is sent to all conmgr processes at once.",
+							&watchdog_check_attr_interval,
+							1000, 1, INT_MAX,
+							PGC_POSTMASTER, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("watchdog.max_heartbeat_connections",
+							"Maximum number of conmgr processes that can be connected.",
+							"The default is the value of max_connections.",
+							&watchdog_max_heartbeat_connections,
+							MaxConnections, 1, INT_MAX,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("watchdog.listen_addresses",
+							   "Addresses on which conmgr processes connect, in the form of listen_addresses.",
+							   NULL,
+							   &watchdog_listen_addresses,
+							   "*",
+							   PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomBoolVariable("watchdog.terminate_on_close",
+							 "Whether the end of a conmgr process ends the sessions of its host.",
+							 "If off, only silence for heartbeat_timeout does.",
+							 &watchdog_terminate_on_close,
+							 true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	wd_reserve_guc_prefix("watchdog");
+}
+
+static void
+register_worker(const char *name, const char *function)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
+	strlcpy(worker.bgw_library_name, "watchdog", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
+
+	/* No database connection: standbys have them as well, nothing is pinned. */
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+
+	/*
+	 * At once: with a heartbeat_timeout of a second or less, a worker that
+	 * came back only a second later would be a lost instance to every conmgr.
+	 * The workers slow themselves down if they fail again and again.
+	 */
+	worker.bgw_restart_time = 0;
+	RegisterBackgroundWorker(&worker);
+}
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("watchdog must be loaded by \"shared_preload_libraries\""),
+				 errhint("Add watchdog to shared_preload_libraries and restart the server.")));
+
+	define_settings();
+	watchdog_shmem_init();
+
+	/* pg_upgrade's servers have no clients that could die. */
+	if (!IsBinaryUpgrade)
+	{
+		register_worker(WATCHDOG_WORKER_NAME, "watchdog_worker_main");
+		register_worker(TERMINATOR_WORKER_NAME, "watchdog_terminator_main");
+	}
+}

@@ -1,0 +1,68 @@
+/*
+ * watchdog.h
+ *	  What the parts of watchdog.so share.
+ *
+ *	  watchdog.c    settings, registration of the workers (postmaster)
+ *	  shmem.c       the shared memory (everybody)
+ *	  worker.c      the watchdog worker: host of the Go library
+ *	  terminator.c  the terminator worker: ends sessions
+ *	  view.c        pgx_stat_watchdog (backends)
+ */
+#ifndef WATCHDOG_H
+#define WATCHDOG_H
+
+#include "postgres.h"
+
+#include "bridge.h"
+#include "compat.h"
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/spin.h"
+
+#define WATCHDOG_WORKER_NAME	"watchdog worker"
+#define TERMINATOR_WORKER_NAME	"terminator worker"
+
+/* TimestampTz counts from 2000-01-01, everything outside PostgreSQL from 1970-01-01. */
+#define WD_EPOCH_DIFF_US \
+	(((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY)
+
+/*
+ * The shared memory. It is made anew when the postmaster resets all sessions:
+ * the conmgrs then are strangers again, as the sessions are gone anyway.
+ */
+typedef struct WatchdogShared
+{
+	slock_t		mutex;			/* protects terminator_latch */
+	Latch	   *terminator_latch;	/* NULL while the terminator does not run */
+
+	/* only used by the watchdog worker, across its restarts */
+	TimestampTz last_start;
+	int			quick_restarts; /* restarts in a row after a short life */
+
+	uint32		nslots;
+	WatchdogSlot slots[FLEXIBLE_ARRAY_MEMBER];
+} WatchdogShared;
+
+/* settings (watchdog.c) */
+extern int	watchdog_port;
+extern int	watchdog_check_attr_interval;
+extern int	watchdog_max_heartbeat_connections;
+extern char *watchdog_listen_addresses;
+extern bool watchdog_terminate_on_close;
+
+/* shmem.c */
+extern WatchdogShared *watchdog_shared;
+extern void watchdog_shmem_init(void);
+extern bool watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy);
+extern void watchdog_wake_terminator(void);
+
+/* entry points of the workers */
+extern PGDLLEXPORT void watchdog_worker_main(Datum arg);
+extern PGDLLEXPORT void watchdog_terminator_main(Datum arg);
+
+/* atomic access to fields that Go shares with us */
+#define wd_load(p)		__atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define wd_store(p, v)	__atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+
+#endif							/* WATCHDOG_H */

@@ -1,0 +1,518 @@
+/*
+ * worker.c
+ *	  The watchdog worker: a background worker that is the host of the Go
+ *	  library with the heartbeats.
+ *
+ * Two kinds of thread live in this process. The main thread is an ordinary
+ * PostgreSQL process: it owns signals, latch, settings, ereport(), reads the
+ * instance's attributes, and never calls Go. The helper thread and what Go
+ * starts run with all signals blocked and never call PostgreSQL. They meet at
+ * the WatchdogBridge. The main thread blocks in its wait event set only.
+ *
+ * Whatever happens to Go ends in proc_exit(1): the postmaster then starts this
+ * worker again and leaves all sessions alone. Exit status 0 would mean that
+ * the worker is never started again, and any other one that the postmaster
+ * resets all sessions.
+ */
+#define _GNU_SOURCE				/* dladdr() */
+#include "watchdog.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/pidfile.h"
+#include "utils/timestamp.h"
+
+#define GO_LIBRARY			"watchdog_go.so"
+#define POSTMASTER_PID_FILE	"postmaster.pid"	/* relative to the data directory, where we are */
+#define PING_INTERVAL_MS	1000
+#define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
+#define FAREWELL_MS			200 /* what Go gets to say goodbye at a shutdown */
+#define SHORT_LIFE_MS		10000	/* a worker that lived shorter has failed quickly */
+#define FREE_RESTARTS		3	/* quick restarts in a row without a pause */
+#define MAX_PAUSE_S			30
+#define SPARE_FILES			64
+
+static WatchdogBridge *bridge = NULL;
+static char load_error[256];	/* why the helper thread could not start Go */
+static bool files_limited = false;
+
+/*
+ * A failure that Go cannot recover from raises SIGABRT in the thread that it
+ * hit. That thread is parked for ever, and the main thread ends the process
+ * in order. On the main thread SIGABRT keeps its meaning.
+ */
+static void
+handle_abort(int signo)
+{
+	static const uint64_t one = 1;
+
+	if (syscall(SYS_gettid) == getpid())
+	{
+		signal(SIGABRT, SIG_DFL);
+		raise(SIGABRT);
+		return;
+	}
+	wd_store(&bridge->failed, 1);
+	if (write(bridge->to_c, &one, sizeof(one)) < 0)
+	{
+		/* the ping will notice */
+	}
+	for (;;)
+		pause();
+}
+
+/*
+ * SIGQUIT from the postmaster is the immediate shutdown. SIGQUIT from
+ * ourselves is Go's runtime passing on a fatal signal to its other threads.
+ */
+static void
+handle_quit(int signo, siginfo_t *info, void *context)
+{
+	if (info->si_pid == getpid())
+	{
+		wd_store(&bridge->failed, 1);
+		SetLatch(MyLatch);
+		return;
+	}
+	_exit(2);
+}
+
+static void
+set_handler(int signo, void (*handler) (int), void (*action) (int, siginfo_t *, void *))
+{
+	struct sigaction act;
+
+	memset(&act, 0, sizeof(act));
+	sigemptyset(&act.sa_mask);
+	act.sa_flags = SA_ONSTACK | SA_RESTART; /* Go's threads have small stacks */
+	if (action)
+	{
+		act.sa_flags |= SA_SIGINFO;
+		act.sa_sigaction = action;
+	}
+	else
+		act.sa_handler = handler;
+	if (sigaction(signo, &act, NULL) != 0)
+		elog(ERROR, "could not set a signal handler: %m");
+}
+
+/* Is the postmaster shutting down? It says so in its pid file before it signals anybody. */
+static bool
+server_is_stopping(void)
+{
+	char		buf[1024];
+	char	   *line = buf;
+	int			fd;
+	ssize_t		len;
+
+	fd = open(POSTMASTER_PID_FILE, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	len = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (len <= 0)
+		return false;
+	buf[len] = '\0';
+	for (int i = 1; i < LOCK_FILE_LINE_PM_STATUS && line != NULL; i++)
+	{
+		line = strchr(line, '\n');
+		if (line != NULL)
+			line++;
+	}
+	return line != NULL && strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+}
+
+/* The attributes as they go over the wire: flags in the high half, timeline in the low one. */
+static uint64
+current_attributes(bool stopping)
+{
+	uint64		flags = 0;
+	TimeLineID	timeline = 0;
+
+	if (RecoveryInProgress())
+	{
+		flags |= WD_ATTR_IN_RECOVERY;
+		GetXLogReplayRecPtr(&timeline);
+	}
+	else
+		timeline = wd_primary_timeline();
+	if (DefaultXactReadOnly)
+		flags |= WD_ATTR_READ_ONLY;
+	if (stopping)
+		flags |= WD_ATTR_SHUTTING_DOWN;
+	return flags << 32 | timeline;
+}
+
+static void
+poke_go(void)
+{
+	static const uint64_t one = 1;
+
+	if (write(bridge->to_go, &one, sizeof(one)) < 0)
+		elog(DEBUG1, "could not wake the heartbeat thread: %m");
+}
+
+/* Pass Go's log lines on. */
+static void
+drain_log(void)
+{
+	uint32		tail = wd_load(&bridge->log_tail);
+	uint32		dropped;
+
+	while (tail != wd_load(&bridge->log_head))
+	{
+		const WatchdogLogLine *line = &bridge->log[tail % WD_LOG_RING];
+		int			level = line->level == WD_LOG_WARNING ? WARNING :
+		line->level == WD_LOG_LOG ? LOG : DEBUG1;
+
+		ereport(level,
+				(errmsg_internal("%s", line->message),
+				 line->detail[0] ? errdetail_internal("%s", line->detail) : 0,
+				 line->hint[0] ? errhint("%s", line->hint) : 0));
+		tail++;
+		wd_store(&bridge->log_tail, tail);
+	}
+	dropped = __atomic_exchange_n(&bridge->log_dropped, 0, __ATOMIC_SEQ_CST);
+	if (dropped > 0)
+		ereport(LOG, (errmsg("%u messages of the heartbeat thread were too many to log", dropped)));
+}
+
+/* The directory that this library was loaded from holds the Go library too. */
+static void
+go_library_path(char *path, size_t size)
+{
+	Dl_info		info;
+
+	if (dladdr(&bridge, &info) == 0 || info.dli_fname == NULL)
+		elog(ERROR, "could not find out where watchdog.so was loaded from");
+	strlcpy(path, info.dli_fname, size);
+	get_parent_directory(path);
+	strlcat(path, "/" GO_LIBRARY, size);
+}
+
+/* The helper thread: opens the Go library and lends it this thread. All signals are blocked here, and so in all of Go's threads. */
+static void *
+run_go(void *arg)
+{
+	const char *path = arg;
+	void	   *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	watchdog_go_abi_version_fn abi_version = NULL;
+	watchdog_go_run_fn run = NULL;
+
+	if (library)
+	{
+		abi_version = (watchdog_go_abi_version_fn) dlsym(library, "watchdog_go_abi_version");
+		run = (watchdog_go_run_fn) dlsym(library, "watchdog_go_run");
+	}
+	if (abi_version == NULL || run == NULL)
+	{
+		const char *reason = dlerror();
+
+		strlcpy(load_error, reason ? reason : "unknown reason", sizeof(load_error));
+	}
+	else if (abi_version() != WATCHDOG_ABI_VERSION)
+		snprintf(load_error, sizeof(load_error), "\"%s\" has interface version %u, but version %u is needed",
+				 path, abi_version(), WATCHDOG_ABI_VERSION);
+	else
+		run(bridge);			/* sets running and finished, or failed */
+	if (load_error[0])
+	{
+		static const uint64_t one = 1;
+
+		wd_store(&bridge->failed, 1);
+		if (write(bridge->to_c, &one, sizeof(one)) < 0)
+		{
+			/* the ping will notice */
+		}
+	}
+	return NULL;
+}
+
+static void
+start_go(const char *path)
+{
+	sigset_t	all,
+				mine;
+	pthread_t	thread;
+	int			rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mine);
+	rc = pthread_create(&thread, NULL, run_go, unconstify(char *, path));
+	pthread_sigmask(SIG_SETMASK, &mine, NULL);
+	if (rc != 0)
+	{
+		errno = rc;
+		ereport(ERROR, (errmsg("could not start the heartbeat thread: %m")));
+	}
+	pthread_detach(thread);
+}
+
+/*
+ * A signal that PostgreSQL waits for must not be taken by one of Go's threads:
+ * latches would lose their wake-ups (SIGURG since PostgreSQL 14, SIGUSR1
+ * before). Returns false, and the thread in question, if one could.
+ */
+static bool
+signals_are_blocked_elsewhere(char *culprit, size_t size)
+{
+	static const int signals[] = {SIGURG, SIGUSR1, SIGTERM, SIGHUP, SIGQUIT, SIGINT};
+	DIR		   *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	bool		good = true;
+
+	if (dir == NULL)
+		return true;			/* no /proc: nothing to check with */
+	while (good && (entry = readdir(dir)) != NULL)
+	{
+		char		path[64];
+		char		line[256];
+		FILE	   *status;
+
+		if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
+		status = fopen(path, "r");
+		if (status == NULL)
+			continue;			/* the thread has ended */
+		while (fgets(line, sizeof(line), status))
+		{
+			uint64		mask;
+
+			if (strncmp(line, "SigBlk:", 7) != 0)
+				continue;
+			mask = strtoull(line + 7, NULL, 16);
+			for (int i = 0; i < lengthof(signals); i++)
+			{
+				if ((mask & (UINT64CONST(1) << (signals[i] - 1))) == 0)
+				{
+					snprintf(culprit, size, "signal %d in thread %.20s", signals[i], entry->d_name);
+					good = false;
+				}
+			}
+		}
+		fclose(status);
+	}
+	closedir(dir);
+	return good;
+}
+
+/* Every heartbeat connection is a descriptor that PostgreSQL's own accounting does not know. */
+static void
+raise_file_limit(void)
+{
+	struct rlimit lim;
+	rlim_t		need = (rlim_t) max_files_per_process + 2 * (rlim_t) watchdog_max_heartbeat_connections;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)
+		return;
+	if (lim.rlim_max == RLIM_INFINITY || lim.rlim_max > need)
+		lim.rlim_cur = need + SPARE_FILES;
+	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_cur > lim.rlim_max)
+		lim.rlim_cur = lim.rlim_max;
+	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_max <= need)
+	{
+		lim.rlim_cur = lim.rlim_max;
+		files_limited = true;
+	}
+	if (setrlimit(RLIMIT_NOFILE, &lim) != 0)
+		files_limited = true;
+	if (files_limited)
+		ereport(LOG,
+				(errmsg("the limit of open files is %lu, which may not suffice for %d heartbeat connections",
+						(unsigned long) lim.rlim_cur, watchdog_max_heartbeat_connections),
+				 errhint("Raise it (ulimit -n) above max_files_per_process + watchdog.max_heartbeat_connections x 2.")));
+}
+
+static void
+make_bridge(void)
+{
+	bridge = MemoryContextAllocZero(TopMemoryContext, sizeof(WatchdogBridge));
+	bridge->listen_addresses = MemoryContextStrdup(TopMemoryContext, watchdog_listen_addresses);
+	bridge->port = watchdog_port;
+	bridge->nslots = watchdog_shared->nslots;
+	bridge->slots = watchdog_shared->slots;
+	bridge->system_identifier = GetSystemIdentifier();
+	bridge->postmaster_start = PgStartTime + WD_EPOCH_DIFF_US;
+	bridge->to_go = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	bridge->to_c = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (bridge->to_go < 0 || bridge->to_c < 0)
+		ereport(ERROR, (errmsg("could not create an event descriptor: %m")));
+	bridge->attributes = current_attributes(server_is_stopping());
+	bridge->terminate_on_close = watchdog_terminate_on_close;
+}
+
+/* A worker that fails again and again must not keep the postmaster busy. */
+static void
+pause_after_failures(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			pause_s = 0;
+
+	if (watchdog_shared->last_start != 0 &&
+		!TimestampDifferenceExceeds(watchdog_shared->last_start, now, SHORT_LIFE_MS))
+		watchdog_shared->quick_restarts++;
+	else
+		watchdog_shared->quick_restarts = 0;
+	watchdog_shared->last_start = now;
+	if (watchdog_shared->quick_restarts > FREE_RESTARTS)
+		pause_s = Min(1 << Min(watchdog_shared->quick_restarts - FREE_RESTARTS - 1, 10), MAX_PAUSE_S);
+	for (TimestampTz until = now + pause_s * USECS_PER_SEC; !ShutdownRequestPending && (now = GetCurrentTimestamp()) < until;)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 (until - now) / 1000 + 1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (pause_s > 0)			/* the pause is no life */
+		watchdog_shared->last_start = GetCurrentTimestamp();
+}
+
+/* Tell Go to end, and give it a moment to tell the conmgrs. Never delays a shutdown. */
+static void
+stop_go(void)
+{
+	TimestampTz until = GetCurrentTimestamp() + FAREWELL_MS * 1000;
+
+	wd_store(&bridge->stop, server_is_stopping() ? WD_STOP_SERVER : WD_STOP_WORKER);
+	poke_go();
+	while (wd_load(&bridge->running) && !wd_load(&bridge->finished) && !wd_load(&bridge->failed))
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		uint64_t	count;
+
+		if (now >= until)
+			break;
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 bridge->to_c, (until - now) / 1000 + 1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			break;
+	}
+	drain_log();
+}
+
+/* Serve until there is a reason to end. */
+static void
+main_loop(void)
+{
+	WaitEventSet *set = wd_create_wait_event_set(3);
+	TimestampTz next_attributes = 0;
+	TimestampTz next_ping = 0;
+	int			unanswered = 0;
+	bool		checked_signals = false;
+	bool		stopping = server_is_stopping();
+
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, bridge->to_c, NULL, NULL);
+
+	for (;;)
+	{
+		WaitEvent	event;
+		uint64_t	count;
+		TimestampTz now;
+		TimestampTz next;
+
+		if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
+			elog(ERROR, "could not read from an event descriptor: %m");
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+
+		if (__atomic_exchange_n(&bridge->wake_terminator, 0, __ATOMIC_SEQ_CST))
+			watchdog_wake_terminator();
+		drain_log();
+		if (ShutdownRequestPending || wd_load(&bridge->failed) || wd_load(&bridge->finished))
+			break;
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			wd_store(&bridge->terminate_on_close, watchdog_terminate_on_close);
+			next_attributes = 0;
+		}
+		if (!checked_signals && wd_load(&bridge->running))
+		{
+			char		culprit[64];
+
+			checked_signals = true;
+			if (!signals_are_blocked_elsewhere(culprit, sizeof(culprit)))
+				ereport(ERROR, (errmsg("the heartbeat library does not block %s", culprit)));
+		}
+
+		now = GetCurrentTimestamp();
+		if (now >= next_ping || now < next_ping - PING_INTERVAL_MS * 1000)
+		{
+			stopping = server_is_stopping();
+			if (wd_load(&bridge->pong) == wd_load(&bridge->ping))
+				unanswered = 0;
+			else if (++unanswered >= PING_LIMIT)
+			{
+				ereport(WARNING, (errmsg("the heartbeat thread hangs: the watchdog worker is restarted")));
+				break;
+			}
+			wd_store(&bridge->ping, wd_load(&bridge->ping) + 1);
+			poke_go();
+			next_ping = now + PING_INTERVAL_MS * 1000;
+		}
+		if (now >= next_attributes || now < next_attributes - watchdog_check_attr_interval * INT64CONST(1000))
+		{
+			uint64		attributes = current_attributes(stopping);
+
+			if (attributes != bridge->attributes)
+			{
+				wd_store(&bridge->attributes, attributes);
+				poke_go();
+			}
+			next_attributes = now + watchdog_check_attr_interval * INT64CONST(1000);
+		}
+
+		next = Min(next_ping, next_attributes);
+		(void) WaitEventSetWait(set, next > now ? (next - now + 999) / 1000 : 0, &event, 1, PG_WAIT_EXTENSION);
+	}
+}
+
+void
+watchdog_worker_main(Datum arg)
+{
+	static char path[MAXPGPATH];
+
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	pause_after_failures();
+	make_bridge();
+	set_handler(SIGABRT, handle_abort, NULL);
+	set_handler(SIGQUIT, NULL, handle_quit);
+	raise_file_limit();
+	go_library_path(path, sizeof(path));
+	if (!ShutdownRequestPending)
+	{
+		start_go(path);
+		main_loop();
+	}
+	if (load_error[0])
+		ereport(WARNING,
+				(errmsg("could not load the heartbeat library: %s", load_error),
+				 errhint("Install watchdog.so and watchdog_go.so of the same version in the same directory.")));
+	else if (!wd_load(&bridge->failed))
+		stop_go();
+	proc_exit(1);				/* see above: never 0 */
+}

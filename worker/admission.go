@@ -1,0 +1,60 @@
+package worker
+
+// Peers that have not proven themselves: connected, but no HELLO yet; or refused, and being given time to read why. They are limited in number and
+// time, so that whoever reaches the port cannot take anything from conmgrs.
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+const (
+	helloTime     = 5 * time.Second
+	lingerTime    = 1 * time.Second
+	maxStrangers  = 256
+	maxOfOneHost  = 8
+	drainPerVisit = 16 // reads on one socket before others get their turn
+)
+
+// strangers is a queue by age: all wait for the same time, so the oldest is due first. Refused ones go through a second one.
+type strangers struct {
+	list  []*conn
+	count map[netip.Addr]int
+}
+
+func newStrangers() *strangers { return &strangers{count: make(map[netip.Addr]int)} }
+
+// add puts c at the end. ok is false if its host has too many already.
+func (s *strangers) add(c *conn, due heartbeat.Mono) bool {
+	if s.count[c.addr] >= maxOfOneHost {
+		return false
+	}
+	c.due = due
+	s.list = append(s.list, c)
+	s.count[c.addr]++
+	return true
+}
+
+func (s *strangers) remove(c *conn) {
+	for i := range s.list {
+		if s.list[i] == c {
+			s.list = append(s.list[:i], s.list[i+1:]...)
+			if s.count[c.addr]--; s.count[c.addr] <= 0 {
+				delete(s.count, c.addr)
+			}
+			return
+		}
+	}
+}
+
+// oldest is the one that is due first, nil if there is none.
+func (s *strangers) oldest() *conn {
+	if len(s.list) == 0 {
+		return nil
+	}
+	return s.list[0]
+}
+
+func (s *strangers) full() bool { return len(s.list) >= maxStrangers }

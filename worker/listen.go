@@ -1,0 +1,116 @@
+package worker
+
+// Listening sockets, by the rules of PostgreSQL's listen_addresses. Names are resolved here, before the reactor uses the result, as a resolver may
+// block for seconds: see Reactor.listen.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const backlog = 1024
+
+// resolve turns listen_addresses into addresses to bind: '*' is every address of both families, an empty list none.
+func resolve(ctx context.Context, list string) (addrs []netip.Addr, errs []error) {
+	seen := make(map[netip.Addr]bool)
+	add := func(a netip.Addr) {
+		if !seen[a] {
+			seen[a] = true
+			addrs = append(addrs, a)
+		}
+	}
+	for _, name := range strings.Split(list, ",") {
+		name = strings.TrimSpace(name)
+		name = strings.Trim(name, `"`)
+		switch {
+		case name == "":
+		case name == "*":
+			add(netip.IPv6Unspecified())
+			add(netip.IPv4Unspecified())
+		default:
+			if a, err := netip.ParseAddr(name); err == nil {
+				add(a.Unmap())
+				continue
+			}
+			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("could not translate host name \"%s\" of watchdog.listen_addresses to address: %w", name, err))
+				continue
+			}
+			for _, a := range found {
+				add(a.Unmap())
+			}
+		}
+	}
+	return addrs, errs
+}
+
+// errNoFamily: this machine does not have the address family at all.
+var errNoFamily = errors.New("address family is not supported")
+
+// listen opens a non-blocking listening socket.
+func listen(addr netip.Addr, port int) (fd int, err error) {
+	family := unix.AF_INET
+	if addr.Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		if err == unix.EAFNOSUPPORT {
+			return -1, errNoFamily
+		}
+		return -1, fmt.Errorf("could not create a socket for %s: %w", hostPort(addr, uint16(port)), err)
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && family == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, sockaddr(addr, port))
+	}
+	if err == nil {
+		err = unix.Listen(fd, backlog)
+	}
+	if err != nil {
+		unix.Close(fd)
+		if err == unix.EADDRNOTAVAIL && addr == netip.IPv6Unspecified() {
+			return -1, errNoFamily // IPv6 is compiled in, but switched off
+		}
+		return -1, fmt.Errorf("could not listen for heartbeat connections on %s: %w", hostPort(addr, uint16(port)), err)
+	}
+	return fd, nil
+}
+
+func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
+	if addr.Is4() {
+		return &unix.SockaddrInet4{Port: port, Addr: addr.As4()}
+	}
+	sa := &unix.SockaddrInet6{Port: port, Addr: addr.As16()}
+	if z := addr.Zone(); z != "" {
+		if i, err := net.InterfaceByName(z); err == nil {
+			sa.ZoneId = uint32(i.Index)
+		}
+	}
+	return sa
+}
+
+// fromSockaddr is the peer's address, IPv4-mapped ones unmapped, the zone of a link-local one as a number.
+func fromSockaddr(sa unix.Sockaddr) (addr netip.Addr, port uint16) {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(sa.Addr), uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		addr = netip.AddrFrom16(sa.Addr).Unmap()
+		if sa.ZoneId != 0 && addr.Is6() {
+			addr = addr.WithZone(fmt.Sprint(sa.ZoneId))
+		}
+		return addr, uint16(sa.Port)
+	}
+	return netip.Addr{}, 0
+}
