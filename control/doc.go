@@ -5,6 +5,11 @@
 //	pidfile.go  the pid file of the running process: create, lock, update, remove
 //	running.go  who runs in a directory, as others see it
 //	process.go  identity of a process, signals to it, its end
+//	options.go  the command line of cm_ctl
+//	command.go  the command itself: help, checks, dispatch
+//	start.go stop.go status.go  the actions
+//	console.go  questions to conmgr over its port
+//	table.go    tables for people
 //
 // The lock on conmgr.pid is the truth of "running": the kernel drops it with the process, whatever the process died of. What the file says
 // is believed only as far as the boot id and the start time of the process confirm it, so that a stale file never leads to a stranger.

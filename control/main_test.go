@@ -17,6 +17,8 @@ const roleVariable = "CONTROL_TEST_ROLE"
 
 var roles = map[string]func() int{
 	"holder":   holder,
+	"conmgr":   fakeConmgr,
+	"cm_ctl":   cmCtl,
 	"stranger": func() int { _, _ = io.Copy(io.Discard, os.Stdin); return 0 },
 }
 

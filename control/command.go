@@ -1,0 +1,211 @@
+package control
+
+// The command cm_ctl: help, checks, dispatch, and how it talks. Run by cm_ctl's main goroutine; blocks as the action does.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Version is what cm_ctl --version says.
+const Version = "1.0"
+
+// Exit statuses, those of pg_ctl. exitInterrupted is what a shell makes of SIGINT.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitNotRunning  = 3
+	exitNoDirectory = 4
+	exitInterrupted = 130
+)
+
+const confFileName = "conmgr.conf"
+
+const helpText = `cm_ctl is a utility to start, stop, or look at a conmgr process (Connection Manager).
+
+Usage:
+  cm_ctl start    [-D DIRECTORY] [-l FILENAME] [-W] [--complete] [-t SECS]
+  cm_ctl stop     [-D DIRECTORY] [-m SHUTDOWN-MODE] [-W] [-t SECS]
+  cm_ctl restart  [-D DIRECTORY] [-m SHUTDOWN-MODE] [-l FILENAME] [-W]
+                  [--complete] [-t SECS]
+  cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [-t SECS]
+
+Common options:
+  -D, --directory=DIRECTORY  directory of the conmgr process, with conmgr.conf
+  -t, --timeout=SECS         seconds to wait (default 60; for status 10)
+  -V, --version              output version information, then exit
+  -w, --wait                 wait until operation completes (default)
+  -W, --no-wait              do not wait until operation completes
+  -?, --help                 show this help, then exit
+If the -D option is omitted, the environment variable CMDATA is used.
+
+Options for start or restart:
+  -l, --log=FILENAME         write (or append) messages of conmgr to FILENAME
+      --complete             wait until conmgr has established heartbeats to all
+                             instances, not only to the primary
+
+Options for stop or restart:
+  -m, --mode=MODE            MODE can be "smart", "fast", or "immediate"
+
+Options for status:
+  -i, --items=ITEMS          ITEMS can be "all" (default), "instance", or
+                             "application"
+      --json                 output for programs
+
+Shutdown modes are:
+  smart       quit after all applications have disconnected
+  fast        disconnect applications, then quit (default)
+  immediate   quit at once
+
+Exit status of status: 0 running, 3 not running, 4 no usable directory.
+`
+
+// Command is one run of cm_ctl.
+type Command struct {
+	Args   []string // without the name of the program
+	Getenv func(string) string
+	Stdout *os.File
+	Stderr *os.File
+	Euid   int
+	Conmgr string // the program to start; empty: beside cm_ctl, else in PATH
+}
+
+// Run does what the command line says, and returns the exit status. The end of ctx interrupts it: a conmgr process that it waits for
+// to become ready is told to end.
+func (c Command) Run(ctx context.Context) int {
+	o, err := parseOptions(c.Args)
+	switch {
+	case o.help:
+		fmt.Fprint(c.Stdout, helpText)
+		return exitOK
+	case o.version:
+		fmt.Fprintf(c.Stdout, "cm_ctl (watchdog) %s\n", Version)
+		return exitOK
+	}
+	if c.Euid == 0 {
+		c.fail("cannot be run as root")
+		c.hint("Please log in (using, e.g., \"su\") as the (unprivileged) user that will\nown the conmgr process.")
+		return exitFailure
+	}
+	if err == nil && o.dir == "" {
+		if o.dir = c.Getenv("CMDATA"); o.dir == "" {
+			err = usage("no directory specified and environment variable CMDATA unset")
+		}
+	}
+	if err != nil {
+		c.fail("%v", err)
+		c.hint("Try \"cm_ctl --help\" for more information.")
+		return exitFailure
+	}
+	if err := checkDirectory(o.dir); err != nil {
+		c.fail("%v", err)
+		if o.action == "status" {
+			return exitNoDirectory
+		}
+		return exitFailure
+	}
+	if o.dir, err = filepath.Abs(o.dir); err != nil {
+		c.fail("could not find the current directory: %v", err)
+		return exitFailure
+	}
+	r := &run{Command: c, options: o}
+	switch o.action {
+	case "start":
+		return r.start(ctx)
+	case "stop":
+		return r.stop(ctx)
+	case "restart":
+		return r.restart(ctx)
+	}
+	return r.status(ctx)
+}
+
+// checkDirectory looks at no more than what tells the directory of a conmgr process from any other: a broken conmgr.conf must not keep
+// anybody from stopping conmgr.
+func checkDirectory(dir string) error {
+	st, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("directory \"%s\" does not exist", dir)
+	case err != nil:
+		return fmt.Errorf("could not access directory \"%s\": %w", dir, cause(err))
+	case !st.IsDir():
+		return fmt.Errorf("\"%s\" is not a directory", dir)
+	}
+	for _, name := range []string{confFileName, pidFileName} {
+		switch _, err := os.Lstat(filepath.Join(dir, name)); {
+		case err == nil:
+			return nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("could not access directory \"%s\": %w", dir, cause(err))
+		}
+	}
+	return fmt.Errorf("\"%s\" is not a directory of a conmgr process: there is no %s in it", dir, confFileName)
+}
+
+// run is an action under way.
+type run struct {
+	Command
+	options
+}
+
+func (r *run) pidPath() string { return filepath.Join(r.dir, pidFileName) }
+
+// limit is how long to wait.
+func (r *run) limit(otherwise time.Duration) time.Duration {
+	if r.timeout > 0 {
+		return r.timeout
+	}
+	return otherwise
+}
+
+func (c Command) say(format string, args ...any) { fmt.Fprintf(c.Stdout, format, args...) }
+
+func (c Command) fail(format string, args ...any) {
+	fmt.Fprintf(c.Stderr, "cm_ctl: "+format+"\n", args...)
+}
+
+func (c Command) hint(text string) { fmt.Fprintln(c.Stderr, text) }
+
+// notRunning says why nobody runs, and returns false if there is something to stop.
+func (r *run) notRunning(info Info, running bool, err error) bool {
+	switch {
+	case running && err == nil:
+		return false
+	case err != nil:
+		r.fail("%v", err)
+	case info.Pid != 0:
+		r.fail("PID file \"%s\" is stale: conmgr process (PID %d) is gone", r.pidPath(), info.Pid)
+		r.hint("Is conmgr process running?")
+	default:
+		if _, err := os.Lstat(r.pidPath()); err == nil {
+			r.fail("PID file \"%s\" is stale: no process has locked it", r.pidPath())
+		} else {
+			r.fail("PID file \"%s\" does not exist", r.pidPath())
+		}
+		r.hint("Is conmgr process running?")
+	}
+	return true
+}
+
+// progress prints a dot for each second of waiting.
+type progress struct {
+	r    *run
+	next time.Time
+	dots bool
+}
+
+func (r *run) progress() *progress { return &progress{r: r, next: time.Now().Add(time.Second)} }
+
+func (p *progress) tick() {
+	if now := time.Now(); !now.Before(p.next) {
+		p.next = p.next.Add(time.Second)
+		p.dots = true
+		p.r.say(".")
+	}
+}

@@ -1,0 +1,163 @@
+package control
+
+// A conmgr of the test's own: it keeps the contract of the pid file and of the signals, answers from fixed tables, and fails on demand.
+// It obeys files in its directory, so that tests decide when it goes on.
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgproto3/v2"
+)
+
+const behaviourVariable = "CONTROL_TEST_CONMGR"
+
+func fakeConmgr() int {
+	dir := os.Args[2] // conmgr -D DIR
+	has := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
+	behaviour := os.Getenv(behaviourVariable)
+	fmt.Fprintf(os.Stderr, "conmgr: LOG: hello from %s\n", behaviour)
+	if behaviour == "broken" {
+		fmt.Fprintln(os.Stderr, "conmgr: FATAL: conmgr.conf line 1: unrecognized parameter \"prot\"")
+		return 1
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	pidFile, err := CreatePidFile(dir, Info{Port: listener.Addr().(*net.TCPAddr).Port, ListenAddresses: "localhost"})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conmgr: FATAL:", err)
+		return 1
+	}
+	defer pidFile.Remove()
+	if behaviour == "dies" {
+		return 1
+	}
+	go serveFake(listener, behaviour)
+	smart := false
+	status := func(s Status) {
+		if err := pidFile.SetStatus(s); err != nil {
+			panic(err)
+		}
+	}
+	for {
+		select {
+		case s := <-signals:
+			_ = os.WriteFile(filepath.Join(dir, "signalled"), []byte(s.String()), 0o600)
+			status(StatusStopping)
+			if s != syscall.SIGINT {
+				return 0
+			}
+			smart = true
+		case <-time.After(5 * time.Millisecond):
+		}
+		if smart && has("applications-gone") {
+			return 0
+		}
+		if behaviour != "slow" || has("ready") {
+			status(StatusReady)
+		}
+		if behaviour != "slow" || has("complete") {
+			status(StatusComplete)
+		}
+	}
+}
+
+func serveFake(listener net.Listener, behaviour string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			if behaviour == "full" {
+				return // over max_connections
+			}
+			backend := pgproto3.NewBackend(pgproto3.NewChunkReader(conn), conn)
+			if _, err := backend.ReceiveStartupMessage(); err != nil {
+				return
+			}
+			send := func(messages ...pgproto3.BackendMessage) {
+				for _, m := range messages {
+					_ = backend.Send(m)
+				}
+			}
+			send(&pgproto3.AuthenticationOk{})
+			if behaviour != "postgres" {
+				send(&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"})
+			}
+			send(&pgproto3.BackendKeyData{}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+			for {
+				m, err := backend.Receive()
+				q, ok := m.(*pgproto3.Query)
+				if err != nil || !ok {
+					return
+				}
+				switch {
+				case behaviour == "garbled":
+					_, _ = conn.Write([]byte("T\x00\x00\x00\x06\x00\x00D\x00\x00\x00\x0a\x00\x01\xff\xff\xff\xf0")) // a value of -16 bytes
+				case behaviour == "endless":
+					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
+				case q.String == "SHOW INSTANCES":
+					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms generation detail",
+						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 -", "2 db2 - 5432 27545 connecting - - - - 1 refused")...)
+				case q.String == "SHOW APPLICATIONS":
+					send(answer("client_addr client_port application_name target instance connected_at",
+						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z")...)
+				default:
+					send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "no"}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+				}
+			}
+		}()
+	}
+}
+
+// answer makes rows of words; "-" is NULL.
+func answer(columns string, lines ...string) []pgproto3.BackendMessage {
+	var description pgproto3.RowDescription
+	for _, c := range strings.Fields(columns) {
+		description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(c), DataTypeOID: 25, DataTypeSize: -1})
+	}
+	messages := []pgproto3.BackendMessage{&description}
+	for _, line := range lines {
+		var row pgproto3.DataRow
+		for _, v := range strings.Fields(line) {
+			if v == "-" {
+				row.Values = append(row.Values, nil)
+			} else {
+				row.Values = append(row.Values, []byte(v))
+			}
+		}
+		messages = append(messages, &row)
+	}
+	return append(messages, &pgproto3.CommandComplete{CommandTag: []byte("SHOW")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+}
+
+// cmCtl is cm_ctl as a process, which starts fakeConmgr.
+func cmCtl() int {
+	if err := os.Setenv(roleVariable, "conmgr"); err != nil {
+		return 99
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
+	defer stop()
+	return Command{Args: os.Args[1:], Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr, Euid: 1000, Conmgr: os.Args[0]}.Run(ctx)
+}
+
+func cmCtlProcess(behaviour string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), roleVariable+"=cm_ctl", behaviourVariable+"="+behaviour)
+	return cmd
+}

@@ -1,0 +1,217 @@
+package control
+
+// cm_ctl status. Blocks until conmgr has answered, for at most the timeout: a frozen conmgr is running, too.
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// The documented shape of --json. Unknown values are null.
+type statusReport struct {
+	Pid          *int                `json:"pid"`
+	State        string              `json:"state"` // running, starting, stopping, not running
+	Port         *int                `json:"port"`
+	Instances    []instanceReport    `json:"instances"`
+	Applications []applicationReport `json:"applications"`
+}
+
+type instanceReport struct {
+	Instance        *int64  `json:"instance"`
+	Host            *string `json:"host"`
+	Hostaddr        *string `json:"hostaddr"`
+	Port            *int64  `json:"port"`
+	WatchdogPort    *int64  `json:"watchdog_port"`
+	State           *string `json:"state"`
+	Role            string  `json:"role"`
+	ReadOnly        *bool   `json:"read_only"`
+	Timeline        *int64  `json:"timeline"`
+	LastHeartbeatMs *int64  `json:"last_heartbeat_ms"`
+}
+
+type applicationReport struct {
+	ClientAddr  *string `json:"client_addr"`
+	ClientPort  *int64  `json:"client_port"`
+	Target      *string `json:"target"`
+	Instance    *int64  `json:"instance"`
+	ConnectedAt *string `json:"connected_at"`
+}
+
+func (r *run) status(ctx context.Context) int {
+	info, running, err := Running(r.dir)
+	var unknown *UnidentifiedError
+	switch {
+	case errors.As(err, &unknown):
+		r.fail("%v", err)
+	case err != nil:
+		r.fail("%v", err)
+		return exitNoDirectory
+	case !running:
+		if info.Pid != 0 {
+			r.fail("PID file \"%s\" is stale: conmgr process (PID %d) is gone", r.pidPath(), info.Pid)
+		}
+		if r.json {
+			r.sayJSON(statusReport{State: "not running", Instances: []instanceReport{}, Applications: []applicationReport{}})
+		} else {
+			r.say("cm_ctl: no conmgr process running\n")
+		}
+		return exitNotRunning
+	}
+	report := statusReport{State: "running", Instances: []instanceReport{}, Applications: []applicationReport{}}
+	var instances, applications rows
+	if unknown == nil {
+		report.Pid, report.Port = &info.Pid, &info.Port
+		if info.Status == StatusStarting || info.Status == StatusStopping {
+			report.State = string(info.Status)
+		}
+		if instances, applications, err = r.askBoth(ctx, info); err != nil {
+			r.fail("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	if r.json {
+		report.Instances = append(report.Instances, instanceReports(instances)...)
+		report.Applications = append(report.Applications, applicationReports(applications)...)
+		r.sayJSON(report)
+		return exitOK
+	}
+	if unknown != nil {
+		r.say("cm_ctl: conmgr process is running\n")
+		return exitOK
+	}
+	r.say("cm_ctl: conmgr process is %s (PID: %d)\n", report.State, info.Pid)
+	r.say("  directory: %s\n  started:   %s\n  listening: %s, port %d\n", info.Dir, info.Started.Format("2006-01-02 15:04:05 MST"),
+		printable(info.ListenAddresses), info.Port)
+	if err == nil {
+		r.sayTable("instance", "Instances", "no instances configured", instances)
+		r.sayTable("application", "Applications", "no applications connected", applications)
+	}
+	return exitOK
+}
+
+func (r *run) askBoth(ctx context.Context, info Info) (instances, applications rows, err error) {
+	var statements []string
+	if r.items != "application" {
+		statements = append(statements, "SHOW INSTANCES")
+	}
+	if r.items != "instance" {
+		statements = append(statements, "SHOW APPLICATIONS")
+	}
+	answers, err := ask(ctx, info, r.limit(defaultStatusTimeout), statements...)
+	if err != nil {
+		return rows{}, rows{}, err
+	}
+	if r.items != "application" {
+		instances, answers = answers[0], answers[1:]
+	}
+	if r.items != "instance" {
+		applications = answers[0]
+	}
+	return instances, applications, nil
+}
+
+func (r *run) sayJSON(report statusReport) {
+	e := json.NewEncoder(r.Stdout)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(report)
+}
+
+var rightAligned = map[string]bool{"instance": true, "port": true, "watchdog_port": true, "timeline": true, "last_heartbeat_ms": true,
+	"generation": true, "client_port": true}
+
+func (r *run) sayTable(item, title, empty string, answer rows) {
+	if r.items != "all" && r.items != item {
+		return
+	}
+	if len(answer.values) == 0 {
+		r.say("\n%s: %s\n", title, empty)
+		return
+	}
+	lines := make([][]string, len(answer.values))
+	for i, row := range answer.values {
+		for _, v := range row {
+			cell := ""
+			if v != nil {
+				cell = printable(*v)
+			}
+			lines[i] = append(lines[i], cell)
+		}
+	}
+	r.say("\n%s:\n%s", title, formatTable(answer.columns, lines, rightAligned))
+}
+
+func instanceReports(answer rows) (reports []instanceReport) {
+	for i := range answer.values {
+		f := answer.row(i)
+		role := "unknown"
+		if s := f.text("role"); s != nil {
+			role = *s
+		}
+		timeline := f.number("timeline")
+		if timeline != nil && *timeline == 0 {
+			timeline = nil // not known yet
+		}
+		reports = append(reports, instanceReport{Instance: f.number("instance"), Host: f.text("host"), Hostaddr: f.text("hostaddr"), Port: f.number("port"),
+			WatchdogPort: f.number("watchdog_port"), State: f.text("state"), Role: role, ReadOnly: f.boolean("read_only"),
+			Timeline: timeline, LastHeartbeatMs: f.number("last_heartbeat_ms")})
+	}
+	return reports
+}
+
+func applicationReports(answer rows) (reports []applicationReport) {
+	for i := range answer.values {
+		f := answer.row(i)
+		reports = append(reports, applicationReport{ClientAddr: f.text("client_addr"), ClientPort: f.number("client_port"), Target: f.text("target"),
+			Instance: f.number("instance"), ConnectedAt: f.text("connected_at")})
+	}
+	return reports
+}
+
+// fields is one row by the names of its columns: later versions of conmgr may add some.
+type fields map[string]*string
+
+func (a rows) row(i int) fields {
+	f := fields{}
+	for j, name := range a.columns {
+		f[name] = a.values[i][j]
+	}
+	return f
+}
+
+// text is nil for NULL and for the empty string, which is what unknown looks like in text.
+func (f fields) text(name string) *string {
+	if v := f[name]; v != nil && *v != "" {
+		return v
+	}
+	return nil
+}
+
+func (f fields) number(name string) *int64 {
+	if v := f[name]; v != nil {
+		if n, err := strconv.ParseInt(*v, 10, 64); err == nil {
+			return &n
+		}
+	}
+	return nil
+}
+
+func (f fields) boolean(name string) *bool {
+	v := f[name]
+	if v == nil {
+		return nil
+	}
+	var b bool
+	switch strings.ToLower(*v) {
+	case "on", "t", "true", "yes", "1":
+		b = true
+	case "off", "f", "false", "no", "0":
+	default:
+		return nil
+	}
+	return &b
+}

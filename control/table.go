@@ -1,0 +1,57 @@
+package control
+
+// Tables for people. Pure.
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// printable keeps what others put into their names, application_name above all, from playing with the terminal.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
+// formatTable aligns as psql does. The columns of right are aligned to the right.
+func formatTable(header []string, lines [][]string, right map[string]bool) string {
+	width := make([]int, len(header))
+	for _, line := range append([][]string{header}, lines...) {
+		for i, cell := range line {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	write := func(line []string) {
+		var l strings.Builder
+		for i, cell := range line {
+			if i > 0 {
+				l.WriteString(" | ")
+			}
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			if right[header[i]] {
+				l.WriteString(pad + cell)
+			} else {
+				l.WriteString(cell + pad)
+			}
+		}
+		b.WriteString(" " + strings.TrimRight(l.String(), " ") + "\n")
+	}
+	write(header)
+	for i, w := range width {
+		if i > 0 {
+			b.WriteByte('+')
+		}
+		b.WriteString(strings.Repeat("-", w+2))
+	}
+	b.WriteByte('\n')
+	for _, line := range lines {
+		write(line)
+	}
+	return b.String()
+}
