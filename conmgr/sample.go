@@ -2,6 +2,8 @@ package conmgr
 
 // The sample conmgr.conf, written from the table of parameters. A test keeps packaging/conmgr.conf.sample equal to it.
 
+//go:generate go test -run TestSample -update .
+
 import (
 	"fmt"
 	"strings"

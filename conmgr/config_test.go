@@ -1,0 +1,286 @@
+package conmgr
+
+// Tests of conmgr.conf: syntax, values, all errors with their line.
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+var updateSample = flag.Bool("update", false, "write packaging/conmgr.conf.sample")
+
+func mustParse(t testing.TB, text string) *Config {
+	t.Helper()
+	c, diags := ParseConfig("conmgr.conf", []byte(text))
+	if c == nil {
+		t.Fatalf("unexpected errors: %v", diags)
+	}
+	return c
+}
+
+func TestConfigDefaults(t *testing.T) {
+	c := mustParse(t, "backend_host0 = db0")
+	c.Settings = nil
+	want := &Config{Port: 27546, ListenAddresses: []string{"localhost"},
+		Instances:         []InstanceConfig{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
+		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second, ConnectTimeout: 10 * time.Second,
+		LogStderr: true, SyslogIdent: "conmgr", LogMinMessages: WARNING}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v\nwant %+v", c, want)
+	}
+}
+
+func TestConfigSyntax(t *testing.T) {
+	get := map[string]func(*Config) any{
+		"port":   func(c *Config) any { return c.Port },
+		"host":   func(c *Config) any { return c.Instances[0].Host },
+		"listen": func(c *Config) any { return strings.Join(c.ListenAddresses, "|") },
+		"ident":  func(c *Config) any { return c.SyslogIdent },
+		"int":    func(c *Config) any { return c.HeartbeatInterval },
+		"tmo":    func(c *Config) any { return c.HeartbeatTimeout },
+		"fac":    func(c *Config) any { return c.SyslogFacility },
+		"min":    func(c *Config) any { return c.LogMinMessages },
+		"dest":   func(c *Config) any { return fmt.Sprint(c.LogStderr, c.LogSyslog) },
+	}
+	for _, x := range []struct{ text, field, want string }{
+		{"port=1", "port", "1"},
+		{"port = 65535", "port", "65535"},
+		{"port 5000", "port", "5000"},
+		{"port '5000'", "port", "5000"},
+		{"port'5000'", "port", "5000"},
+		{"\t port\t=\t5000\t# why", "port", "5000"},
+		{"port=5000#why", "port", "5000"},
+		{"PORT = 5000", "port", "5000"},
+		{"port = 5000\nport = 5001", "port", "5001"},
+		{"\xef\xbb\xbfport = 5000", "port", "5000"},
+		{"port = 5000\r\n# x\r\n", "port", "5000"},
+		{"Backend_Host0 = 'db one'", "host", ""},
+		{"backend_host0 = 'a#b'  # c", "host", "a#b"},
+		{`backend_host0 = "db0"`, "host", "db0"},
+		{"syslog_ident = 'it''s'", "ident", "it's"},
+		{`syslog_ident = "a""b"`, "ident", `a"b`},
+		{`syslog_ident = "a\"b\\"`, "ident", `a"b\`},
+		{`syslog_ident = 'a\b'`, "ident", `a\b`},
+		{"listen_addresses = '127.0.0.1, ::1 ,127.0.0.1'", "listen", "127.0.0.1|::1"},
+		{"listen_addresses = '*'", "listen", "*"},
+		{"listen_addresses = *", "listen", "*"},
+		{"heartbeat_interval = 500ms", "int", "500ms"},
+		{"heartbeat_interval = '500 ms'", "int", "500ms"},
+		{"heartbeat_interval = 1", "int", "1s"},
+		{"heartbeat_interval = 2s", "int", "2s"},
+		{"heartbeat_timeout = 1min", "tmo", "1m0s"},
+		{"heartbeat_timeout = 2h", "tmo", "2h0m0s"},
+		{"heartbeat_timeout = 1d", "tmo", "24h0m0s"},
+		{"heartbeat_timeout = 2147483", "tmo", (2147483 * time.Second).String()},
+		{"syslog_facility = local7", "fac", "7"},
+		{"log_min_messages = debug", "min", "DEBUG"},
+		{"log_min_messages = LOG", "min", "LOG"},
+		{"log_destination = 'stderr, SYSLOG'", "dest", "true true"},
+		{"log_destination = syslog", "dest", "false true"},
+	} {
+		c, diags := ParseConfig("f", []byte(x.text+"\nbackend_hostaddr0 = 127.0.0.1"))
+		if x.want == "" {
+			if c != nil {
+				t.Errorf("%q was accepted", x.text)
+			}
+			continue
+		}
+		if c == nil {
+			t.Errorf("%q: %v", x.text, diags)
+			continue
+		}
+		if got := fmt.Sprint(get[x.field](c)); got != x.want {
+			t.Errorf("%q: got %s, want %s", x.text, got, x.want)
+		}
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	const all = "DEBUG, INFO, NOTICE, WARNING, ERROR, LOG, FATAL, PANIC"
+	for _, x := range []struct{ text, want string }{
+		{"port = 0", `/d/conmgr.conf:1: invalid value "0" for parameter "port": allowed are 1 to 65535`},
+		{"port = 65536", `/d/conmgr.conf:1: invalid value "65536" for parameter "port": allowed are 1 to 65535`},
+		{"port = +5", `/d/conmgr.conf:1: invalid value "+5" for parameter "port": allowed are 1 to 65535`},
+		{"port = ''", `/d/conmgr.conf:1: invalid value "" for parameter "port": allowed are 1 to 65535`},
+		{"port = 99999999999999999999", `/d/conmgr.conf:1: invalid value "99999999999999999999" for parameter "port": allowed are 1 to 65535`},
+		{"port =", `/d/conmgr.conf:1: parameter "port" has no value`},
+		{"port = # x", `/d/conmgr.conf:1: parameter "port" has no value`},
+		{"port", `/d/conmgr.conf:1: parameter "port" has no value`},
+		{"\nport = 1 2", `/d/conmgr.conf:2: syntax error at or near "2" after the value of parameter "port": a value with spaces or quotes is written in single quotes`},
+		{"port = '1' 2", `/d/conmgr.conf:1: syntax error at or near "2" after the value of parameter "port"`},
+		{"port = 'x", `/d/conmgr.conf:1: unterminated quoted value for parameter "port"`},
+		{"= 5", `/d/conmgr.conf:1: syntax error at or near "=": a parameter name is expected`},
+		{"port-x = 5", `/d/conmgr.conf:1: syntax error at or near "-x": "=" is expected after the name`},
+		{"a\x00b", `/d/conmgr.conf:1: the line is not valid UTF-8 text`},
+		{"backend_host0 = 'a\x01b'", `/d/conmgr.conf:1: the value of parameter "backend_host0" contains a control character`},
+		{"nonsense = 1", `/d/conmgr.conf:1: unknown parameter "nonsense"`},
+		{"port1 = 1", `/d/conmgr.conf:1: unknown parameter "port1"`},
+		{"backend_host = 'x'", `/d/conmgr.conf:1: unknown parameter "backend_host": an instance number is missing`},
+		{"backend_port10000 = 1", `/d/conmgr.conf:1: invalid instance number "10000" in parameter "backend_port10000": allowed are 0 to 9999`},
+		{"backend_hostaddr1 = db1", `/d/conmgr.conf:1: invalid value "db1" for parameter "backend_hostaddr1": allowed is an IPv4 or IPv6 address`},
+		{"backend_host1 = 'a b'", `/d/conmgr.conf:1: invalid value "a b" for parameter "backend_host1": allowed is one host name or IP address`},
+		{"max_connections = -1", `/d/conmgr.conf:1: invalid value "-1" for parameter "max_connections": allowed are 0 to 2147483647`},
+		{"heartbeat_interval = 9ms", `/d/conmgr.conf:1: invalid value "9ms" for parameter "heartbeat_interval": allowed are 10 ms to 2147483 s, written as seconds or with one of the units ms, s, min, h, d`},
+		{"heartbeat_interval = 5us", `/d/conmgr.conf:1: invalid value "5us" for parameter "heartbeat_interval": allowed are 10 ms to 2147483 s, written as seconds or with one of the units ms, s, min, h, d`},
+		{"heartbeat_timeout = 2147484", `/d/conmgr.conf:1: invalid value "2147484" for parameter "heartbeat_timeout": allowed are 10 ms to 2147483 s, written as seconds or with one of the units ms, s, min, h, d`},
+		{"heartbeat_timeout = 0", `/d/conmgr.conf:1: invalid value "0" for parameter "heartbeat_timeout": allowed are 10 ms to 2147483 s, written as seconds or with one of the units ms, s, min, h, d`},
+		{"log_min_messages = DEBUG1", `/d/conmgr.conf:1: invalid value "DEBUG1" for parameter "log_min_messages": allowed are ` + all},
+		{"syslog_facility = LOCAL8", `/d/conmgr.conf:1: invalid value "LOCAL8" for parameter "syslog_facility": allowed are LOCAL0, LOCAL1, LOCAL2, LOCAL3, LOCAL4, LOCAL5, LOCAL6, LOCAL7`},
+		{"log_destination = file", `/d/conmgr.conf:1: invalid value "file" for parameter "log_destination": allowed are stderr, syslog, separated by commas`},
+		{"listen_addresses = ''", `/d/conmgr.conf:1: invalid value "" for parameter "listen_addresses": allowed are host names and IP addresses, separated by commas, or *`},
+	} {
+		c, diags := ParseConfig("/d/conmgr.conf", []byte(x.text+"\nbackend_host9 = db"))
+		if c != nil || len(diags) != 1 || diags[0].String() != x.want {
+			t.Errorf("%q:\ngot  %v\nwant %s", x.text, diags, x.want)
+		}
+	}
+}
+
+func TestConfigReportsAllErrors(t *testing.T) {
+	c, diags := ParseConfig("f", []byte("port = 0\nx = 1\n\nheartbeat_timeout = no\nbackend_port0 = 5"))
+	var got []string
+	for _, d := range diags {
+		got = append(got, fmt.Sprint(d.Line, d.Warning))
+	}
+	if want := "1 false,2 false,4 false,0 false"; c != nil || strings.Join(got, ",") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+	if last := diags[len(diags)-1].String(); last != "f: no instance is configured" {
+		t.Errorf("got %q", last)
+	}
+}
+
+func TestConfigInstances(t *testing.T) {
+	c := mustParse(t, `
+backend_host0='host0'
+backend_host2='host2'
+backend_port0=5432
+backend_port1=5555        # no host: a missing number
+backend_port2=2345
+backend_host3 = ''
+backend_host12 = named
+backend_hostaddr12 = fe80::1%eth0
+watchdog_port12 = 1`)
+	want := []InstanceConfig{
+		{Number: 0, Host: "host0", Port: 5432, WatchdogPort: 27545},
+		{Number: 2, Host: "host2", Port: 2345, WatchdogPort: 27545},
+		{Number: 12, Host: "named", HostAddr: netip.MustParseAddr("fe80::1%eth0"), Port: 27500, WatchdogPort: 1},
+	}
+	if !reflect.DeepEqual(c.Instances, want) {
+		t.Errorf("got %+v", c.Instances)
+	}
+}
+
+func TestConfigWarnings(t *testing.T) {
+	for _, x := range []struct {
+		text string
+		line int
+		want string
+	}{
+		{"backend_host0=a\nheartbeat_interval=2\nheartbeat_timeout=2000ms", 3, "heartbeat_timeout (2 s) is not greater than heartbeat_interval (2 s)"},
+		{"backend_host0=a\nheartbeat_timeout=5", 2, "heartbeat_timeout (5 s) is not greater than heartbeat_interval (10 s)"},
+		{"backend_host0=a\nbackend_host5=A", 2, "instance 5 is the same as instance 0"},
+	} {
+		c, diags := ParseConfig("f", []byte(x.text))
+		if c == nil || len(diags) != 1 || !diags[0].Warning || diags[0].Line != x.line || !strings.HasPrefix(diags[0].Text, x.want) {
+			t.Errorf("%q: got %v", x.text, diags)
+		}
+	}
+}
+
+func TestConfigFiles(t *testing.T) {
+	dir := t.TempDir()
+	if _, d := LoadConfig(dir); len(d) != 1 || d[0].String() != dir+"/conmgr.conf: could not open the configuration file: no such file or directory" {
+		t.Errorf("got %v", d)
+	}
+	file := filepath.Join(dir, ConfigFile)
+	for _, x := range []struct {
+		data string
+		ok   bool
+	}{
+		{"", false},
+		{"backend_host0 = a", true},
+		{"backend_host0 = a # " + strings.Repeat("long ", 50000), true},
+		{strings.Repeat("# x\n", 300000), false},
+	} {
+		if err := os.WriteFile(file, []byte(x.data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, d := LoadConfig(dir); (c != nil) != x.ok {
+			t.Errorf("%d bytes: %v", len(x.data), d)
+		}
+	}
+}
+
+// The sample file is the table of parameters, and when its comments are removed, a valid configuration with the defaults.
+func TestSample(t *testing.T) {
+	const file = "../packaging/conmgr.conf.sample"
+	if *updateSample {
+		if err := os.WriteFile(file, []byte(Sample()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || string(got) != Sample() {
+		t.Errorf("%s differs from the table of parameters (%v): run go generate ./conmgr", file, err)
+	}
+	var b strings.Builder
+	for _, l := range strings.Split(Sample(), "\n") {
+		if strings.HasPrefix(l, "#") && !strings.HasPrefix(l, "# ") {
+			l = l[1:]
+		}
+		b.WriteString(l + "\n")
+	}
+	c := mustParse(t, b.String()+"backend_host0 = db0\n")
+	want := mustParse(t, "backend_host0 = db0")
+	c.Settings, want.Settings = nil, nil
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("the sample's values are not the defaults:\n%+v\n%+v", c, want)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(Sample()))
+	f.Add([]byte("backend_host0 = 'a''b'\r\nport 5 # x\nheartbeat_timeout = 1min"))
+	f.Add([]byte("\xef\xbb\xbfbackend_hostaddr7=\"::1\""))
+	f.Add([]byte("port='"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, diags := ParseConfig("f", data)
+		lines := len(splitLines(data))
+		errs := 0
+		for _, d := range diags {
+			if d.Line < 0 || d.Line > lines {
+				t.Fatalf("line %d of %d: %s", d.Line, lines, d)
+			}
+			if !d.Warning {
+				errs++
+			}
+		}
+		if (c == nil) != (errs > 0) {
+			t.Fatalf("config %v with %d errors", c != nil, errs)
+		}
+		if c == nil {
+			return
+		}
+		// What SHOW CONFIG says, written as a file, is the same configuration.
+		var b strings.Builder
+		for _, s := range c.Settings {
+			fmt.Fprintf(&b, "%s = %s\n", s.Name, Quote(s.Value))
+		}
+		again, diags := ParseConfig("f", []byte(b.String()))
+		if again == nil {
+			t.Fatalf("written again: %v", diags)
+		}
+		again.Settings, c.Settings = nil, nil
+		if !reflect.DeepEqual(c, again) {
+			t.Fatalf("%+v\n%+v", c, again)
+		}
+	})
+}
