@@ -30,10 +30,10 @@ type Target struct {
 }
 
 // Address is what to connect to.
-func (t *Target) Address() string { return net.JoinHostPort(t.HostAddr, strconv.Itoa(t.Port)) }
+func (t Target) Address() string { return net.JoinHostPort(t.HostAddr, strconv.Itoa(t.Port)) }
 
 // Direct is true for a server of the connection string, false for an instance that a conmgr named.
-func (t *Target) Direct() bool { return t.Instance < 0 }
+func (t Target) Direct() bool { return t.Instance < 0 }
 
 // Asker asks one conmgr. The zero value of each field but Address is usable.
 type Asker struct {

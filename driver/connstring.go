@@ -49,6 +49,7 @@ func (h Host) Name() string {
 // Config is a parsed connection string.
 type Config struct {
 	Hosts           []Host
+	HostsGiven      bool // by the connection string or the environment, and not by default
 	Attribute       Attribute
 	ConnectTimeout  time.Duration // for each connection attempt; 0: no limit
 	ApplicationName string        // shown by SHOW APPLICATIONS
@@ -110,8 +111,10 @@ func NewConfig(settings map[string]string) (*Config, error) {
 		}
 		c.ConnectTimeout = max(0, time.Duration(seconds)*time.Second)
 	}
+	host, hostaddr := get("host", "PGHOST"), get("hostaddr", "PGHOSTADDR")
+	c.HostsGiven = host != "" || hostaddr != ""
 	var err error
-	c.Hosts, err = hostList(get("host", "PGHOST"), get("hostaddr", "PGHOSTADDR"), get("port", "PGPORT"))
+	c.Hosts, err = hostList(host, hostaddr, get("port", "PGPORT"))
 	if err != nil {
 		return nil, err
 	}

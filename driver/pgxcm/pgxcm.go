@@ -1,0 +1,153 @@
+// Package pgxcm lets applications that use github.com/jackc/pgx connect by way of a Connection Manager:
+//
+//	config, err := pgxcm.ParsePoolConfig("host=localhost port=27546 target_session_attrs=read-write dbname=app")
+//	...
+//	pool, err := pgxpool.NewWithConfig(ctx, config)
+//
+// and, with [ParseConfig], for pgx.ConnectConfig and stdlib.OpenDB.
+//
+// When the instance of a connection is lost, a query that is blocked on it returns at once, with an error in which errors.As finds a
+// [*driver.LostError]; pgconn.SafeToRetry knows its answer, too. The pool throws the connection away; the next one goes to an
+// instance that has the attribute then.
+//
+// TLS and passwords are as the connection string, the environment, and the password file say for the name of the instance. TLSConfig of the
+// returned configuration is nil, and has to stay so: TLS is done below it. Config().Host and Port of a connection are the instance's.
+//
+// Runs in the goroutines of pgx; blocks on the network until the context, or connect_timeout, ends.
+package pgxcm
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgwatchdog/watchdog/driver"
+)
+
+// ParseConfig is as pgx.ParseConfig: each host of the list may be a conmgr or a server.
+func ParseConfig(connString string) (*pgx.ConnConfig, error) {
+	r, normal, err := newRouter(connString)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(normal)
+	if err != nil {
+		return nil, err
+	}
+	r.install(&config.Config)
+	return config, nil
+}
+
+// ParsePoolConfig is as pgxpool.ParseConfig: each host of the list may be a conmgr or a server.
+func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
+	r, normal, err := newRouter(connString)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgxpool.ParseConfig(normal)
+	if err != nil {
+		return nil, err
+	}
+	r.install(&config.ConnConfig.Config)
+	// A connection that was lost while nobody used it does not answer the ping, and so the pool takes another one.
+	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
+		w := Watch(p.Conn.PgConn())
+		return w != nil && w.Err() != nil || p.IdleDuration > time.Second // the latter is pgxpool's default
+	}
+	return config, nil
+}
+
+// Watch tells the loss of the connection's instance, also to an application that does not wait for an answer. It is nil if no conmgr named the instance.
+func Watch(c *pgconn.PgConn) *driver.Watch {
+	if c := unwrap(c.Conn()); c != nil {
+		return c.Watch()
+	}
+	return nil
+}
+
+// newRouter returns, beside the router, the connection string for pgx's own parser: one host, and a value of target_session_attrs that it knows.
+func newRouter(connString string) (*router, string, error) {
+	cm, err := driver.ParseConfig(connString)
+	if err != nil {
+		return nil, "", err
+	}
+	if service := cm.Settings["service"]; (service != "" || os.Getenv("PGSERVICE") != "") && !cm.HostsGiven {
+		return nil, "", errors.New("a service does not tell the hosts of a Connection Manager: name them by \"host\" in the connection string")
+	}
+	h := cm.Hosts[0]
+	normal := fmt.Sprintf("%s target_session_attrs=%s", cm.ConnString(h.Name(), h.Port), cm.Attribute)
+	r := &router{cm: cm, conns: map[string]map[*conn]struct{}{}, passwords: map[string]bool{}}
+	own, err := r.pgconnConfig(h.Name(), h.Port)
+	if err != nil {
+		return nil, "", err
+	}
+	r.passwords[own.Password] = true
+	if own, err = r.pgconnConfig("localhost", h.Port); err != nil { // TLS is never for a Unix socket
+		return nil, "", err
+	}
+	variants := tlsVariants(own)
+	r.variants = len(variants)
+	tlsRequired := !slices.Contains(variants, nil)
+	r.dialer = &driver.Dialer{Config: cm, TLSRequired: tlsRequired}
+	return r, normal, nil
+}
+
+// pgconnConfig is what pgconn makes of the connection string for one host: password file, certificates, sslmode.
+func (r *router) pgconnConfig(host, port string) (*pgconn.Config, error) {
+	config, err := pgxpool.ParseConfig(r.cm.ConnString(host, port) + " target_session_attrs=any") // it knows the settings of all layers
+	if err != nil {
+		return nil, err
+	}
+	return &config.ConnConfig.Config, nil
+}
+
+// tlsVariants are the attempts that sslmode stands for: prefer is TLS, then none; allow is none, then TLS.
+func tlsVariants(c *pgconn.Config) []*tls.Config {
+	variants := []*tls.Config{c.TLSConfig}
+	for _, f := range c.Fallbacks {
+		variants = append(variants, f.TLSConfig)
+	}
+	return variants
+}
+
+// startTLS does what pgconn would do after its dial, with the certificate's name being the instance's.
+func startTLS(ctx context.Context, nc net.Conn, config *tls.Config, direct bool) (net.Conn, error) {
+	if !direct {
+		stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+		_, err := nc.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}) // SSLRequest
+		answer := make([]byte, 1)
+		if err == nil {
+			_, err = io.ReadFull(nc, answer)
+		}
+		if !stop() && err == nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if answer[0] != 'S' {
+			return nil, errors.New("server refused TLS connection")
+		}
+	}
+	t := tls.Client(nc, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func portNumber(port string) uint16 {
+	n, _ := strconv.ParseUint(port, 10, 16) // the parser has checked it
+	return uint16(n)
+}

@@ -1,0 +1,237 @@
+package pgxcm
+
+// pgconn's hooks. pgconn goes through Host and Fallbacks by itself, and verifies target_session_attrs; a router gives it one entry for each host of the
+// connection string and each way that sslmode allows, and makes the connection of an entry: to the host if it is a server, to an
+// instance if it is a conmgr. Its methods run in pgx's goroutines, many at a time.
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgwatchdog/watchdog/driver"
+)
+
+type router struct {
+	cm       *driver.Config
+	dialer   *driver.Dialer
+	entries  []entry
+	variants int  // number of tlsVariants
+	direct   bool // sslnegotiation=direct
+
+	mu        sync.Mutex
+	conns     map[string]map[*conn]struct{} // by address: the connections that a cancel request may belong to
+	passwords map[string]bool               // found by us, and so to be replaced for another instance
+}
+
+// entry is what pgconn sees as a host.
+type entry struct {
+	name    string // pgconn's Host, unique
+	host    driver.Host
+	variant int // of tlsVariants
+}
+
+// conn is a connection that the router made.
+type conn struct {
+	*driver.Conn
+	router *router
+	host   driver.Host
+}
+
+func (c *conn) Close() error {
+	c.router.forget(c)
+	return c.Conn.Close()
+}
+
+// install makes a configuration, as parsed for the first host alone, the router's.
+func (r *router) install(config *pgconn.Config) {
+	r.direct = config.SSLNegotiation == "direct"
+	seen := map[string]bool{}
+	for _, h := range r.cm.Hosts {
+		n := r.variants
+		if isUnix(h) {
+			n = 1
+		}
+		for v := range n {
+			name := h.Name()
+			if seen[name] {
+				name += "#" + strconv.Itoa(len(r.entries)) // a host may be there several times
+			}
+			seen[name] = true
+			r.entries = append(r.entries, entry{name: name, host: h, variant: v})
+		}
+	}
+	config.TLSConfig = nil
+	config.Fallbacks = nil
+	for i, e := range r.entries {
+		port := portNumber(e.host.Port)
+		if i == 0 {
+			config.Host, config.Port = e.name, port
+		} else {
+			config.Fallbacks = append(config.Fallbacks, &pgconn.FallbackConfig{Host: e.name, Port: port})
+		}
+	}
+	config.LookupFunc = r.lookup
+	config.DialFunc = r.dial
+	config.AfterNetConnect = r.afterNetConnect
+	if validate := config.ValidateConnect; validate != nil {
+		config.ValidateConnect = func(ctx context.Context, pc *pgconn.PgConn) error {
+			if c := unwrap(pc.Conn()); c != nil && !c.Target().Direct() && (len(r.cm.Hosts) == 1 || r.cm.Attribute != driver.PreferStandby) {
+				return nil // conmgr has seen to it
+			}
+			return validate(ctx, pc)
+		}
+	}
+}
+
+func isUnix(h driver.Host) bool { return strings.HasPrefix(h.Host, "/") && h.HostAddr == "" }
+
+// lookup looks nothing up: it marks the address that dial gets, so that it is told from that of a cancel request.
+func (r *router) lookup(ctx context.Context, host string) ([]string, error) {
+	for i, e := range r.entries {
+		if e.name == host {
+			return []string{e.host.Name() + "#" + strconv.Itoa(i)}, nil
+		}
+	}
+	return net.DefaultResolver.LookupHost(ctx, host) // the application has changed Host
+}
+
+func (r *router) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if e := r.entryOf(network, address); e != nil {
+		return r.connect(ctx, e)
+	}
+	// A cancel request: pgconn dials the address of the connection. It must not wait for a host that is known to be lost.
+	r.mu.Lock()
+	var related *conn
+	for c := range r.conns[address] {
+		if related == nil || related.Watch().Err() != nil {
+			related = c
+		}
+	}
+	r.mu.Unlock()
+	if related != nil {
+		return related.Again(ctx)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+func (r *router) entryOf(network, address string) *entry {
+	if network == "unix" {
+		for i, e := range r.entries {
+			if _, a := pgconn.NetworkAddress(e.host.Host, portNumber(e.host.Port)); isUnix(e.host) && a == address {
+				return &r.entries[i]
+			}
+		}
+		return nil
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil
+	}
+	if mark := strings.LastIndexByte(host, '#'); mark >= 0 {
+		if i, err := strconv.Atoi(host[mark+1:]); err == nil && i >= 0 && i < len(r.entries) {
+			return &r.entries[i]
+		}
+	}
+	return nil
+}
+
+// connect makes the connection of an entry, TLS included.
+func (r *router) connect(ctx context.Context, e *entry) (net.Conn, error) {
+	var made net.Conn
+	err := r.dialer.DialHost(ctx, e.host, r.cm.Attribute, func(ctx context.Context, nc *driver.Conn, _ driver.Attribute) error {
+		c := &conn{Conn: nc, router: r, host: e.host}
+		made = c
+		config, err := r.tlsConfig(nc.Target(), e)
+		if err == nil && config != nil {
+			made, err = startTLS(ctx, c, config, r.direct)
+		}
+		if err == nil {
+			r.remember(c)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (r *router) tlsConfig(t driver.Target, e *entry) (*tls.Config, error) {
+	if isUnix(e.host) {
+		return nil, nil
+	}
+	config, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
+	if err != nil {
+		return nil, err
+	}
+	variants := tlsVariants(config)
+	if e.variant >= len(variants) {
+		return nil, fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants), e.variant+1)
+	}
+	return variants[e.variant], nil
+}
+
+// afterNetConnect makes the configuration, which is this connection's own, that of the instance: its name, and its password out of the password file,
+// unless the application has set another one.
+func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc net.Conn) (net.Conn, error) {
+	c := unwrap(nc)
+	if c == nil {
+		return nc, nil
+	}
+	t := c.Target()
+	own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
+	if err != nil {
+		return nc, err
+	}
+	config.Host, config.Port = t.Host, uint16(t.Port)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.passwords[config.Password] {
+		config.Password = own.Password
+		r.passwords[own.Password] = true
+	}
+	return nc, nil
+}
+
+// unwrap is nil if the router did not make the connection.
+func unwrap(nc net.Conn) *conn {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	c, _ := nc.(*conn)
+	return c
+}
+
+func (r *router) remember(c *conn) {
+	if c.Watch() == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	address := c.RemoteAddr().String()
+	if r.conns[address] == nil {
+		r.conns[address] = map[*conn]struct{}{}
+	}
+	r.conns[address][c] = struct{}{}
+}
+
+func (r *router) forget(c *conn) {
+	if c.Watch() == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	address := c.RemoteAddr().String()
+	delete(r.conns[address], c)
+	if len(r.conns[address]) == 0 {
+		delete(r.conns, address)
+	}
+}
