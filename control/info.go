@@ -3,6 +3,7 @@ package control
 // The record in conmgr.pid, one value a line. Pure; used by conmgr's main goroutine and by cm_ctl.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -79,6 +80,9 @@ func (i Info) encode() ([]byte, int64, error) {
 func parseInfo(b []byte) (Info, error) {
 	if len(b) == 0 {
 		return Info{}, errors.New("is empty")
+	}
+	if bytes.IndexByte(b, 0) >= 0 {
+		return Info{}, errors.New("contains a zero byte")
 	}
 	lines := strings.SplitN(string(b), "\n", pidFileLines+1)
 	if len(lines) <= pidFileLines {

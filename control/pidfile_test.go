@@ -372,3 +372,22 @@ func TestRemoveLeavesAnotherOwnersFile(t *testing.T) {
 	}
 	wantRunning(t, dir, true)
 }
+
+// Whatever is read was, or could have been, written.
+func FuzzParseInfo(f *testing.F) {
+	f.Add([]byte("4711\n/srv/cm\n1700000000\n27546\n*\nboot 77\nready   \n"))
+	f.Add([]byte("1\n/\n-1\n1\n\nb 0\nstopping\nmore\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		info, err := parseInfo(b)
+		if err != nil || len(b) > maxPidFile/2 {
+			return
+		}
+		again, _, err := info.encode()
+		if err != nil {
+			t.Fatalf("%+v: %v", info, err)
+		}
+		if back, err := parseInfo(again); err != nil || back != info {
+			t.Fatalf("%+v became %+v, %v", info, back, err)
+		}
+	})
+}

@@ -1,13 +1,12 @@
 // cm_ctl starts, stops and looks at conmgr processes. Everything it does is in package control.
 //
-// The main goroutine runs the command; SIGINT, SIGTERM and SIGHUP interrupt it.
+// The main goroutine runs the command; SIGINT interrupts it, other signals just end cm_ctl, as pg_ctl.
 package main
 
 import (
 	"context"
 	"os"
 	"os/signal"
-	"syscall"
 
 	"github.com/pgwatchdog/watchdog/control"
 )
@@ -16,12 +15,10 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	ctx := context.Background()
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // nohup cm_ctl start
-			var stop context.CancelFunc
-			ctx, stop = signal.NotifyContext(ctx, s)
-			defer stop()
-		}
+	if !signal.Ignored(os.Interrupt) { // it is in a shell script's background
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, os.Interrupt)
+		defer stop()
 	}
 	return control.Command{
 		Args:   os.Args[1:],
