@@ -121,6 +121,8 @@ type peer struct {
 	r    *bufio.Reader
 }
 
+const cannotConnectNow = "57P03"
+
 const maxMessage = 64 * 1024 // no message of a conmgr to a driver comes near
 
 func (p *peer) send(m pgproto3.FrontendMessage) error {
@@ -150,8 +152,8 @@ func (p *peer) receive() (kind byte, body []byte, err error) {
 	return header[0], body, nil
 }
 
-// recognise reads the startup to its ReadyForQuery: a conmgr announces conmgr.version. Whoever asks for a password, or complains, is none: the
-// real driver gets the same answer, and tells it in its own words.
+// recognise reads the startup to its ReadyForQuery: a conmgr announces conmgr.version. Whoever asks for a password, or complains of the user or
+// the database, is none: the real driver gets the same answer, and tells it in its own words.
 func (p *peer) recognise() error {
 	recognised := false
 	for {
@@ -169,6 +171,12 @@ func (p *peer) recognise() error {
 				recognised = true
 			}
 		case 'E':
+			// Who starts up or shuts down is not worth a second try. It may be a conmgr that is about to be replaced by another one: a
+			// driver that connected to that one directly would take it for a database.
+			var m pgproto3.ErrorResponse
+			if err := m.Decode(body); err == nil && m.Code == cannotConnectNow {
+				return &ConmgrError{SQLState: m.Code, Message: m.Message, Detail: m.Detail, Hint: m.Hint}
+			}
 			return ErrNotConmgr
 		case 'K', 'Z': // BackendKeyData, ReadyForQuery
 			if !recognised {

@@ -36,7 +36,8 @@ func (e *LostError) Error() string {
 // connection may run it. It is false if something was under way: the statement, a COMMIT above all, may have taken effect or not.
 func (e *LostError) SafeToRetry() bool { return e.nothingSent }
 
-// ConmgrError is an ERROR that conmgr answered with, such as 08001, no instance has the attribute.
+// ConmgrError is an error that conmgr answered with: 08001, no instance has the attribute; 57P03, it shuts down (a server that starts up or
+// shuts down says that, too).
 type ConmgrError struct {
 	SQLState, Message, Detail, Hint string
 }

@@ -379,8 +379,8 @@ func TestConmgrShutsDown(t *testing.T) {
 		t.Error("got the standby")
 	}
 	db = open(t, fmt.Sprintf("host=localhost port=%d user=postgres sslmode=disable", s.Port()))
-	var refused *pq.Error
-	if err := db.PingContext(within(t)); !errors.As(err, &refused) || refused.Code != "57P03" {
+	var refused *driver.ConmgrError
+	if err := db.PingContext(within(t)); !errors.As(err, &refused) || refused.SQLState != "57P03" {
 		t.Errorf("got %v, want 57P03", err)
 	}
 }

@@ -1,0 +1,33 @@
+package driver_test
+
+import (
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The core has no dependency but PostgreSQL's messages: an application that uses one driver must not link the other.
+func TestImports(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range f.Imports {
+			path := strings.Trim(i.Path.Value, `"`)
+			root, _, _ := strings.Cut(path, "/")
+			if strings.Contains(root, ".") && path != "github.com/jackc/pgproto3/v2" {
+				t.Errorf("%s imports %s", name, path)
+			}
+		}
+	}
+}
