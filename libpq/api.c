@@ -1,0 +1,300 @@
+/*
+ * api.c: the functions that connect: PQconnect*, PQsetdbLogin, PQreset*, PQping*. Run by the application's threads; the blocking ones
+ * block in poll(2) until the connection is made, or connect_timeout is over for each host.
+ */
+#include "front.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <time.h>
+
+/* Set while the real libpq's PQping connects by its exported functions, which come back here. */
+static __thread bool pinging;
+
+static int64_t
+now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* connect_timeout in milliseconds, 0 for none; -1 and a message if it is no number. */
+static int64_t
+timeout_ms(Front *f)
+{
+	const char *value = options_get(&f->options, "connect_timeout");
+	char	   *end;
+	long		n;
+
+	if (!value)
+		return 0;
+	errno = 0;
+	n = strtol(value, &end, 10);
+	while (*end && isspace((unsigned char) *end))
+		end++;
+	if (end == value || *end || errno || n > INT_MAX || n < INT_MIN)
+	{
+		text_add(&f->err, real.PQerrorMessage(f->sql));
+		text_addf(&f->err, "invalid integer value \"%s\" for connection option \"connect_timeout\"\n", value);
+		return -1;
+	}
+	if (n <= 0)
+		return 0;
+	if (n == 1 && real.PQlibVersion() < 170000)
+		n = 2;					/* as libpq does: its clock counted whole seconds */
+	return (int64_t) n * 1000;
+}
+
+static bool
+complete(Front *f, PostgresPollingStatusType s)
+{
+	int64_t		limit = s == PGRES_POLLING_FAILED ? 0 : timeout_ms(f);
+	int64_t		deadline = limit > 0 ? now_ms() + limit : 0;
+	int			attempt = f->attempt;
+
+	if (limit < 0)
+	{
+		front_leave_conmgr(f);
+		f->phase = PH_FAILED;
+		return false;
+	}
+	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)
+	{
+		struct pollfd p = {.fd = PQsocket((PGconn *) f), .events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+		int			wait = -1;
+		int			n;
+
+		if (f->attempt != attempt)
+		{
+			attempt = f->attempt;
+			deadline = limit > 0 ? now_ms() + limit : 0;
+		}
+		if (deadline)
+		{
+			int64_t		left = deadline - now_ms();
+
+			wait = left > 0 ? (int) left : 0;
+		}
+		n = poll(&p, 1, wait);
+		if (n < 0 && errno == EINTR)
+			continue;
+		s = n == 0 ? connect_timed_out(f) : connect_poll(f);
+	}
+	return s == PGRES_POLLING_OK;
+}
+
+/* A handle for a string that could not be parsed, or for a front without a libpq, has the message; NULL without memory. */
+static Front *
+begin(Front *f, PGconn *failed, bool oom)
+{
+	if (!f || oom)
+	{
+		if (f)
+			PQfinish((PGconn *) f);
+		return NULL;
+	}
+	if (failed)
+	{
+		f->sql = failed;
+		text_add(&f->err, real.PQerrorMessage(failed));
+		return f;
+	}
+	f->sql = front_blank();
+	if (!f->sql)
+	{
+		PQfinish((PGconn *) f);
+		return NULL;
+	}
+	connect_start(f);
+	return f;
+}
+
+static Front *
+unusable(void)
+{
+	Front	   *f = front_new();
+
+	if (f)
+		text_addf(&f->err, "%s\n", real_problem);
+	return f;
+}
+
+static Front *
+start_string(const char *conninfo)
+{
+	Front	   *f = real_problem ? NULL : front_new();
+	bool		oom = false;
+
+	if (real_problem)
+		return unusable();
+	return begin(f, f ? options_parse_string(&f->options, conninfo, &oom) : NULL, oom);
+}
+
+static Front *
+start_params(const char *const *keywords, const char *const *values, int expand_dbname)
+{
+	Front	   *f = real_problem ? NULL : front_new();
+	bool		oom = false;
+
+	if (real_problem)
+		return unusable();
+	return begin(f, f ? options_parse(&f->options, keywords, values, expand_dbname, &oom) : NULL, oom);
+}
+
+static PGconn *
+wait_for(Front *f)
+{
+	if (f && front_connecting(f))
+		complete(f, PGRES_POLLING_WRITING);
+	return (PGconn *) f;
+}
+
+EXPORT PGconn *
+PQconnectStart(const char *conninfo)
+{
+	return pinging ? real.PQconnectStart(conninfo) : (PGconn *) start_string(conninfo);
+}
+
+EXPORT PGconn *
+PQconnectStartParams(const char *const *keywords, const char *const *values, int expand_dbname)
+{
+	return pinging ? real.PQconnectStartParams(keywords, values, expand_dbname) :
+		(PGconn *) start_params(keywords, values, expand_dbname);
+}
+
+EXPORT PostgresPollingStatusType
+PQconnectPoll(PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+
+	return f ? connect_poll(f) : real.PQconnectPoll(conn);
+}
+
+EXPORT PGconn *
+PQconnectdb(const char *conninfo)
+{
+	return wait_for(start_string(conninfo));
+}
+
+EXPORT PGconn *
+PQconnectdbParams(const char *const *keywords, const char *const *values, int expand_dbname)
+{
+	return wait_for(start_params(keywords, values, expand_dbname));
+}
+
+EXPORT PGconn *
+PQsetdbLogin(const char *pghost, const char *pgport, const char *pgoptions, const char *pgtty, const char *dbName,
+			 const char *login, const char *pwd)
+{
+	const char *keywords[] = {"dbname", "host", "port", "options", "user", "password", NULL};
+	const char *values[] = {dbName, pghost, pgport, pgoptions, login, pwd, NULL};
+
+	(void) pgtty;				/* libpq ignores it too */
+	return wait_for(start_params(keywords, values, 1));
+}
+
+/* ---- again ---- */
+
+static bool
+restart(Front *f)
+{
+	if (f->options.nhosts == 0)
+		return false;			/* its string was wrong, and still is */
+	front_disconnect(f);
+	f->resetting = true;
+	return connect_start(f) != PGRES_POLLING_FAILED;
+}
+
+EXPORT void
+PQreset(PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+
+	if (!f)
+		real.PQreset(conn);
+	else if (restart(f) && complete(f, PGRES_POLLING_WRITING))
+		events_fire_reset(f);
+}
+
+EXPORT int
+PQresetStart(PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+
+	return f ? restart(f) : real.PQresetStart(conn);
+}
+
+EXPORT PostgresPollingStatusType
+PQresetPoll(PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+	PostgresPollingStatusType s;
+
+	if (!f)
+		return real.PQresetPoll(conn);
+	s = connect_poll(f);
+	if (s == PGRES_POLLING_OK && f->resetting)
+	{
+		f->resetting = false;
+		events_fire_reset(f);
+	}
+	return s;
+}
+
+/* ---- ping ---- */
+
+/* The real libpq's judgement of a server that answers, but not with a session: it sees the SQLSTATE. */
+static PGPing
+real_ping(const Front *f)
+{
+	const Host *h = f->options.nhosts ? &f->options.hosts[f->order[f->options.nhosts - 1]] : NULL;
+	Text		conninfo = {0};
+	PGPing		r = PQPING_NO_RESPONSE;
+
+	options_conninfo(&f->options, &conninfo);
+	if (h && h->host)
+		text_add_conninfo(&conninfo, "host", h->host);
+	if (h && h->hostaddr)
+		text_add_conninfo(&conninfo, "hostaddr", h->hostaddr);
+	if (h && h->port)
+		text_add_conninfo(&conninfo, "port", h->port);
+	if (!conninfo.broken)
+	{
+		pinging = true;
+		r = real.PQping(conninfo.data);
+		pinging = false;
+	}
+	text_free(&conninfo);
+	return r;
+}
+
+static PGPing
+ping(Front *f)
+{
+	PGPing		r = PQPING_NO_RESPONSE;
+
+	if (!f || f->options.nhosts == 0)
+		r = PQPING_NO_ATTEMPT;
+	else if (f->phase == PH_DONE || real.PQconnectionNeedsPassword(f->sql) || real.PQconnectionUsedPassword(f->sql))
+		r = PQPING_OK;
+	else if (f->reached && !f->conmgr_seen)
+		r = real_ping(f);
+	PQfinish((PGconn *) f);
+	return r;
+}
+
+EXPORT PGPing
+PQping(const char *conninfo)
+{
+	return ping((Front *) PQconnectdb(conninfo));
+}
+
+EXPORT PGPing
+PQpingParams(const char *const *keywords, const char *const *values, int expand_dbname)
+{
+	return ping((Front *) PQconnectdbParams(keywords, values, expand_dbname));
+}

@@ -1,0 +1,486 @@
+/*
+ * cmlink.c: the front's connection to conmgr (docs/protocol.md, part 2): a small nonblocking client of protocol 3.0. Run by the
+ * application's thread that connects; never blocks, but for looking up "localhost".
+ *
+ * It starts in one of two ways. link_adopt: the real libpq has connected, as the user has asked for, and conmgr has announced itself.
+ * link_open: the user wants TLS or the like, which conmgr does not have; then the front connects itself, in the clear, to a loopback
+ * address, and gives away nothing: it asks for TLS first (conmgr always declines, so one that accepts is a server), and whatever
+ * is not a conmgr's answer makes it a stranger, which the real libpq then connects to in full.
+ */
+#include "front.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MAX_MESSAGE (64 * 1024)
+
+static const char *const column_names[4] = {"instance", "host", "hostaddr", "port"};
+
+static CmLink *
+link_new(void)
+{
+	CmLink	   *link = calloc(1, sizeof *link);
+
+	if (!link)
+		return NULL;
+	link->fd = -1;
+	link->in_size = 1024;
+	link->in = malloc(link->in_size);
+	if (!link->in)
+	{
+		free(link);
+		return NULL;
+	}
+	return link;
+}
+
+static uint32_t
+get32(const char *p)
+{
+	uint32_t	n;
+
+	memcpy(&n, p, 4);
+	return ntohl(n);
+}
+
+static void
+put32(Text *out, uint32_t n)
+{
+	n = htonl(n);
+	text_addn(out, (char *) &n, 4);
+}
+
+/* ---- starting ---- */
+
+static void
+add_startup(Text *out, const char *key, const char *value)
+{
+	if (value && *value)
+	{
+		text_addn(out, key, strlen(key) + 1);
+		text_addn(out, value, strlen(value) + 1);
+	}
+}
+
+/* Opens a socket to the next address that does not refuse at once. */
+static bool
+dial(CmLink *link)
+{
+	while (link->next_address)
+	{
+		struct addrinfo *a = link->next_address;
+		int			on = 1;
+
+		link->next_address = a->ai_next;
+		if (link->fd >= 0)
+			close(link->fd);
+		link->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (link->fd < 0)
+			continue;
+		setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		if (connect(link->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
+		{
+			link->state = LS_CONNECTING;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* NULL: nobody there, or no memory; the real libpq will say what is wrong. */
+CmLink *
+link_open(const Host *h, const Options *o)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC, .ai_flags = AI_NUMERICSERV};
+	CmLink	   *link = link_new();
+	Text		body = {0};
+	const char *user = options_get(o, "user");
+	const char *dbname = options_get(o, "dbname");
+	const char *name = options_get(o, "application_name");
+
+	if (!link)
+		return NULL;
+	if (h->hostaddr)
+		hints.ai_flags |= AI_NUMERICHOST;
+	if (getaddrinfo(h->hostaddr ? h->hostaddr : h->host, h->port ? h->port : "5432", &hints, &link->addresses) != 0)
+	{
+		link->addresses = NULL;
+		link_close(link, true);
+		return NULL;
+	}
+	link->next_address = link->addresses;
+
+	put32(&body, 3 << 16);
+	add_startup(&body, "user", user && *user ? user : "unknown");
+	add_startup(&body, "database", dbname && *dbname ? dbname : user);
+	add_startup(&body, "application_name", name && *name ? name : options_get(o, "fallback_application_name"));
+	text_addn(&body, "", 1);
+	put32(&link->startup, (uint32_t) body.len + 4);
+	text_addn(&link->startup, text_of(&body), body.len);
+	if (body.broken || link->startup.broken || !dial(link))
+	{
+		text_free(&body);
+		link_close(link, true);
+		return NULL;
+	}
+	text_free(&body);
+	return link;
+}
+
+/* The caller keeps real_conn when this gives NULL. */
+CmLink *
+link_adopt(PGconn *real_conn)
+{
+	CmLink	   *link = link_new();
+
+	if (link)
+	{
+		link->real = real_conn;
+		link->fd = real.PQsocket(real_conn);
+		link->state = LS_IDLE;
+		link->is_conmgr = true;
+	}
+	return link;
+}
+
+void
+target_free(CmTarget *t)
+{
+	free(t->instance);
+	free(t->host);
+	free(t->hostaddr);
+	free(t->port);
+	memset(t, 0, sizeof *t);
+}
+
+void
+link_close(CmLink *link, bool quietly)
+{
+	if (!link)
+		return;
+	if (link->real)
+		real_finish(link->real, quietly);
+	else if (link->fd >= 0)
+	{
+		if (!quietly && link->state >= LS_IDLE && send(link->fd, "X\0\0\0\4", 5, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			link->state = LS_IDLE;	/* it is closed anyway */
+		close(link->fd);
+	}
+	if (link->addresses)
+		freeaddrinfo(link->addresses);
+	text_free(&link->startup);
+	text_free(&link->out);
+	text_free(&link->error);
+	target_free(&link->target);
+	free(link->in);
+	free(link);
+}
+
+/* except: the list as link_ask wants it, "" for none. */
+void
+link_ask(CmLink *link, const char *attribute, const char *except)
+{
+	Text		query = {0};
+
+	text_addf(&query, "SHOW TARGET %s%s%s", attribute, *except ? " EXCEPT " : "", except);
+	text_cut(&link->out, 0);
+	text_add(&link->out, "Q");
+	put32(&link->out, (uint32_t) query.len + 5);
+	text_addn(&link->out, text_of(&query), query.len + 1);
+	link->out.broken |= query.broken;
+	text_free(&query);
+	link->sent = 0;
+	link->in_len = 0;
+	link->got_target = link->got_error = false;
+	target_free(&link->target);
+	text_cut(&link->error, 0);
+	link->state = LS_SENDING;
+}
+
+/* ---- messages ---- */
+
+/* The strings of a message lie between p and end, or it is refused. */
+static const char *
+string_at(const char **p, const char *end)
+{
+	const char *s = *p;
+	const char *zero = memchr(s, 0, (size_t) (end - s));
+
+	if (!zero)
+		return NULL;
+	*p = zero + 1;
+	return s;
+}
+
+static void
+take_error(CmLink *link, const char *p, const char *end)
+{
+	const char *message = NULL;
+	const char *detail = NULL;
+
+	while (p < end && *p)
+	{
+		char		field = *p++;
+		const char *s = string_at(&p, end);
+
+		if (!s)
+			break;
+		if (field == 'M')
+			message = s;
+		else if (field == 'D')
+			detail = s;
+	}
+	link->got_error = true;
+	text_cut(&link->error, 0);
+	text_addf(&link->error, "%s\n", message ? message : "no message");
+	if (detail)
+		text_addf(&link->error, "DETAIL:  %s\n", detail);
+}
+
+static bool
+take_columns(CmLink *link, const char *p, const char *end)
+{
+	int			n;
+
+	if (end - p < 2)
+		return false;
+	n = (unsigned char) p[0] << 8 | (unsigned char) p[1];
+	p += 2;
+	for (int c = 0; c < 4; c++)
+		link->columns[c] = -1;
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = string_at(&p, end);
+
+		if (!name || end - p < 18)
+			return false;
+		p += 18;
+		for (int c = 0; c < 4; c++)
+			if (!strcmp(name, column_names[c]))
+				link->columns[c] = i;
+	}
+	return link->columns[0] >= 0 && link->columns[1] >= 0 && link->columns[2] >= 0 && link->columns[3] >= 0;
+}
+
+static bool
+take_row(CmLink *link, const char *p, const char *end)
+{
+	char	  **to[4] = {&link->target.instance, &link->target.host, &link->target.hostaddr, &link->target.port};
+	int			n;
+
+	if (end - p < 2)
+		return false;
+	n = (unsigned char) p[0] << 8 | (unsigned char) p[1];
+	p += 2;
+	target_free(&link->target);
+	for (int i = 0; i < n; i++)
+	{
+		int32_t		len;
+
+		if (end - p < 4)
+			return false;
+		len = (int32_t) get32(p);
+		p += 4;
+		if (len > end - p)
+			return false;
+		for (int c = 0; c < 4; c++)
+			if (link->columns[c] == i && len >= 0 && !(*to[c] = strndup(p, (size_t) len)))
+				return false;
+		if (len > 0)
+			p += len;
+	}
+	link->got_target = link->target.instance && link->target.host && link->target.hostaddr && link->target.port;
+	return link->got_target;
+}
+
+/* One message from the buffer. False: not what a conmgr says. */
+static bool
+take(CmLink *link, char type, const char *p, const char *end, bool *ready)
+{
+	const char *name;
+
+	switch (type)
+	{
+		case 'R':
+			return end - p == 4 && get32(p) == 0;	/* AuthenticationOk: conmgr asks for nothing */
+		case 'S':
+			if ((name = string_at(&p, end)) && !strcmp(name, "conmgr.version"))
+				link->is_conmgr = true;
+			return true;
+		case 'Z':
+			*ready = true;
+			return true;
+		case 'E':
+			take_error(link, p, end);
+			return true;
+		case 'T':
+			return take_columns(link, p, end);
+		case 'D':
+			return take_row(link, p, end);
+		default:
+			return true;
+	}
+}
+
+/* Reads and takes messages up to ReadyForQuery, and nothing beyond: what follows it is the event of a loss. */
+static LinkStep
+receive(CmLink *link)
+{
+	for (;;)
+	{
+		size_t		want = link->in_len < 5 ? 5 : 1 + (size_t) get32(link->in + 1);
+		bool		ready = false;
+		ssize_t		n;
+
+		if (link->in_len >= 5 && (want < 5 || want > MAX_MESSAGE))
+			return LINK_STRANGER;
+		if (link->in_len >= 5 && link->in_len == want)
+		{
+			if (!take(link, link->in[0], link->in + 5, link->in + want, &ready))
+				return LINK_STRANGER;
+			link->in_len = 0;
+			if (ready)
+				return LINK_READY;
+			continue;
+		}
+		if (want > link->in_size)
+		{
+			char	   *bigger = realloc(link->in, want);
+
+			if (!bigger)
+				return LINK_STRANGER;
+			link->in = bigger;
+			link->in_size = want;
+		}
+		n = recv(link->fd, link->in + link->in_len, want - link->in_len, 0);
+		if (n > 0)
+			link->in_len += (size_t) n;
+		else if (n < 0 && errno == EINTR)
+			continue;
+		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return LINK_READ;
+		else
+		{
+			if (!link->got_error)
+				text_addf(&link->error, "%s\n", n == 0 ? "the Connection Manager closed the connection" : strerror(errno));
+			return LINK_FAILED;
+		}
+	}
+}
+
+/* LINK_READY: all is sent. */
+static LinkStep
+transmit(CmLink *link, const Text *out)
+{
+	if (out->broken)
+	{
+		text_add(&link->error, "out of memory\n");
+		return LINK_FAILED;
+	}
+	while (link->sent < out->len)
+	{
+		ssize_t		n = send(link->fd, out->data + link->sent, out->len - link->sent, MSG_NOSIGNAL);
+
+		if (n >= 0)
+			link->sent += (size_t) n;
+		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return LINK_WRITE;
+		else if (errno != EINTR)
+		{
+			text_addf(&link->error, "%s\n", strerror(errno));
+			return LINK_FAILED;
+		}
+	}
+	return LINK_READY;
+}
+
+/* ---- the steps ---- */
+
+static LinkStep
+connected(CmLink *link)
+{
+	static const char ssl_request[8] = {0, 0, 0, 8, 0x04, (char) 0xd2, 0x16, 0x2f};
+	struct pollfd p = {.fd = link->fd, .events = POLLOUT};
+	int			error = 0;
+	socklen_t	size = sizeof error;
+
+	if (poll(&p, 1, 0) == 0)
+		return LINK_WRITE;
+	if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 || error)
+		return dial(link) ? LINK_WRITE : LINK_STRANGER;
+	if (send(link->fd, ssl_request, sizeof ssl_request, MSG_NOSIGNAL) != (ssize_t) sizeof ssl_request)
+		return LINK_STRANGER;
+	link->state = LS_SSL_ANSWER;
+	return LINK_READ;
+}
+
+static LinkStep
+ssl_answer(CmLink *link)
+{
+	char		answer;
+	ssize_t		n = recv(link->fd, &answer, 1, 0);
+
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		return LINK_READ;
+	if (n != 1 || answer != 'N')
+		return LINK_STRANGER;
+	link->sent = 0;
+	if (transmit(link, &link->startup) != LINK_READY)	/* some hundred bytes into an empty socket buffer */
+		return LINK_STRANGER;
+	link->state = LS_STARTUP;
+	return LINK_READ;
+}
+
+LinkStep
+link_step(CmLink *link)
+{
+	LinkStep	step;
+
+	switch (link->state)
+	{
+		case LS_CONNECTING:
+			return connected(link);
+		case LS_SSL_ANSWER:
+			return ssl_answer(link);
+		case LS_STARTUP:
+			step = receive(link);
+			if (step == LINK_READ)
+				return step;
+			if (step != LINK_READY || !link->is_conmgr || link->got_error)
+				return LINK_STRANGER;
+			link->state = LS_IDLE;
+			return LINK_READY;
+		case LS_IDLE:
+			return LINK_READY;
+		case LS_SENDING:
+			step = transmit(link, &link->out);
+			if (step != LINK_READY)
+				return step;
+			link->state = LS_ANSWER;
+			return LINK_READ;
+		case LS_ANSWER:
+			break;
+	}
+	step = receive(link);
+	if (step == LINK_STRANGER)
+	{
+		text_add(&link->error, "the answer is not one of a Connection Manager\n");
+		return LINK_FAILED;
+	}
+	if (step != LINK_READY)
+		return step;
+	link->state = LS_IDLE;
+	if (link->got_error)
+		return LINK_NO_TARGET;
+	if (link->got_target)
+		return LINK_TARGET;
+	text_add(&link->error, "the answer has no row\n");
+	return LINK_FAILED;
+}

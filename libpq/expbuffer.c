@@ -1,0 +1,63 @@
+/*
+ * expbuffer.c: libpq's two variadic functions, which cannot be forwarded as they are. Run by the application's threads, and by the real
+ * libpq itself; block on nothing.
+ */
+#include "front.h"
+
+#include <errno.h>
+#include <stdarg.h>
+
+void		appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void		printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+append(PQExpBuffer str, const char *fmt, va_list args, int saved_errno)
+{
+	char		fixed[1024];
+	char	   *text = fixed;
+	va_list		again;
+	int			n;
+
+	va_copy(again, args);
+	errno = saved_errno;		/* for %m */
+	n = vsnprintf(fixed, sizeof fixed, fmt, args);
+	if (n >= (int) sizeof fixed)
+	{
+		text = malloc((size_t) n + 1);
+		if (text)
+		{
+			errno = saved_errno;
+			vsnprintf(text, (size_t) n + 1, fmt, again);
+		}
+	}
+	va_end(again);
+	if (n < 0 || !text)
+		real.enlargePQExpBuffer(str, SIZE_MAX / 2); /* cannot be had: marks the buffer as broken, as libpq does */
+	else
+		real.appendBinaryPQExpBuffer(str, text, (size_t) n);
+	if (text != fixed)
+		free(text);
+}
+
+EXPORT void
+appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+{
+	int			saved_errno = errno;
+	va_list		args;
+
+	va_start(args, fmt);
+	append(str, fmt, args, saved_errno);
+	va_end(args);
+}
+
+EXPORT void
+printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+{
+	int			saved_errno = errno;
+	va_list		args;
+
+	real.resetPQExpBuffer(str);
+	va_start(args, fmt);
+	append(str, fmt, args, saved_errno);
+	va_end(args);
+}

@@ -1,0 +1,51 @@
+# The libpq front: build/connmgr/libpq.so.5, libpq.so, and build/libpq-cm.pc. Included by the top Makefile; `make -f libpq/front.mk` from
+# the root builds it alone. Needs gcc, Go (for the generator) and libpq-dev.
+
+PKG_CONFIG ?= pkg-config
+GO ?= go
+CC ?= gcc
+prefix ?= /usr/local
+
+# The installed libpq that the front stands before, as the loader will find it: by absolute path.
+REAL_LIBPQ ?= $(shell $(PKG_CONFIG) --variable=libdir libpq)/libpq.so.5
+
+FRONT_OUT := build/connmgr
+FRONT_GEN := build/libpq
+FRONT_SRC := $(sort $(wildcard libpq/*.c))
+FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
+FRONT_SAN ?=
+FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread -D_FORTIFY_SOURCE=2 \
+	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(shell $(PKG_CONFIG) --cflags libpq) $(FRONT_SAN)
+# nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
+FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-z,defs $(FRONT_SAN)
+
+.PHONY: front front-clean
+front: $(FRONT_OUT)/libpq.so.5 $(FRONT_OUT)/libpq.so build/libpq-cm.pc
+
+$(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h &: libpq/functions.list libpq/gen/main.go $(REAL_LIBPQ)
+	$(GO) run ./libpq/gen libpq/functions.list $(REAL_LIBPQ) $(FRONT_GEN)
+
+$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c libpq/front.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
+	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
+
+$(FRONT_GEN)/%.o: libpq/%.c libpq/front.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
+	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
+
+$(FRONT_OUT)/libpq.so.5: $(FRONT_OBJ)
+	@mkdir -p $(FRONT_OUT)
+	$(CC) $(FRONT_LDFLAGS) $(LDFLAGS) -o $@ $(FRONT_OBJ) -ldl
+
+$(FRONT_OUT)/libpq.so: $(FRONT_OUT)/libpq.so.5
+	ln -sf libpq.so.5 $@
+
+# The rpath makes a program linked with it find the front without any environment.
+build/libpq-cm.pc: libpq/front.mk
+	@mkdir -p build
+	printf '%s\n' 'prefix=$(prefix)' 'libdir=$${prefix}/lib/connmgr' 'includedir=$${prefix}/include' '' \
+		'Name: libpq-cm' 'Description: libpq with transparent connections by way of the Connection Manager' \
+		'Version: $(shell $(PKG_CONFIG) --modversion libpq)' 'Requires.private: libpq' \
+		'Cflags: -I$${includedir} $(shell $(PKG_CONFIG) --cflags libpq)' \
+		'Libs: -L$${libdir} -Wl,-rpath,$${libdir} -lpq' > $@
+
+front-clean:
+	rm -rf $(FRONT_GEN) $(FRONT_OUT) build/libpq-cm.pc

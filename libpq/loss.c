@@ -1,0 +1,201 @@
+/*
+ * loss.c: what an application sees of a lost instance: libpq's own error, and after it what conmgr said. Run by the application's threads;
+ * blocks on nothing.
+ *
+ * The watcher has shut the SQL socket down, so the call that waits on it, or the next one that uses it, fails in libpq as it does when a
+ * server goes away: PGRES_FATAL_ERROR without SQLSTATE (57P01 if the server could still say so), then CONNECTION_BAD. Rows that had arrived
+ * before are still delivered. The text of a PGresult cannot be changed from outside libpq: a result of a lost connection is
+ * remembered with its longer text until PQclear().
+ */
+#include "front.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct Amended
+{
+	const PGresult *result;
+	char	   *text;
+	struct Amended *next;
+} Amended;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Amended *amended;
+static atomic_int namended;
+
+/* In a child process that goes on to use a connection of its parent. */
+void
+front_adopt(Front *f)
+{
+	if (f->watch)
+		watch_adopt(f->watch);
+	f->forks = fork_count;
+}
+
+static void
+compose_loss(Front *f)
+{
+	const char *host = real.PQhost(f->sql);
+	const char *hostaddr = real.PQhostaddr(f->sql);
+	const char *said = watch_said(f->watch);
+
+	if (*said)
+		text_addf(&f->loss, "lost the server at \"%s\"%s%s%s, port %s: %s\n", host ? host : "",
+				  hostaddr && host && strcmp(host, hostaddr) != 0 ? " (" : "",
+				  hostaddr && host && strcmp(host, hostaddr) != 0 ? hostaddr : "",
+				  hostaddr && host && strcmp(host, hostaddr) != 0 ? ")" : "", real.PQport(f->sql), said);
+	else
+	{
+		const Host *h = &f->options.hosts[f->order[f->host]];
+
+		text_addf(&f->loss, "lost the Connection Manager at \"%s\", port %s: it closed the connection without a message\n",
+				  h->hostaddr ? h->hostaddr : h->host, h->port ? h->port : "5432");
+	}
+}
+
+/* After each call that may have used the socket, of a connection made by way of conmgr, or of one that was never made. */
+void
+front_look(Front *f)
+{
+	if (f->phase == PH_FAILED)
+	{
+		text_cut(&f->err, 0);	/* from here on the real libpq's "no connection to the server" */
+		return;
+	}
+	if (f->phase != PH_DONE || !f->watch || f->ended || real.PQstatus(f->sql) != CONNECTION_BAD)
+		return;
+	f->ended = true;
+	if (watch_look(f->watch))
+		compose_loss(f);
+	watch_drop_sql(f->watch);
+}
+
+PGresult *
+front_amend(Front *f, PGresult *r)
+{
+	Amended    *a;
+	Text		text = {0};
+	const char *own;
+
+	if (!r || real.PQresultStatus(r) != PGRES_FATAL_ERROR)
+		return r;
+	own = real.PQresultErrorMessage(r);
+	text_add(&text, own ? own : "");
+	text_add(&text, text_of(&f->loss));
+	a = malloc(sizeof *a);
+	if (!a || text.broken)
+	{
+		free(a);
+		text_free(&text);
+		return r;
+	}
+	a->result = r;
+	a->text = text.data;
+	pthread_mutex_lock(&lock);
+	a->next = amended;
+	amended = a;
+	atomic_fetch_add(&namended, 1);
+	pthread_mutex_unlock(&lock);
+	return r;
+}
+
+static Amended **
+find(const PGresult *res)
+{
+	Amended   **a = &amended;
+
+	while (*a && (*a)->result != res)
+		a = &(*a)->next;
+	return a;
+}
+
+EXPORT char *
+PQresultErrorMessage(const PGresult *res)
+{
+	char	   *text = NULL;
+
+	if (res && atomic_load_explicit(&namended, memory_order_relaxed) > 0)
+	{
+		Amended    *a;
+
+		pthread_mutex_lock(&lock);
+		a = *find(res);
+		if (a)
+			text = a->text;
+		pthread_mutex_unlock(&lock);
+	}
+	return text ? text : real.PQresultErrorMessage(res);
+}
+
+EXPORT char *
+PQresultVerboseErrorMessage(const PGresult *res, PGVerbosity verbosity, PGContextVisibility show_context)
+{
+	char	   *text = PQresultErrorMessage(res);
+
+	/* A result of a loss has no fields that a verbosity could show. */
+	if (text && text != real.PQresultErrorMessage(res) && !real.PQresultErrorField(res, PG_DIAG_SQLSTATE))
+		return strdup(text);
+	return real.PQresultVerboseErrorMessage(res, verbosity, show_context);
+}
+
+EXPORT void
+PQclear(PGresult *res)
+{
+	if (res && atomic_load_explicit(&namended, memory_order_relaxed) > 0)
+	{
+		Amended   **link;
+		Amended    *a;
+
+		pthread_mutex_lock(&lock);
+		link = find(res);
+		a = *link;
+		if (a)
+		{
+			*link = a->next;
+			atomic_fetch_sub(&namended, 1);
+		}
+		pthread_mutex_unlock(&lock);
+		if (a)
+		{
+			free(a->text);
+			free(a);
+		}
+	}
+	real.PQclear(res);
+}
+
+EXPORT int
+PQconsumeInput(PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+	int			ok;
+
+	if (!f)
+		return real.PQconsumeInput(conn);
+	front_before(f);
+	/* The application may have been woken by PQcmSocket(), before the watcher: then the loss is to be seen in this very call. */
+	if (f->watch && !f->ended)
+		watch_look(f->watch);
+	ok = real.PQconsumeInput(f->sql);
+	front_after(f);
+	return ok;
+}
+
+EXPORT char *
+PQerrorMessage(const PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+	char	   *own;
+
+	if (!f)
+		return real.PQerrorMessage(conn);
+	if (f->phase != PH_DONE && f->err.len + f->err.broken > 0)
+		return (char *) text_of(&f->err);
+	own = real.PQerrorMessage(f->sql);
+	if (f->phase != PH_DONE || f->loss.len == 0 || !own)
+		return own;
+	text_cut(&f->shown, 0);
+	text_add(&f->shown, own);
+	text_add(&f->shown, text_of(&f->loss));
+	return (char *) text_of(&f->shown);
+}

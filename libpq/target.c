@@ -1,0 +1,138 @@
+/*
+ * target.c: target_session_attrs. For a conmgr, what is asked of it; for a plain server, libpq's own check, which the front makes in libpq's
+ * place because it must not be made of a conmgr. Run by the application's thread that connects; never blocks.
+ */
+#include "front.h"
+
+/* The attribute that conmgr is asked for. In a list, prefer-standby first looks for a standby everywhere, as libpq does. */
+const char *
+target_name(const Front *f)
+{
+	switch (f->options.target)
+	{
+		case TARGET_READ_WRITE:
+			return "read-write";
+		case TARGET_READ_ONLY:
+			return "read-only";
+		case TARGET_PRIMARY:
+			return "primary";
+		case TARGET_STANDBY:
+			return "standby";
+		case TARGET_PREFER_STANDBY:
+			return f->options.nhosts > 1 && f->pass == 0 ? "standby" : "prefer-standby";
+		case TARGET_ANY:
+			break;
+	}
+	return "any";
+}
+
+/* The beginning of libpq's own messages. */
+void
+server_identity(PGconn *real_conn, Text *out)
+{
+	const char *host = real.PQhost(real_conn);
+	const char *hostaddr = real.PQhostaddr(real_conn);
+
+	host = host ? host : "";
+	if (*host == '/' || *host == '@')
+		text_addf(out, "connection to server on socket \"%s/.s.PGSQL.%s\" failed: ", host, real.PQport(real_conn));
+	else if (hostaddr && *hostaddr && strcmp(host, hostaddr) != 0)
+		text_addf(out, "connection to server at \"%s\" (%s), port %s failed: ", host, hostaddr, real.PQport(real_conn));
+	else
+		text_addf(out, "connection to server at \"%s\", port %s failed: ", host, real.PQport(real_conn));
+}
+
+static Suits
+judge(Front *f, bool read_only, bool standby, Text *why)
+{
+	const char *problem = NULL;
+
+	switch (f->options.target)
+	{
+		case TARGET_READ_WRITE:
+			problem = read_only ? "session is read-only" : NULL;
+			break;
+		case TARGET_READ_ONLY:
+			problem = read_only ? NULL : "session is not read-only";
+			break;
+		case TARGET_PRIMARY:
+			problem = standby ? "server is in hot standby mode" : NULL;
+			break;
+		case TARGET_STANDBY:
+			problem = standby ? NULL : "server is not in hot standby mode";
+			break;
+		case TARGET_PREFER_STANDBY:
+			problem = standby || f->pass > 0 ? NULL : "server is not in hot standby mode";
+			break;
+		case TARGET_ANY:
+			break;
+	}
+	if (!problem)
+		return SUITS;
+	server_identity(f->sql, why);
+	text_addf(why, "%s\n", problem);
+	return SUITS_NOT;
+}
+
+static bool
+session_property(const Front *f)
+{
+	return f->options.target == TARGET_READ_WRITE || f->options.target == TARGET_READ_ONLY;
+}
+
+/* A server from version 14 on has said all that is needed; an older one must be asked. */
+Suits
+target_suits(Front *f, Text *why)
+{
+	const char *standby = real.PQparameterStatus(f->sql, "in_hot_standby");
+	const char *read_only = real.PQparameterStatus(f->sql, "default_transaction_read_only");
+
+	if (f->options.target == TARGET_ANY || (f->options.target == TARGET_PREFER_STANDBY && f->pass > 0))
+		return SUITS;
+	if (session_property(f) ? !standby || !read_only : !standby)
+		return SUITS_ASK;
+	return judge(f, read_only && (!strcmp(read_only, "on") || !strcmp(standby, "on")), !strcmp(standby, "on"), why);
+}
+
+bool
+target_ask(Front *f)
+{
+	return real.PQsendQuery(f->sql, session_property(f) ? "SHOW transaction_read_only" : "SELECT pg_catalog.pg_is_in_recovery()");
+}
+
+/* PGRES_POLLING_OK: *answer holds. PGRES_POLLING_FAILED: the server did not answer; *why says so. */
+PostgresPollingStatusType
+target_poll(Front *f, Suits *answer, Text *why)
+{
+	PGresult   *r;
+	bool		known = false;
+	bool		on = false;
+
+	if (!real.PQconsumeInput(f->sql))
+	{
+		text_add(why, real.PQerrorMessage(f->sql));
+		return PGRES_POLLING_FAILED;
+	}
+	if (real.PQisBusy(f->sql))
+		return PGRES_POLLING_READING;
+	while ((r = real.PQgetResult(f->sql)))
+	{
+		if (real.PQresultStatus(r) == PGRES_TUPLES_OK && real.PQntuples(r) == 1)
+		{
+			const char *value = real.PQgetvalue(r, 0, 0);
+
+			known = true;
+			on = !strcmp(value, "on") || !strcmp(value, "t");
+		}
+		real.PQclear(r);
+	}
+	if (!known)
+	{
+		server_identity(f->sql, why);
+		text_add(why, real.PQerrorMessage(f->sql));
+		*answer = SUITS_NOT;
+		return PGRES_POLLING_OK;
+	}
+	*answer = judge(f, on, on, why);
+	return PGRES_POLLING_OK;
+}
