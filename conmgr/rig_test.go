@@ -1,0 +1,303 @@
+package conmgr
+
+// The rig of the tests: a conmgr without a process around it, and watchdogs that do what a test says.
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/leak"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 10 * time.Second
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	testkit.Eventually(t, patience, what, func() (bool, string) { return cond(), "" })
+}
+
+// memorySink keeps the log.
+type memorySink struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (m *memorySink) write(msg *Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.text.WriteString(strings.Join(msg.lines(), "\n") + "\n")
+}
+
+func (m *memorySink) count(s string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Count(m.text.String(), s)
+}
+
+func (m *memorySink) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.text.String()
+}
+
+var leakChecked sync.Map
+
+// checkLeaks is the first thing that a test does; the helpers call it.
+func checkLeaks(t *testing.T) {
+	if _, done := leakChecked.LoadOrStore(t, true); !done {
+		leak.Check(t)
+	}
+}
+
+type rig struct {
+	t      *testing.T
+	conf   *Config
+	d      *daemon
+	log    *memorySink
+	cancel context.CancelFunc
+	jump   atomic.Int64 // added to the clock: as if the process had been stopped for so long
+	net    network
+	addr   string
+}
+
+func (r *rig) now() hb.Mono { return monotonic().Add(time.Duration(r.jump.Load())) }
+
+// newRig starts a conmgr with this conmgr.conf (its port is a free one).
+func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
+	t.Helper()
+	checkLeaks(t)
+	c := mustParse(t, conf)
+	c.Port = 0
+	c.ListenAddresses = []string{"127.0.0.1"}
+	r := &rig{t: t, conf: c, log: &memorySink{}, net: systemNetwork}
+	for _, o := range options {
+		o(r)
+	}
+	d := &daemon{conf: c, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	r.d = d
+	d.log = newTestLogger(t, DEBUG, r.log)
+	d.group = &group{onPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
+	most := c.MaxConnections
+	if most == 0 {
+		most = 1 << 20
+	}
+	d.registry = newRegistry(len(c.Instances), most)
+	d.board = newBoard(c, d.log, d.registry, nil)
+	d.service = &service{conf: c, log: d.log, group: d.group, board: d.board, registry: d.registry, now: r.now}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	if err := d.service.listen(ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.addr = d.service.listeners[0].Addr().String()
+	d.group.Go("board", func() { d.board.run(ctx.Done()) })
+	d.service.serve(ctx.Done())
+	for i := range c.Instances {
+		in := &instance{index: i, cfg: &c.Instances[i], conf: c, net: r.net, now: r.now, log: d.log, board: d.board, group: d.group,
+			goodbye: &d.goodbye, mon: hb.NewMonitor(hb.ID{1}, c.HeartbeatInterval, c.HeartbeatTimeout)}
+		d.group.Go(in.String(), func() { in.run(ctx) })
+	}
+	t.Cleanup(func() {
+		r.stop()
+		if t.Failed() {
+			t.Logf("log of conmgr:\n%s", r.log)
+		}
+	})
+	return r
+}
+
+func (r *rig) stop() {
+	r.d.stop(r.cancel, shutdownText)
+	if !r.d.group.Wait(patience) {
+		r.t.Error("goroutines did not end")
+	}
+}
+
+func (r *rig) entry(i int) *entry { return &r.d.board.table.Load().entries[i] }
+
+func (r *rig) waitState(i int, s hb.State) {
+	r.t.Helper()
+	eventually(r.t, fmt.Sprintf("instance %d is %s", i, s), func() bool { return r.entry(i).State == s })
+}
+
+// watchdog is a fake: it accepts, and the test does the rest.
+type watchdog struct {
+	t     *testing.T
+	l     net.Listener
+	conns chan *wdConn
+	wg    sync.WaitGroup
+	mu    sync.Mutex
+	open  []net.Conn
+}
+
+func newWatchdog(t *testing.T, address string) *watchdog {
+	t.Helper()
+	checkLeaks(t)
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watchdog{t: t, l: l, conns: make(chan *wdConn, 100)}
+	w.wg.Add(1)
+	go w.accept()
+	t.Cleanup(w.close)
+	return w
+}
+
+func (w *watchdog) port() int { return w.l.Addr().(*net.TCPAddr).Port }
+
+func (w *watchdog) close() {
+	w.l.Close()
+	w.mu.Lock()
+	for _, c := range w.open {
+		c.Close()
+	}
+	w.mu.Unlock()
+	w.wg.Wait()
+}
+
+func (w *watchdog) accept() {
+	defer w.wg.Done()
+	for {
+		c, err := w.l.Accept()
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		w.open = append(w.open, c)
+		w.mu.Unlock()
+		conn := &wdConn{w: w, c: c, frames: make(chan hb.Frame, 10000)}
+		w.wg.Add(1)
+		go conn.read()
+		w.conns <- conn
+	}
+}
+
+// next waits for a connection and its HELLO.
+func (w *watchdog) next() *wdConn {
+	w.t.Helper()
+	select {
+	case c := <-w.conns:
+		f := c.frame()
+		h, err := hb.ParseHello(f.Payload)
+		if f.Type != hb.TypeHello || err != nil {
+			w.t.Fatalf("first frame %s: %v", f.Type, err)
+		}
+		c.hello = h
+		return c
+	case <-time.After(patience):
+		w.t.Fatal("conmgr does not connect")
+	}
+	return nil
+}
+
+type wdConn struct {
+	w      *watchdog
+	c      net.Conn
+	hello  hb.Hello
+	frames chan hb.Frame // closed at the end of the connection
+	seq    uint32
+}
+
+func (c *wdConn) read() {
+	defer c.w.wg.Done()
+	defer close(c.frames)
+	buf, n := make([]byte, 4096), 0
+	for {
+		k, err := c.c.Read(buf[n:])
+		if err != nil {
+			return
+		}
+		n += k
+		for {
+			f, size, err := hb.Next(buf[:n])
+			if err != nil || size == 0 {
+				break
+			}
+			c.frames <- hb.Frame{Type: f.Type, Payload: append([]byte(nil), f.Payload...)}
+			n = copy(buf, buf[size:n])
+		}
+	}
+}
+
+// frame waits for the next frame; the zero frame is the end of the connection.
+func (c *wdConn) frame() hb.Frame {
+	c.w.t.Helper()
+	select {
+	case f := <-c.frames:
+		return f
+	case <-time.After(patience):
+		c.w.t.Fatal("no frame from conmgr")
+	}
+	return hb.Frame{}
+}
+
+// goodbye skips BEATs and returns the code of conmgr's GOODBYE; 0: the connection ended without.
+func (c *wdConn) goodbye() hb.GoodbyeCode {
+	c.w.t.Helper()
+	for {
+		switch f := c.frame(); f.Type {
+		case hb.TypeBeat:
+		case hb.TypeGoodbye:
+			g, err := hb.ParseGoodbye(f.Payload)
+			if err != nil {
+				c.w.t.Fatal(err)
+			}
+			return g.Code
+		default:
+			return 0
+		}
+	}
+}
+
+var primary = hb.Attributes{Timeline: 1}
+var standby = hb.Attributes{Flags: hb.InRecovery, Timeline: 1}
+
+func (c *wdConn) welcome(start int64, system uint64, a hb.Attributes) {
+	c.send(hb.Welcome{Version: 1, SystemIdentifier: system, PostmasterStart: start, Attributes: a}.Append(nil))
+}
+
+func (c *wdConn) beat(a hb.Attributes) {
+	c.seq++
+	c.send(hb.AppendWatchdogBeat(nil, c.seq, a))
+}
+
+func (c *wdConn) send(b []byte) { c.c.Write(b) } // conmgr may have closed already
+
+// beating sends BEATs until the returned function is called.
+func (c *wdConn) beating(every time.Duration, a hb.Attributes) (stop func()) {
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				c.beat(a)
+			}
+		}
+	}()
+	var once sync.Once
+	stop = func() { once.Do(func() { close(done); <-ended }) }
+	c.w.t.Cleanup(stop)
+	return stop
+}
+
+func instanceConf(n, port int) string {
+	return fmt.Sprintf("backend_hostaddr%d = 127.0.0.1\nwatchdog_port%d = %d\n", n, n, port)
+}
+
+func itoa(n int) string { return fmt.Sprint(n) }
