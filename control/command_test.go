@@ -6,12 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // result is what a run of cm_ctl gave.
@@ -110,7 +113,7 @@ func TestStartStatusStop(t *testing.T) {
 	d.want(d.cmctl("start"), 0, "starting conmgr process\n", "waiting conmgr process to connect to watchdog", "conmgr process is ready\n",
 		"started conmgr process successfully\n", "hello from prompt")
 	pid := d.pid()
-	if sid, err := syscallGetsid(pid); err != nil || sid != pid {
+	if sid, err := unix.Getsid(pid); err != nil || sid != pid {
 		t.Errorf("session %d, %v: conmgr would die with the terminal", sid, err)
 	}
 	d.want(d.cmctl("start"), 1, fmt.Sprintf("another conmgr process(PID %d) is running", pid))
@@ -207,6 +210,44 @@ func TestStartWaitsForWhatWasAsked(t *testing.T) {
 	d.want(d.cmctl("stop"), 0)
 	d.touch("complete")
 	d.want(d.cmctl("start", "--complete"), 0, "started conmgr process successfully")
+}
+
+// Without a primary, plain start waits on, although all instances are there.
+func TestStartWithoutPrimary(t *testing.T) {
+	d := newDesk(t, "standbys")
+	d.want(d.cmctl("start", "--complete"), 0)
+	d.want(d.cmctl("stop"), 0)
+	d.want(d.cmctl("start", "-t", "1"), 1, "could not start conmgr process in time")
+	d.want(d.cmctl("stop"), 0)
+	go func() {
+		eventually(t, "conmgr has all instances", func() bool { info, err := ReadPidFile(d.dir); return err == nil && info.Status == StatusComplete })
+		d.touch("promoted")
+	}()
+	d.want(d.cmctl("start"), 0, "conmgr process is ready")
+}
+
+// conmgr holds nothing that cm_ctl has inherited: not the lock of flock(1), for one.
+func TestStartKeepsDescriptorsFromConmgr(t *testing.T) {
+	d := newDesk(t, "prompt")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := cmCtlProcess("prompt", "start", "-D", d.dir, "-l", filepath.Join(d.dir, "log"))
+	cmd.ExtraFiles = []*os.File{w}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s%v", out, err)
+	}
+	_ = w.Close()
+	d.pid()
+	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the pipe is still held: %v", err)
+	}
 }
 
 func TestStartOfAConmgrThatFails(t *testing.T) {

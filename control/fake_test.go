@@ -45,7 +45,7 @@ func fakeConmgr() int {
 	if behaviour == "dies" {
 		return 1
 	}
-	go serveFake(listener, behaviour)
+	go serveFake(listener, behaviour, func() bool { return has("promoted") })
 	smart := false
 	status := func(s Status) {
 		if err := pidFile.SetStatus(s); err != nil {
@@ -66,6 +66,10 @@ func fakeConmgr() int {
 		if smart && has("applications-gone") {
 			return 0
 		}
+		if behaviour == "standbys" {
+			status(StatusComplete) // without a primary, and so never ready
+			continue
+		}
 		if behaviour != "slow" || has("ready") {
 			status(StatusReady)
 		}
@@ -75,7 +79,7 @@ func fakeConmgr() int {
 	}
 }
 
-func serveFake(listener net.Listener, behaviour string) {
+func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -111,6 +115,8 @@ func serveFake(listener net.Listener, behaviour string) {
 					_, _ = conn.Write([]byte("T\x00\x00\x00\x06\x00\x00D\x00\x00\x00\x0a\x00\x01\xff\xff\xff\xf0")) // a value of -16 bytes
 				case behaviour == "endless":
 					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
+				case q.String == "SHOW INSTANCES" && behaviour == "standbys" && !promoted():
+					send(answer("instance state role", "0 established standby", "1 lost primary")...)
 				case q.String == "SHOW INSTANCES":
 					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms generation detail",
 						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 -", "2 db2 - 5432 27545 connecting - - - - 1 refused")...)

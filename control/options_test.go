@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-func syscallGetsid(pid int) (int, error) { return unix.Getsid(pid) }
 
 // captured runs the command as a caller that reads until the end of its output.
 func captured(t *testing.T, kind string, cmd *exec.Cmd) string {
@@ -42,26 +41,12 @@ func captured(t *testing.T, kind string, cmd *exec.Cmd) string {
 	if err := ours.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	if _, err := readAll(&b, ours); err != nil {
+	b, err := io.ReadAll(ours)
+	if err != nil {
 		t.Errorf("conmgr holds the output open: %v", err)
 	}
 	_ = cmd.Wait()
-	return b.String()
-}
-
-func readAll(b *strings.Builder, f *os.File) (int, error) {
-	buf := make([]byte, 4096)
-	for {
-		n, err := f.Read(buf)
-		b.Write(buf[:n])
-		if err != nil {
-			if err.Error() == "EOF" {
-				return b.Len(), nil
-			}
-			return b.Len(), err
-		}
-	}
+	return string(b)
 }
 
 func TestOptions(t *testing.T) {

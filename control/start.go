@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -19,6 +20,7 @@ const (
 	// noWaitLimit is how long start -W waits for the pid file, and noWaitGrace how long it then watches for an early end.
 	noWaitLimit = 5 * time.Second
 	noWaitGrace = 200 * time.Millisecond
+	askInterval = 500 * time.Millisecond
 	maxLogCopy  = 64 * 1024
 )
 
@@ -55,6 +57,7 @@ func (r *run) start(ctx context.Context) int {
 	}
 	defer out.close()
 
+	keepDescriptors()
 	r.say("starting conmgr process\n")
 	cmd := exec.Command(program, "-D", r.dir)
 	cmd.Dir = r.dir // conmgr must not hold the caller's directory busy
@@ -91,6 +94,7 @@ func (r *run) await(ctx context.Context, conmgr *os.Process, ended <-chan error,
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	var grace <-chan time.Time
+	var asked time.Time
 	for {
 		select {
 		case err := <-ended:
@@ -129,9 +133,34 @@ func (r *run) await(ctx context.Context, conmgr *os.Process, ended <-chan error,
 			}
 			continue
 		}
+		if goal == StatusReady && info.Status == StatusComplete {
+			// All instances are there. Usually the primary is one of them, but the pid file does not tell.
+			if time.Since(asked) < askInterval {
+				continue
+			}
+			asked = time.Now()
+			if !hasPrimary(ctx, info) {
+				continue
+			}
+		}
 		r.say("\nconmgr process is ready\nstarted conmgr process successfully\n")
 		return exitOK
 	}
+}
+
+// hasPrimary asks conmgr. One that has no time or room to answer is believed to have: all its instances are established.
+func hasPrimary(ctx context.Context, info Info) bool {
+	answers, err := ask(ctx, info, 2*askInterval, "SHOW INSTANCES")
+	if err != nil {
+		return true
+	}
+	for i := range answers[0].values {
+		f := answers[0].row(i)
+		if role, state := f.text("role"), f.text("state"); role != nil && *role == "primary" && state != nil && *state == "established" {
+			return true
+		}
+	}
+	return false
 }
 
 func describeEnd(err error) string {
@@ -190,6 +219,20 @@ func (r *run) openOutput() (*output, error) {
 	}
 	o.file, o.stdout, o.stderr = file, file, file
 	return o, nil
+}
+
+// keepDescriptors keeps what cm_ctl has inherited beyond standard error from conmgr, which would hold it for ever: the lock of flock(1), the
+// pipes of the caller.
+func keepDescriptors() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return // without /proc there is no conmgr either: it needs its own start time
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
 }
 
 func isPipe(f *os.File) bool {
