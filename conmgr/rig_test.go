@@ -67,6 +67,7 @@ type rig struct {
 	jump   atomic.Int64 // added to the clock: as if the process had been stopped for so long
 	net    network
 	addr   string
+	dials  atomic.Int32
 }
 
 func (r *rig) now() hb.Mono { return monotonic().Add(time.Duration(r.jump.Load())) }

@@ -18,8 +18,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var startupTime = 10 * time.Second // until ReadyForQuery; a variable for tests
+
 const (
-	startupTime = 10 * time.Second // until ReadyForQuery
 	writeTime   = 60 * time.Second // a client that does not take an answer for so long is gone
 	drainTime   = time.Second      // for the client to close after a FATAL
 	maxBuffered = 64 * 1024        // of an answer, before it is written
@@ -73,7 +74,11 @@ func (s *session) start() error {
 		if errors.As(err, &refused) {
 			return s.refuse(fatal(refused.code, refused.text, "", ""))
 		}
-		if err != nil || st.kind == wantsNothing {
+		if err != nil {
+			return err
+		}
+		if st.kind == wantsNothing {
+			s.discard()
 			return io.EOF
 		}
 		if st.kind == wantsSession {
@@ -227,12 +232,17 @@ func (s *session) finish(until time.Time) {
 	}
 }
 
-// drain reads until the client closes: closing with unread bytes would send an RST, which destroys the message on its way.
+// drain ends a session that has a last message.
 func (s *session) drain() {
 	s.wmu.Lock()
 	s.say()
-	s.conn.CloseWrite()
 	s.wmu.Unlock()
+	s.discard()
+}
+
+// discard reads until the client closes: closing with unread bytes would send an RST, which destroys a message on its way.
+func (s *session) discard() {
+	s.conn.CloseWrite()
 	s.conn.SetReadDeadline(time.Now().Add(drainTime))
 	var buf [512]byte
 	for {

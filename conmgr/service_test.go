@@ -1,0 +1,551 @@
+package conmgr
+
+// Tests of the service with real clients: psql, lib/pq, and bytes of our own.
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgproto3/v2"
+	"github.com/lib/pq"
+
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// static starts a conmgr whose instances are what the test posts.
+func static(t *testing.T, conf string, states ...hb.Attributes) *rig {
+	t.Helper()
+	for i := range states {
+		conf += fmt.Sprintf("backend_hostaddr%d = 127.0.0.%d\n", i, i+1)
+	}
+	r := newRig(t, conf, func(r *rig) {
+		r.net.dial = func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) { // no real heartbeats
+			r.dials.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	eventually(t, "the instances have begun to connect", func() bool { return r.dials.Load() >= int32(len(states)) })
+	for i, a := range states {
+		r.d.board.post(i, up(a), nil)
+	}
+	for i := range states {
+		r.waitState(i, hb.Established)
+	}
+	return r
+}
+
+func up(a hb.Attributes) status { return status{State: hb.Established, Known: true, Attributes: a} }
+
+func (r *rig) lose(i int) {
+	r.d.board.post(i, status{State: hb.Lost, Known: true, Attributes: primary, Detail: "no heartbeat for 2003 ms"},
+		&hb.Loss{Reason: hb.LossSilence, Silence: 2003 * time.Millisecond})
+}
+
+// client speaks the protocol by hand.
+type client struct {
+	t *testing.T
+	c *net.TCPConn
+	f *pgproto3.Frontend
+}
+
+func (r *rig) dial() *client {
+	r.t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	r.t.Cleanup(func() { c.Close() })
+	return &client{t: r.t, c: c.(*net.TCPConn), f: pgproto3.NewFrontend(pgproto3.NewChunkReader(c), c)}
+}
+
+func (r *rig) connect() *client {
+	r.t.Helper()
+	c := r.dial()
+	c.c.Write(packet(3<<16, "user", "x", "application_name", "test"))
+	c.until("Z")
+	return c
+}
+
+func (c *client) send(messages ...pgproto3.FrontendMessage) {
+	var b []byte
+	for _, m := range messages {
+		var err error
+		if b, err = m.Encode(b); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	c.c.Write(b)
+}
+
+// until reads messages up to the one of a kind, or the end, and returns them in short: "T D(0,127.0.0.1) C(SHOW) Z".
+func (c *client) until(kind string) string {
+	c.t.Helper()
+	var out []string
+	for {
+		m, err := c.f.Receive()
+		if err != nil {
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				out = append(out, err.Error())
+			}
+			return strings.Join(append(out, "EOF"), " ")
+		}
+		s := ""
+		switch m := m.(type) {
+		case *pgproto3.RowDescription:
+			s = "T"
+			for _, f := range m.Fields {
+				if f.Format == 1 {
+					s = "Tb"
+				}
+			}
+		case *pgproto3.DataRow:
+			s = "D(" + string(bytes.Join(m.Values, []byte(","))) + ")"
+		case *pgproto3.CommandComplete:
+			s = "C(" + string(m.CommandTag) + ")"
+		case *pgproto3.ReadyForQuery:
+			s = "Z"
+		case *pgproto3.ErrorResponse:
+			s = "E(" + m.Severity + " " + m.Code + " " + m.Message + ")"
+		case *pgproto3.ParseComplete:
+			s = "1"
+		case *pgproto3.BindComplete:
+			s = "2"
+		case *pgproto3.CloseComplete:
+			s = "3"
+		case *pgproto3.ParameterDescription:
+			s = "t"
+		case *pgproto3.NoData:
+			s = "n"
+		case *pgproto3.EmptyQueryResponse:
+			s = "I"
+		case *pgproto3.PortalSuspended:
+			s = "s"
+		case *pgproto3.ParameterStatus:
+			s = "S(" + m.Name + "=" + m.Value + ")"
+		default:
+			s = strings.TrimPrefix(fmt.Sprintf("%T", m), "*pgproto3.")
+		}
+		out = append(out, s)
+		if s == kind {
+			return strings.Join(out, " ")
+		}
+	}
+}
+
+func (c *client) query(q string) string {
+	c.t.Helper()
+	c.send(&pgproto3.Query{String: q})
+	return c.until("Z")
+}
+
+const row0 = "D(0,127.0.0.1,127.0.0.1,27500,primary,read-write)"
+
+func TestSimpleProtocol(t *testing.T) {
+	r := static(t, "", primary, standby)
+	c := r.connect()
+	for _, x := range [][2]string{
+		{"SHOW TARGET read-write", "T " + row0 + " C(SHOW) Z"},
+		{"show target standby;", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only) C(SHOW) Z"},
+		{"show target any except 0", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only) C(SHOW) Z"},
+		{"show target any except 0, 1", "E(ERROR 08001 no target server address from Connection Manager) Z"},
+		{"show version; show version", "T D(conmgr (watchdog) 1.0) C(SHOW) T D(conmgr (watchdog) 1.0) C(SHOW) Z"},
+		{"show version; select 1; show version", `T D(conmgr (watchdog) 1.0) C(SHOW) E(ERROR 0A000 statement is not supported: "select 1") Z`},
+		{"", "I Z"},
+		{"-- ping", "I Z"},
+		{"show target master", `E(ERROR 22023 invalid target attribute "master") Z`},
+	} {
+		if got := c.query(x[0]); got != x[1] {
+			t.Errorf("%q:\ngot  %s\nwant %s", x[0], got, x[1])
+		}
+	}
+	c.send(&pgproto3.Terminate{})
+	if got := c.until(""); got != "EOF" {
+		t.Errorf("after Terminate: %s", got)
+	}
+}
+
+func TestExtendedProtocol(t *testing.T) {
+	r := static(t, "", primary, standby)
+	c := r.connect()
+	type msgs = []pgproto3.FrontendMessage
+	parse := func(name, q string) *pgproto3.Parse { return &pgproto3.Parse{Name: name, Query: q} }
+	exec := func(n uint32) *pgproto3.Execute { return &pgproto3.Execute{MaxRows: n} }
+	sync, flush := &pgproto3.Sync{}, &pgproto3.Flush{}
+	for _, x := range []struct {
+		in   msgs
+		last string
+		want string
+	}{
+		{msgs{parse("", "SHOW TARGET primary"), &pgproto3.Describe{ObjectType: 'S'}, &pgproto3.Bind{ResultFormatCodes: []int16{1}}, &pgproto3.Describe{ObjectType: 'P'}, exec(0), sync},
+			"Z", "1 t T 2 Tb " + row0 + " C(SHOW) Z"},
+		{msgs{parse("s", "SHOW HELP"), sync}, "Z", "1 Z"},
+		{msgs{parse("s", "SHOW HELP"), sync}, "Z", `E(ERROR 42P05 prepared statement "s" already exists) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s"}, exec(1), exec(0), exec(0), sync}, "Z", ""},
+		{msgs{exec(0), parse("", "SHOW HELP"), &pgproto3.Query{String: "SHOW HELP"}, sync}, "Z", `E(ERROR 34000 portal "" does not exist) Z`},
+		{msgs{parse("", "SELECT 1"), &pgproto3.Bind{}, exec(0), sync}, "Z", `E(ERROR 0A000 statement is not supported: "SELECT 1") Z`},
+		{msgs{parse("", "SHOW HELP; SHOW HELP"), sync}, "Z", "E(ERROR 42601 cannot insert multiple commands into a prepared statement) Z"},
+		{msgs{&pgproto3.Bind{PreparedStatement: "none"}, sync}, "Z", `E(ERROR 26000 prepared statement "none" does not exist) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", Parameters: [][]byte{nil}}, sync}, "Z", `E(ERROR 08P01 bind message supplies 1 parameters, but prepared statement "s" requires 0) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", ResultFormatCodes: []int16{0, 0, 0}}, sync}, "Z", `E(ERROR 08P01 bind message has 3 result formats but query has 2 columns) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", ResultFormatCodes: []int16{2}}, sync}, "Z", `E(ERROR 22023 unsupported format code: 2) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p"}, &pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p"}, sync}, "Z", `2 E(ERROR 42P03 portal "p" already exists) Z`},
+		{msgs{&pgproto3.Describe{ObjectType: 'P', Name: "p"}, sync}, "Z", `E(ERROR 34000 portal "p" does not exist) Z`},
+		{msgs{parse("", ""), &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, exec(0), sync}, "Z", "1 2 n I Z"},
+		{msgs{parse("", "SHOW VERSION"), flush}, "1", "1"},
+		{msgs{&pgproto3.Close{ObjectType: 'S', Name: "s"}, &pgproto3.Close{ObjectType: 'S', Name: "s"}, sync}, "Z", "3 3 Z"},
+	} {
+		c.send(x.in...)
+		got := c.until(x.last)
+		if x.want == "" { // one row, the rest, and nothing more
+			if strings.Count(got, " D(") != len(help) || !strings.HasPrefix(got, "2 D(") || strings.Index(got, " s D(") < 0 || !strings.HasSuffix(got, " C(SHOW) C(SHOW) Z") {
+				t.Errorf("portal in parts: %s", got)
+			}
+		} else if got != x.want {
+			t.Errorf("%v:\ngot  %s\nwant %s", x.in, got, x.want)
+		}
+	}
+	for i := 0; i < maxNamed; i++ {
+		c.send(parse(fmt.Sprint("many", i), "SHOW HELP"))
+	}
+	c.send(sync)
+	if got := c.until("Z"); !strings.Contains(got, "E(ERROR 54000 too many prepared statements: at most 32) Z") {
+		t.Errorf("got %s", got)
+	}
+	if got := c.query("show version"); got != "T D(conmgr (watchdog) 1.0) C(SHOW) Z" {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+func TestStartupOnTheWire(t *testing.T) {
+	r := static(t, "", primary)
+	for _, x := range []struct {
+		name string
+		in   []byte
+		want string
+	}{
+		{"version 2", packet(2 << 16), "E(FATAL 0A000 unsupported frontend protocol 2.0: the Connection Manager supports 3.0) EOF"},
+		{"cancel", packet(cancelRequestCode), "EOF"},
+		{"tls", []byte{0x16, 3, 1, 0, 5}, "EOF"},
+		{"garbage", []byte("GET / HTTP/1.1\r\n\r\n"), "E(FATAL 08P01 invalid length of startup packet) EOF"},
+		{"unknown type", append(packet(3<<16, "user", "x"), 'z', 0, 0, 0, 4), "E(FATAL 08P01 unknown message type: z) EOF"},
+		{"empty query message", append(packet(3<<16, "user", "x"), 'Q', 0, 0, 0, 4), "E(FATAL 08P01 invalid message format) EOF"},
+		{"huge", append(packet(3<<16, "user", "x"), 'Q', 0x7f, 0xff, 0xff, 0xff), "E(FATAL 54000 message of 2147483643 bytes is longer than 8192) EOF"},
+		{"password", append(packet(3<<16, "user", "x"), 'p', 0, 0, 0, 5, 0), "E(FATAL 08P01 unexpected message) EOF"},
+	} {
+		c := r.dial()
+		c.c.Write(x.in)
+		got := c.until("")
+		if i := strings.Index(got, "Z "); i >= 0 {
+			got = got[i+2:]
+		}
+		if got != x.want {
+			t.Errorf("%s: got %s", x.name, got)
+		}
+	}
+	c := r.dial()
+	for _, code := range []uint32{sslRequestCode, gssEncRequestCode} {
+		var b [1]byte
+		c.c.Write(packet(code))
+		if _, err := io.ReadFull(c.c, b[:]); err != nil || b[0] != 'N' {
+			t.Fatalf("got %q, %v", b, err)
+		}
+	}
+	c.c.Write(packet(3<<16+2, "user", "x", "_pq_.feature", "1", "application_name", "me"))
+	negotiate := make([]byte, 1+4+4+4+len("_pq_.feature")+1)
+	if _, err := io.ReadFull(c.c, negotiate); err != nil || string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x00\x00\x00\x00\x01_pq_.feature\x00" {
+		t.Errorf("got %q, %v", negotiate, err)
+	}
+	if got := c.until("Z"); !strings.Contains(got, "S(conmgr.version=1.0)") || !strings.Contains(got, "S(application_name=me)") || !strings.Contains(got, "S(server_version=13.0 (Connection Manager 1.0))") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A bound connection is told why; one bound elsewhere is not; and the next question gets the next answer.
+func TestLoss(t *testing.T) {
+	r := static(t, "", primary, standby)
+	a, b, idle := r.connect(), r.connect(), r.connect()
+	a.query("show target primary")
+	b.query("show target standby")
+	r.lose(0)
+	want := "E(FATAL 57P01 instance 0 (host \"127.0.0.1\", address 127.0.0.1, port 27500) is lost: no heartbeat for 2003 ms) EOF"
+	if got := a.until(""); got != want {
+		t.Errorf("got %s", got)
+	}
+	if got := b.query("show applications"); !strings.Contains(got, ",test,standby,1,") || strings.Count(got, "D(") != 1 {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show target primary"); got != "E(ERROR 08001 no target server address from Connection Manager) Z" {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show target any"); !strings.HasPrefix(got, "T D(1,") {
+		t.Errorf("got %s", got)
+	}
+	idle.query("show target primary") // no match: unbound
+	r.lose(1)
+	if got := b.until(""); !strings.HasPrefix(got, "E(FATAL 57P01 instance 1") {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show version"); !strings.HasSuffix(got, "Z") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// What a client has sent and nobody has read must not turn the FATAL into a reset.
+func TestLossReachesClientWithUnreadBytes(t *testing.T) {
+	r := static(t, "", primary)
+	c := r.connect()
+	c.query("show target primary")
+	r.lose(0)
+	junk := bytes.Repeat([]byte("Q\x00\x00\x00\x05\x00"), 1000)
+	c.c.Write(junk)
+	if got := c.until(""); !strings.Contains(got, "E(FATAL 57P01 ") || !strings.HasSuffix(got, "ms) EOF") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A client that reads nothing has conmgr's answers stuck; the others are told in time all the same.
+func TestLossWithClientThatDoesNotRead(t *testing.T) {
+	r := static(t, "", primary)
+	stuck := r.connect()
+	stuck.c.SetReadBuffer(4096)
+	stuck.query("show target primary")
+	var many []byte
+	m, err := (&pgproto3.Query{String: strings.Repeat("show help;", 800)}).Encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 50; i++ {
+		many = append(many, m...)
+	}
+	stuck.c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	stuck.c.Write(many) // until conmgr does not read any more, being stuck in a write
+	good := r.connect()
+	good.query("show target primary")
+	start := time.Now()
+	r.lose(0)
+	if got := good.until(""); !strings.HasPrefix(got, "E(FATAL 57P01 ") {
+		t.Errorf("got %s", got)
+	}
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("told after %v", d)
+	}
+	eventually(t, "the stuck session ends", func() bool {
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 0
+	})
+}
+
+// Applications bind while the instance is lost and comes back, again and again: no binding survives the last loss.
+func TestBindingRacesLoss(t *testing.T) {
+	r := static(t, "", primary)
+	const clients = 20
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := 0; i < clients; i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for {
+				c, err := net.Dial("tcp", r.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.SetDeadline(time.Now().Add(patience))
+				q, _ := (&pgproto3.Query{String: "show target primary"}).Encode(packet(3<<16, "user", "x"))
+				c.Write(q)
+				data, err := io.ReadAll(c) // to the end: a row or an error, and FATAL
+				c.Close()
+				if err != nil || !bytes.Contains(data, []byte("57P0")) {
+					t.Errorf("%v: %q", err, data)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		r.d.board.post(0, up(primary), nil)
+		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
+		time.Sleep(time.Millisecond) // the rate of losses, not a wait
+	}
+	close(stop)
+	eventually(t, "all clients have been told of the last loss", func() bool {
+		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 0
+	})
+	wg.Wait()
+}
+
+func TestMaxConnections(t *testing.T) {
+	r := static(t, "max_connections = 2\n", primary)
+	a, _ := r.connect(), r.connect()
+	if got := r.dial().until(""); got != "EOF" {
+		t.Errorf("got %s", got)
+	}
+	eventually(t, "it is logged", func() bool { return r.log.count("LOG:  closed a connection from application: 127.0.0.1:") == 1 })
+	a.c.Close()
+	eventually(t, "there is room again", func() bool {
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 1
+	})
+	r.connect()
+}
+
+func TestSmartShutdown(t *testing.T) {
+	r := static(t, "", primary)
+	bound, idle := r.connect(), r.connect()
+	bound.query("show target any")
+	r.d.registry.refuse()
+	c := r.dial()
+	c.c.Write(packet(3<<16, "user", "x"))
+	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show target any"); got != "E(ERROR 57P03 the Connection Manager is shutting down) Z" {
+		t.Errorf("got %s", got)
+	}
+	select {
+	case <-r.d.registry.idle:
+		t.Error("idle with a bound connection")
+	default:
+	}
+	bound.c.Close()
+	select {
+	case <-r.d.registry.idle:
+	case <-time.After(patience):
+		t.Error("not idle without a bound connection")
+	}
+	if r.log.count("rejected a connection from application due to going shutdown") != 1 {
+		t.Error("not logged")
+	}
+	r.stop()
+	if got := idle.until(""); got != "E(FATAL 57P01 the Connection Manager is shutting down) EOF" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestSlowStartup(t *testing.T) {
+	before := startupTime
+	startupTime = 100 * time.Millisecond
+	defer func() { startupTime = before }()
+	r := static(t, "", primary)
+	c := r.dial()
+	c.c.Write(packet(3<<16, "user", "x")[:6])
+	if got := c.until(""); got != "EOF" {
+		t.Errorf("got %s", got)
+	}
+	r.stop()
+}
+
+func TestLibPQ(t *testing.T) {
+	r := static(t, "", primary, standby)
+	host, port, _ := net.SplitHostPort(r.addr)
+	connector, err := pq.NewConnector(fmt.Sprintf("host=%s port=%s user=x dbname=y sslmode=disable", host, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.PingContext(ctx); err != nil {
+		t.Error(err)
+	}
+	st, err := conn.PrepareContext(ctx, "SHOW TARGET read-write")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 2; i++ {
+		var inst, name, addr, p, attrs string
+		if err := st.QueryRowContext(ctx).Scan(&inst, &name, &addr, &p, &attrs); err != nil || inst != "0" || attrs != "primary,read-write" {
+			t.Errorf("got %s %s: %v", inst, attrs, err)
+		}
+	}
+	var pe *pq.Error
+	if _, err := conn.ExecContext(ctx, "INSERT INTO t VALUES (1)"); !errors.As(err, &pe) || pe.Code != "0A000" || pe.Hint != consoleHint {
+		t.Errorf("got %v", err)
+	}
+	r.lose(0)
+	eventually(t, "lib/pq has the FATAL", func() bool {
+		_, err := conn.ExecContext(ctx, "SHOW VERSION")
+		return err != nil
+	})
+}
+
+func TestPsql(t *testing.T) {
+	r := static(t, "", primary, standby)
+	host, port, _ := net.SplitHostPort(r.addr)
+	out, err := exec.Command("psql", "-X", "-A", "-t", "-h", host, "-p", port, "-U", "x", "db", "-c", "show target standby", "-c", "show instances",
+		"-c", `SHOW TARGET "any" EXCEPT 1;`).CombinedOutput()
+	want := "1|127.0.0.2|127.0.0.2|27500|standby,read-only\n" +
+		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0|\n1|127.0.0.2|127.0.0.2|27500|27545|established|standby|on|1||0|\n" +
+		"0|127.0.0.1|127.0.0.1|27500|primary,read-write\n"
+	if err != nil || string(out) != want {
+		t.Errorf("%v: got\n%s", err, out)
+	}
+}
+
+func TestListen(t *testing.T) {
+	checkLeaks(t)
+	c := mustParse(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
+	c.Port = 0
+	s := &service{conf: c}
+	if err := s.listen(context.Background()); err != nil || len(s.listeners) != 2 {
+		t.Fatalf("%d listeners, %v", len(s.listeners), err)
+	}
+	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
+	defer s.close()
+	c.Port = taken
+	if err := (&service{conf: c}).listen(context.Background()); err == nil || err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
+		t.Errorf("got %v", err)
+	}
+	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
+	if err := (&service{conf: c}).listen(context.Background()); err == nil || !strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestConnectionLimit(t *testing.T) {
+	for _, x := range []struct {
+		limit     uint64
+		instances int
+		max, want int
+	}{{1024, 2, 0, 1011}, {1024, 2, 100, 100}, {114, 2, 100, 100}, {113, 2, 100, -1}, {13, 2, 0, -1}, {14, 2, 0, 1}} {
+		got, err := connectionLimit(x.limit, x.instances, x.max)
+		if x.want < 0 {
+			var se *StartError
+			if !errors.As(err, &se) || !strings.Contains(se.Hint, "ulimit -n") {
+				t.Errorf("%+v: got %d, %v", x, got, err)
+			}
+		} else if got != x.want || err != nil {
+			t.Errorf("%+v: got %d, %v", x, got, err)
+		}
+	}
+}
