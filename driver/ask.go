@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/user"
 	"strconv"
 	"strings"
 	"syscall"
@@ -94,7 +95,7 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 func (a *Asker) converse(p *peer, attribute Attribute, except []int) (*Target, error) {
 	parameters := map[string]string{"user": a.User, "application_name": a.ApplicationName}
 	if parameters["user"] == "" {
-		parameters["user"] = "application"
+		parameters["user"] = osUser()
 	}
 	if a.Database != "" {
 		parameters["database"] = a.Database
@@ -113,6 +114,14 @@ func (a *Asker) converse(p *peer, attribute Attribute, except []int) (*Target, e
 		return nil, err
 	}
 	return p.target()
+}
+
+// osUser is the drivers' default, too.
+func osUser() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "application"
 }
 
 // peer frames messages of a peer that may not even speak PostgreSQL's protocol: nothing is allocated by an unchecked length.
