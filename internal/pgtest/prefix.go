@@ -1,0 +1,217 @@
+package pgtest
+
+// A private copy of the PostgreSQL installation, so that tests can install the extension without touching the system's. PostgreSQL finds its
+// directories relative to its executable, symbolic links resolved: executables are copied, all else is linked.
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+)
+
+// installation is a relocated PostgreSQL and a freshly made cluster to copy, shared by the clusters of this process.
+type installation struct {
+	dir      string // holds all of it; removed with the last user
+	bin      string
+	pkglib   string
+	share    string
+	version  string
+	template string // data directory as initdb leaves it
+	watchdog bool   // the extension is installed
+}
+
+// Executables that are copied: those that find their siblings and files relative to themselves.
+var executables = []string{"postgres", "initdb", "pg_ctl", "pg_basebackup", "pg_rewind", "pg_dump", "pg_dumpall", "pg_isready", "psql", "pg_upgrade",
+	"pg_controldata", "pg_receivewal", "pg_recvlogical", "pg_resetwal", "pg_config"}
+
+var shared struct {
+	sync.Mutex
+	inst  *installation
+	users int
+}
+
+// acquire returns the installation, made by the first caller. The watchdog's files are added when first wanted.
+func acquire(watchdog bool) (*installation, error) {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.inst == nil {
+		inst, err := install()
+		if err != nil {
+			return nil, err
+		}
+		shared.inst = inst
+	}
+	if watchdog && !shared.inst.watchdog {
+		if err := shared.inst.addWatchdog(); err != nil {
+			if shared.users == 0 {
+				os.RemoveAll(shared.inst.dir)
+				shared.inst = nil
+			}
+			return nil, err
+		}
+	}
+	shared.users++
+	return shared.inst, nil
+}
+
+func release() error {
+	shared.Lock()
+	defer shared.Unlock()
+	shared.users--
+	if shared.users > 0 {
+		return nil
+	}
+	dir := shared.inst.dir
+	shared.inst = nil
+	return os.RemoveAll(dir)
+}
+
+func install() (inst *installation, err error) {
+	config := os.Getenv("PG_CONFIG")
+	if config == "" {
+		config = "pg_config"
+	}
+	out, err := exec.Command(config, "--bindir", "--pkglibdir", "--sharedir", "--version").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; \"make deps\" installs PostgreSQL, PG_CONFIG names another installation's pg_config", config, err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != 4 {
+		return nil, fmt.Errorf("%s: unexpected answer %q", config, out)
+	}
+	bindir, pkglibdir, sharedir := lines[0], lines[1], lines[2]
+	inst = &installation{version: lines[3]}
+	if inst.dir, err = testkit.TempDir("wdpginst"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(inst.dir)
+		}
+	}()
+	inst.bin, inst.pkglib, inst.share = filepath.Join(inst.dir, bindir), filepath.Join(inst.dir, pkglibdir), filepath.Join(inst.dir, sharedir)
+	extensions := filepath.Join(inst.share, "extension")
+	for _, dir := range []string{inst.bin, inst.pkglib, extensions} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range executables {
+		if err := copyFile(filepath.Join(bindir, name), filepath.Join(inst.bin, name), 0o755); err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+	}
+	for from, to := range map[string]string{bindir: inst.bin, pkglibdir: inst.pkglib, sharedir: inst.share, filepath.Join(sharedir, "extension"): extensions} {
+		if err := linkAll(from, to); err != nil {
+			return nil, err
+		}
+	}
+	if out, err := exec.Command(filepath.Join(inst.bin, "pg_config"), "--pkglibdir", "--sharedir").Output(); err != nil ||
+		string(out) != inst.pkglib+"\n"+inst.share+"\n" {
+		return nil, fmt.Errorf("the PostgreSQL in %s cannot be relocated: it says %q, %v", bindir, out, err)
+	}
+	return inst, inst.initdb()
+}
+
+// initdb makes the template. Small WAL segments: the copies are quicker.
+func (inst *installation) initdb() error {
+	owned := filepath.Join(inst.dir, "template")
+	if err := makeOwned(owned); err != nil {
+		return err
+	}
+	inst.template = filepath.Join(owned, "data")
+	cmd := exec.Command(filepath.Join(inst.bin, "initdb"), "-D", inst.template, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "--wal-segsize=1")
+	cmd.Env, cmd.Dir = environment(), owned
+	asServerUser(cmd)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return nil
+}
+
+// addWatchdog installs what make has built, by copies: the server's user may not be able to read the source tree, and a build during the
+// tests must not change what a running server has open.
+func (inst *installation) addWatchdog() error {
+	root, err := sourceRoot()
+	if err != nil {
+		return err
+	}
+	libraries, _ := filepath.Glob(filepath.Join(root, "build", "watchdog*.so"))
+	scripts, _ := filepath.Glob(filepath.Join(root, "sql", "watchdog--*.sql"))
+	if _, err := os.Stat(filepath.Join(root, "build", "watchdog.so")); err != nil {
+		return fmt.Errorf("the extension is not built: %w; run \"make\" first", err)
+	}
+	scripts = append(scripts, filepath.Join(root, "watchdog.control"))
+	for dir, files := range map[string][]string{inst.pkglib: libraries, filepath.Join(inst.share, "extension"): scripts} {
+		for _, f := range files {
+			to := filepath.Join(dir, filepath.Base(f))
+			os.Remove(to) // a link to one that is installed in the system
+			if err := copyFile(f, to, 0o755); err != nil {
+				return err
+			}
+		}
+	}
+	inst.watchdog = true
+	return nil
+}
+
+// sourceRoot finds the project: the directory of its go.mod, at or above the working directory or the executable.
+func sourceRoot() (string, error) {
+	starts := []string{}
+	if d, err := os.Getwd(); err == nil {
+		starts = append(starts, d)
+	}
+	if e, err := os.Executable(); err == nil {
+		starts = append(starts, filepath.Dir(e))
+	}
+	for _, dir := range starts {
+		for ; ; dir = filepath.Dir(dir) {
+			mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+			if err == nil && bytes.HasPrefix(mod, []byte("module github.com/pgwatchdog/watchdog\n")) {
+				return dir, nil
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return "", fmt.Errorf("the project's go.mod is in no parent directory of %s", strings.Join(starts, " or "))
+}
+
+// linkAll makes a symbolic link in to for each entry of from that is not there yet.
+func linkAll(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil && !os.IsExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
