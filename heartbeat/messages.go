@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -292,7 +293,7 @@ func parseCoded(t Type, p []byte) (code uint16, text string, err error) {
 // printable makes a peer's text fit for a log line: valid UTF-8, no control characters.
 func printable(b []byte) string {
 	return string(bytes.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+		if unicode.IsControl(r) || r == utf8.RuneError {
 			return '?'
 		}
 		return r

@@ -145,7 +145,7 @@ func (m *Monitor) Frame(now Mono, f Frame) (changed bool, loss *Loss, err error)
 			return false, nil, err
 		}
 		m.pulse.Received(now)
-		if g.Code == GoodbyeServerEnds {
+		if g.Code == GoodbyeServerEnds && m.armed { // not armed: lost already, and a loss counts once
 			loss = m.lose(now, LossShutdown)
 		}
 		return false, loss, nil

@@ -1,0 +1,124 @@
+package heartbeat
+
+// Fuzz target: bytes of a stranger.
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+// FuzzFrames: no bytes make the decoders panic or read beyond the frame, and what they accept encodes to the same bytes again, up to what a
+// newer peer may have appended.
+func FuzzFrames(f *testing.F) {
+	for _, m := range messages() {
+		f.Add(m.encode(nil))
+	}
+	var all []byte
+	for _, m := range messages() {
+		all = m.encode(all)
+	}
+	f.Add(all)
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
+	f.Add([]byte("\x02\x00\x04\x00\x00\x01\xff\xff"))
+	f.Add(append([]byte("\x02\x00\x05\x00\x00\x01\x00\xff"), make([]byte, 504)...))
+	f.Add([]byte("\x00\x03\x01\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		input := append([]byte(nil), data...)
+		if CheckHelloPrefix(data) != nil {
+			if fr, n, err := Next(data); err == nil && n > 0 && fr.Type == TypeHello {
+				if _, err := ParseHello(fr.Payload); err == nil {
+					t.Fatal("a good HELLO has a prefix that is refused")
+				}
+			}
+		}
+		for rest := data; ; {
+			fr, n, err := Next(rest)
+			if err != nil || n == 0 {
+				break
+			}
+			if n < HeaderSize || n > MaxFrame || n > len(rest) || len(fr.Payload) != n-HeaderSize {
+				t.Fatalf("frame of %d bytes with a payload of %d, out of %d", n, len(fr.Payload), len(rest))
+			}
+			checkFrame(t, fr)
+			rest = rest[n:]
+		}
+		if !bytes.Equal(data, input) {
+			t.Fatal("decoding changed its input")
+		}
+	})
+}
+
+func checkFrame(t *testing.T, f Frame) {
+	same := func(b []byte) {
+		t.Helper()
+		if p := b[HeaderSize:]; len(p) > len(f.Payload) || !bytes.Equal(p, f.Payload[:len(p)]) {
+			t.Fatalf("%s: %x encodes again as %x", f.Type, f.Payload, p)
+		}
+		if _, n, err := Next(b); n != len(b) || err != nil {
+			t.Fatalf("%s: its encoding is no frame: %d of %d, %v", f.Type, n, len(b), err)
+		}
+	}
+	text := func(s string, b []byte) {
+		t.Helper()
+		if len(s) > MaxText || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+			t.Fatalf("%s: text %q", f.Type, s)
+		}
+		n := int(f.Payload[2])<<8 | int(f.Payload[3])
+		if string(f.Payload[4:4+n]) == s { // nothing was replaced
+			same(b)
+		}
+	}
+	switch f.Type {
+	case TypeHello:
+		if h, err := ParseHello(f.Payload); err == nil {
+			if v := h.Version(); v < MinVersion || v > MaxVersion || v < h.MinVersion || v > h.MaxVersion {
+				t.Fatalf("version %d of %d to %d", v, h.MinVersion, h.MaxVersion)
+			}
+			if h.Interval < MinInterval || h.Interval > MaxInterval || h.Timeout < MinInterval || h.Timeout > MaxInterval {
+				t.Fatalf("settings %v, %v", h.Interval, h.Timeout)
+			}
+			same(h.Append(nil))
+		}
+	case TypeWelcome:
+		if w, err := ParseWelcome(f.Payload); err == nil {
+			same(w.Append(nil))
+		}
+	case TypeBeat:
+		if s, err := ParseConmgrBeat(f.Payload); err == nil {
+			same(AppendConmgrBeat(nil, s))
+		}
+		if s, a, err := ParseWatchdogBeat(f.Payload); err == nil {
+			same(AppendWatchdogBeat(nil, s, a))
+		}
+	case TypeGoodbye:
+		if g, err := ParseGoodbye(f.Payload); err == nil {
+			text(g.Text, g.Append(nil))
+		}
+	case TypeRefused:
+		if r, err := ParseRefused(f.Payload); err == nil {
+			text(r.Text, r.Append(nil))
+		}
+	}
+}
+
+// TestDecodingDoesNotAllocate: no side allocates by what it receives.
+func TestDecodingDoesNotAllocate(t *testing.T) {
+	hello, beat, welcome := testHello().Append(nil), AppendWatchdogBeat(nil, 1, Attributes{}), Welcome{Version: 1}.Append(nil)
+	out := make([]byte, 0, MaxFrame)
+	for name, f := range map[string]func(){
+		"Next":    func() { _, _, _ = Next(hello) },
+		"HELLO":   func() { _, _ = ParseHello(hello[HeaderSize:]) },
+		"WELCOME": func() { _, _ = ParseWelcome(welcome[HeaderSize:]) },
+		"BEAT":    func() { _, _, _ = ParseWatchdogBeat(beat[HeaderSize:]); _, _ = ParseConmgrBeat(beat[HeaderSize:]) },
+		"prefix":  func() { _ = CheckHelloPrefix(hello) },
+		"encode":  func() { AppendWatchdogBeat(out, 1, Attributes{}); AppendConmgrBeat(out, 1) },
+	} {
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
