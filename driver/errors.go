@@ -27,9 +27,11 @@ type LostError struct {
 	nothingSent bool
 }
 
-func (e *LostError) Error() string {
-	return fmt.Sprintf("connection to instance %d (host %q, address %s) is lost: %s",
-		e.Instance, e.Host, net.JoinHostPort(e.HostAddr, strconv.Itoa(e.Port)), e.Reason)
+// Error leaves it to the reason to name the instance: conmgr does.
+func (e *LostError) Error() string { return "connection is lost: " + e.Reason }
+
+func (e *LostError) instance() string {
+	return fmt.Sprintf("instance %d (host %q, address %s)", e.Instance, e.Host, net.JoinHostPort(e.HostAddr, strconv.Itoa(e.Port)))
 }
 
 // SafeToRetry is true if nothing was sent to the instance since its last answer: the failed statement has not run, and a new

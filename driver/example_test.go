@@ -40,7 +40,7 @@ func ExampleAsk() {
 	}
 	// Output:
 	// connect to 192.0.2.11:5432 and verify the name db1.example.com
-	// connection to instance 1 (host "db1.example.com", address 192.0.2.11:5432) is lost: instance 1 is lost: no heartbeat for 2003 ms
+	// connection is lost: instance 1 is lost: no heartbeat for 2003 ms
 	// nobody has been promoted yet
 }
 

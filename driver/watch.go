@@ -79,13 +79,11 @@ func (w *Watch) run() {
 
 // wait blocks until conmgr says FATAL, or closes.
 func (w *Watch) wait() *LostError {
-	e := &LostError{Instance: w.target.Instance, Host: w.target.Host, HostAddr: w.target.HostAddr, Port: w.target.Port}
 	for {
 		kind, body, err := w.peer.receive()
-		e.Since = time.Now()
 		if err != nil {
-			e.SQLState = "08006"
-			e.Reason = "the Connection Manager that watches it has closed its connection without a message"
+			e := w.newError("08006")
+			e.Reason = "the Connection Manager that watches " + e.instance() + " has gone away without a message"
 			return e
 		}
 		if kind != 'E' {
@@ -95,12 +93,18 @@ func (w *Watch) wait() *LostError {
 		if err := m.Decode(body); err != nil || m.Severity != "FATAL" {
 			continue
 		}
-		e.SQLState, e.Reason = m.Code, m.Message
+		e := w.newError(m.Code)
+		e.Reason = m.Message
 		if m.Detail != "" {
 			e.Reason += " (" + m.Detail + ")"
 		}
 		return e
 	}
+}
+
+func (w *Watch) newError(sqlState string) *LostError {
+	t := w.target
+	return &LostError{Instance: t.Instance, Host: t.Host, HostAddr: t.HostAddr, Port: t.Port, SQLState: sqlState, Since: time.Now()}
 }
 
 func (w *Watch) lostError() *LostError {
@@ -118,8 +122,9 @@ func (w *Watch) bind(end func()) (release func(), lost *LostError) {
 		return nil, w.err
 	}
 	if w.ends == nil || w.closed {
-		return nil, &LostError{Instance: w.target.Instance, Host: w.target.Host, HostAddr: w.target.HostAddr, Port: w.target.Port,
-			SQLState: "08003", Reason: "its watch is closed", Since: time.Now()}
+		e := w.newError("08003")
+		e.Reason = "the watch of " + e.instance() + " is closed"
+		return nil, e
 	}
 	w.ends[&end] = struct{}{}
 	return func() {
