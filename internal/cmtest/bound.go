@@ -1,0 +1,110 @@
+package cmtest
+
+// Applications as conmgr sees them: a connection that has asked for a target, and waits for its loss.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgproto3/v2"
+)
+
+// Bound is a connection that is bound to an instance.
+type Bound struct {
+	Target map[string]string // the answer
+	conn   net.Conn
+	fe     *pgproto3.Frontend
+}
+
+// Try runs a SHOW statement and returns a map a row.
+func (c *Conmgr) Try(statement string) ([]map[string]string, error) {
+	db := c.Console()
+	defer db.Close()
+	return rows(db, statement)
+}
+
+// Bind asks for a target and keeps the connection.
+func (c *Conmgr) Bind(attribute string) *Bound {
+	c.t.Helper()
+	b, err := c.bind(attribute)
+	if err != nil {
+		c.t.Fatalf("SHOW TARGET %s: %v", attribute, err)
+	}
+	c.t.Cleanup(func() { b.conn.Close() })
+	return b
+}
+
+func (c *Conmgr) bind(attribute string) (*Bound, error) {
+	dial := (&net.Dialer{}).DialContext
+	if c.host != nil {
+		dial = c.host.Dialer().DialContext
+	}
+	conn, err := dial(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)))
+	if err != nil {
+		return nil, err
+	}
+	b := &Bound{conn: conn, fe: pgproto3.NewFrontend(pgproto3.NewChunkReader(conn), conn)}
+	if err := b.ask(attribute); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *Bound) ask(attribute string) error {
+	_ = b.conn.SetDeadline(time.Now().Add(patience))
+	err := b.fe.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
+		Parameters: map[string]string{"user": "test", "database": "test", "application_name": "bound"}})
+	if err == nil {
+		err = b.fe.Send(&pgproto3.Query{String: "SHOW TARGET " + attribute})
+	}
+	var names []string
+	for ready := 0; err == nil && ready < 2; {
+		var m pgproto3.BackendMessage
+		if m, err = b.fe.Receive(); err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *pgproto3.ReadyForQuery:
+			ready++
+		case *pgproto3.ErrorResponse:
+			return fmt.Errorf("%s %s: %s", m.Severity, m.Code, m.Message)
+		case *pgproto3.RowDescription:
+			names = nil
+			for _, f := range m.Fields {
+				names = append(names, string(f.Name))
+			}
+		case *pgproto3.DataRow:
+			b.Target = make(map[string]string)
+			for i, v := range m.Values {
+				b.Target[names[i]] = string(v)
+			}
+		}
+	}
+	_ = b.conn.SetDeadline(time.Time{})
+	return err
+}
+
+// Wait waits for the end of the connection, and returns what conmgr said, nil if nothing came in time.
+func (b *Bound) Wait(deadline time.Duration) error {
+	_ = b.conn.SetReadDeadline(time.Now().Add(deadline))
+	m, err := b.fe.Receive()
+	if err != nil {
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			return nil
+		}
+		return err
+	}
+	if e, ok := m.(*pgproto3.ErrorResponse); ok {
+		return fmt.Errorf("%s %s: %s", e.Severity, e.Code, e.Message)
+	}
+	return fmt.Errorf("%T", m)
+}
+
+// Close closes the connection, as an application does at its end.
+func (b *Bound) Close() { b.conn.Close() }

@@ -1,0 +1,347 @@
+// Package cmtest runs conmgr, as built in build/, for tests, benchmarks and the like: inside a host of a testnet or on loopback, as an
+// unprivileged user. It is gone at the end of the test, and dies with the test process.
+//
+// Runs in test processes only, on the caller's goroutine; one goroutine a conmgr reads its log.
+package cmtest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lib/pq"
+
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+const (
+	patience = 30 * time.Second
+	uid      = 65534 // nobody: conmgr refuses root
+	port     = 27546
+)
+
+// Line of the log, and when it came.
+type Line struct {
+	At   time.Duration // CLOCK_MONOTONIC, as testnet.Monotonic
+	Text string
+}
+
+// Conmgr is a conmgr process.
+type Conmgr struct {
+	Dir string
+	Pid int // of conmgr itself
+
+	t    testkit.TB
+	host *testnet.Host
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	port int
+
+	mu    sync.Mutex
+	lines []Line
+	grown chan struct{} // closed and replaced with each line
+}
+
+// Config makes the text of a conmgr.conf.
+type Config struct {
+	Interval, Timeout string            // empty: the default
+	Clusters          []*pgtest.Cluster // in the order of their instance numbers
+	IPv6              bool              // reach the clusters by IPv6
+	Extra             string            // more lines
+	Port              int               // 0: the default, inside a host
+}
+
+func (c Config) text() string {
+	var b strings.Builder
+	for i, cl := range c.Clusters {
+		addr := cl.Addr()
+		if c.IPv6 {
+			addr = cl.Host().Addr6
+		}
+		fmt.Fprintf(&b, "backend_hostaddr%d = '%s'\nbackend_port%d = %d\nwatchdog_port%d = %d\n", i, addr, i, cl.Port, i, cl.WatchdogPort)
+	}
+	if c.Interval != "" {
+		fmt.Fprintf(&b, "heartbeat_interval = %s\n", c.Interval)
+	}
+	if c.Timeout != "" {
+		fmt.Fprintf(&b, "heartbeat_timeout = %s\n", c.Timeout)
+	}
+	if c.Port != 0 {
+		fmt.Fprintf(&b, "port = %d\n", c.Port)
+	}
+	b.WriteString("log_min_messages = INFO\n")
+	b.WriteString(c.Extra)
+	return b.String()
+}
+
+// binary is a copy of build/conmgr that nobody may read.
+var binary = sync.OnceValues(func() (string, error) {
+	root, err := pgtest.SourceRoot()
+	if err != nil {
+		return "", err
+	}
+	dir, err := testkit.TempDir("watchdog-conmgr-")
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile(filepath.Join(root, "build", "conmgr"))
+	if err != nil {
+		return "", fmt.Errorf("conmgr is not built: %w; run \"make\" first", err)
+	}
+	path := filepath.Join(dir, "conmgr")
+	return path, os.WriteFile(path, data, 0o755)
+})
+
+// Start starts a conmgr inside host, or on loopback if that is nil, and waits until it listens.
+func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	dir, err := testkit.TempDir("watchdog-cm-")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.WriteFile(filepath.Join(dir, "conmgr.conf"), []byte(config.text()), 0o644); err != nil {
+		t.Fatalf("%v", err)
+	}
+	c := &Conmgr{Dir: dir, t: t, host: host, done: make(chan struct{}), port: port, grown: make(chan struct{})}
+	if config.Port != 0 {
+		c.port = config.Port
+	}
+	ctx := context.Background()
+	switch {
+	case os.Geteuid() != 0:
+		c.cmd = exec.CommandContext(ctx, path, "-D", dir)
+		c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	default:
+		if err := os.Chown(dir, uid, uid); err != nil {
+			t.Fatalf("%v", err)
+		}
+		if host != nil {
+			c.cmd = host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
+		} else {
+			c.cmd = exec.CommandContext(ctx, path, "-D", dir)
+			c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL,
+				Credential: &syscall.Credential{Uid: uid, Gid: uid, NoSetGroups: false}}
+		}
+	}
+	c.cmd.Env = append(os.Environ(), "HOME=/")
+	stderr, err := c.cmd.StderrPipe()
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		t.Fatalf("start conmgr: %v", err)
+	}
+	go c.follow(bufio.NewScanner(stderr))
+	t.Cleanup(c.end)
+	testkit.Eventually(t, patience, "conmgr listens", func() (bool, string) {
+		record, err := os.ReadFile(filepath.Join(dir, "conmgr.pid"))
+		first, _, _ := bytes.Cut(record, []byte("\n"))
+		c.Pid, _ = strconv.Atoi(string(first))
+		if err != nil || c.Pid == 0 {
+			return false, c.Log()
+		}
+		return c.tryConsole() == nil, c.Log()
+	})
+	return c
+}
+
+func (c *Conmgr) follow(s *bufio.Scanner) {
+	for s.Scan() {
+		c.mu.Lock()
+		c.lines = append(c.lines, Line{testnet.Monotonic(), s.Text()})
+		close(c.grown)
+		c.grown = make(chan struct{})
+		c.mu.Unlock()
+	}
+	_ = c.cmd.Wait()
+	close(c.done)
+}
+
+func (c *Conmgr) end() {
+	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGCONT)
+	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
+	<-c.done
+	if c.t.Failed() {
+		c.t.Logf("conmgr in %s:\n%s", c.Dir, c.Log())
+	}
+}
+
+// Mark is the number of log lines so far.
+func (c *Conmgr) Mark() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.lines)
+}
+
+// Log is all of the log.
+func (c *Conmgr) Log() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b strings.Builder
+	for _, l := range c.lines {
+		b.WriteString(l.Text + "\n")
+	}
+	return b.String()
+}
+
+// Find returns the first log line from a mark on that matches.
+func (c *Conmgr) Find(mark int, pattern string) (Line, bool) {
+	re := regexp.MustCompile(pattern)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.lines[mark:] {
+		if re.MatchString(l.Text) {
+			return l, true
+		}
+	}
+	return Line{}, false
+}
+
+// WaitLog waits for a log line from a mark on.
+func (c *Conmgr) WaitLog(mark int, pattern string, deadline time.Duration) Line {
+	c.t.Helper()
+	timeout := time.After(deadline)
+	for {
+		c.mu.Lock()
+		grown := c.grown
+		c.mu.Unlock()
+		if l, ok := c.Find(mark, pattern); ok {
+			return l
+		}
+		select {
+		case <-grown:
+		case <-timeout:
+			if l, ok := c.Find(mark, pattern); ok {
+				return l
+			}
+			c.t.Fatalf("conmgr logged no %q within %v", pattern, deadline)
+		}
+	}
+}
+
+// Signal sends a signal to conmgr.
+func (c *Conmgr) Signal(sig syscall.Signal) {
+	c.t.Helper()
+	if err := syscall.Kill(c.Pid, sig); err != nil {
+		c.t.Fatalf("signal conmgr: %v", err)
+	}
+}
+
+// Wait waits until conmgr has ended and returns its exit status, -1 if a signal ended it.
+func (c *Conmgr) Wait(deadline time.Duration) int {
+	c.t.Helper()
+	select {
+	case <-c.done:
+		return c.cmd.ProcessState.ExitCode()
+	case <-time.After(deadline):
+		c.t.Fatalf("conmgr has not ended within %v", deadline)
+		return 0
+	}
+}
+
+// Running tells whether conmgr has not ended.
+func (c *Conmgr) Running() bool {
+	select {
+	case <-c.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Addr is where applications connect, from inside its host.
+func (c *Conmgr) Addr() netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(c.port))
+}
+
+// Console is a pool of connections to conmgr.
+func (c *Conmgr) Console() *sql.DB {
+	c.t.Helper()
+	connector, err := pq.NewConnector(fmt.Sprintf("host=127.0.0.1 port=%d user=test dbname=conmgr sslmode=disable connect_timeout=5", c.port))
+	if err != nil {
+		c.t.Fatalf("%v", err)
+	}
+	if c.host != nil {
+		connector.Dialer(c.host.Dialer())
+	}
+	return sql.OpenDB(connector)
+}
+
+func (c *Conmgr) tryConsole() error {
+	db := c.Console()
+	defer db.Close()
+	_, err := rows(db, "SHOW VERSION")
+	return err
+}
+
+// Show runs a SHOW statement and returns a map a row.
+func (c *Conmgr) Show(statement string) []map[string]string {
+	c.t.Helper()
+	db := c.Console()
+	defer db.Close()
+	r, err := rows(db, statement)
+	if err != nil {
+		c.t.Fatalf("%s: %v", statement, err)
+	}
+	return r
+}
+
+func rows(db *sql.DB, statement string) (result []map[string]string, err error) {
+	r, err := db.Query(statement)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	names, err := r.Columns()
+	if err != nil {
+		return nil, err
+	}
+	for r.Next() {
+		values := make([]sql.NullString, len(names))
+		targets := make([]any, len(names))
+		for i := range values {
+			targets[i] = &values[i]
+		}
+		if err := r.Scan(targets...); err != nil {
+			return nil, err
+		}
+		row := make(map[string]string)
+		for i, n := range names {
+			row[n] = values[i].String
+		}
+		result = append(result, row)
+	}
+	return result, r.Err()
+}
+
+// WaitInstance waits until a column of SHOW INSTANCES has a value.
+func (c *Conmgr) WaitInstance(instance int, column, value string) {
+	c.t.Helper()
+	testkit.Eventually(c.t, patience, fmt.Sprintf("instance %d: %s is %s", instance, column, value), func() (bool, string) {
+		for _, row := range c.Show("SHOW INSTANCES") {
+			if row["instance"] == strconv.Itoa(instance) {
+				return row[column] == value, fmt.Sprint(row)
+			}
+		}
+		return false, "not there"
+	})
+}

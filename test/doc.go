@@ -1,0 +1,10 @@
+// Package test holds the tests of the whole: real PostgreSQL servers with the extension, real conmgrs, and real clients in network
+// namespaces around a switch that injects the faults. They need root and what `make` builds.
+//
+//	world_test.go      the hosts, servers and sessions that the tests use
+//	silence_test.go    silent faults: both sides' verdicts and when they fall
+//	closing_test.go    connections and processes that end audibly
+//	sessions_test.go   whose sessions are ended, in which state
+//	worker_test.go     faults of the watchdog worker itself
+//	server_test.go     the life of the server: start, stop, promotion, settings
+package test
