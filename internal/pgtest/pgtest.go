@@ -70,6 +70,8 @@ type settings struct {
 	hba      []string
 	watchdog bool
 	stopped  bool
+
+	libraries []string // files of build/ for the installation's library directory
 }
 
 // Option changes a cluster to be made.
@@ -121,6 +123,9 @@ func newCluster(t testkit.TB, s *settings) *Cluster {
 	inst, err := acquire(s.watchdog)
 	if err != nil {
 		t.Fatalf("%v", err)
+	}
+	if err := inst.addLibraries(s.libraries); err != nil {
+		t.Fatalf("%v; run \"make faults build/test/watchdog_test.so\" first", err)
 	}
 	c := &Cluster{Name: s.name, Port: s.port, Version: inst.version, t: t, inst: inst, host: s.host}
 	c.dir, err = testkit.TempDir("wdpg")

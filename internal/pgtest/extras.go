@@ -1,0 +1,46 @@
+package pgtest
+
+// What tests of the whole need beyond an ordinary cluster.
+
+import (
+	"database/sql"
+	"path/filepath"
+
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+// SourceRoot is the project's directory.
+func SourceRoot() (string, error) { return sourceRoot() }
+
+// Host is the host that the server runs in, nil on loopback.
+func (c *Cluster) Host() *testnet.Host { return c.host }
+
+// OpenAt is Open with a whole connection string.
+func (c *Cluster) OpenAt(from *testnet.Host, dsn string) *sql.DB {
+	c.t.Helper()
+	return c.open(from, dsn)
+}
+
+// Faults replaces the heartbeat library by the one that obeys requests for faults (make faults).
+func Faults() Option { return library("faults/watchdog_go.so") }
+
+// TestModule installs the module of test/module beside the extension.
+func TestModule() Option { return library("test/watchdog_test.so") }
+
+func library(file string) Option {
+	return func(s *settings) { s.libraries = append(s.libraries, file) }
+}
+
+// addLibraries copies files of build/ into the private installation, over what is there, for all clusters that use it.
+func (inst *installation) addLibraries(files []string) error {
+	if len(files) == 0 {
+		return nil
+	}
+	root, err := sourceRoot()
+	for _, f := range files {
+		if err == nil {
+			err = copyFile(filepath.Join(root, "build", f), filepath.Join(inst.pkglib, filepath.Base(f)), 0o755)
+		}
+	}
+	return err
+}
