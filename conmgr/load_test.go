@@ -1,0 +1,163 @@
+package conmgr
+
+// Measurements: how fast many applications are told of a loss, and what an idle one costs.
+//
+//	go test -run - -bench 'Loss|Idle' -benchtime 1x ./conmgr
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+
+	"github.com/jackc/pgproto3/v2"
+)
+
+// crowd binds many connections to instance 0.
+func crowd(t testing.TB, d *daemon, n int) []net.Conn {
+	t.Helper()
+	q, err := (&pgproto3.Query{String: "show target primary"}).Encode(packet(3<<16, "user", "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := d.service.listeners[0].Addr().String()
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns[i] = c
+		t.Cleanup(func() { c.Close() })
+		c.Write(q)
+		c.SetReadDeadline(time.Now().Add(patience))
+		var got []byte
+		buf := make([]byte, 1024)
+		for !bytes.HasSuffix(got, []byte("SHOW\x00Z\x00\x00\x00\x05I")) {
+			k, err := c.Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, buf[:k]...)
+		}
+	}
+	return conns
+}
+
+func benchDaemon(b *testing.B) *daemon {
+	c := mustParse(b, "backend_hostaddr0 = 127.0.0.1")
+	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
+	d := &daemon{conf: c, group: &group{onPanic: func(_ string, v any, _ []byte) { b.Error(v) }}, registry: newRegistry(1, 1<<20)}
+	d.board = newBoard(c, nil, d.registry, nil)
+	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: monotonic}
+	if err := d.service.listen(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	stop := make(chan struct{})
+	d.group.Go("board", func() { d.board.run(stop) })
+	d.service.serve(stop)
+	b.Cleanup(func() {
+		d.service.close()
+		d.registry.endEverything(fatal("57P01", "end", "", ""))
+		close(stop)
+		d.group.Wait(patience)
+	})
+	d.board.post(0, up(primary), nil)
+	for !d.board.table.Load().entries[0].established() {
+		runtime.Gosched()
+	}
+	return d
+}
+
+func many(b *testing.B) int {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		b.Fatal(err)
+	}
+	return int(min(10_000, (l.Cur-100)/2))
+}
+
+func BenchmarkLoss(b *testing.B) {
+	for range b.N {
+		d := benchDaemon(b)
+		n := many(b)
+		conns := crowd(b, d, n)
+		list := make([]*session, 0, n)
+		for s := range d.registry.all {
+			list = append(list, s)
+		}
+		b.ResetTimer()
+		begin := time.Now()
+		message := fatal("57P01", lossText(&d.board.table.Load().entries[0], &hb.Loss{Reason: hb.LossSilence}), "", "")
+		for _, s := range list {
+			s.end(message)
+		}
+		told := time.Since(begin)
+		for _, s := range list {
+			s.finish(time.Now().Add(drainTime))
+		}
+		b.ReportMetric(float64(told.Milliseconds()), "ms-to-tell-all")
+		b.ReportMetric(float64(n), "connections")
+		b.StopTimer()
+		for _, c := range conns {
+			data, err := io.ReadAll(c)
+			if err != nil || !bytes.Contains(data, []byte("57P01")) {
+				b.Fatalf("%v: %q", err, data)
+			}
+			c.Close()
+		}
+	}
+}
+
+func BenchmarkIdle(b *testing.B) {
+	for range b.N {
+		d := benchDaemon(b)
+		n := many(b)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		conns := crowd(b, d, n)
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		// The clients are in this process too: a net.Conn each.
+		b.ReportMetric(float64(after.HeapInuse-before.HeapInuse)/float64(n), "heap-bytes/connection")
+		b.ReportMetric(float64(after.StackInuse-before.StackInuse)/float64(n), "stack-bytes/connection")
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+}
+
+// All of a thousand applications are told, and none is kept.
+func TestLossOfManyApplications(t *testing.T) {
+	r := static(t, "", primary)
+	const n = 1000
+	conns := crowd(t, r.d, n)
+	r.lose(0)
+	var wg sync.WaitGroup
+	for _, c := range conns {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			data, err := io.ReadAll(c)
+			c.Close()
+			if err != nil || !bytes.Contains(data, []byte("57P01")) {
+				t.Errorf("%v: %q", err, data)
+			}
+		}()
+	}
+	wg.Wait()
+	eventually(t, "all sessions have ended", func() bool {
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 0
+	})
+}
