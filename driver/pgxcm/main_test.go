@@ -3,26 +3,29 @@ package pgxcm_test
 // The tests of the adapter run against a real primary and standby, and a fake conmgr that knows both.
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 var pair *livepg.Pair
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	var err error
-	if pair, err = livepg.Start(); err != nil {
+func TestMain(m *testing.M) {
+	code := 1
+	err := testkit.Program(context.Background(), os.Stderr, func(r *testkit.Run) {
+		pair = livepg.Start(r)
+		code = m.Run()
+	})
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		code = 1
 	}
-	defer pair.Stop()
-	return m.Run()
+	os.Exit(code)
 }
 
 func newConmgr(t *testing.T) *fakeconmgr.Server {

@@ -144,7 +144,7 @@ func TestMixedList(t *testing.T) {
 
 func TestUnixSocket(t *testing.T) {
 	leak.Check(t)
-	if got := role(t, fmt.Sprintf("host=%s port=%d user=postgres", pair.SocketDir(), pair.Primary)); got != "primary" {
+	if got := role(t, fmt.Sprintf("host=%s port=%d user=postgres", pair.SocketDir, pair.Primary)); got != "primary" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -98,7 +98,7 @@ func TestAttributesOfServers(t *testing.T) {
 
 func TestUnixSocket(t *testing.T) {
 	leak.Check(t)
-	db := open(t, fmt.Sprintf("host=%s port=%d user=postgres", pair.SocketDir(), pair.Primary))
+	db := open(t, fmt.Sprintf("host=%s port=%d user=postgres", pair.SocketDir, pair.Primary))
 	if inRecovery(t, db) {
 		t.Error("got the standby")
 	}

@@ -1,7 +1,7 @@
-// Package livepg runs a throwaway primary and a throwaway standby for the tests of the adapters: loopback ports, TLS with a certificate for
-// Name, user postgres without a password, user app with Password by SCRAM.
+// Package livepg is a throwaway primary with its standby for the tests of the adapters: on loopback, with TLS by a certificate for Name, user postgres
+// without a password, user app with Password by SCRAM.
 //
-// Runs in the test's main goroutine; blocks on initdb and pg_ctl. As root, the servers run as nobody: PostgreSQL refuses root.
+// Runs in the test process's main goroutine; blocks until both servers run.
 package livepg
 
 import (
@@ -11,17 +11,14 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -31,100 +28,33 @@ const Name = "db.livepg.test"
 // Password is that of the user app.
 const Password = "s3cr't"
 
-// Pair is a primary and a standby, that are the same but for their role.
+// Pair is a primary and its standby.
 type Pair struct {
 	Primary, Standby int    // ports on 127.0.0.1
+	SocketDir        string // of the primary
 	RootCert         string // the authority that signed the servers' certificate
-	dir              string
 }
 
-// Start makes a pair. Stop it.
-func Start() (*Pair, error) {
+// Start makes a pair, which ends with t.
+func Start(t testkit.TB) *Pair {
+	t.Helper()
 	dir, err := testkit.TempDir("livepg")
 	if err != nil {
-		return nil, err
+		t.Fatalf("%v", err)
 	}
-	p := &Pair{dir: dir, RootCert: filepath.Join(dir, "root.crt")}
-	if err := p.start(); err != nil {
-		p.Stop()
-		return nil, err
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := certificate(dir); err != nil {
+		t.Fatalf("could not make a certificate: %v", err)
 	}
-	return p, nil
+	primary := pgtest.New(t, pgtest.Named("primary"),
+		pgtest.Set("max_connections", "250"), pgtest.Set("ssl", "on"),
+		pgtest.Set("ssl_cert_file", filepath.Join(dir, "server.crt")), pgtest.Set("ssl_key_file", filepath.Join(dir, "server.key")),
+		pgtest.HBA("local all,replication all trust", "host all postgres 127.0.0.1/32 trust", "host all app 127.0.0.1/32 scram-sha-256",
+			"host replication all 127.0.0.1/32 trust"))
+	primary.Exec("CREATE ROLE app LOGIN PASSWORD '" + strings.ReplaceAll(Password, "'", "''") + "'")
+	standby := primary.Standby("standby")
+	return &Pair{Primary: primary.Port, Standby: standby.Port, SocketDir: primary.SocketDir, RootCert: filepath.Join(dir, "root.crt")}
 }
-
-func (p *Pair) start() error {
-	if os.Geteuid() == 0 {
-		if err := os.Chown(p.dir, 65534, 65534); err != nil {
-			return err
-		}
-	}
-	if err := p.certificate(); err != nil {
-		return err
-	}
-	first, second := filepath.Join(p.dir, "p"), filepath.Join(p.dir, "s")
-	if err := p.run("initdb", "-D", first, "-U", "postgres", "-A", "trust", "-N", "--no-sync", "--locale=C", "-E", "UTF8"); err != nil {
-		return err
-	}
-	conf := fmt.Sprintf("listen_addresses = '127.0.0.1'\nunix_socket_directories = '%s'\nfsync = off\nshared_buffers = '16MB'\nmax_connections = 250\n"+
-		"ssl = on\nssl_cert_file = '%s/server.crt'\nssl_key_file = '%s/server.key'\n", p.dir, p.dir, p.dir)
-	hba := "local all postgres trust\nhost all postgres 127.0.0.1/32 trust\nhost all app 127.0.0.1/32 scram-sha-256\n"
-	for name, text := range map[string]string{"postgresql.conf": conf, "pg_hba.conf": hba} {
-		if err := os.WriteFile(filepath.Join(first, name), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	var err error
-	if p.Primary, err = p.up(first); err != nil {
-		return err
-	}
-	sql := "CREATE ROLE app LOGIN PASSWORD '" + "s3cr''t" + "'"
-	if err := p.run("psql", "-qX", "-h", p.dir, "-p", strconv.Itoa(p.Primary), "-U", "postgres", "-c", sql); err != nil {
-		return err
-	}
-	if err := p.run("pg_ctl", "stop", "-D", first, "-m", "fast", "-w"); err != nil {
-		return err
-	}
-	// A clean copy that is told to be a standby is one at once; it needs no primary for that.
-	if out, err := exec.Command("cp", "-a", first, second).CombinedOutput(); err != nil {
-		return fmt.Errorf("cp: %v: %s", err, out)
-	}
-	if err := os.WriteFile(filepath.Join(second, "standby.signal"), nil, 0o644); err != nil {
-		return err
-	}
-	if p.Standby, err = p.up(second); err != nil {
-		return err
-	}
-	p.Primary, err = p.up(first)
-	return err
-}
-
-// up starts a server on a port that was free a moment ago.
-func (p *Pair) up(data string) (port int, err error) {
-	for range 5 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		port = l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if err = p.run("pg_ctl", "start", "-D", data, "-w", "-s", "-l", data+".log", "-o", "-p "+strconv.Itoa(port)); err == nil {
-			return port, nil
-		}
-	}
-	log, _ := os.ReadFile(data + ".log")
-	return 0, fmt.Errorf("could not start a server: %v\n%s", err, log)
-}
-
-// Stop ends both and removes all.
-func (p *Pair) Stop() {
-	for _, data := range []string{"p", "s"} {
-		p.run("pg_ctl", "stop", "-D", filepath.Join(p.dir, data), "-m", "immediate", "-w")
-	}
-	os.RemoveAll(p.dir)
-}
-
-// SocketDir has the servers' Unix sockets.
-func (p *Pair) SocketDir() string { return p.dir }
 
 // Instances are the pair as a conmgr knows them: 0 is the primary, 1 the standby.
 func (p *Pair) Instances() []fakeconmgr.Instance {
@@ -134,44 +64,8 @@ func (p *Pair) Instances() []fakeconmgr.Instance {
 	}
 }
 
-func (p *Pair) run(program string, args ...string) error {
-	cmd := exec.Command(filepath.Join(bin(), program), args...)
-	cmd.Dir = p.dir
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C"}
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	// The postmaster inherits the output: a file, since a pipe would stay open.
-	out, err := os.CreateTemp("", "livepg-out")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name())
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(out.Name())
-		return fmt.Errorf("%s: %v: %s", program, err, text)
-	}
-	return nil
-}
-
-func bin() string {
-	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil && len(out) > 1 {
-		if dir := string(out[:len(out)-1]); exists(filepath.Join(dir, "initdb")) {
-			return dir
-		}
-	}
-	return "/usr/lib/postgresql/15/bin"
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 // certificate makes a self-signed authority that is the server's certificate, too.
-func (p *Pair) certificate() error {
+func certificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -193,11 +87,11 @@ func (p *Pair) certificate() error {
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 	for name, text := range map[string][]byte{"root.crt": cert, "server.crt": cert} {
-		if err := os.WriteFile(filepath.Join(p.dir, name), text, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
 			return err
 		}
 	}
-	path := filepath.Join(p.dir, "server.key")
+	path := filepath.Join(dir, "server.key")
 	if err := os.WriteFile(path, private, 0o600); err != nil {
 		return err
 	}
