@@ -99,8 +99,18 @@ func dial(t *testing.T, connString string) *driver.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.SetDeadline(time.Now().Add(patience)) // what should end by the loss ends by this otherwise
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+func waitLost(t *testing.T, w *driver.Watch) {
+	t.Helper()
+	select {
+	case <-w.Lost():
+	case <-time.After(patience):
+		t.Fatal("the loss was not told")
+	}
 }
 
 func TestLossWakesReaders(t *testing.T) {
@@ -161,7 +171,7 @@ func TestLossWakesWriters(t *testing.T) {
 				break // the buffers are full
 			}
 		}
-		c.SetWriteDeadline(time.Time{})
+		c.SetWriteDeadline(time.Now().Add(patience))
 		close(filled)
 		_, err := c.Write(chunk)
 		failed <- err
@@ -191,8 +201,8 @@ func TestSafeToRetry(t *testing.T) {
 		t.Error("lost before the verdict")
 	}
 	s.Lose(0, "no heartbeat for 2003 ms")
-	<-answered.Watch().Lost()
-	<-waiting.Watch().Lost()
+	waitLost(t, answered.Watch())
+	waitLost(t, waiting.Watch())
 	rest, err := io.ReadAll(answered)
 	if string(rest) != "ong" {
 		t.Errorf("got %q after the verdict, want what had come before it", rest)
@@ -256,6 +266,7 @@ func TestAgainEndsWithTheInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
+	again.SetDeadline(time.Now().Add(patience))
 	failed := make(chan error, 1)
 	go func() {
 		_, err := again.Read(make([]byte, 1))

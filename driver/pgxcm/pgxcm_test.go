@@ -318,7 +318,7 @@ func TestLossOfIdleConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Lose(0, "no heartbeat for 2003 ms")
-	<-pgxcm.Watch(c.Conn().PgConn()).Lost()
+	waitLost(t, c)
 	_, err = c.Exec(within(t), "SELECT 1")
 	var lost *driver.LostError
 	if !errors.As(err, &lost) || !lost.SafeToRetry() || !pgconn.SafeToRetry(err) {
@@ -344,7 +344,7 @@ func TestPoolThrowsAwayIdleConnectionsThatAreLost(t *testing.T) {
 	}
 	s.Lose(0, "no heartbeat for 2003 ms")
 	for _, c := range conns {
-		<-pgxcm.Watch(c.Conn().PgConn()).Lost()
+		waitLost(t, c)
 		c.Release()
 	}
 	for range 5 {
@@ -448,6 +448,15 @@ func TestBadConnString(t *testing.T) {
 		if _, err := pgxcm.ParsePoolConfig(s); err == nil {
 			t.Errorf("%q was accepted for a pool", s)
 		}
+	}
+}
+
+func waitLost(t *testing.T, c *pgxpool.Conn) {
+	t.Helper()
+	select {
+	case <-pgxcm.Watch(c.Conn().PgConn()).Lost():
+	case <-time.After(patience):
+		t.Fatal("the loss was not told")
 	}
 }
 
