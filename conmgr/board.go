@@ -96,15 +96,18 @@ func (b *board) rebuild() {
 	}
 	t := newTable(entries)
 	b.table.Store(t)
+	var told []*session
 	for i := range updates {
 		if u := &updates[i]; u.loss != nil {
 			e := &entries[i]
-			n := b.registry.lose(i, fatal("57P01", lossText(e, u.loss), "", "Close the connection to the instance, and connect again."))
-			if n > 0 {
-				b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number, e.cfg.Name())
+			list := b.registry.lose(i, fatal("57P01", lossText(e, u.loss), "", "Close the connection to the instance, and connect again."))
+			told = append(told, list...)
+			if len(list) > 0 {
+				b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", len(list), e.cfg.Number, e.cfg.Name())
 			}
 		}
 	}
+	finishAll(told)
 	conflicts := t.conflicts()
 	for _, c := range conflicts {
 		if !slices.Contains(b.told, c) {

@@ -14,7 +14,7 @@
 //
 //	params.go parse.go config.go sample.go   conmgr.conf
 //	log.go syslog.go group.go clock.go       what everything uses
-//	instance.go link.go dial.go              heartbeats
+//	instance.go connect.go link.go dial.go              heartbeats
 //	table.go board.go registry.go            routing, binding, loss
 //	listen.go startup.go session.go extended.go statement.go answers.go reader.go   the service (docs/protocol.md, part 2)
 //	daemon.go limits.go notify.go            the process

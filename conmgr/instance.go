@@ -34,6 +34,7 @@ type instance struct {
 	before   string          // attributes last told to the log
 	repeats  map[string]Mono // connect failures, and when each was logged
 	pause    time.Duration   // until the next attempt
+	retried  Mono            // when an attempt was last made at once
 }
 
 // Mono is heartbeat.Mono.
@@ -63,10 +64,9 @@ func (in *instance) run(ctx context.Context) {
 	in.publish(nil)
 	in.pause = in.conf.ConnectInterval
 	for ctx.Err() == nil {
-		since := in.now()
 		again := in.attempt(ctx)
-		if again && in.now().Sub(since) >= in.conf.ConnectInterval {
-			in.pause = 0 // (a watchdog that accepts and closes again and again is not flooded)
+		if now := in.now(); again && (in.retried == 0 || now.Sub(in.retried) >= in.conf.ConnectInterval) {
+			in.pause, in.retried = 0, now // once an interval: a watchdog that accepts and closes again and again is not flooded
 		}
 		if in.pause > 0 {
 			await[struct{}](ctx, in, nil, in.now().Add(in.pause))
@@ -146,115 +146,6 @@ func (in *instance) attempt(ctx context.Context) (again bool) {
 	return false
 }
 
-func (in *instance) resolve(ctx context.Context, limit Mono) ([]netip.Addr, error) {
-	if in.cfg.HostAddr.IsValid() {
-		return []netip.Addr{in.cfg.HostAddr}, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ch := make(chan result[[]netip.Addr], 1)
-	in.group.Go("resolver", func() {
-		addrs, err := in.net.resolve(ctx, in.cfg.Host)
-		ch <- result[[]netip.Addr]{addrs, err}
-	})
-	r, ok := await(ctx, in, ch, limit)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("could not resolve host name %q in time: %w", in.cfg.Host, errConnectTimeout)
-	case r.err != nil:
-		return nil, fmt.Errorf("could not resolve host name %q: %s", in.cfg.Host, netText(r.err))
-	case len(r.value) == 0:
-		return nil, fmt.Errorf("could not resolve host name %q: it has no address", in.cfg.Host)
-	}
-	return r.value, nil
-}
-
-// connect dials one address and greets the watchdog.
-func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*link, *heartbeat.Loss, error) {
-	dctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ch := make(chan result[*net.TCPConn], 1)
-	in.group.Go("dialer", func() {
-		c, err := in.net.dial(dctx, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
-		if err == nil && dctx.Err() != nil { // nobody waits any more
-			c.Close()
-			c, err = nil, dctx.Err()
-		}
-		ch <- result[*net.TCPConn]{c, err}
-	})
-	r, ok := await(ctx, in, ch, limit)
-	if !ok {
-		cancel()
-		if r = <-ch; r.err == nil { // the dialer ends at once, its context being over
-			r.value.Close()
-		}
-		return nil, nil, errConnectTimeout
-	}
-	if r.err != nil {
-		return nil, nil, errors.New(netText(r.err))
-	}
-	l, err := newLink(ctx, r.value, in.now, in.conf.HeartbeatTimeout)
-	if err != nil {
-		r.value.Close()
-		return nil, nil, err
-	}
-	loss, err := in.greet(l, limit)
-	if err != nil {
-		l.close()
-		return nil, nil, err
-	}
-	return l, loss, nil
-}
-
-// greet sends HELLO and waits for WELCOME.
-func (in *instance) greet(l *link, limit Mono) (*heartbeat.Loss, error) {
-	if err := l.write(in.mon.Hello().Append(nil)); err != nil {
-		return nil, errors.New(netText(err))
-	}
-	for {
-		f, ok, err := l.next()
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			switch f.Type {
-			case heartbeat.TypeWelcome:
-				w, err := heartbeat.ParseWelcome(f.Payload)
-				if err != nil {
-					return nil, err
-				}
-				return in.mon.Welcome(in.now(), w)
-			case heartbeat.TypeRefused:
-				r, err := heartbeat.ParseRefused(f.Payload)
-				if err != nil {
-					return nil, err
-				}
-				return nil, &refusedError{r}
-			default:
-				return nil, fmt.Errorf("watchdog sent %s instead of WELCOME", f.Type)
-			}
-		}
-		due := limit
-		if wake, armed := in.mon.Wake(); armed {
-			due = min(due, wake)
-		}
-		switch err := l.fill(due); {
-		case err == errTimer:
-			if l.fillNow() {
-				continue
-			}
-			in.tick(due)
-			if in.now() >= limit {
-				return nil, errConnectTimeout
-			}
-		case errors.Is(err, io.EOF):
-			return nil, errors.New("the connection was closed before the watchdog's answer")
-		case err != nil:
-			return nil, errors.New(netText(err))
-		}
-	}
-}
-
 // serve exchanges heartbeats until the connection ends. now: connect again at once.
 func (in *instance) serve(l *link) (now bool) {
 	defer l.close()
@@ -271,10 +162,15 @@ func (in *instance) serve(l *link) (now bool) {
 		wake, _ := in.mon.Wake()
 		err := l.fill(wake)
 		if err == errTimer {
+			heard := false
 			for l.fillNow() {
+				heard = true
 				if again, done := in.frames(l); done {
 					return again
 				}
+			}
+			if heard {
+				continue // not silent, however late this timer was
 			}
 			in.tick(wake)
 			if in.mon.State() == heartbeat.Lost {
@@ -339,7 +235,7 @@ func (in *instance) established(a netip.Addr, loss *heartbeat.Loss) {
 	clear(in.repeats)
 	if loss != nil { // another server than the one that the applications know
 		in.log.Log(WARNING, "%s is lost: %s", in, loss)
-		in.publishLoss(loss)
+		in.publish(loss)
 	}
 	in.hostAddr, in.detail = a, ""
 	in.received()
@@ -378,7 +274,7 @@ func (in *instance) closed(why string) (again bool) {
 func (in *instance) lost(loss *heartbeat.Loss) {
 	in.detail = loss.String()
 	in.log.Log(WARNING, "%s is lost: %s", in, loss)
-	in.publishLoss(loss)
+	in.publish(loss)
 }
 
 // failed: an attempt to connect came to nothing.
@@ -410,8 +306,6 @@ func (in *instance) failed(ctx context.Context, err error) {
 		in.publish(nil)
 	}
 }
-
-func (in *instance) publishLoss(loss *heartbeat.Loss) { in.publish(loss) }
 
 // publish tells the board what the instance is now.
 func (in *instance) publish(loss *heartbeat.Loss) {

@@ -85,8 +85,8 @@ func (r *registry) bind(s *session, target string, load func() *table, choose fu
 	return t, index, true
 }
 
-// lose ends all connections that are bound to an instance with a FATAL message. It returns how many.
-func (r *registry) lose(index int, message []byte) int {
+// lose tells all connections that are bound to an instance, and returns them for finishAll.
+func (r *registry) lose(index int, message []byte) []*session {
 	r.mu.Lock()
 	list := make([]*session, 0, len(r.bound[index]))
 	for s := range r.bound[index] {
@@ -96,8 +96,10 @@ func (r *registry) lose(index int, message []byte) int {
 		r.unbind(s)
 	}
 	r.mu.Unlock()
-	endAll(list, message)
-	return len(list)
+	for _, s := range list {
+		s.end(message)
+	}
+	return list
 }
 
 // refuse lets no new connection and binding in. idle is closed as soon as no binding is left.
@@ -117,15 +119,15 @@ func (r *registry) endEverything(message []byte) int {
 		r.unbind(s)
 	}
 	r.mu.Unlock()
-	endAll(list, message)
-	return len(list)
-}
-
-// endAll tells everybody first, and cleans up second.
-func endAll(list []*session, message []byte) {
 	for _, s := range list {
 		s.end(message)
 	}
+	finishAll(list)
+	return len(list)
+}
+
+// finishAll closes our side of connections that were told: everybody is told first, and this comes second.
+func finishAll(list []*session) {
 	until := time.Now().Add(drainTime)
 	for _, s := range list {
 		s.finish(until)

@@ -1,0 +1,124 @@
+package conmgr
+
+// One attempt to reach the watchdog at one address: name, TCP connection, HELLO, WELCOME. Run by the instance's goroutine, which goes on
+// judging while it waits.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+func (in *instance) resolve(ctx context.Context, limit Mono) ([]netip.Addr, error) {
+	if in.cfg.HostAddr.IsValid() {
+		return []netip.Addr{in.cfg.HostAddr}, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ch := make(chan result[[]netip.Addr], 1)
+	in.group.Go("resolver", func() {
+		addrs, err := in.net.resolve(ctx, in.cfg.Host)
+		ch <- result[[]netip.Addr]{addrs, err}
+	})
+	r, ok := await(ctx, in, ch, limit)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("could not resolve host name %q in time: %w", in.cfg.Host, errConnectTimeout)
+	case r.err != nil:
+		return nil, fmt.Errorf("could not resolve host name %q: %s", in.cfg.Host, netText(r.err))
+	case len(r.value) == 0:
+		return nil, fmt.Errorf("could not resolve host name %q: it has no address", in.cfg.Host)
+	}
+	return r.value, nil
+}
+
+// connect dials one address and greets the watchdog.
+func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*link, *heartbeat.Loss, error) {
+	dctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ch := make(chan result[*net.TCPConn], 1)
+	in.group.Go("dialer", func() {
+		c, err := in.net.dial(dctx, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
+		if err == nil && dctx.Err() != nil { // nobody waits any more
+			c.Close()
+			c, err = nil, dctx.Err()
+		}
+		ch <- result[*net.TCPConn]{c, err}
+	})
+	r, ok := await(ctx, in, ch, limit)
+	if !ok {
+		cancel()
+		if r = <-ch; r.err == nil { // the dialer ends at once, its context being over
+			r.value.Close()
+		}
+		return nil, nil, errConnectTimeout
+	}
+	if r.err != nil {
+		return nil, nil, errors.New(netText(r.err))
+	}
+	l, err := newLink(ctx, r.value, in.now, in.conf.HeartbeatTimeout)
+	if err != nil {
+		r.value.Close()
+		return nil, nil, err
+	}
+	loss, err := in.greet(l, limit)
+	if err != nil {
+		l.close()
+		return nil, nil, err
+	}
+	return l, loss, nil
+}
+
+// greet sends HELLO and waits for WELCOME.
+func (in *instance) greet(l *link, limit Mono) (*heartbeat.Loss, error) {
+	if err := l.write(in.mon.Hello().Append(nil)); err != nil {
+		return nil, errors.New(netText(err))
+	}
+	for {
+		f, ok, err := l.next()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			switch f.Type {
+			case heartbeat.TypeWelcome:
+				w, err := heartbeat.ParseWelcome(f.Payload)
+				if err != nil {
+					return nil, err
+				}
+				return in.mon.Welcome(in.now(), w)
+			case heartbeat.TypeRefused:
+				r, err := heartbeat.ParseRefused(f.Payload)
+				if err != nil {
+					return nil, err
+				}
+				return nil, &refusedError{r}
+			default:
+				return nil, fmt.Errorf("watchdog sent %s instead of WELCOME", f.Type)
+			}
+		}
+		due := limit
+		if wake, armed := in.mon.Wake(); armed {
+			due = min(due, wake)
+		}
+		switch err := l.fill(due); {
+		case err == errTimer:
+			if l.fillNow() {
+				continue
+			}
+			in.tick(due)
+			if in.now() >= limit {
+				return nil, errConnectTimeout
+			}
+		case errors.Is(err, io.EOF):
+			return nil, errors.New("the connection was closed before the watchdog's answer")
+		case err != nil:
+			return nil, errors.New(netText(err))
+		}
+	}
+}
