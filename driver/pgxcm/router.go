@@ -41,7 +41,7 @@ type entry struct {
 type conn struct {
 	*driver.Conn
 	router *router
-	host   driver.Host
+	own    *pgconn.Config // what the connection string says for this instance: TLS, password
 }
 
 func (c *conn) Close() error {
@@ -147,36 +147,29 @@ func (r *router) entryOf(network, address string) *entry {
 func (r *router) connect(ctx context.Context, e *entry) (net.Conn, error) {
 	var made net.Conn
 	err := r.dialer.DialHost(ctx, e.host, r.cm.Attribute, func(ctx context.Context, nc *driver.Conn, _ driver.Attribute) error {
-		c := &conn{Conn: nc, router: r, host: e.host}
+		t := nc.Target()
+		own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
+		if err != nil {
+			return err
+		}
+		c := &conn{Conn: nc, router: r, own: own}
 		made = c
-		config, err := r.tlsConfig(nc.Target(), e)
-		if err == nil && config != nil {
-			made, err = startTLS(ctx, c, config, r.direct)
+		variants := tlsVariants(own)
+		if e.variant >= len(variants) {
+			return fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants), e.variant+1)
 		}
-		if err == nil {
-			r.remember(c)
+		if config := variants[e.variant]; config != nil {
+			if made, err = startTLS(ctx, c, config, r.direct); err != nil {
+				return err
+			}
 		}
-		return err
+		r.remember(c)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return made, nil
-}
-
-func (r *router) tlsConfig(t driver.Target, e *entry) (*tls.Config, error) {
-	if isUnix(e.host) {
-		return nil, nil
-	}
-	config, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
-	if err != nil {
-		return nil, err
-	}
-	variants := tlsVariants(config)
-	if e.variant >= len(variants) {
-		return nil, fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants), e.variant+1)
-	}
-	return variants[e.variant], nil
 }
 
 // afterNetConnect makes the configuration, which is this connection's own, that of the instance: its name, and its password out of the password file,
@@ -187,16 +180,12 @@ func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc ne
 		return nc, nil
 	}
 	t := c.Target()
-	own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
-	if err != nil {
-		return nc, err
-	}
 	config.Host, config.Port = t.Host, uint16(t.Port)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.passwords[config.Password] {
-		config.Password = own.Password
-		r.passwords[own.Password] = true
+		config.Password = c.own.Password
+		r.passwords[c.own.Password] = true
 	}
 	return nc, nil
 }
