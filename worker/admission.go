@@ -26,15 +26,14 @@ type strangers struct {
 
 func newStrangers() *strangers { return &strangers{count: make(map[netip.Addr]int)} }
 
-// add puts c at the end. ok is false if its host has too many already.
-func (s *strangers) add(c *conn, due heartbeat.Mono) bool {
-	if s.count[c.addr] >= maxOfOneHost {
-		return false
-	}
+// crowded tells whether that host has as many as it may. Ask it before full: a host beyond its own limit must not push out others.
+func (s *strangers) crowded(addr netip.Addr) bool { return s.count[addr] >= maxOfOneHost }
+
+// add puts c at the end.
+func (s *strangers) add(c *conn, due heartbeat.Mono) {
 	c.due = due
 	s.list = append(s.list, c)
 	s.count[c.addr]++
-	return true
 }
 
 func (s *strangers) remove(c *conn) {

@@ -48,7 +48,7 @@ type Host interface {
 	Stop() Stop
 	TerminateOnClose() bool // current setting
 	WakeFD() int            // an eventfd that becomes readable when one of the above has changed
-	Alive()      // the worker has looked at WakeFD: it still works
+	Alive()                 // the worker has looked at WakeFD: it still works
 	Log(Line)
 	WakeTerminator() // a slot has got a cut-off
 	Fail(why string) // the worker cannot go on: have the process restarted

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -93,7 +94,9 @@ func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
 	}
 	sa := &unix.SockaddrInet6{Port: port, Addr: addr.As16()}
 	if z := addr.Zone(); z != "" {
-		if i, err := net.InterfaceByName(z); err == nil {
+		if n, err := strconv.ParseUint(z, 10, 32); err == nil {
+			sa.ZoneId = uint32(n)
+		} else if i, err := net.InterfaceByName(z); err == nil {
 			sa.ZoneId = uint32(i.Index)
 		}
 	}

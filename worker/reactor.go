@@ -18,7 +18,7 @@ import (
 const (
 	listenRetry  = 1 * time.Second
 	resolveLimit = 5 * time.Second
-	repeatLog    = 1 * time.Minute // the same complaint about listening
+	repeatLog    = 1 * time.Minute // the same complaint
 	acceptPause  = 100 * time.Millisecond
 	maxEvents    = 512
 	scratchSize  = 16 << 10
@@ -45,24 +45,25 @@ type Reactor struct {
 	clock Clock
 	table *Table
 
-	epfd      int
-	conns     []*conn // by index; epoll events carry index and serial
-	serials   []int32
-	unused    []int32
-	listeners map[int]netip.Addr
-	missing   []netip.Addr // still to be listened on
-	resolved  chan resolution
-	resolving bool
-	listenAt  heartbeat.Mono // next attempt for what is missing; never: nothing to do
-	acceptAt  heartbeat.Mono // accepting pauses until then; 0: it does not
-	complaint string
-	complainT heartbeat.Mono
-	strangers *strangers
-	refused   *strangers
-	attrs     heartbeat.Attributes
-	events    [maxEvents]unix.EpollEvent
-	scratch   [scratchSize]byte
-	frame     [heartbeat.MaxFrame]byte
+	epfd       int
+	conns      []*conn // by index; epoll events carry index and serial
+	serials    []int32
+	unused     []int32
+	listeners  map[int]netip.Addr
+	missing    []netip.Addr // still to be listened on
+	resolved   chan resolution
+	resolving  bool
+	listenAt   heartbeat.Mono // next attempt for what is missing; never: nothing to do
+	acceptAt   heartbeat.Mono // accepting pauses until then; 0: it does not
+	acceptTold heartbeat.Mono // when the log was told of it
+	complaint  string
+	complainT  heartbeat.Mono
+	strangers  *strangers
+	refused    *strangers
+	attrs      heartbeat.Attributes
+	events     [maxEvents]unix.EpollEvent
+	scratch    [scratchSize]byte
+	frame      [heartbeat.MaxFrame]byte
 }
 
 type resolution struct {
@@ -117,22 +118,22 @@ func (r *Reactor) Run(spawn func(func())) error {
 			r.table.Late(late)
 		}
 		stop := r.handle(now, max(n, 0))
+		// Whatever else is due waits until nothing is left to read.
+		for stop == Run && r.due(now) {
+			n, err := unix.EpollWait(r.epfd, r.events[:], 0)
+			if err != nil || n == 0 {
+				break
+			}
+			stop = r.handle(now, n)
+			if n < maxEvents {
+				break
+			}
+		}
 		if stop != Run {
 			r.goodbye(stop)
 			return nil
 		}
 		r.listen(now, spawn)
-		// Whatever else is due waits until nothing is left to read.
-		for r.due(now) {
-			n, err := unix.EpollWait(r.epfd, r.events[:], 0)
-			if err != nil || n == 0 {
-				break
-			}
-			r.handle(now, n)
-			if n < maxEvents {
-				break
-			}
-		}
 		r.fire(now)
 		fault(r)
 	}
@@ -305,14 +306,15 @@ func (r *Reactor) accept(now Now, lfd int) {
 		}
 		addr, port := fromSockaddr(sa)
 		c := &conn{fd: fd, addr: addr, port: port}
-		if r.strangers.full() {
-			r.drop(r.strangers.oldest())
-		}
-		if !r.strangers.add(c, now.Mono.Add(helloTime)) {
+		if r.strangers.crowded(addr) {
 			unix.Close(fd)
 			r.host.Log(Line{Level: Debug, Message: "too many connections without a HELLO from " + hostPort(addr, port)})
 			continue
 		}
+		if r.strangers.full() {
+			r.drop(r.strangers.oldest())
+		}
+		r.strangers.add(c, now.Mono.Add(helloTime))
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		r.insert(c)
 		if err := r.watch(fd, c.index, r.serials[c.index]); err != nil {
@@ -326,6 +328,10 @@ func (r *Reactor) pauseAccept(now Now, err error) {
 	for fd := range r.listeners {
 		_ = unix.EpollCtl(r.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 	}
+	if r.acceptTold != 0 && now.Mono.Sub(r.acceptTold) < repeatLog {
+		return
+	}
+	r.acceptTold = now.Mono
 	r.host.Log(Line{Level: Warning, Message: fmt.Sprintf("could not accept heartbeat connection: %v", err),
 		Hint: "Raise the limit of open files (ulimit -n) above max_files_per_process + watchdog.max_heartbeat_connections x 2."})
 }
@@ -485,12 +491,14 @@ func (r *Reactor) finish(now Now, c *conn) {
 	}
 	_ = unix.Shutdown(c.fd, unix.SHUT_WR)
 	c.linger, c.peer = true, nil
+	if r.refused.crowded(c.addr) {
+		r.drop(c)
+		return
+	}
 	if r.refused.full() {
 		r.drop(r.refused.oldest())
 	}
-	if !r.refused.add(c, now.Mono.Add(lingerTime)) {
-		r.drop(c)
-	}
+	r.refused.add(c, now.Mono.Add(lingerTime))
 }
 
 // ended records that a connection is gone.
@@ -511,6 +519,10 @@ func (r *Reactor) beat(now Now, c *conn) {
 
 // send never blocks. What the socket does not take now goes out later.
 func (r *Reactor) send(now Now, c *conn, b []byte) {
+	if len(c.out) > 0 { // not into the middle of a frame
+		c.out = append(c.out, b...)
+		return
+	}
 	n, err := unix.SendmsgN(c.fd, b, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	if err == unix.EAGAIN || err == unix.EINTR {
 		n, err = 0, nil
@@ -597,10 +609,10 @@ func (r *Reactor) goodbye(stop Stop) {
 	}
 	msg := heartbeat.Goodbye{Code: heartbeat.GoodbyeServerEnds, Text: "the server is shutting down"}.Append(r.frame[:0])
 	for _, c := range r.conns {
-		if c == nil || c.peer == nil {
+		if c == nil || c.peer == nil || len(c.out) > 0 { // a frame that is half out cannot be followed by another
 			continue
 		}
-		for { // unread input would turn the close into a reset
+		for range drainPerVisit { // unread input would turn the close into a reset
 			if n, err := unix.Read(c.fd, r.scratch[:]); n <= 0 || err != nil {
 				break
 			}

@@ -55,9 +55,9 @@ func NewTable(host Host, store Store, now Now) *Table {
 	for i := store.Len() - 1; i >= 0; i-- {
 		s := store.Load(i)
 		switch {
-		case s.State == Ending:
+		case s.State == Ending && store.Pending(i):
 			t.ending = append(t.ending, i)
-		case s.State == Free || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
+		case s.State == Free || s.State == Ending || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
 			store.SetState(i, Free)
 			t.free = append(t.free, i)
 		default:
@@ -102,6 +102,10 @@ func (t *Table) drop(p *peer, end State) {
 		end = Ending
 	}
 	t.store.SetState(p.slot, end)
+	if end == Ending && !t.store.Pending(p.slot) { // the terminator was faster, and saw the state before
+		end = Free
+		t.store.SetState(p.slot, end)
+	}
 	if end == Ending {
 		t.ending = append(t.ending, p.slot)
 	} else {
@@ -126,7 +130,7 @@ func (t *Table) allocate() int {
 	if len(t.free) == 0 {
 		var oldest *peer
 		for _, p := range t.peers {
-			if p.remembered && (oldest == nil || p.WaitingSince < oldest.WaitingSince) {
+			if p.remembered && !t.store.Pending(p.slot) && (oldest == nil || p.WaitingSince < oldest.WaitingSince) {
 				oldest = p
 			}
 		}
@@ -235,6 +239,7 @@ func (t *Table) Closed(now Now, p *peer, byPeer bool, cause string) {
 
 // Goodbye records an announced end.
 func (t *Table) Goodbye(now Now, p *peer, g heartbeat.Goodbye) {
+	t.Received(now, p)
 	p.conn = nil
 	cause := terminator.Goodbye
 	if g.Code == heartbeat.GoodbyeGivenUp {

@@ -1,0 +1,641 @@
+package worker
+
+// The rules of docs/protocol.md 1.4 and 1.5 on the table alone: time is the test's, nothing waits. Interval 1 s, timeout 3 s, so that the
+// cut-off of a silence is 1.5 s after the last reception.
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/terminator"
+)
+
+func TestSilence(t *testing.T) {
+	b := newBench(t, 4)
+	p := b.admit(100, who{1, addrA, 1, 0})
+	b.beat(1100, p)
+	b.until(4099)
+	b.wantNone(addrA)
+	b.until(4100)
+	b.wantCutOff(addrA, 2600, terminator.Silence)
+	if b.states() != "ending free free free" || b.host.wakes.Load() != 1 {
+		t.Errorf("slots: %s; the terminator was woken %d times", b.states(), b.host.wakes.Load())
+	}
+	if b.host.count("heartbeat is timed out: conmgr host=192.0.2.1 port=40001|Nothing was received for 3000 ms, heartbeat_timeout is 3000 ms.") != 1 {
+		t.Errorf("the log:\n%s", b.host.log())
+	}
+	b.until(60000)
+	if b.host.wakes.Load() != 1 {
+		t.Error("the same silence was judged again")
+	}
+}
+
+func TestBeatsKeepAlive(t *testing.T) {
+	b := newBench(t, 1)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	for ms := int64(2900); ms < 60000; ms += 2900 {
+		b.beat(ms, p)
+	}
+	b.wantNone(addrA)
+	s := b.store.slot(0)
+	if s.State != Connected || s.Slot.Received != 21 || s.LastReceived != at(58000) {
+		t.Errorf("slot: %+v", s)
+	}
+	if s.Slot.Sent != 59 { // WELCOME, and a BEAT each second until 58 s
+		t.Errorf("%d frames sent, want 59", s.Slot.Sent)
+	}
+}
+
+func TestAnnouncedEnds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		code    heartbeat.GoodbyeCode
+		onClose bool
+		ends    bool
+		cause   terminator.Cause
+	}{
+		{"GOODBYE 1", heartbeat.GoodbyeConmgrEnds, true, true, terminator.Goodbye},
+		{"GOODBYE 2", heartbeat.GoodbyeGivenUp, true, true, terminator.GivenUp},
+		{"GOODBYE 1, terminate_on_close off", heartbeat.GoodbyeConmgrEnds, false, false, terminator.None},
+		{"GOODBYE 2, terminate_on_close off", heartbeat.GoodbyeGivenUp, false, true, terminator.GivenUp},
+		{"GOODBYE of a later version", 3, true, true, terminator.Goodbye},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 2)
+			b.host.onClose.Store(c.onClose)
+			p := b.admit(0, who{1, addrA, 1, 0})
+			b.bye(700, p, c.code)
+			if c.ends {
+				b.wantCutOff(addrA, 700, c.cause)
+			} else {
+				b.wantNone(addrA)
+				if b.host.count("no session of 192.0.2.1 is terminated|watchdog.terminate_on_close is off.") != 1 {
+					t.Errorf("the log:\n%s", b.host.log())
+				}
+			}
+			if b.host.count("remote node shuts down heartbeat connection: conmgr host=192.0.2.1 port=40001|Bye.") != 1 {
+				t.Errorf("the log:\n%s", b.host.log())
+			}
+			if len(b.table.peers) != 0 {
+				t.Error("it is still known")
+			}
+		})
+	}
+}
+
+func TestClosedAndNotResumed(t *testing.T) {
+	b := newBench(t, 2)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	b.beat(1000, p)
+	b.fin(1400, p)
+	if b.states() != "waiting free" || !b.store.slot(0).Closed || b.store.slot(0).WaitingSince != at(1400).Wall {
+		t.Errorf("slot %+v", b.store.slot(0))
+	}
+	b.until(3999)
+	b.wantNone(addrA)
+	b.until(4000)
+	b.wantCutOff(addrA, 1400, terminator.Closed)
+}
+
+// TestBroken: the network broke it, which is silence.
+func TestBroken(t *testing.T) {
+	b := newBench(t, 2)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	b.beat(1000, p)
+	b.broke(2900, p)
+	b.until(4000)
+	b.wantCutOff(addrA, 2500, terminator.Silence)
+}
+
+func TestResume(t *testing.T) {
+	for _, how := range []string{"closed", "broken", "still connected"} {
+		t.Run(how, func(t *testing.T) {
+			b := newBench(t, 1)
+			p := b.admit(0, who{1, addrA, 1, 5})
+			old := p.conn
+			switch how {
+			case "closed":
+				b.fin(1000, p)
+			case "broken":
+				b.broke(1000, p)
+			}
+			again, flags, replaced, err := b.hello(2900, who{1, addrA, 1, 5})
+			if err != nil || again != p || flags != heartbeat.Resumed {
+				t.Fatalf("%v, flags %d, %v", again, flags, err)
+			}
+			if (replaced == old) != (how == "still connected") || p.conn == old {
+				t.Errorf("replaced connection %v, the old one %v", replaced, old)
+			}
+			b.wantNone(addrA)
+			if s := b.store.slot(0); s.State != Connected || s.Closed || s.Resumed != 1 || s.Port != 40002 {
+				t.Errorf("slot %+v", s)
+			}
+			b.until(5899)
+			b.wantNone(addrA)
+			b.until(5900)
+			b.wantCutOff(addrA, 4400, terminator.Silence)
+		})
+	}
+}
+
+func TestHigherGenerationEndsSessions(t *testing.T) {
+	for _, onClose := range []bool{true, false} {
+		b := newBench(t, 1)
+		b.host.onClose.Store(onClose)
+		p := b.admit(0, who{1, addrA, 1, 0})
+		b.fin(1000, p)
+		again, flags, _, err := b.hello(2000, who{1, addrA, 1, 1})
+		if err != nil || again != p || flags != 0 {
+			t.Fatalf("flags %d, %v", flags, err)
+		}
+		b.wantCutOff(addrA, 2000, terminator.GivenUp)
+		if b.states() != "connected" {
+			t.Errorf("slots: %s", b.states())
+		}
+		if b.host.count("established again, after conmgr had declared this instance lost") != 1 {
+			t.Errorf("the log:\n%s", b.host.log())
+		}
+		b.store.terminate(0)
+		if b.states() != "connected" {
+			t.Errorf("slots after the terminator: %s", b.states())
+		}
+		// The same generation again resumes.
+		if _, flags, _, _ := b.hello(2100, who{1, addrA, 1, 1}); flags != heartbeat.Resumed {
+			t.Errorf("flags %d", flags)
+		}
+		b.wantNone(addrA)
+	}
+}
+
+func TestLowerGenerationIsRefused(t *testing.T) {
+	b := newBench(t, 1)
+	p := b.admit(0, who{1, addrA, 1, 4})
+	_, _, _, err := b.hello(500, who{1, addrA, 1, 3})
+	var pe *heartbeat.ProtocolError
+	if !errors.As(err, &pe) || pe.Code != heartbeat.RefusedMalformed || pe.Text != "generation 3 after 4" {
+		t.Fatalf("got %v", err)
+	}
+	if p.conn == nil || p.Generation != 4 || b.states() != "connected" {
+		t.Error("the refusal did something to the one that is known")
+	}
+	b.until(3000) // a refused HELLO is no reception
+	b.wantCutOff(addrA, 1500, terminator.Silence)
+}
+
+// TestIDCountsWithItsAddress: another host cannot resume, or end, with an id that it has seen.
+func TestIDCountsWithItsAddress(t *testing.T) {
+	b := newBench(t, 2)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	other := netip.MustParseAddr("192.0.2.2")
+	q, flags, replaced, err := b.hello(100, who{1, other, 1, 9})
+	if err != nil || q == p || flags != 0 || replaced != nil {
+		t.Fatalf("flags %d, %v", flags, err)
+	}
+	b.wantNone(addrA)
+	b.bye(200, q, heartbeat.GoodbyeConmgrEnds)
+	b.wantCutOff(other, 200, terminator.Goodbye)
+	b.wantNone(addrA)
+}
+
+func TestAnotherConmgrOfTheAddressIsAlive(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(b *bench, p *peer) // at 1000 ms or by the silence at 3000 ms
+		by   int64
+	}{
+		{"silence", func(*bench, *peer) {}, 3000},
+		{"GOODBYE 1", func(b *bench, p *peer) { b.bye(1000, p, heartbeat.GoodbyeConmgrEnds) }, 1000},
+		{"GOODBYE 2", func(b *bench, p *peer) { b.bye(1000, p, heartbeat.GoodbyeGivenUp) }, 1000},
+		{"higher generation", func(b *bench, p *peer) { b.admit(1000, who{1, addrA, 1, 1}) }, 1000},
+		{"close", func(b *bench, p *peer) { b.fin(1000, p) }, 3000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 4)
+			p := b.admit(0, who{1, addrA, 1, 0})
+			q := b.admit(0, who{2, addrA, 1, 0})
+			b.beat(900, q)
+			c.end(b, p)
+			if c.by > 2500 {
+				b.beat(2500, q)
+			}
+			b.until(c.by)
+			b.wantNone(addrA)
+			if b.host.count("no session of 192.0.2.1 is terminated|Another conmgr of this address is alive.") != 1 {
+				t.Errorf("the log:\n%s", b.host.log())
+			}
+		})
+	}
+}
+
+// TestLastOfTwo: the second dies as well, and was not heard of since: the later of both cut-offs holds.
+func TestLastOfTwo(t *testing.T) {
+	setup := func(t *testing.T) (b *bench, p, q *peer) {
+		b = newBench(t, 4)
+		return b, b.admit(0, who{1, addrA, 1, 0}), b.admit(100, who{2, addrA, 1, 0})
+	}
+	t.Run("GOODBYE, then silence: the GOODBYE is later", func(t *testing.T) {
+		b, p, _ := setup(t)
+		b.bye(2900, p, heartbeat.GoodbyeConmgrEnds)
+		b.wantNone(addrA)
+		b.until(3100)
+		b.wantCutOff(addrA, 2900, terminator.Silence)
+	})
+	t.Run("silence, then silence: the own is later", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.beat(2000, q)
+		_ = p
+		b.until(3000)
+		b.wantNone(addrA)
+		b.until(5000)
+		b.wantCutOff(addrA, 3500, terminator.Silence)
+	})
+	t.Run("GOODBYE, then a close: the GOODBYE is later", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.fin(1000, q)
+		b.bye(2000, p, heartbeat.GoodbyeConmgrEnds)
+		b.wantNone(addrA) // q may still resume
+		b.until(3100)
+		b.wantCutOff(addrA, 2000, terminator.Closed)
+	})
+	t.Run("a close and terminate_on_close off: the silence of the first holds", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.host.onClose.Store(false)
+		b.beat(1900, q)
+		_ = p
+		b.until(3000) // p is dead: cut-off 1500
+		b.fin(3100, q)
+		b.until(4900)
+		b.wantCutOff(addrA, 1500, terminator.Closed)
+	})
+	t.Run("heard again: dropped", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.bye(2900, p, heartbeat.GoodbyeConmgrEnds)
+		b.beat(2950, q)
+		b.host.onClose.Store(false)
+		b.fin(3000, q)
+		b.until(60000)
+		b.wantNone(addrA)
+	})
+	t.Run("resumed: dropped", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.host.onClose.Store(false)
+		b.fin(1000, q)
+		b.bye(1500, p, heartbeat.GoodbyeGivenUp)
+		q = b.admit(2000, who{2, addrA, 1, 0})
+		b.fin(2100, q)
+		b.until(60000)
+		b.wantNone(addrA)
+	})
+	t.Run("its GOODBYE is heard as well: dropped", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.host.onClose.Store(false)
+		b.bye(1500, p, heartbeat.GoodbyeGivenUp)
+		b.bye(2000, q, heartbeat.GoodbyeConmgrEnds)
+		b.until(60000)
+		b.wantNone(addrA)
+	})
+	t.Run("the third dies too", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.admit(200, who{3, addrA, 1, 0})
+		b.bye(2800, p, heartbeat.GoodbyeConmgrEnds)
+		b.bye(2900, q, heartbeat.GoodbyeConmgrEnds)
+		b.wantNone(addrA)
+		b.until(3200)
+		b.wantCutOff(addrA, 2900, terminator.Silence)
+	})
+	t.Run("the second hands on what it has got of the first", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.host.onClose.Store(false)
+		r := b.admit(200, who{3, addrA, 1, 0})
+		b.fin(1000, r)
+		b.until(1100)
+		b.bye(1100, p, heartbeat.GoodbyeGivenUp)
+		_ = q
+		b.until(3100) // q: its own cut-off would be 1600
+		b.until(3200)
+		b.wantCutOff(addrA, 1600, terminator.Closed)
+	})
+}
+
+// TestRebooted: a conmgr of a later boot says nothing of what ran before; one of the same boot, or one that was there before the silence, does.
+func TestRebooted(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		connects  int64
+		boot      byte
+		lastBeat  int64 // of the one that falls silent
+		wantEnds  bool
+		wantAtMS  int64
+		terminate terminator.Cause
+	}{
+		{"other boot, after the silence began", 1500, 2, 1000, true, 2500, terminator.Silence},
+		{"same boot, after the silence began", 1500, 1, 1000, false, 0, 0},
+		{"other boot, but both were heard of together", 500, 2, 1000, false, 0, 0},
+		{"boots are not known", 1500, 0, 1000, false, 0, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 4)
+			first := byte(1)
+			if c.boot == 0 {
+				first = 0
+			}
+			p := b.admit(0, who{1, addrA, first, 0})
+			var q *peer
+			if c.connects < c.lastBeat {
+				q = b.admit(c.connects, who{2, addrA, c.boot, 0})
+				b.beat(c.lastBeat, p)
+			} else {
+				b.beat(c.lastBeat, p)
+				q = b.admit(c.connects, who{2, addrA, c.boot, 0})
+			}
+			b.beat(2500, q)
+			b.until(4000)
+			if c.wantEnds {
+				b.wantCutOff(addrA, c.wantAtMS, c.terminate)
+			} else {
+				b.wantNone(addrA)
+			}
+			if q.conn == nil {
+				t.Error("the other one is gone")
+			}
+		})
+	}
+}
+
+// TestReplacedByANewConmgr: conmgr was started again on its host. The sessions of before are spared, the slot is free at once.
+func TestReplacedByANewConmgr(t *testing.T) {
+	b := newBench(t, 2)
+	b.fin(500, b.admit(0, who{1, addrA, 1, 0}))
+	b.admit(600, who{2, addrA, 1, 0})
+	if b.states() != "connected free" && b.states() != "free connected" {
+		t.Errorf("slots: %s", b.states())
+	}
+	if len(b.table.peers) != 1 || b.host.count("conmgr host=192.0.2.1 port=40001 is replaced by another one of its host") != 1 {
+		t.Errorf("the log:\n%s", b.host.log())
+	}
+	b.until(3500)
+	b.wantNone(addrA)
+
+	// After a reboot it is no replacement: those sessions are dead.
+	b = newBench(t, 2)
+	b.fin(500, b.admit(0, who{1, addrA, 1, 0}))
+	b.admit(600, who{2, addrA, 2, 0})
+	b.until(3000)
+	b.wantCutOff(addrA, 500, terminator.Closed)
+}
+
+func TestCloseIsSparedAndRemembered(t *testing.T) {
+	setup := func(t *testing.T, slots int) *bench {
+		b := newBench(t, slots)
+		b.host.onClose.Store(false)
+		b.fin(1000, b.admit(0, who{1, addrA, 1, 3}))
+		b.until(4000)
+		b.wantNone(addrA)
+		if b.store.State(b.table.peers[Key{heartbeat.ID{1}, addrA}].slot) != Waiting {
+			t.Fatalf("slots: %s", b.states())
+		}
+		if b.host.count("closed its heartbeat connection and did not resume") != 1 {
+			t.Fatalf("the log:\n%s", b.host.log())
+		}
+		return b
+	}
+	t.Run("comes back with a higher generation", func(t *testing.T) {
+		b := setup(t, 1)
+		if _, flags, _, err := b.hello(90000, who{1, addrA, 1, 4}); flags != 0 || err != nil {
+			t.Fatalf("flags %d, %v", flags, err)
+		}
+		b.wantCutOff(addrA, 90000, terminator.GivenUp)
+	})
+	t.Run("comes back with the same generation", func(t *testing.T) {
+		b := setup(t, 1)
+		p, flags, _, err := b.hello(90000, who{1, addrA, 1, 3})
+		if flags != heartbeat.Resumed || err != nil || p.remembered {
+			t.Fatalf("flags %d, %v", flags, err)
+		}
+		b.until(93000) // and is judged again
+		b.wantCutOff(addrA, 91500, terminator.Silence)
+	})
+	t.Run("is no proof that its host is alive", func(t *testing.T) {
+		b := setup(t, 2)
+		b.admit(5000, who{2, addrA, 1, 0})
+		b.until(8000)
+		b.wantCutOff(addrA, 6500, terminator.Silence)
+	})
+	t.Run("gives way when the table is full, the oldest first", func(t *testing.T) {
+		b := setup(t, 2)
+		addrB := netip.MustParseAddr("192.0.2.2")
+		b.fin(5000, b.admit(4500, who{2, addrB, 1, 0}))
+		b.until(9000)
+		b.admit(10000, who{3, netip.MustParseAddr("192.0.2.3"), 1, 0})
+		if b.table.peers[Key{heartbeat.ID{1}, addrA}] != nil || b.table.peers[Key{heartbeat.ID{2}, addrB}] == nil {
+			t.Error("not the oldest one gave way")
+		}
+	})
+	t.Run("does not give way while its sessions are being ended", func(t *testing.T) {
+		b := newBench(t, 2)
+		b.host.onClose.Store(false)
+		addrB := netip.MustParseAddr("192.0.2.2")
+		p := b.admit(0, who{1, addrA, 1, 0})
+		b.fin(100, p)
+		p = b.admit(200, who{1, addrA, 1, 1}) // a cut-off that the terminator does not serve yet
+		b.fin(300, p)
+		b.fin(500, b.admit(400, who{2, addrB, 1, 0}))
+		b.until(5000)
+		b.wantCutOff(addrA, 200, terminator.GivenUp)
+		b.admit(6000, who{3, netip.MustParseAddr("192.0.2.3"), 1, 0})
+		if b.table.peers[Key{heartbeat.ID{1}, addrA}] == nil || b.table.peers[Key{heartbeat.ID{2}, addrB}] != nil {
+			t.Error("the slot that could not be had was given up, and the one that could was not")
+		}
+		b.wantCutOff(addrA, 200, terminator.GivenUp)
+	})
+}
+
+func TestFullTable(t *testing.T) {
+	b := newBench(t, 2)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	q := b.admit(0, who{2, netip.MustParseAddr("192.0.2.2"), 1, 0})
+	third := who{3, netip.MustParseAddr("192.0.2.3"), 1, 0}
+	_, _, _, err := b.hello(100, third)
+	var pe *heartbeat.ProtocolError
+	if !errors.As(err, &pe) || pe.Code != heartbeat.RefusedFull || pe.Text != "all 2 heartbeat connections that watchdog.max_heartbeat_connections allows are taken" {
+		t.Fatalf("got %v", err)
+	}
+	if b.host.count("WARNING|could not accept heartbeat connection from host=192.0.2.3 port=40003|All 2 slots for heartbeat connections are taken.|Raise watchdog.max_heartbeat_connections.") != 1 {
+		t.Errorf("the log:\n%s", b.host.log())
+	}
+	if p.conn == nil || q.conn == nil {
+		t.Error("those that were there are harmed")
+	}
+	if _, flags, _, err := b.hello(200, who{1, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
+		t.Errorf("a known one cannot resume: %v", err)
+	}
+	// An ending slot is the terminator's until it is done.
+	b.bye(300, p, heartbeat.GoodbyeConmgrEnds)
+	if _, _, _, err := b.hello(400, third); err == nil {
+		t.Error("the slot of sessions that are being ended was taken")
+	}
+	b.store.terminate(ending(b))
+	if _, _, _, err := b.hello(500, third); err != nil {
+		t.Errorf("the slot that the terminator has freed is not used: %v", err)
+	}
+	if len(b.store.errs) > 0 {
+		t.Error(b.store.errs)
+	}
+}
+
+// ending is the slot that is ending.
+func ending(b *bench) int {
+	for i := range b.store.slots {
+		if b.store.State(i) == Ending {
+			return i
+		}
+	}
+	b.t.Fatal("no slot is ending")
+	return -1
+}
+
+// TestPendingCutOffKeepsTheSlot: a conmgr is forgotten while an earlier request for its sessions is still under way.
+func TestPendingCutOffKeepsTheSlot(t *testing.T) {
+	b := newBench(t, 2)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	b.admit(50, who{1, addrA, 1, 1}) // request of 50
+	b.host.onClose.Store(false)
+	b.bye(100, p, heartbeat.GoodbyeConmgrEnds) // ends nothing itself
+	if b.states() != "ending free" {
+		t.Errorf("slots: %s", b.states())
+	}
+	b.wantCutOff(addrA, 50, terminator.GivenUp)
+	b.store.terminate(0)
+	if b.states() != "free free" {
+		t.Errorf("slots: %s", b.states())
+	}
+}
+
+// TestTerminatorIsFaster: it may answer between the cut-off and the state. The slot must not stay Ending for ever.
+func TestTerminatorIsFaster(t *testing.T) {
+	b := newBench(t, 1)
+	b.store.answered = b.store.terminate
+	for id := byte(1); id < 10; id++ {
+		p := b.admit(int64(id)*1000, who{id, addrA, 1, 0})
+		b.bye(int64(id)*1000+500, p, heartbeat.GoodbyeConmgrEnds)
+		if b.states() != "free" {
+			t.Fatalf("slots: %s", b.states())
+		}
+	}
+}
+
+func TestWorkerRestart(t *testing.T) {
+	addrs := make([]netip.Addr, 6)
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})
+	}
+	b := newBench(t, 6)
+	connected := b.admit(0, who{1, addrs[0], 1, 7})
+	closed := b.admit(0, who{2, addrs[1], 1, 0})
+	b.fin(500, closed)
+	bye := b.admit(600, who{3, addrs[2], 1, 0})
+	b.bye(700, bye, heartbeat.GoodbyeConmgrEnds)
+	answered := b.admit(800, who{4, addrs[3], 1, 0}) // its worker died before it could see the answer
+	torn := b.admit(900, who{5, addrs[4], 1, 0})
+	b.store.slots[answered.slot].State = Ending
+	b.store.slots[torn.slot].Interval = 0
+	sent := b.store.slot(connected.slot).Slot.Sent
+	b.restart(5000)
+	if got := b.host.count("waiting for 2 known conmgr processes to resume"); got != 1 {
+		t.Errorf("the log:\n%s", b.host.log())
+	}
+	counts := map[State]int{}
+	for i := range b.store.slots {
+		counts[b.store.State(i)]++
+	}
+	if counts[Waiting] != 2 || counts[Ending] != 1 || counts[Free] != 3 {
+		t.Errorf("slots: %s", b.states())
+	}
+	if s := b.store.slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed || s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
+		t.Errorf("slot of the connected one: %+v", s)
+	}
+	// Both have heartbeat_timeout from now on.
+	b.until(7900)
+	b.wantNone(addrs[0])
+	b.wantNone(addrs[1])
+	if _, flags, _, err := b.hello(7950, who{1, addrs[0], 1, 7}); err != nil || flags != heartbeat.Resumed {
+		t.Errorf("resume after the restart: flags %d, %v", flags, err)
+	}
+	b.until(8000)
+	b.wantNone(addrs[0])
+	b.wantCutOff(addrs[1], 500, terminator.Closed)
+	b.wantCutOff(addrs[2], 700, terminator.Goodbye)
+	b.until(10950)
+	b.wantCutOff(addrs[0], 9450, terminator.Silence)
+}
+
+func TestWorkerRestartForgetsDuplicates(t *testing.T) {
+	b := newBench(t, 3)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	b.store.slots[(p.slot+1)%3] = b.store.slots[p.slot]
+	b.restart(1000)
+	if len(b.table.peers) != 1 || strings.Count(b.states(), "free") != 2 {
+		t.Errorf("%d conmgrs, slots: %s", len(b.table.peers), b.states())
+	}
+	if p, _, _, err := b.hello(1100, who{1, addrA, 1, 1}); err != nil || p.Generation != 1 {
+		t.Errorf("higher generation after the restart: %v", err)
+	}
+	b.wantCutOff(addrA, 1100, terminator.GivenUp)
+}
+
+// TestLateWorker: the process was held up; nobody dies of that.
+func TestLateWorker(t *testing.T) {
+	b := newBench(t, 2)
+	b.admit(0, who{1, addrA, 1, 0})
+	waiting := b.admit(0, who{2, netip.MustParseAddr("192.0.2.2"), 1, 0})
+	b.fin(100, waiting)
+	b.until(2500)
+	b.table.Late(2 * testInterval)
+	b.table.Late(9 * testInterval) // once per silence
+	b.until(5999)
+	b.wantNone(addrA)
+	b.wantNone(waiting.Key.Addr)
+	b.until(6000)
+	b.wantCutOff(addrA, 1500, terminator.Silence)
+	b.wantCutOff(waiting.Key.Addr, 100, terminator.Closed)
+}
+
+// TestAddressForms: what the kernel tells of a peer is the key, IPv4-mapped addresses as IPv4, link-local ones with their zone.
+func TestAddressForms(t *testing.T) {
+	b := newBench(t, 4)
+	v4, _ := fromSockaddr(sockaddr(netip.MustParseAddr("192.0.2.1"), 1))
+	mapped, _ := fromSockaddr(sockaddr(netip.MustParseAddr("::ffff:192.0.2.1"), 1))
+	if v4 != mapped || !v4.Is4() {
+		t.Fatalf("%v is not %v", mapped, v4)
+	}
+	p := b.admit(0, who{1, v4, 1, 0})
+	if q := b.admit(100, who{1, mapped, 1, 0}); q != p {
+		t.Error("the IPv4-mapped address is another conmgr")
+	}
+	one, port := fromSockaddr(sockaddr(netip.MustParseAddr("fe80::1%1"), 4711))
+	two, _ := fromSockaddr(sockaddr(netip.MustParseAddr("fe80::1%2"), 4711))
+	if one == two || one.Zone() != "1" || two.Zone() != "2" || port != 4711 {
+		t.Errorf("zones: %v, %v, port %d", one, two, port)
+	}
+	x, y := b.admit(200, who{2, one, 1, 0}), b.admit(200, who{2, two, 1, 0})
+	if x == y {
+		t.Error("the same address on two links is one conmgr")
+	}
+	b.bye(300, x, heartbeat.GoodbyeConmgrEnds)
+	b.wantCutOff(one, 300, terminator.Goodbye)
+	b.wantNone(two)
+}
+
+func TestTexts(t *testing.T) {
+	for in, want := range map[string]string{"": "", "the end": "The end.", "watchdog.port": "watchdog.port.", "X": "X.", "äh": "äh."} {
+		if got := sentence(in); got != want {
+			t.Errorf("sentence(%q) = %q, want %q", in, got, want)
+		}
+	}
+	if got := hostPort(netip.MustParseAddr("2001:db8::1"), 65535); got != "host=2001:db8::1 port=65535" {
+		t.Error(got)
+	}
+}
