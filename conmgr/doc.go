@@ -10,14 +10,16 @@
 //	session.run    one goroutine an application connection
 //	Logger         one goroutine a destination: nothing else ever waits for stderr or syslog
 //
-// Lock order: registry.mu, then session.wmu. No lock is held while blocking.
+// registry.mu is held for a moment only, and with no other lock. session.wmu is held by the session's own goroutine while it writes, which
+// may block; all others only try it.
 //
-//	params.go parse.go config.go sample.go   conmgr.conf
-//	log.go syslog.go group.go clock.go       what everything uses
-//	instance.go connect.go link.go dial.go              heartbeats
-//	table.go board.go registry.go            routing, binding, loss
-//	listen.go startup.go session.go extended.go statement.go answers.go reader.go   the service (docs/protocol.md, part 2)
-//	daemon.go limits.go notify.go            the process
+//	params.go parse.go config.go sample.go     conmgr.conf
+//	log.go syslog.go group.go clock.go         what everything uses
+//	instance.go connect.go link.go dial.go     heartbeats
+//	table.go board.go registry.go              routing, binding, loss
+//	listen.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
+//	extended.go statement.go answers.go        and statements
+//	daemon.go limits.go notify.go              the process
 package conmgr
 
 // Version is that of conmgr and of its answers.

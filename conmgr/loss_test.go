@@ -1,0 +1,203 @@
+package conmgr
+
+// Tests of what applications are told: losses, limits and shutdowns, with clients that read, do not read, and come at the wrong moment.
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgproto3/v2"
+
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// A bound connection is told why; one bound elsewhere is not; and the next question gets the next answer.
+func TestLoss(t *testing.T) {
+	r := static(t, "", primary, standby)
+	a, b, idle := r.connect(), r.connect(), r.connect()
+	a.query("show target primary")
+	b.query("show target standby")
+	r.lose(0)
+	want := "E(FATAL 57P01 instance 0 (host \"127.0.0.1\", address 127.0.0.1, port 27500) is lost: no heartbeat for 2003 ms) EOF"
+	if got := a.until(""); got != want {
+		t.Errorf("got %s", got)
+	}
+	if got := b.query("show applications"); !strings.Contains(got, ",test,standby,1,") || strings.Count(got, "D(") != 1 {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show target primary"); got != "E(ERROR 08001 no target server address from Connection Manager) Z" {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show target any"); !strings.HasPrefix(got, "T D(1,") {
+		t.Errorf("got %s", got)
+	}
+	idle.query("show target primary") // no match: unbound
+	r.lose(1)
+	if got := b.until(""); !strings.HasPrefix(got, "E(FATAL 57P01 instance 1") {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show version"); !strings.HasSuffix(got, "Z") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// What a client has sent and nobody has read must not turn the FATAL into a reset.
+func TestLossReachesClientWithUnreadBytes(t *testing.T) {
+	r := static(t, "", primary)
+	c := r.connect()
+	c.query("show target primary")
+	r.lose(0)
+	junk := bytes.Repeat([]byte("Q\x00\x00\x00\x05\x00"), 1000)
+	c.c.Write(junk)
+	if got := c.until(""); !strings.Contains(got, "E(FATAL 57P01 ") || !strings.HasSuffix(got, "ms) EOF") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// A client that reads nothing has conmgr's answers stuck; the others are told in time all the same.
+func TestLossWithClientThatDoesNotRead(t *testing.T) {
+	r := static(t, "", primary)
+	stuck := r.connect()
+	stuck.c.SetReadBuffer(4096)
+	stuck.query("show target primary")
+	var many []byte
+	m, err := (&pgproto3.Query{String: strings.Repeat("show help;", 800)}).Encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 50; i++ {
+		many = append(many, m...)
+	}
+	stuck.c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	stuck.c.Write(many) // until conmgr does not read any more, being stuck in a write
+	good := r.connect()
+	good.query("show target primary")
+	start := time.Now()
+	r.lose(0)
+	if got := good.until(""); !strings.HasPrefix(got, "E(FATAL 57P01 ") {
+		t.Errorf("got %s", got)
+	}
+	if d := time.Since(start); d > time.Second {
+		t.Errorf("told after %v", d)
+	}
+	eventually(t, "the stuck session ends", func() bool {
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 0
+	})
+}
+
+// Applications bind while the instance is lost and comes back, again and again: no binding survives the last loss.
+func TestBindingRacesLoss(t *testing.T) {
+	r := static(t, "", primary)
+	const clients = 20
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := 0; i < clients; i++ {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for {
+				c, err := net.Dial("tcp", r.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.SetDeadline(time.Now().Add(patience))
+				q, _ := (&pgproto3.Query{String: "show target primary"}).Encode(packet(3<<16, "user", "x"))
+				c.Write(q)
+				data, err := io.ReadAll(c) // to the end: a row or an error, and FATAL
+				c.Close()
+				if err != nil || !bytes.Contains(data, []byte("57P0")) {
+					t.Errorf("%v: %q", err, data)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		r.d.board.post(0, up(primary), nil)
+		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
+		time.Sleep(time.Millisecond) // the rate of losses, not a wait
+	}
+	close(stop)
+	eventually(t, "all clients have been told of the last loss", func() bool {
+		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 0
+	})
+	wg.Wait()
+}
+
+func TestMaxConnections(t *testing.T) {
+	r := static(t, "max_connections = 2\n", primary)
+	a, _ := r.connect(), r.connect()
+	if got := r.dial().until(""); got != "EOF" {
+		t.Errorf("got %s", got)
+	}
+	eventually(t, "it is logged", func() bool { return r.log.count("LOG:  closed a connection from application: 127.0.0.1:") == 1 })
+	a.c.Close()
+	eventually(t, "there is room again", func() bool {
+		r.d.registry.mu.Lock()
+		defer r.d.registry.mu.Unlock()
+		return len(r.d.registry.all) == 1
+	})
+	r.connect()
+}
+
+func TestSmartShutdown(t *testing.T) {
+	r := static(t, "", primary)
+	bound, idle := r.connect(), r.connect()
+	bound.query("show target any")
+	r.d.registry.refuse()
+	c := r.dial()
+	c.c.Write(packet(3<<16, "user", "x"))
+	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {
+		t.Errorf("got %s", got)
+	}
+	if got := idle.query("show target any"); got != "E(ERROR 57P03 the Connection Manager is shutting down) Z" {
+		t.Errorf("got %s", got)
+	}
+	select {
+	case <-r.d.registry.idle:
+		t.Error("idle with a bound connection")
+	default:
+	}
+	bound.c.Close()
+	select {
+	case <-r.d.registry.idle:
+	case <-time.After(patience):
+		t.Error("not idle without a bound connection")
+	}
+	if r.log.count("rejected a connection from application due to going shutdown") != 1 {
+		t.Error("not logged")
+	}
+	r.stop()
+	if got := idle.until(""); got != "E(FATAL 57P01 the Connection Manager is shutting down) EOF" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestSlowStartup(t *testing.T) {
+	before := startupTime
+	startupTime = 100 * time.Millisecond
+	defer func() { startupTime = before }()
+	r := static(t, "", primary)
+	c := r.dial()
+	c.c.Write(packet(3<<16, "user", "x")[:6])
+	if got := c.until(""); got != "EOF" {
+		t.Errorf("got %s", got)
+	}
+	r.stop()
+}
