@@ -19,9 +19,9 @@ pg_version = $(shell $(PG_CONFIG) --version)
 CC       ?= cc
 CFLAGS   ?= -O2 -g
 C_STRICT := -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fPIC
-GOFLAGS_ := -trimpath
+GOFLAGS_  := -trimpath
 # asyncpreemptoff: Go must not take SIGURG, with which PostgreSQL wakes latches (docs/design.md).
-GO_SO    := -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) -ldflags '-X runtime.godebugDefault=asyncpreemptoff=1'
+GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) -ldflags '-X runtime.godebugDefault=asyncpreemptoff=1'
 
 EXT_SRC  := $(wildcard extension/*.c)
 EXT_HDR  := $(wildcard extension/*.h)
@@ -53,3 +53,8 @@ $(B)/faults/watchdog_go.so $(B)/watchdog_go.so: $(GO_LIB) Makefile
 	@mkdir -p $(@D)
 	$(GO) build $(GOFLAGS_) $(GO_SO) -o $@ ./cgo
 	@rm -f $(@D)/watchdog_go.h
+
+# A module that only tests load.
+$(B)/test/watchdog_test.so: test/module/watchdog_test.c $(B)/pg_version
+	@mkdir -p $(@D)
+	$(CC) $(C_STRICT) $(CFLAGS) -isystem $(pg_include) -shared -o $@ test/module/watchdog_test.c

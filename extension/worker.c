@@ -44,7 +44,7 @@
 #define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
 #define FAREWELL_MS			200 /* what Go gets to say goodbye at a shutdown */
 #define SHORT_LIFE_MS		10000	/* a worker that lived shorter has failed quickly */
-#define FREE_RESTARTS		3	/* quick restarts in a row without a pause */
+#define FREE_RESTARTS		10	/* quick restarts in a row without a pause */
 #define MAX_PAUSE_S			30
 #define SPARE_FILES			64
 

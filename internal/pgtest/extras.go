@@ -4,6 +4,7 @@ package pgtest
 
 import (
 	"database/sql"
+	"os"
 	"path/filepath"
 
 	"github.com/pgwatchdog/watchdog/internal/testnet"
@@ -38,8 +39,10 @@ func (inst *installation) addLibraries(files []string) error {
 	}
 	root, err := sourceRoot()
 	for _, f := range files {
+		to := filepath.Join(inst.pkglib, filepath.Base(f))
+		os.Remove(to)
 		if err == nil {
-			err = copyFile(filepath.Join(root, "build", f), filepath.Join(inst.pkglib, filepath.Base(f)), 0o755)
+			err = copyFile(filepath.Join(root, "build", f), to, 0o755)
 		}
 	}
 	return err
