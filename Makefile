@@ -29,7 +29,7 @@ GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go) exte
 GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go) go.mod
 
 .DEFAULT_GOAL := all
-.PHONY: all install uninstall clean deps demo test lint fuzz bench help faults FORCE
+.PHONY: all install uninstall clean deps demo test check lint fuzz help faults testmodule FORCE
 
 all: $(B)/watchdog.so $(B)/watchdog_go.so $(B)/conmgr $(B)/cm_ctl  ## build everything into build/
 
@@ -55,6 +55,71 @@ $(B)/faults/watchdog_go.so $(B)/watchdog_go.so: $(GO_LIB) Makefile
 	@rm -f $(@D)/watchdog_go.h
 
 # A module that only tests load.
+testmodule: $(B)/test/watchdog_test.so
 $(B)/test/watchdog_test.so: test/module/watchdog_test.c $(B)/pg_version
 	@mkdir -p $(@D)
 	$(CC) $(C_STRICT) $(CFLAGS) -isystem $(pg_include) -shared -o $@ test/module/watchdog_test.c
+
+# watchdog.so with the sanitizer for undefined behaviour, which ends the process at the first finding: tests only.
+$(B)/ubsan/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_version
+	@mkdir -p $(@D)
+	$(CC) $(C_STRICT) $(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all -static-libubsan -isystem $(pg_include) \
+		-shared -Wl,--version-script=extension/exports.map -o $@ $(EXT_SRC) -lpthread -ldl
+
+MAN1 := docs/man/conmgr.1 docs/man/cm_ctl.1
+MAN5 := docs/man/conmgr.conf.5
+d_bin  = $(DESTDIR)$(prefix)/bin
+d_man  = $(DESTDIR)$(prefix)/share/man
+d_lib  = $(DESTDIR)$(pkglibdir)
+d_ext  = $(DESTDIR)$(sharedir)/extension
+
+install: all  ## install; DESTDIR, prefix (/usr/local) and PG_CONFIG are honoured
+	install -d $(d_bin) $(d_man)/man1 $(d_man)/man5 $(d_lib) $(d_ext) $(DESTDIR)$(prefix)/share/watchdog
+	install -m 755 $(B)/conmgr $(B)/cm_ctl $(d_bin)
+	install -m 755 $(B)/watchdog.so $(B)/watchdog_go.so $(d_lib)
+	install -m 644 watchdog.control sql/watchdog--*.sql $(d_ext)
+	install -m 644 $(MAN1) $(d_man)/man1
+	install -m 644 $(MAN5) $(d_man)/man5
+	install -m 644 packaging/conmgr.conf.sample packaging/conmgr.service $(DESTDIR)$(prefix)/share/watchdog
+
+uninstall:  ## remove what install has installed
+	rm -f $(d_bin)/conmgr $(d_bin)/cm_ctl $(d_lib)/watchdog.so $(d_lib)/watchdog_go.so
+	rm -f $(d_ext)/watchdog.control $(addprefix $(d_ext)/,$(notdir $(wildcard sql/watchdog--*.sql)))
+	rm -f $(addprefix $(d_man)/man1/,$(notdir $(MAN1))) $(addprefix $(d_man)/man5/,$(notdir $(MAN5)))
+	rm -rf $(DESTDIR)$(prefix)/share/watchdog
+
+clean:  ## remove build/
+	rm -rf $(B)
+
+deps:  ## install the Debian packages that are needed (as root), or say which are missing
+	@scripts/deps all
+
+demo:  ## show it at work on throwaway servers: less than two minutes, no root needed
+	@scripts/deps demo
+	@$(MAKE) --no-print-directory all
+	$(GO) run ./demo
+
+# Everything, from nothing: packages, build, static checks, unit tests, fuzzing, and the tests of the whole in network namespaces.
+test:  ## install what is needed, build, and run all tests (the tests of the whole need root)
+	@scripts/deps all
+	@$(MAKE) --no-print-directory check
+
+UNIT = $(shell $(GO) list ./... | grep -v /watchdog/test$$)
+GOTEST = $(GO) test -race -count=1 -timeout 20m
+
+check: all faults testmodule $(B)/ubsan/watchdog.so lint
+	$(GOTEST) $(UNIT)
+	$(MAKE) --no-print-directory fuzz
+	$(GOTEST) -v ./test | scripts/summary
+
+lint:  ## gofmt, go vet, and the C compiler's warnings as errors
+	@test -z "$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))" || { gofmt -l .; echo "run gofmt -w on these" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags faults ./worker
+
+FUZZTIME ?= 10s
+fuzz:  ## run each fuzz target for FUZZTIME (10s)
+	scripts/fuzz $(FUZZTIME)
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | expand -t 12
