@@ -1,0 +1,218 @@
+package worker
+
+// Strangers at the port: what they may take, and what conmgrs get all the same. docs/protocol.md 1.6.
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+)
+
+// TestNoHello: each gets its REFUSED and an orderly end, however much it has sent that nobody reads.
+func TestNoHello(t *testing.T) {
+	l := start(t, 4).listening()
+	hello := helloOf(1, 0, time.Hour, time.Hour)
+	with := func(change func(*heartbeat.Hello)) []byte {
+		h := hello
+		change(&h)
+		return h.Append(nil)
+	}
+	rest := bytes.Repeat([]byte{0}, 60000)
+	for _, c := range []struct {
+		name  string
+		bytes []byte
+		code  heartbeat.RefusedCode
+		text  string
+	}{
+		{"HTTP", append([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), rest...), heartbeat.RefusedMalformed, "the heartbeat port of watchdog"},
+		{"two letters", []byte("GE"), heartbeat.RefusedMalformed, "not a HELLO"},
+		{"TLS", append([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), rest...), heartbeat.RefusedMalformed, "not a HELLO"},
+		{"PostgreSQL", append([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"), rest...), heartbeat.RefusedMalformed, "not a HELLO"},
+		{"zeros", rest, heartbeat.RefusedMalformed, "not a HELLO"},
+		{"BEAT first", append(beatFrame(1), rest...), heartbeat.RefusedMalformed, "not a HELLO"},
+		{"a version of the future", append(with(func(h *heartbeat.Hello) { h.MinVersion, h.MaxVersion = 7, 9 }), rest...), heartbeat.RefusedVersion, "watchdog 1 to 1"},
+		{"interval", with(func(h *heartbeat.Hello) { h.Interval = time.Millisecond }), heartbeat.RefusedSetting, "heartbeat_interval is 1 ms"},
+		{"timeout", with(func(h *heartbeat.Hello) { h.Timeout = 0 }), heartbeat.RefusedSetting, "heartbeat_timeout is 0 ms"},
+	} {
+		r := l.dial()
+		r.write(c.bytes)
+		r.refused(c.code, c.text)
+		r.conn.Close()
+	}
+	if strings.Contains(l.store.slot(0).Key.Addr.String(), "127") {
+		t.Error("a slot was taken")
+	}
+	if n := l.host.count(" is refused: "); n != 9 {
+		t.Errorf("%d refusals in the log", n)
+	}
+}
+
+func TestTooSlow(t *testing.T) {
+	l := start(t, 4).listening()
+	silent, half := l.dial(), l.dial()
+	half.write(helloOf(1, 0, time.Hour, time.Hour).Append(nil)[:50])
+	good := l.conmgr(2) // by now both have been accepted
+	l.pass(helloTime - time.Second)
+	l.conmgr(3) // takes a turn of the reactor
+	if l.host.count("refused") != 0 {
+		t.Error("they were refused too early")
+	}
+	l.pass(time.Second)
+	silent.refused(heartbeat.RefusedTooSlow, "no HELLO within 5s")
+	half.refused(heartbeat.RefusedTooSlow, "no HELLO within 5s")
+	good.write(beatFrame(1))
+	l.slotOf(2, "still served", func(s fakeSlot) bool { return s.Slot.Received == 2 })
+}
+
+// TestRefusedButDoesNotLeave: lingering is bounded too.
+func TestRefusedButDoesNotLeave(t *testing.T) {
+	l := start(t, 4).listening()
+	r := l.dial()
+	r.write([]byte("hello"))
+	r.expect(heartbeat.TypeRefused)
+	l.pass(lingerTime)
+	testkit.Eventually(t, patience, "reset of a connection that stays", func() (bool, string) {
+		_, err := r.conn.Write(make([]byte, 1000))
+		return err != nil, ""
+	})
+}
+
+func TestEightOfOneHost(t *testing.T) {
+	l := start(t, 4).listening()
+	var first []*remote
+	for range maxOfOneHost {
+		first = append(first, l.dialFrom("127.0.0.9"))
+	}
+	l.dialFrom("127.0.0.9").gone()
+	l.logged("DEBUG|too many connections without a HELLO from host=127.0.0.9 ")
+	for i, r := range first { // all eight are still there, and a HELLO frees the place
+		r.greet(func() heartbeat.Hello { h := helloOf(1, 0, time.Hour, time.Hour); h.ID[5] = byte(i); return h }())
+		if i == 3 {
+			break
+		}
+	}
+	next := l.dialFrom("127.0.0.9")
+	next.write([]byte("GET "))
+	next.refused(heartbeat.RefusedMalformed, "")
+}
+
+// TestCrowd: 300 connections say nothing. A conmgr is served all the same, and a host beyond its own limit pushes out nobody.
+func TestCrowd(t *testing.T) {
+	l := start(t, 4).listening()
+	var crowd []*remote
+	for i := range 300 {
+		crowd = append(crowd, l.dialFrom(fmt.Sprintf("127.0.1.%d", 1+i/maxOfOneHost)))
+	}
+	c := l.conmgr(1)
+	// 300 and the conmgr itself: the oldest 45 had to go.
+	gone := 300 + 1 - maxStrangers
+	for _, r := range crowd[:gone] {
+		r.gone()
+	}
+	full := l.dialFrom("127.0.2.1") // takes the place that the HELLO has freed
+	l.dialFrom("127.0.1.20").gone() // crowded
+	oldest := crowd[gone]
+	oldest.write([]byte("GET "))
+	oldest.refused(heartbeat.RefusedMalformed, "")
+	full.write([]byte("GET "))
+	full.refused(heartbeat.RefusedMalformed, "")
+	c.write(beatFrame(1))
+	l.slotOf(1, "served", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == 2 })
+}
+
+const emfileVar = "WATCHDOG_TEST_EMFILE"
+
+// TestOutOfDescriptors: in a process of its own, as it takes all descriptors.
+func TestOutOfDescriptors(t *testing.T) {
+	if os.Getenv(emfileVar) != "" {
+		outOfDescriptors(t)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestOutOfDescriptors$", "-test.v")
+	cmd.Env = append(os.Environ(), emfileVar+"=1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(3*patience, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	defer func() {
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the process with few descriptors: %v", err)
+		}
+	}()
+	lines := bufio.NewScanner(out)
+	await := func(prefix string) string {
+		for lines.Scan() {
+			if rest, ok := strings.CutPrefix(lines.Text(), prefix); ok {
+				return rest
+			}
+			t.Log(lines.Text())
+		}
+		t.Fatalf("the process ended before %q", prefix)
+		return ""
+	}
+	l := &live{t: t}
+	if _, err := fmt.Sscan(await("port "), &l.port); err != nil {
+		t.Fatal(err)
+	}
+	var crowd []*remote
+	for i := range 8 { // the kernel accepts them all, the reactor has descriptors for four
+		crowd = append(crowd, l.dialFrom(fmt.Sprintf("127.0.1.%d", 1+i)))
+	}
+	await("exhausted")
+	for _, r := range crowd {
+		r.conn.Close()
+	}
+	l.conmgr(1)
+	fmt.Fprintln(in, "done")
+	if got := await("complaints "); got != "1" {
+		t.Errorf("%s complaints in the log, want 1", got)
+	}
+	for lines.Scan() {
+		t.Log(lines.Text())
+	}
+}
+
+func outOfDescriptors(t *testing.T) {
+	l := start(t, 4).listening()
+	probe, err := unix.Dup(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(probe)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(probe + 4), Max: uint64(probe + 4)}); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("port %d\n", l.port)
+	const complaint = "WARNING|could not accept heartbeat connection: too many open files||Raise the limit of open files"
+	l.logged(complaint)
+	// Some pauses later it has not been said again, and the reactor does not spin.
+	begin := l.clock()
+	testkit.Eventually(t, patience, "three pauses", func() (bool, string) { return l.clock().Mono.Sub(begin.Mono) > 3*acceptPause, "" })
+	fmt.Println("exhausted")
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil && err != io.EOF {
+		t.Error(err)
+	}
+	fmt.Printf("complaints %d\n", l.host.count(complaint))
+}

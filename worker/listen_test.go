@@ -1,0 +1,133 @@
+package worker
+
+// Listening: the forms of watchdog.listen_addresses, and a port that somebody else has.
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestResolve(t *testing.T) {
+	v4, v6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
+	lo := netip.MustParseAddr("127.0.0.1")
+	for _, c := range []struct {
+		list string
+		want []netip.Addr
+		errs int
+	}{
+		{"", nil, 0},
+		{" , ,", nil, 0},
+		{"*", []netip.Addr{v6, v4}, 0},
+		{"0.0.0.0", []netip.Addr{v4}, 0},
+		{"::", []netip.Addr{v6}, 0},
+		{"*, 127.0.0.1", []netip.Addr{v6, v4, lo}, 0},
+		{"127.0.0.1, 127.0.0.2 ,127.0.0.1", []netip.Addr{lo, netip.MustParseAddr("127.0.0.2")}, 0},
+		{"::ffff:127.0.0.1,127.0.0.1", []netip.Addr{lo}, 0},
+		{`"127.0.0.1"`, []netip.Addr{lo}, 0},
+		{"fe80::1%1", []netip.Addr{netip.MustParseAddr("fe80::1%1")}, 0},
+		{"-no name-, 127.0.0.1", []netip.Addr{lo}, 1},
+	} {
+		got, errs := resolve(context.Background(), c.list)
+		if !slices.Equal(got, c.want) || len(errs) != c.errs {
+			t.Errorf("%q: %v, %v; want %v, %d errors", c.list, got, errs, c.want, c.errs)
+		}
+	}
+	got, errs := resolve(context.Background(), "localhost")
+	if len(errs) != 0 || !slices.ContainsFunc(got, netip.Addr.IsLoopback) {
+		t.Errorf("localhost: %v, %v", got, errs)
+	}
+	_, errs = resolve(context.Background(), "-no name-")
+	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), `could not translate host name "-no name-" of watchdog.listen_addresses to address: `) {
+		t.Errorf("errors %v", errs)
+	}
+}
+
+func TestZonesOfListenAddresses(t *testing.T) {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for zone, want := range map[string]uint32{"lo": uint32(lo.Index), "7": 7, "no-such-link": 0} {
+		sa := sockaddr(netip.MustParseAddr("fe80::1").WithZone(zone), 1)
+		if got := sa.(*unix.SockaddrInet6).ZoneId; got != want {
+			t.Errorf("zone %s is %d, want %d", zone, got, want)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	port := other.Addr().(*net.TCPAddr).Port
+	l := start(t, 4, onPort(port))
+	const complaint = "WARNING|could not listen for heartbeat connections on host=127.0.0.1 port="
+	l.logged(complaint)
+	l.logged("address already in use||Is another server already using watchdog.port ")
+	l.pass(listenRetry)
+	asked := l.host.alive.Load()
+	for range 3 { // tried again, told once
+		l.pass(listenRetry)
+		l.logged(complaint)
+	}
+	other.Close()
+	for l.host.count("listening") == 0 && l.host.alive.Load() < asked+1000 {
+		l.pass(listenRetry)
+		l.host.wake()
+	}
+	l.listening()
+	if n := l.host.count(complaint); n != 1 {
+		t.Errorf("%d complaints, want 1", n)
+	}
+	l.conmgr(1)
+}
+
+func TestListenForms(t *testing.T) {
+	t.Run("nothing", func(t *testing.T) {
+		l := start(t, 1, listenOn(""))
+		l.logged("WARNING|no heartbeat connections are accepted|watchdog.listen_addresses names no address of this machine.")
+	})
+	t.Run("a list", func(t *testing.T) {
+		l := start(t, 1, listenOn("127.0.0.1,127.0.0.3"))
+		l.logged("listening for heartbeat connections on host=127.0.0.1 ")
+		l.logged("listening for heartbeat connections on host=127.0.0.3 ")
+		l.conmgr(1)
+	})
+	t.Run("everything", func(t *testing.T) {
+		l := start(t, 2, listenOn("*"))
+		l.logged("listening for heartbeat connections on host=0.0.0.0 ")
+		l.conmgr(1)
+		if fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0); err == nil {
+			unix.Close(fd)
+			if c, err := net.Dial("tcp", net.JoinHostPort("::1", strconv.Itoa(l.port))); err == nil {
+				r := &remote{t: t, conn: c.(*net.TCPConn)}
+				r.greet(helloOf(2, 0, 1e9, 1e9))
+				if s := l.slotOf(2, "connected by IPv6", inState(Connected)); s.Key.Addr.String() != "::1" {
+					t.Errorf("address %s", s.Key.Addr)
+				}
+				c.Close()
+			} else if l.host.count("host=:: ") != 0 {
+				t.Errorf("it listens on IPv6, but: %v", err)
+			}
+		}
+	})
+	t.Run("one bad name of two", func(t *testing.T) {
+		l := start(t, 1, listenOn("-no name-,127.0.0.1"))
+		l.logged(`WARNING|could not translate host name "-no name-"`)
+		l.conmgr(1)
+	})
+	t.Run("an address of another machine", func(t *testing.T) {
+		l := start(t, 1, listenOn("192.0.2.1,127.0.0.1"))
+		l.logged("could not listen for heartbeat connections on host=192.0.2.1")
+		l.conmgr(1)
+	})
+}

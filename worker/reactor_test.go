@@ -1,0 +1,318 @@
+package worker
+
+// The reactor with conmgrs that keep the protocol, and some that do not.
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+	"github.com/pgwatchdog/watchdog/terminator"
+)
+
+func TestHeartbeats(t *testing.T) {
+	l := start(t, 4).listening()
+	c := l.dial()
+	const interval, timeout = 30 * time.Millisecond, 900 * time.Millisecond
+	w := c.greet(helloOf(1, 3, interval, timeout))
+	if w.Version != 1 || w.Flags != 0 || w.SystemIdentifier != 77 || w.PostmasterStart != 1234567 || w.Attributes != (heartbeat.Attributes{Timeline: 1}) {
+		t.Errorf("WELCOME %+v", w)
+	}
+	s := l.slotOf(1, "connected", inState(Connected))
+	if s.Interval != interval || s.Timeout != timeout || s.Generation != 3 || s.Key.Addr.String() != "127.0.0.1" || s.Boot != (heartbeat.ID{9}) {
+		t.Errorf("slot %+v", s)
+	}
+	begin := time.Now()
+	const beats = 45 // longer than the timeout
+	for i := uint32(1); i <= beats; i++ {
+		c.write(beatFrame(i))
+		seq, a, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+		if err != nil || seq != i || a != w.Attributes {
+			t.Fatalf("BEAT %d, %+v, %v; want number %d", seq, a, err, i)
+		}
+	}
+	if took := time.Since(begin); took < (beats-2)*interval {
+		t.Errorf("%d BEATs in %v: they come too fast", beats, took)
+	}
+	if s := l.slotOf(1, "connected", inState(Connected)); s.Slot.Received < beats || s.Slot.Sent < beats {
+		t.Errorf("received %d, sent %d", s.Slot.Received, s.Slot.Sent)
+	}
+	answers := l.host.alive.Load()
+	l.host.wake()
+	testkit.Eventually(t, patience, "an answer to the host's question", func() (bool, string) { return l.host.alive.Load() > answers, "" })
+}
+
+func TestSilentConmgr(t *testing.T) {
+	l := start(t, 4).listening()
+	c := l.dial()
+	before := l.clock()
+	const interval, timeout = 20 * time.Millisecond, 250 * time.Millisecond
+	c.greet(helloOf(1, 0, interval, timeout))
+	g, err := heartbeat.ParseGoodbye(c.expect(heartbeat.TypeGoodbye).Payload)
+	took := l.clock().Mono.Sub(before.Mono)
+	if err != nil || g.Code != heartbeat.GoodbyeConmgrSilent {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	c.ended()
+	if took < timeout {
+		t.Errorf("the verdict fell after %v", took)
+	}
+	s := l.slotOf(1, "ending", inState(Ending))
+	if s.cause != terminator.Silence || s.cutOff < before.Wall || s.cutOff > l.clock().Wall || l.host.wakes.Load() != 1 {
+		t.Errorf("cause %d, cut-off %v after the HELLO", s.cause, s.cutOff-before.Wall)
+	}
+}
+
+func TestAttributesArePushed(t *testing.T) {
+	l := start(t, 4).listening()
+	a, b := l.conmgr(1), l.conmgr(2)
+	for i, attrs := range []heartbeat.Attributes{{Flags: heartbeat.InRecovery, Timeline: 1}, {Timeline: 2}, {Flags: heartbeat.ShuttingDown, Timeline: 2}} {
+		l.host.setAttributes(attrs)
+		l.host.wake()
+		for _, c := range []*remote{a, b} {
+			seq, got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+			if err != nil || got != attrs || seq != uint32(i+1) {
+				t.Fatalf("BEAT %d %+v, %v; want %d %+v", seq, got, err, i+1, attrs)
+			}
+		}
+	}
+	late := l.dial()
+	if w := late.greet(helloOf(3, 0, time.Hour, time.Hour)); w.Attributes.Flags != heartbeat.ShuttingDown {
+		t.Errorf("WELCOME with %+v", w.Attributes)
+	}
+}
+
+// TestPieces: frames arrive as the network likes.
+func TestPieces(t *testing.T) {
+	l := start(t, 4).listening()
+	c := l.dial()
+	stream := helloOf(1, 0, time.Hour, time.Hour).Append(nil)
+	for i := uint32(1); i <= 40; i++ {
+		stream = append(stream, beatFrame(i)...)
+	}
+	for i := 0; i < 64+9*8; i++ { // HELLO and some BEATs byte by byte
+		c.write(stream[i : i+1])
+	}
+	c.write(stream[64+9*8:])
+	c.expect(heartbeat.TypeWelcome)
+	l.slotOf(1, "all frames counted", func(s fakeSlot) bool { return s.Slot.Received == 41 })
+}
+
+func TestGoodbyeOfConmgr(t *testing.T) {
+	l := start(t, 4).listening()
+	c := l.conmgr(1)
+	c.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds, Text: "conmgr is shutting down"}.Append(nil))
+	if s := l.slotOf(1, "ending", inState(Ending)); s.cause != terminator.Goodbye || s.cutOff == 0 {
+		t.Errorf("cause %d", s.cause)
+	}
+	c.gone()
+	l.logged("remote node shuts down heartbeat connection: conmgr host=127.0.0.1")
+}
+
+func TestCloseAndReset(t *testing.T) {
+	for _, reset := range []bool{false, true} {
+		l := start(t, 4).listening()
+		c := l.conmgr(1)
+		if reset {
+			_ = c.conn.SetLinger(0)
+		}
+		c.conn.Close()
+		if s := l.slotOf(1, "waiting", inState(Waiting)); !s.Closed || s.cutOff != 0 {
+			t.Errorf("closed %v, cut-off %d", s.Closed, s.cutOff)
+		}
+		l.logged("remote node closes heartbeat connection: conmgr host=127.0.0.1")
+		if w := l.dial().greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+			t.Errorf("flags %d", w.Flags)
+		}
+	}
+}
+
+func TestNewConnectionReplacesTheOld(t *testing.T) {
+	l := start(t, 4).listening()
+	old := l.conmgr(1)
+	c := l.dial()
+	if w := c.greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+		t.Errorf("flags %d", w.Flags)
+	}
+	old.gone()
+	c.write(beatFrame(1))
+	l.slotOf(1, "hears the new connection", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == 3 })
+}
+
+// TestViolations: who was connected is told why, keeps its slot, and may resume. Much unread input must not turn the answer into a reset.
+func TestViolations(t *testing.T) {
+	l := start(t, 4).listening()
+	raw := func(length int, typ byte) []byte {
+		b := make([]byte, max(length, 4))
+		binary.BigEndian.PutUint16(b, uint16(length))
+		b[2] = typ
+		return b
+	}
+	for i, c := range []struct {
+		name  string
+		bytes []byte
+		text  string
+	}{
+		{"too long a frame", raw(513, 3), "frame of 513 bytes: a frame has 4 to 512"},
+		{"the longest length", raw(65535, 3), "frame of 65535 bytes"},
+		{"too short a length", raw(3, 3), "frame of 3 bytes"},
+		{"HELLO again", helloOf(1, 0, time.Hour, time.Hour).Append(nil), "unexpected HELLO"},
+		{"WELCOME", heartbeat.Welcome{Version: 1}.Append(nil), "unexpected WELCOME"},
+		{"REFUSED", heartbeat.Refused{}.Append(nil), "unexpected REFUSED"},
+		{"reserved type", raw(4, 6), "unexpected type 6"},
+		{"unknown type", raw(4, 200), "unexpected type 200"},
+		{"BEAT without its number", raw(4, 3), "malformed BEAT"},
+		{"GOODBYE with a text beyond its end", []byte{0, 8, 4, 0, 0, 1, 0, 1}, "malformed GOODBYE"},
+	} {
+		id := byte(10 + i)
+		r := l.dial()
+		r.greet(helloOf(id, 0, time.Hour, time.Hour))
+		r.write(append(c.bytes, bytes.Repeat([]byte{0xee}, 40000)...))
+		r.refused(heartbeat.RefusedMalformed, c.text)
+		if s := l.slotOf(id, "waiting", inState(Waiting)); s.Closed || s.cutOff != 0 {
+			t.Errorf("%s: closed %v, cut-off %d", c.name, s.Closed, s.cutOff)
+		}
+		r = l.dial()
+		if w := r.greet(helloOf(id, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+			t.Errorf("%s: flags %d", c.name, w.Flags)
+		}
+		r.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil))
+		l.slotOf(id, "ending", inState(Ending))
+		for i := range l.store.slots {
+			l.store.terminate(i)
+		}
+	}
+}
+
+func TestStop(t *testing.T) {
+	t.Run("server", func(t *testing.T) {
+		l := start(t, 4).listening()
+		a, b, stranger := l.conmgr(1), l.conmgr(2), l.dial()
+		a.write(beatFrame(1))
+		l.end(StopServer)
+		for _, c := range []*remote{a, b} {
+			g, err := heartbeat.ParseGoodbye(c.expect(heartbeat.TypeGoodbye).Payload)
+			if err != nil || g.Code != heartbeat.GoodbyeServerEnds || g.Text != "the server is shutting down" {
+				t.Errorf("%+v, %v", g, err)
+			}
+			c.gone()
+		}
+		stranger.gone()
+	})
+	t.Run("worker", func(t *testing.T) {
+		l := start(t, 4).listening()
+		c := l.conmgr(1)
+		l.end(StopWorker)
+		c.ended() // no GOODBYE
+		if s := l.slotOf(1, "left to be resumed", inState(Connected)); s.cutOff != 0 {
+			t.Error("a cut-off")
+		}
+	})
+}
+
+// TestStopIsSeenBeforeVerdicts: the request comes just when the reactor reads once more before it judges; nothing else would ever wake it.
+func TestStopIsSeenBeforeVerdicts(t *testing.T) {
+	l := start(t, 1).listening()
+	c := l.dial()
+	c.write([]byte("GET / HTTP/1.1\r\n\r\n"))
+	c.refused(heartbeat.RefusedMalformed, "") // now it lingers, the only thing that will ever be due
+	asked := 0
+	hook := func() {
+		if l.ahead.Load() == 0 {
+			return
+		}
+		if asked++; asked == 2 { // once for the eventfd, once at the end of the events
+			l.host.stop.Store(uint32(StopServer))
+			l.host.wake()
+		}
+	}
+	l.host.afterStop.Store(&hook)
+	l.pass(2 * lingerTime)
+	l.wait()
+}
+
+// TestFloodDoesNotDelayTheEnd: a peer that never stops sending.
+func TestFloodDoesNotDelayTheEnd(t *testing.T) {
+	l := start(t, 8).listening()
+	done := make(chan struct{}, 4)
+	for id := byte(1); id <= 4; id++ {
+		c := l.conmgr(id)
+		flood := bytes.Repeat(beatFrame(1), 8192)
+		go func() {
+			defer func() { done <- struct{}{} }()
+			_ = c.conn.SetWriteDeadline(time.Now().Add(2 * patience))
+			for {
+				if _, err := c.conn.Write(flood); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	l.slotOf(4, "flooded", func(s fakeSlot) bool { return s.Slot.Received > 20000 })
+	l.end(StopServer)
+	for range 4 {
+		<-done
+	}
+}
+
+// TestPausedProcess: the machine was paused for longer than the timeout. Nobody dies of that alone.
+func TestPausedProcess(t *testing.T) {
+	l := start(t, 2).listening()
+	c := l.dial()
+	const interval, timeout = 50 * time.Millisecond, 2 * time.Second
+	c.greet(helloOf(1, 0, interval, timeout))
+	for pause := range 3 {
+		l.pass(time.Minute)
+		for range 5 { // the reactor turns, and sends
+			if _, _, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.write(beatFrame(uint32(pause)))
+		l.slotOf(1, "heard after the pause", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == uint64(pause)+2 })
+	}
+	if l.host.count("timed out") != 0 {
+		t.Error("it was declared dead")
+	}
+	// But once per silence only: it says nothing any more.
+	l.pass(time.Minute)
+	c.expect(heartbeat.TypeBeat)
+	l.pass(2 * time.Minute)
+	l.slotOf(1, "ending", inState(Ending))
+}
+
+func TestManyConmgrs(t *testing.T) {
+	n := 2000
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	n = min(n, int(min(limit.Cur, 1<<20)-100)/2) // both ends are in this process
+	l := start(t, n).listening()
+	var all []*remote
+	for i := range n {
+		h := helloOf(0, 0, time.Hour, time.Hour)
+		binary.BigEndian.PutUint32(h.ID[:], uint32(i)+1)
+		c := l.dial()
+		c.greet(h)
+		all = append(all, c)
+	}
+	l.host.setAttributes(heartbeat.Attributes{Timeline: 2})
+	l.host.wake()
+	for _, c := range all {
+		if _, a, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil || a.Timeline != 2 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+	one := l.dial()
+	one.write(helloOf(0xff, 0, time.Hour, time.Hour).Append(nil))
+	one.refused(heartbeat.RefusedFull, fmt.Sprintf("all %d heartbeat connections", n))
+	all[0].write(beatFrame(1))
+	l.slotOf(0, "still served", func(s fakeSlot) bool { return s.Key.ID[3] == 1 && s.Slot.Received == 2 })
+}

@@ -1,0 +1,218 @@
+package worker
+
+// Single steps of the reactor on a pair of sockets, without its loop: what a full socket, unread input and a beat cost.
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/leak"
+)
+
+// pair is a reactor that does not run, one conmgr of it, and the other end of that connection.
+type pair struct {
+	r    *Reactor
+	c    *conn
+	peer int
+	host *fakeHost
+	now  Now
+}
+
+func newPair(t testing.TB) *pair {
+	t.Helper()
+	leak.Check(t)
+	x := &pair{host: newFakeHost(), now: at(0)}
+	var err error
+	if x.host.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	if x.r, err = NewReactor(Config{}, x.host, newFakeStore(1), func() Now { return x.now }); err != nil {
+		t.Fatal(err)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.peer = fds[1]
+	_ = unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
+	x.c = &conn{fd: fds[0], addr: addrA, port: 1}
+	x.r.insert(x.c)
+	if err := x.r.watch(x.c.fd, x.c.index, x.r.serials[x.c.index]); err != nil {
+		t.Fatal(err)
+	}
+	x.r.strangers.add(x.c, never)
+	x.r.input(x.now, x.c, helloOf(1, 0, testInterval, testTimeout).Append(nil))
+	if x.c.peer == nil {
+		t.Fatalf("the HELLO was refused: %s", x.host.log())
+	}
+	t.Cleanup(func() {
+		x.r.close()
+		unix.Close(x.peer)
+		unix.Close(x.host.wakeFD)
+	})
+	return x
+}
+
+// drain reads all that the peer has been sent.
+func (x *pair) drain() (all []byte) {
+	var buf [64 << 10]byte
+	for {
+		n, err := unix.Read(x.peer, buf[:])
+		if n <= 0 || err != nil {
+			return all
+		}
+		all = append(all, buf[:n]...)
+	}
+}
+
+// fill sends until the socket takes no more.
+func (x *pair) fill(t *testing.T) {
+	t.Helper()
+	for range 100000 {
+		if len(x.c.out) > 0 {
+			return
+		}
+		x.r.beat(x.now, x.c)
+	}
+	t.Fatal("the socket takes everything")
+}
+
+// types splits a stream into frames; rest are the bytes of an incomplete one.
+func types(t *testing.T, b []byte) (all []heartbeat.Type, rest []byte) {
+	t.Helper()
+	for {
+		f, n, err := heartbeat.Next(b)
+		if err != nil {
+			t.Fatalf("after %d frames: %v", len(all), err)
+		}
+		if n == 0 {
+			return all, b
+		}
+		all, b = append(all, f.Type), b[n:]
+	}
+}
+
+// TestPeerThatDoesNotRead costs one frame of memory, and gets a stream that is whole when it reads again.
+func TestPeerThatDoesNotRead(t *testing.T) {
+	x := newPair(t)
+	x.fill(t)
+	for i := range 100000 {
+		x.r.beat(x.now, x.c)
+		if len(x.c.out) > heartbeat.MaxFrame || cap(x.c.out) > heartbeat.MaxFrame {
+			t.Fatalf("after %d BEATs %d bytes wait to be sent", i, len(x.c.out))
+		}
+	}
+	sent := x.drain()
+	x.r.flush(x.now, x.c)
+	if len(x.c.out) != 0 {
+		t.Error("something is left though the socket takes it")
+	}
+	x.r.beat(x.now, x.c)
+	frames, rest := types(t, append(sent, x.drain()...))
+	if len(rest) != 0 || frames[0] != heartbeat.TypeWelcome || frames[len(frames)-1] != heartbeat.TypeBeat {
+		t.Errorf("%d frames, %d bytes left over", len(frames), len(rest))
+	}
+}
+
+// TestNothingIsSentIntoTheMiddleOfAFrame, whatever the reason for the next one.
+func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
+	// A socket that has taken a part of a frame. Unix sockets take all of a small frame or nothing, so that it is made here.
+	half := func(t *testing.T, x *pair) {
+		t.Helper()
+		x.drain()
+		frame := heartbeat.AppendWatchdogBeat(nil, 9, heartbeat.Attributes{})
+		if n, err := unix.Write(x.c.fd, frame[:5]); n != 5 || err != nil {
+			t.Fatal(n, err)
+		}
+		x.c.out = append(x.c.out, frame[5:]...)
+	}
+	for name, next := range map[string]func(x *pair){
+		"REFUSED":             func(x *pair) { x.r.input(x.now, x.c, []byte{0, 4, 77, 0}) },
+		"GOODBYE 16":          func(x *pair) { x.r.goodbye(StopServer) },
+		"GOODBYE 17":          func(x *pair) { x.r.visit(at(3000), x.c.peer) },
+		"WELCOME, then flush": func(x *pair) { x.r.send(x.now, x.c, heartbeat.Welcome{Version: 1}.Append(nil)); x.r.flush(x.now, x.c) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newPair(t)
+			half(t, x)
+			next(x)
+			got := x.drain()
+			want := heartbeat.AppendWatchdogBeat(nil, 9, heartbeat.Attributes{})
+			if n := min(len(got), len(want)); !bytes.Equal(got[:n], want[:n]) {
+				t.Errorf("the peer gets %x, which does not begin with the BEAT %x", got, want)
+			}
+		})
+	}
+}
+
+// TestReadsBeforeItJudges: the kernel holds a BEAT when the deadline comes, behind more than one visit takes.
+func TestReadsBeforeItJudges(t *testing.T) {
+	x := newPair(t)
+	p := x.c.peer
+	if _, err := unix.Write(x.peer, beatFrame(1)); err != nil {
+		t.Fatal(err)
+	}
+	x.now = at(3000)
+	x.r.visit(x.now, p)
+	if p.conn != x.c || p.State != Connected || p.pulse.Deadline() != at(6000).Mono {
+		t.Errorf("state %d, deadline %d: %s", p.State, p.pulse.Deadline(), x.host.log())
+	}
+	if _, err := unix.Write(x.peer, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	x.now = at(6000)
+	x.r.visit(x.now, p) // it ends in the middle of the visit
+	if x.host.count("remote node shuts down") != 1 || x.host.count("timed out") != 0 {
+		t.Errorf("the log:\n%s", x.host.log())
+	}
+}
+
+// roundTrip is what a connection costs each interval: a BEAT in, a BEAT out, both timers.
+func (x *pair) roundTrip(frame []byte, scratch []byte) {
+	_, _ = unix.Write(x.peer, frame)
+	x.now.Mono = x.now.Mono.Add(testInterval)
+	x.now.Wall = x.now.Wall.Add(testInterval)
+	x.r.read(x.now, x.c)
+	x.r.fire(x.now)
+	_, _ = unix.Read(x.peer, scratch)
+}
+
+func TestBeatsDoNotAllocate(t *testing.T) {
+	x := newPair(t)
+	x.drain()
+	frame, scratch := beatFrame(1), make([]byte, 4096)
+	if n := testing.AllocsPerRun(1000, func() { x.roundTrip(frame, scratch) }); n != 0 {
+		t.Errorf("a BEAT each way allocates %v times", n)
+	}
+	if x.c.peer == nil || x.c.peer.Slot.Received < 1000 || x.c.peer.sequence < 1000 {
+		t.Errorf("that was no exchange: %s", x.host.log())
+	}
+}
+
+func BenchmarkBeat(b *testing.B) {
+	x := newPair(b)
+	x.drain()
+	frame, scratch := beatFrame(1), make([]byte, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		x.roundTrip(frame, scratch)
+	}
+}
+
+func TestWaitRoundsUp(t *testing.T) {
+	x := newPair(t)
+	for _, c := range []struct {
+		until heartbeat.Mono
+		want  int
+	}{
+		{never, -1}, {at(-5).Mono, 0}, {at(0).Mono, 0}, {1, 1}, {at(1).Mono, 1}, {at(1).Mono + 1, 2}, {heartbeat.Mono(1) << 62, 1 << 30},
+	} {
+		if got := x.r.wait(c.until); got != c.want {
+			t.Errorf("until %v: %d ms, want %d", time.Duration(c.until), got, c.want)
+		}
+	}
+}
