@@ -247,21 +247,25 @@ PQresetPoll(PGconn *conn)
 
 /* ---- ping ---- */
 
-/* The real libpq's judgement of a server that answers, but not with a session: it sees the SQLSTATE. */
+/*
+ * The real libpq's judgement of the last server that answered, but not with a session: it sees the SQLSTATE. f->sql is that connection, or it has gone
+ * on to the host with port 0 (connect.c).
+ */
 static PGPing
 real_ping(const Front *f)
 {
-	const Host *h = f->options.nhosts ? &f->options.hosts[f->order[f->options.nhosts - 1]] : NULL;
+	const char *port = real.PQport(f->sql);
+	bool		moved = f->bogus_host && port && !strcmp(port, "0");
+	const Host *h = &f->options.hosts[f->order[f->options.nhosts - 1]];
+	const char *host = moved ? h->host : real.PQhost(f->sql);
+	const char *hostaddr = moved ? h->hostaddr : host && *host == '/' ? NULL : real.PQhostaddr(f->sql);
 	Text		conninfo = {0};
 	PGPing		r = PQPING_NO_RESPONSE;
 
 	options_conninfo(&f->options, &conninfo);
-	if (h && h->host)
-		text_add_conninfo(&conninfo, "host", h->host);
-	if (h && h->hostaddr)
-		text_add_conninfo(&conninfo, "hostaddr", h->hostaddr);
-	if (h && h->port)
-		text_add_conninfo(&conninfo, "port", h->port);
+	text_add_conninfo(&conninfo, "host", host ? host : "");
+	text_add_conninfo(&conninfo, "hostaddr", hostaddr ? hostaddr : "");
+	text_add_conninfo(&conninfo, "port", moved ? h->port ? h->port : "" : port ? port : "");
 	if (!conninfo.broken)
 	{
 		pinging = true;
@@ -281,7 +285,7 @@ ping(Front *f)
 		r = PQPING_NO_ATTEMPT;
 	else if (f->phase == PH_DONE || real.PQconnectionNeedsPassword(f->sql) || real.PQconnectionUsedPassword(f->sql))
 		r = PQPING_OK;
-	else if (f->reached && !f->conmgr_seen)
+	else if (f->reached)
 		r = real_ping(f);
 	PQfinish((PGconn *) f);
 	return r;

@@ -131,6 +131,7 @@ start_real(Front *f, Text *conninfo)
 	conn = conninfo->broken ? NULL : real.PQconnectStart(conninfo->data);
 	connecting_front = NULL;
 	text_free(conninfo);
+	f->reached = false;
 	if (conn)
 		front_set_sql(f, conn);
 	else
@@ -177,7 +178,6 @@ stage1_start(Front *f)
 static Step
 ask(Front *f)
 {
-	f->conmgr_seen = true;
 	f->phase = PH_ASK;
 	link_ask(f->link, target_name(f), text_of(&f->except));
 	return AGAIN;
@@ -205,6 +205,7 @@ stage1_connected(Front *f)
 		text_add(&f->err, real.PQerrorMessage(f->sql));
 		return FAILED;
 	}
+	f->reached = false;
 	conmgr = front_take_sql(f);
 	if (conmgr && (f->link = link_adopt(conmgr)))
 		return ask(f);
@@ -307,6 +308,18 @@ unwatched(Front *f, const char *problem)
 	return FAILED;
 }
 
+/* An instance's name is a number; another name goes as a literal. */
+static void
+add_except(Front *f, const char *instance)
+{
+	bool		quoted = instance[0] == '\0' || instance[strspn(instance, "0123456789")] != '\0';
+
+	text_addf(&f->except, "%s%s", f->except.len ? ", " : "", quoted ? "'" : "");
+	for (const char *p = instance; *p; p++)
+		text_addn(&f->except, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
+	text_add(&f->except, quoted ? "'" : "");
+}
+
 static Step
 refused(Front *f)
 {
@@ -327,10 +340,7 @@ refused(Front *f)
 		return FAILED;			/* the application may ask its user and come back */
 	if (++f->refusals > MAX_REFUSALS)
 		return next_host(f);
-	text_addf(&f->except, "%s'", f->except.len ? ", " : "");
-	for (const char *p = f->link->target.instance; *p; p++)
-		text_addn(&f->except, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
-	text_add(&f->except, "'");
+	add_except(f, f->link->target.instance);
 	return ask(f);
 }
 
@@ -386,6 +396,7 @@ stage2(Front *f)
 	PostgresPollingStatusType s;
 	const char *problem;
 
+	f->reached |= real.PQstatus(f->sql) == CONNECTION_AWAITING_RESPONSE;
 	connecting_front = f;
 	s = real.PQconnectPoll(f->sql);
 	connecting_front = NULL;
@@ -492,7 +503,7 @@ connect_start(Front *f)
 	f->pass = 0;
 	f->host = -1;
 	f->attempt = 0;
-	f->reached = f->conmgr_seen = false;
+	f->reached = false;
 	if (f->options.nhosts == 0)
 	{
 		host_conninfo(f, NULL, false, &conninfo);

@@ -217,8 +217,7 @@ typedef struct Front
 	Text		except;			/* instances that refused */
 	int			refusals;
 	Text		err;			/* what went wrong so far */
-	bool		conmgr_seen;
-	bool		reached;		/* some server answered the startup packet (PQping) */
+	bool		reached;		/* sql's server has taken the startup packet (PQping) */
 
 	/* after a loss */
 	bool		ended;

@@ -1,0 +1,64 @@
+/*
+ * forks.c: a connection over a fork. Usage: forks how conninfo
+ *   finish  the child ends the inherited connection: the parent's goes on, and is still watched
+ *   exit    the child ignores it and exits
+ *   use     the parent ignores it and the child goes on with it, watched (as a daemon does)
+ *   fresh   the child makes one of its own, watched
+ */
+#include "check.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void
+until_lost(PGconn *c)
+{
+	PGresult   *r = PQexec(c, "select pg_backend_pid()");
+
+	CHECK_OK(c, r, PGRES_TUPLES_OK);
+	PQclear(r);
+	CHECK(PQsendQuery(c, "select pg_sleep(60)"));
+	say("ready");
+	r = PQgetResult(c);
+	CHECK(PQresultStatus(r) == PGRES_FATAL_ERROR && PQstatus(c) == CONNECTION_BAD);
+	printf("%s", PQresultErrorMessage(r));
+	fflush(stdout);
+	PQclear(r);
+}
+
+int
+main(int argc, char **argv)
+{
+	PGconn	   *c;
+	pid_t		child;
+	int			status;
+	const char *how = argv[1];
+
+	CHECK(argc == 3);
+	c = must_connect(argv[2]);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0)
+	{
+		if (!strcmp(how, "finish"))
+			PQfinish(c);
+		else if (!strcmp(how, "use"))
+		{
+			until_lost(c);
+			PQfinish(c);
+		}
+		else if (!strcmp(how, "fresh"))
+		{
+			PQfinish(c);
+			c = must_connect(argv[2]);
+			until_lost(c);
+			PQfinish(c);
+		}
+		exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	if (!strcmp(how, "finish") || !strcmp(how, "exit"))
+		until_lost(c);
+	PQfinish(c);
+	return 0;
+}

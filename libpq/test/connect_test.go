@@ -1,0 +1,326 @@
+package libpqtest
+
+// Connecting: what connection strings lead to, directly, by way of conmgr, and mixed.
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// psql connects and answers the port of the server, or fails.
+func connectedPort(t *testing.T, conninfo string, env ...string) string {
+	t.Helper()
+	return strings.TrimSpace(output(t, append(byPath(), env...), "psql", "-X", "-At", "-d", conninfo, "-c", "select inet_server_port()"))
+}
+
+func TestEveryFamily(t *testing.T) {
+	cm := conmgr(t)
+	for name, env := range map[string]func() []string{"path": byPath, "preload": byPreload} {
+		t.Run(name, func(t *testing.T) {
+			wantAll(t, output(t, env(), "families", dsn(primary.port, "")), "port="+primary.port, "socket=no")
+			wantAll(t, output(t, env(), "families", dsn(cm.Port(), "target_session_attrs=primary")), "port="+primary.port, "socket=yes")
+		})
+	}
+}
+
+func TestEventProceduresSeeTheApplicationsHandle(t *testing.T) {
+	cm := conmgr(t)
+	want := output(t, plain(), "events", dsn(primary.port, ""))
+	for _, port := range []string{primary.port, cm.Port()} {
+		if got := output(t, byPath(), "events", dsn(port, "")); got != want {
+			t.Errorf("%s, with the installed libpq %s", got, want)
+		}
+	}
+}
+
+func TestTargetsByConmgr(t *testing.T) {
+	cm := conmgr(t)
+	for target, want := range map[string]*server{"": primary, "any": primary, "read-write": primary, "primary": primary,
+		"read-only": standby, "standby": standby, "prefer-standby": standby, "prefer-read": standby} {
+		more := ""
+		if target != "" {
+			more = "target_session_attrs=" + target
+		}
+		if got := connectedPort(t, dsn(cm.Port(), more)); got != want.port {
+			t.Errorf("%q led to port %s, not to the %s", target, got, want.name)
+		}
+	}
+	cm.SetInstances(primary.instance("0", isPrimary...))
+	if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=prefer-standby")); got != primary.port {
+		t.Errorf("prefer-standby without a standby led to %s", got)
+	}
+	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), "target_session_attrs=standby"), "-c", "select 1")
+	wantAll(t, out, `connection to server at "localhost", port `+cm.Port()+" failed: no target server address from Connection Manager")
+}
+
+func TestConninfoTellsTheTruth(t *testing.T) {
+	cm := conmgr(t)
+	uri := fmt.Sprintf("postgresql://postgres@localhost:%s/postgres?target_session_attrs=read-write", cm.Port())
+	out := output(t, byPath(), "psql", "-X", "-d", uri, "-c", `\conninfo`)
+	wantAll(t, out, `on host "localhost" (address "127.0.0.1") at port "`+primary.port+`"`)
+
+	// After a promotion elsewhere, the same string leads there; \c asks conmgr again.
+	c := converse(t, byPath(), "psql", "-X", "-At", "-d", uri)
+	fmt.Fprintln(c.in, `\conninfo`)
+	fmt.Fprintln(c.in, `\echo ready`)
+	wantAll(t, c.until("ready"), primary.port)
+	cm.SetInstances(primary.instance("0", isStandby...), standby.instance("1", isPrimary...))
+	fmt.Fprintln(c.in, `\c`)
+	fmt.Fprintln(c.in, `\conninfo`)
+	c.in.Close()
+	wantAll(t, c.rest(), standby.port)
+}
+
+func TestApplicationsAreShownByConmgr(t *testing.T) {
+	cm := conmgr(t)
+	c := converse(t, byPath(), "waits", "idle", dsn(cm.Port(), "application_name=ledger target_session_attrs=standby"))
+	c.until("ready")
+	if err := cm.WaitBound(1); err != nil {
+		t.Fatal(err)
+	}
+	if a := cm.Applications()[0]; a.Name != "ledger" || a.Target != "standby" || a.Instance != "1" {
+		t.Errorf("%+v", a)
+	}
+	cm.Lose("1", "gone")
+	c.rest()
+}
+
+// The front must say what libpq says.
+func TestErrorsOfPlainConnectionsAreLibpqs(t *testing.T) {
+	closed := freePort()
+	for _, conninfo := range []string{
+		"host=localhost port=" + closed, "host=localhost,localhost port=" + closed + "," + freePort(), "nonsense", "nosuch=1", "host=a,b hostaddr=127.0.0.1",
+		"host=a,b,c port=1,2", "service=none", "host=nosuch.invalid port=1", "host=/nonexistent," + "localhost port=1," + closed,
+		dsn(primary.port, "sslmode=bogus"), dsn(primary.port, "connect_timeout=x"), dsn("a", ""), dsn("70000", ""),
+		dsn(primary.port, "target_session_attrs=bogus"), dsn(primary.port, "target_session_attrs=standby"),
+		dsn(primary.port, "target_session_attrs=read-only"), dsn(standby.port, "target_session_attrs=read-write"),
+		dsn(standby.port, "target_session_attrs=primary"), "host=localhost port=" + primary.port + " user=nosuch dbname=postgres",
+		"host=localhost,localhost user=nosuch dbname=postgres port=" + primary.port + "," + standby.port,
+		"postgresql://postgres@localhost:" + primary.port + "/nosuch", dsn(primary.port, "sslmode=require"), dsn(primary.port, "keepalives=x"),
+	} {
+		ask := []string{"-X", "-d", conninfo, "-c", "select 1"}
+		want := failure(t, plain(), "psql", ask...)
+		if got := failure(t, byPath(), "psql", ask...); got != want {
+			t.Errorf("%s\ngot:  %swant: %s", conninfo, got, want)
+		}
+	}
+}
+
+func TestPlainLists(t *testing.T) {
+	closed := freePort()
+	both := "host=localhost,localhost user=postgres dbname=postgres port=" + primary.port + "," + standby.port
+	for conninfo, want := range map[string]*server{
+		both: primary, both + " target_session_attrs=standby": standby, both + " target_session_attrs=read-only": standby,
+		both + " target_session_attrs=prefer-standby": standby, both + " target_session_attrs=prefer-read": standby,
+		both + " target_session_attrs=read-write": primary,
+		"host=localhost user=postgres dbname=postgres target_session_attrs=prefer-standby port=" + primary.port: primary,
+		"hostaddr=127.0.0.1,127.0.0.1 user=postgres dbname=postgres port=" + closed + "," + standby.port:        standby,
+		"host=/nonexistent,localhost user=postgres dbname=postgres port=1," + standby.port:                      standby,
+	} {
+		if got := connectedPort(t, conninfo); got != want.port {
+			t.Errorf("%s led to port %s, not to the %s", conninfo, got, want.name)
+		}
+	}
+}
+
+func TestUnixSocketsNeedNoConmgr(t *testing.T) {
+	out := output(t, byPath(), "families", "host="+scratch+" user=postgres dbname=postgres port="+primary.port)
+	wantAll(t, out, "host="+scratch, "socket=no")
+}
+
+func TestEnvironmentServiceAndPassfile(t *testing.T) {
+	cm := conmgr(t)
+	service := write(t, "service", "[orders]\nhost=localhost\nport="+cm.Port()+"\nuser=postgres\ndbname=postgres\ntarget_session_attrs=standby\n")
+	other := write(t, "other", "[orders]\nhost=localhost\nport="+cm.Port()+"\nuser=postgres\ndbname=postgres\n[else]\napplication_name=wrong\n")
+	for name, c := range map[string]struct {
+		conninfo string
+		env      []string
+		want     *server
+	}{
+		"environment":     {"", []string{"PGHOST=localhost", "PGPORT=" + cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres", "PGTARGETSESSIONATTRS=standby"}, standby},
+		"service":         {"service=orders", []string{"PGSERVICEFILE=" + service}, standby},
+		"PGSERVICE":       {"", []string{"PGSERVICEFILE=" + service, "PGSERVICE=orders"}, standby},
+		"overridden":      {"service=orders target_session_attrs=primary", []string{"PGSERVICEFILE=" + service}, primary},
+		"not PGSERVICE":   {"service=orders", []string{"PGSERVICEFILE=" + other, "PGSERVICE=else"}, primary},
+		"URI with a list": {"postgresql://postgres@localhost:1,localhost:" + cm.Port() + "/postgres?target_session_attrs=standby", nil, standby},
+	} {
+		out := output(t, append(byPath(), c.env...), "psql", "-X", "-At", "-d", c.conninfo, "-c", "select inet_server_port(), current_setting('application_name')")
+		if got := strings.TrimSpace(out); got != c.want.port+"|psql" {
+			t.Errorf("%s: %s, not the %s", name, got, c.want.name)
+		}
+	}
+}
+
+func TestListsThatMixConmgrsAndServers(t *testing.T) {
+	knows := conmgr(t)
+	empty := conmgrWith(t)
+	closed := freePort()
+	list := func(target string, ports ...string) string {
+		return "host=" + strings.Repeat("localhost,", len(ports)-1) + "localhost port=" + strings.Join(ports, ",") +
+			" user=postgres dbname=postgres target_session_attrs=" + target
+	}
+	for conninfo, want := range map[string]*server{
+		list("read-write", empty.Port(), knows.Port()):              primary,
+		list("standby", primary.port, knows.Port()):                 standby,
+		list("any", primary.port, knows.Port()):                     primary,
+		list("primary", closed, knows.Port()):                       primary,
+		list("primary", empty.Port(), closed, primary.port):         primary,
+		list("prefer-standby", primary.port, knows.Port()):          standby,
+		list("prefer-standby", empty.Port(), primary.port):          primary,
+		list("standby", closed, empty.Port(), standby.port):         standby,
+		list("read-only", primary.port, empty.Port(), knows.Port()): standby,
+	} {
+		if got := connectedPort(t, conninfo); got != want.port {
+			t.Errorf("%s led to port %s, not to the %s", conninfo, got, want.name)
+		}
+	}
+	out := failure(t, byPath(), "psql", "-X", "-d", list("standby", empty.Port(), primary.port, closed), "-c", "select 1")
+	wantAll(t, out, "no target server address from Connection Manager", "server is not in hot standby mode", "Connection refused")
+}
+
+// An instance that refuses the SQL connection: another one is asked for, before the next host.
+func TestRefusedByTheInstance(t *testing.T) {
+	dead := standby.instance("0", isStandby...)
+	dead.Port = freePort()
+	cm := conmgrWith(t, dead, standby.instance("1", isStandby...), primary.instance("a'b", isPrimary...))
+	if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=standby")); got != standby.port {
+		t.Errorf("led to %s", got)
+	}
+	wantAll(t, strings.Join(cm.Asked(), "\n"), "SHOW TARGET standby\nSHOW TARGET standby EXCEPT 0")
+
+	out := failure(t, byPath(), "psql", "-X", "-d", "host=localhost dbname=postgres user=nosuch port="+cm.Port(), "-c", "select 1")
+	wantAll(t, out, "Connection refused", `role "nosuch" does not exist`)
+	wantAll(t, strings.Join(cm.Asked(), "\n"), "SHOW TARGET any EXCEPT 0, 1, 'a''b'")
+}
+
+func TestTimeoutHoldsForStageOne(t *testing.T) {
+	frozen := conmgr(t)
+	frozen.Freeze(true)
+	cm := conmgr(t)
+	start := time.Now()
+	two := fmt.Sprintf("host=localhost,localhost port=%s,%s user=postgres dbname=postgres connect_timeout=2", frozen.Port(), cm.Port())
+	if got := connectedPort(t, two); got != primary.port {
+		t.Errorf("led to %s", got)
+	}
+	if d := time.Since(start); d < 1900*time.Millisecond || d > 5*time.Second {
+		t.Errorf("took %v", d)
+	}
+	out := failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=2"), "-c", "select 1")
+	wantAll(t, out, "timeout expired")
+	out = failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=2 sslmode=require"), "-c", "select 1")
+	wantAll(t, out, "could not receive server address from Connection Manager: timeout expired")
+}
+
+func TestAsynchronous(t *testing.T) {
+	cm := conmgr(t)
+	out := output(t, byPath(), "async", dsn(cm.Port(), ""))
+	wantAll(t, out, "connected: port "+primary.port, "awaited conmgr yes", "sockets many")
+	wantAll(t, output(t, byPath(), "async", dsn(primary.port, "")), "connected: port "+primary.port, "awaited conmgr no", "sockets one")
+
+	cm.Freeze(true)
+	for _, more := range []string{"", "sslmode=require"} {
+		out = output(t, byPath(), "async", dsn(cm.Port(), more), "500")
+		wantAll(t, out, "gave up: status")
+		var status int
+		var longest float64
+		if _, err := fmt.Sscanf(out[strings.Index(out, "gave up"):], "gave up: status %d longest call %f", &status, &longest); err != nil || longest > 100 {
+			t.Errorf("%v %s", err, out)
+		}
+	}
+}
+
+// conmgr that answers the startup and then nothing: the state has its own name.
+func TestAwaitingConmgr(t *testing.T) {
+	cm := conmgr(t)
+	cm.FreezeAnswers(true)
+	out := output(t, byPath(), "async", dsn(cm.Port(), ""), "500")
+	wantAll(t, out, "gave up: status 1000")
+	cm.FreezeAnswers(false)
+}
+
+func TestPing(t *testing.T) {
+	cm := conmgr(t)
+	empty := conmgrWith(t)
+	for port, want := range map[string]string{primary.port: "accepting", cm.Port(): "accepting", empty.Port(): "no response", freePort(): "no response"} {
+		out, _ := program(t, byPath(), "pg_isready", "-h", "localhost", "-p", port, "-U", "nosuch").CombinedOutput()
+		wantAll(t, string(out), want)
+	}
+	out, _ := program(t, byPath(), "pg_isready", "-d", "host=a,b hostaddr=127.0.0.1").CombinedOutput()
+	wantAll(t, string(out), "no attempt")
+}
+
+// A peer that is no conmgr and wants a password, in the clear, of a user who asked for TLS.
+func TestNoSecretInTheClear(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := make(chan string, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go thief(c, heard)
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	pass := write(t, "pass", "*:*:*:*:s3cret\n")
+	for _, more := range []string{"sslmode=require password=s3cret", "sslmode=verify-full sslrootcert=/nonexistent password=s3cret",
+		"sslmode=require passfile=" + pass, "sslmode=require"} {
+		failure(t, append(byPath(), "PGPASSWORD="), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
+		failure(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
+	}
+	close(heard)
+	n := 0
+	for text := range heard {
+		n++
+		if strings.Contains(text, "s3cret") {
+			t.Errorf("the peer heard %q", text)
+		}
+	}
+	if n == 0 {
+		t.Error("the peer heard nothing at all")
+	}
+}
+
+func thief(c net.Conn, heard chan<- string) {
+	defer c.Close()
+	defer func() { recover() }() // heard is closed when the test is over
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		heard <- string(buf[:n])
+		if n == 8 { // SSLRequest
+			c.Write([]byte("N"))
+		} else {
+			c.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}) // AuthenticationCleartextPassword
+		}
+	}
+}
+
+func TestPgbench(t *testing.T) {
+	cm := conmgr(t)
+	init := append(byPath(), "PGHOST=localhost", "PGPORT="+cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres", "PGTARGETSESSIONATTRS=primary")
+	output(t, init, "pgbench", "-i", "-q", "-s", "1")
+	out := output(t, init, "pgbench", "-c", "4", "-j", "2", "-t", "100", "-M", "prepared")
+	wantAll(t, out, "400/400")
+	out = output(t, init, "pgbench", "-c", "2", "-C", "-t", "20", "-S")
+	wantAll(t, out, "40/40")
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	writeFile(t, path, text)
+	return path
+}
