@@ -15,8 +15,6 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 )
 
-const contSignal = syscall.SIGCONT
-
 var lostPattern = regexp.MustCompile(`instance 1 .*is lost`)
 
 // primaryFalls: the primary says nothing any more. conmgr notices, the applications are told, the standby is promoted, the application goes on.
@@ -64,6 +62,9 @@ func (s *script) primaryFalls() (err error) {
 	var lost *driver.LostError
 	if !errors.As(watch.Err(), &lost) {
 		return fmt.Errorf("conmgr told of no loss: %v", watch.Err())
+	}
+	if lost.SQLState != "57P01" { // conmgr itself has ended
+		return lost
 	}
 	verdict, err := s.conmgrLine(patience, s.frozen, `instance 0 .*is lost: (.*)`)
 	if err != nil {
@@ -271,7 +272,7 @@ func (s *script) clientHostFalls() error {
 func (s *script) clientHostWakes() error {
 	t := s.timeline
 	woken := time.Now()
-	s.cm.signal(contSignal)
+	s.cm.signal(syscall.SIGCONT)
 	t.add(woken, "client host", "is back: conmgr was stopped for longer than heartbeat_timeout")
 	again, err := s.conmgrLine(patience, woken, `heartbeat connection is established: instance 1 .*`)
 	if err != nil {

@@ -65,6 +65,8 @@ func run() int {
 		return exitUsage
 	}
 
+	syscall.Umask(0o022) // as root: nobody has to read what is made here
+
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, atMost, fmt.Errorf("the demo is not at its end after %v", atMost))
@@ -73,6 +75,13 @@ func run() int {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	out := &output{w: os.Stdout, broken: cancel}
 
+	silent := context.AfterFunc(ctx, func() {
+		if ctx.Err() == context.Canceled {
+			fmt.Fprintln(os.Stderr, "\ndemo: interrupted, cleaning up ...")
+		}
+	})
+
+	defer silent() // before the context's own end, which is no interruption
 	guard, err := startGuard()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
@@ -87,7 +96,7 @@ func run() int {
 	case err == nil && ctx.Err() == nil:
 		return exitOK
 	case errors.Is(ctx.Err(), context.Canceled):
-		fmt.Fprintln(os.Stderr, "\ndemo: interrupted; everything is cleaned up")
+		fmt.Fprintln(os.Stderr, "demo: everything is cleaned up")
 		return exitInterrupted
 	case err == nil:
 		err = context.Cause(ctx)

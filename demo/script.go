@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver"
@@ -21,16 +22,15 @@ type script struct {
 	out               io.Writer
 	timeline          *timeline
 
-	r                      *testkit.Run
-	ctx                    context.Context
-	primary, standby       *pgtest.Cluster
-	primaryDB, standbyDB   *sql.DB // by Unix-domain socket: outside of all that happens here
-	cm                     *conmgr
-	app                    *application
-	batch, bystander       *session // on the primary: of the client host, of another host
-	frozen                 time.Time
-	result                 result
-	primaryName, standName string
+	r                    *testkit.Run
+	ctx                  context.Context
+	primary, standby     *pgtest.Cluster
+	primaryDB, standbyDB *sql.DB // by Unix-domain socket: outside of all that happens here
+	cm                   *conmgr
+	app                  *application
+	batch, bystander     *session // on the primary: of the client host, of another host
+	frozen               time.Time
+	result               result
 }
 
 // result is what was measured.
@@ -56,10 +56,10 @@ func (s *script) run(r *testkit.Run) {
 	s.r, s.ctx = r, r.Context()
 	for _, step := range []func() error{s.setUp, s.primaryFalls, s.oldPrimaryWakes, s.clientHostFalls, s.tell} {
 		err := step()
-		s.timeline.flush()
 		if s.ctx.Err() == context.Canceled {
 			return
 		}
+		s.timeline.flush()
 		if err != nil {
 			r.Fatalf("%v", err)
 		}
@@ -67,6 +67,10 @@ func (s *script) run(r *testkit.Run) {
 }
 
 func (s *script) setUp() error {
+	var err error
+	if s.cm, err = newConmgr(s.r, s.build); err != nil {
+		return err
+	}
 	fmt.Fprintln(s.out, "setting up a primary, a streaming standby, conmgr and an application ...")
 	s.primary = pgtest.New(s.r, pgtest.Watchdog(), pgtest.Named("primary"))
 	s.r.Cleanup(s.primary.Thaw) // before all that waits for it
@@ -82,10 +86,6 @@ func (s *script) setUp() error {
 	}
 	s.primaryDB, s.standbyDB = s.admin(s.primary), s.admin(s.standby)
 
-	var err error
-	if s.cm, err = newConmgr(s.r, s.build); err != nil {
-		return err
-	}
 	if err := s.cm.configure(s.interval, s.timeout, s.primary, s.standby); err != nil {
 		return err
 	}
@@ -99,14 +99,12 @@ func (s *script) setUp() error {
 	}
 	s.r.Cleanup(func() {
 		s.primary.Thaw()
-		s.cm.signal(contSignal)
+		s.cm.signal(syscall.SIGCONT)
 		s.app.stop()
 	})
-	s.primaryName = fmt.Sprintf("instance 0, 127.0.0.1:%d", s.primary.Port)
-	s.standName = fmt.Sprintf("instance 1, 127.0.0.1:%d", s.standby.Port)
 	s.timeline.note("%s with the extension watchdog preloaded, all on loopback addresses:", s.primary.Version)
-	s.timeline.note("primary      %s", s.primaryName)
-	s.timeline.note("standby      %s, streaming replication, asynchronous", s.standName)
+	s.timeline.note("primary      instance 0, 127.0.0.1:%d", s.primary.Port)
+	s.timeline.note("standby      instance 1, 127.0.0.1:%d, streaming replication, asynchronous", s.standby.Port)
 	s.timeline.note("conmgr       port %d, heartbeat_interval %v, heartbeat_timeout %v", s.cm.port, s.interval, s.timeout)
 	s.timeline.note("application  writes a row every %v to the instance that conmgr names for target_session_attrs=read-write", pace)
 	s.timeline.note("client host  %s (conmgr, application); another one is %s", clientHost, otherHost)
@@ -164,6 +162,9 @@ func (s *script) tell() error {
 	if err != nil {
 		return err
 	}
+	if err := s.app.pause(s.ctx); err != nil { // not amid a statement, whose outcome nobody would know
+		return err
+	}
 	s.app.stop()
 	acked := s.app.rows()
 	found, err := rowsOf(s.standby, "")
@@ -189,7 +190,9 @@ func (s *script) tell() error {
 	s.timeline.note("old primary          ended the sessions of the client host %d ms after it woke", milliseconds(r.wokenEnded))
 	s.timeline.note("silent client host   its sessions and locks were gone after %d ms (same rule)", milliseconds(r.hostEnded))
 	s.timeline.note("rows                 %d acknowledged; on the new primary %d, lost %d, duplicates %d", len(acked), len(found), lost, duplicates)
-	s.timeline.note("                     %d written by the old primary after it woke: their outcome was unknown, so they were repeated", r.lateRows)
+	if r.lateRows > 0 {
+		s.timeline.note("                     %d written by the old primary after it woke: the INSERT under way, whose outcome was unknown; the application repeated it", r.lateRows)
+	}
 	if lost > 0 {
 		s.timeline.note("                     Replication is asynchronous: what was acknowledged but not yet sent is lost. synchronous_standby_names prevents that.")
 	} else {
