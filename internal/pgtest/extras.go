@@ -47,3 +47,6 @@ func (inst *installation) addLibraries(files []string) error {
 	}
 	return err
 }
+
+// Sanitized replaces watchdog.so by one that ends its process at undefined behaviour.
+func Sanitized() Option { return library("ubsan/watchdog.so") }
