@@ -33,6 +33,7 @@ type live struct {
 	port    int
 	ahead   atomic.Int64 // by which its clocks are ahead, ns
 	spawned sync.WaitGroup
+	spawns  atomic.Int64 // attempts to listen
 	done    chan error
 	stopped bool
 }
@@ -119,6 +120,7 @@ func start(t testing.TB, slots int, options ...liveOption) *live {
 
 func (l *live) spawn(f func()) {
 	l.spawned.Add(1)
+	l.spawns.Add(1)
 	go func() {
 		defer l.spawned.Done()
 		f()
