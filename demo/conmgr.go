@@ -79,13 +79,8 @@ func findBuild(build string) (string, error) {
 }
 
 // configure writes conmgr.conf.
-func (c *conmgr) configure(interval, timeout time.Duration, instances ...*pgtest.Cluster) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	c.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
+func (c *conmgr) configure(port int, interval, timeout time.Duration, instances ...*pgtest.Cluster) error {
+	c.port = port
 	var b strings.Builder
 	fmt.Fprintf(&b, "port = %d\nlisten_addresses = '127.0.0.1'\n", c.port)
 	fmt.Fprintf(&b, "heartbeat_interval = %dms\nheartbeat_timeout = %dms\n", interval.Milliseconds(), timeout.Milliseconds())

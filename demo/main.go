@@ -8,6 +8,7 @@
 //	conmgr.go       conmgr, started by cm_ctl
 //	session.go      plain sessions of a client host
 //	servers.go      what servers and conmgr say: logs, pg_stat_activity
+//	ports.go        ports to listen at
 //	timeline.go     the output
 //	guard.go        a process that cleans up when this one is killed
 //

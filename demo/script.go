@@ -72,7 +72,12 @@ func (s *script) setUp() error {
 		return err
 	}
 	fmt.Fprintln(s.out, "setting up a primary, a streaming standby, conmgr and an application ...")
-	s.primary = pgtest.New(s.r, pgtest.Watchdog(), pgtest.Named("primary"))
+	ports, err := freePorts(5)
+	if err != nil {
+		return err
+	}
+	s.primary = pgtest.New(s.r, pgtest.Watchdog(), pgtest.Named("primary"), pgtest.OnPort(ports[0]), watchdogPort(ports[1]), loopbackOnly)
+	s.primary.WatchdogPort = ports[1]
 	s.r.Cleanup(s.primary.Thaw) // before all that waits for it
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
@@ -80,13 +85,14 @@ func (s *script) setUp() error {
 	s.primary.Exec("CREATE EXTENSION watchdog")
 	s.primary.Exec("CREATE TABLE ledger (n bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())")
 	s.primary.Exec("CREATE TABLE orders (n bigint)")
-	s.standby = s.primary.Standby("standby")
+	s.standby = s.primary.Standby("standby", pgtest.OnPort(ports[2]), watchdogPort(ports[3]))
+	s.standby.WatchdogPort = ports[3]
 	if s.ctx.Err() != nil {
 		return context.Cause(s.ctx)
 	}
 	s.primaryDB, s.standbyDB = s.admin(s.primary), s.admin(s.standby)
 
-	if err := s.cm.configure(s.interval, s.timeout, s.primary, s.standby); err != nil {
+	if err := s.cm.configure(ports[4], s.interval, s.timeout, s.primary, s.standby); err != nil {
 		return err
 	}
 	if err := s.cm.start(s.r); err != nil {
@@ -110,6 +116,10 @@ func (s *script) setUp() error {
 	s.timeline.note("client host  %s (conmgr, application); another one is %s", clientHost, otherHost)
 	return s.app.written(s.ctx, patience, 50)
 }
+
+func watchdogPort(port int) pgtest.Option { return pgtest.Set("watchdog.port", fmt.Sprint(port)) }
+
+var loopbackOnly = pgtest.Set("watchdog.listen_addresses", "127.0.0.1")
 
 // admin is one connection over the Unix-domain socket.
 func (s *script) admin(server *pgtest.Cluster) *sql.DB {

@@ -1,0 +1,57 @@
+package main
+
+// Ports to listen at. Used by the script's goroutine; blocks on nothing.
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+)
+
+// Below this range no kernel gives a port to a connection that goes out: a port chosen there stays free until its server starts. The rest of the machine
+// may be busy.
+const (
+	lowestPort  = 10000
+	portRange   = "/proc/sys/net/ipv4/ip_local_port_range"
+	usualBottom = 32768
+)
+
+// freePorts returns n different ports that nobody listens at.
+func freePorts(n int) ([]int, error) {
+	bottom := usualBottom
+	if b, err := os.ReadFile(portRange); err == nil {
+		fmt.Sscan(string(b), &bottom)
+	}
+	if bottom < lowestPort+1000 { // an unusual machine: anything will do
+		bottom = 65536
+	}
+	chosen := map[int]bool{}
+	var ports []int
+	for tries := 0; len(ports) < n; tries++ {
+		if tries == 1000 {
+			return nil, errors.New("no free ports were found on loopback")
+		}
+		port := lowestPort + rand.IntN(bottom-lowestPort)
+		if !chosen[port] && isFree(port) {
+			chosen[port] = true
+			ports = append(ports, port)
+		}
+	}
+	return ports, nil
+}
+
+// isFree tries all addresses, as the watchdog listens at all of them; a machine without IPv6 has no say about that.
+func isFree(port int) bool {
+	for _, network := range []string{"tcp4", "tcp6"} {
+		l, err := net.Listen(network, ":"+strconv.Itoa(port))
+		if err == nil {
+			l.Close()
+		} else if network == "tcp4" {
+			return false
+		}
+	}
+	return true
+}
