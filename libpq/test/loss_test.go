@@ -72,15 +72,20 @@ func TestLossWakesEveryWait(t *testing.T) {
 	}
 }
 
-// The backend of a large object call is stopped in the middle, as by a network that swallows packets.
+// A large object call that waits for a lock, and then for ever.
 func TestLossInALargeObjectCall(t *testing.T) {
 	cm := conmgr(t)
 	c := converse(t, byPath(), "waits", "lo", dsn(cm.Port(), "target_session_attrs=primary application_name=lo"))
 	c.until("ready")
-	c2 := c.rest
+	lock := converse(t, nil, "psql", "-X", "-At", "-d", dsn(primary.port, ""))
+	fmt.Fprintln(lock.in, "begin; lock table pg_largeobject;\n\\echo locked")
+	lock.until("locked")
+	fmt.Fprintln(c.in)
+	waitSQL(t, primary, "select count(*) = 1 from pg_stat_activity where application_name = 'lo' and wait_event_type = 'Lock'")
 	cm.Lose("0", why)
-	out := c2()
-	wantAll(t, out, "lo_open: -1", "later PQsendQuery: 0")
+	wantAll(t, c.rest(), "lo_write: -1", "status bad", "lost the server at", "later PQsendQuery: 0")
+	lock.in.Close()
+	lock.rest()
 }
 
 func TestServersOwnMessageComesFirst(t *testing.T) {

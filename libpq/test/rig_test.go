@@ -11,10 +11,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,21 +125,22 @@ func asNobody(name string, args ...string) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Run(); err != nil {
 		text, _ := os.ReadFile(log.Name())
-		return fmt.Errorf("%s: %w\n%s", name, err, text)
+		return fmt.Errorf("%s: %w\n%s%s", name, err, text, serverLog(args))
 	}
 	return nil
 }
 
 type server struct{ name, data, port string }
 
+// freePort is below the ports that the kernel gives to outgoing connections, of which the tests make thousands.
 func freePort() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
+	for {
+		port := strconv.Itoa(10000 + rand.IntN(22000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 func newDirectory(name string) (string, error) {
@@ -361,4 +365,13 @@ func wantAll(t *testing.T, text string, parts ...string) {
 			t.Errorf("%q is missing in:\n%s", p, text)
 		}
 	}
+}
+
+// serverLog is the end of the log file that pg_ctl was given, for a failure's message.
+func serverLog(args []string) string {
+	if i := slices.Index(args, "-l"); i >= 0 {
+		text, _ := os.ReadFile(args[i+1])
+		return string(text[max(0, len(text)-2000):])
+	}
+	return ""
 }

@@ -128,13 +128,16 @@ main(int argc, char **argv)
 	else if (!strcmp(how, "lo"))
 	{
 		Oid			oid;
+		int			fd;
 
 		PQclear(PQexec(c, "begin"));
 		oid = lo_creat(c, 0x60000);
 		CHECK(oid);
+		fd = lo_open(c, oid, 0x60000);
+		CHECK(fd >= 0);
 		say("ready");
-		/* blocked by the test, which has sent the backend to sleep */
-		printf("lo_open: %d\n", lo_open(c, oid, 0x60000));
+		hear();					/* the test has locked what the call needs */
+		printf("lo_write: %d\n", lo_write(c, fd, "x", 1));
 		tell(c, "after", NULL);
 	}
 	else if (!strcmp(how, "idle"))

@@ -1,0 +1,90 @@
+package libpqtest
+
+// The same programs under valgrind, and with a front that is built with the address and undefined behaviour sanitizers.
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What is run under each: every family, events, losses, forks, asynchronous connecting; by way of conmgr and without.
+func sanitized(t *testing.T, env []string, prefix ...string) {
+	t.Helper()
+	start := func(t *testing.T, name string, args ...string) *conversation {
+		t.Helper()
+		command := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(bindir, name)), args...)
+		return converse(t, env, command[0], command[1:]...)
+	}
+	for name, more := range map[string]string{"conmgr": "target_session_attrs=primary", "strict": "sslmode=prefer gssencmode=disable", "plain": ""} {
+		t.Run("families/"+name, func(t *testing.T) {
+			port := primary.port
+			if name != "plain" {
+				port = conmgr(t).Port()
+			}
+			wantAll(t, start(t, "families", dsn(port, more)).rest(), "port="+primary.port)
+			start(t, "events", dsn(port, more)).rest()
+			wantAll(t, start(t, "async", dsn(port, more)).rest(), "connected")
+		})
+	}
+	t.Run("lists", func(t *testing.T) {
+		empty := conmgrWith(t)
+		list := "host=localhost,localhost,localhost user=postgres dbname=postgres port=" + empty.Port() + "," + freePort() + ","
+		wantAll(t, start(t, "async", list+conmgr(t).Port()+" target_session_attrs=prefer-standby").rest(), "connected")
+		wantAll(t, start(t, "async", list+primary.port+" sslmode=require").rest(), "failed")
+		wantAll(t, start(t, "async", "nonsense").rest(), "failed")
+		wantAll(t, start(t, "async", "host=a,b hostaddr=127.0.0.1").rest(), "failed")
+	})
+	for _, how := range []string{"exec", "cmsocket", "copyin", "idle"} {
+		t.Run("loss/"+how, func(t *testing.T) {
+			cm := conmgr(t)
+			c := start(t, "waits", how, dsn(cm.Port(), "target_session_attrs=primary"))
+			c.until("ready")
+			cm.Lose("0", why)
+			wantAll(t, c.rest(), "lost the server at", why)
+		})
+	}
+	for _, how := range []string{"finish", "use", "fresh"} {
+		t.Run("fork/"+how, func(t *testing.T) {
+			cm := conmgr(t)
+			c := start(t, "forks", how, dsn(cm.Port(), "target_session_attrs=primary"))
+			c.until("ready")
+			cm.Lose("0", why)
+			wantAll(t, c.rest(), "lost the server at")
+		})
+	}
+	t.Run("threads", func(t *testing.T) {
+		cm := conmgr(t)
+		c := start(t, "many", "20", dsn(cm.Port(), "target_session_attrs=primary"))
+		c.until("ready")
+		cm.Lose("0", why)
+		wantAll(t, c.rest(), "lost 20")
+	})
+}
+
+func TestValgrind(t *testing.T) {
+	valgrind, err := exec.LookPath("valgrind")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sanitized(t, byPath(), valgrind, "-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
+		"--errors-for-leak-kinds=definite,indirect,possible", "--track-fds=no", "--child-silent-after-fork=no")
+}
+
+func TestAddressSanitizer(t *testing.T) {
+	dir := t.TempDir()
+	os.Chmod(dir, 0o755)
+	if err := run(root, "make", "-s", "-f", "libpq/front.mk", "FRONT_OUT="+dir+"/connmgr", "FRONT_GEN="+dir+"/obj", "FRONT_DEFS=",
+		"FRONT_SAN=-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer", dir+"/connmgr/libpq.so.5"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("gcc", "-print-file-name=libasan.so").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// libcrypto and the like keep some memory to the end; valgrind looks for leaks
+	sanitized(t, []string{"LD_LIBRARY_PATH=" + dir + "/connmgr", "LD_PRELOAD=" + strings.TrimSpace(string(out)), "ASAN_OPTIONS=detect_leaks=0",
+		"UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1"})
+}

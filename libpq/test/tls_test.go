@@ -1,0 +1,101 @@
+package libpqtest
+
+// TLS and passwords hold for the instance, while conmgr speaks in the clear on loopback.
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
+)
+
+// secureServer takes TLS only, and SCRAM passwords; the role cert takes a client certificate.
+func secureServer(t *testing.T) (s *server, dir string) {
+	t.Helper()
+	dir, err := newDirectory("tls")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	openssl := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("openssl", args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	openssl("req", "-new", "-x509", "-nodes", "-days", "2", "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.crt")
+	for name, subject := range map[string]string{"server": "/CN=db.example", "client": "/CN=cert"} {
+		openssl("req", "-new", "-nodes", "-subj", subject, "-keyout", name+".key", "-out", name+".csr")
+		openssl("x509", "-req", "-days", "2", "-in", name+".csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", name+".crt")
+	}
+	openssl("rsa", "-aes256", "-passout", "pass:keypass", "-in", "client.key", "-out", "locked.key")
+	files, _ := filepath.Glob(dir + "/*")
+	for _, f := range files {
+		os.Chmod(f, 0o600)
+		if strings.HasSuffix(f, "server.key") && os.Geteuid() == 0 {
+			os.Chown(f, nobody, nobody)
+		}
+	}
+	os.Chmod(filepath.Join(dir, "ca.crt"), 0o644)
+	os.Chmod(filepath.Join(dir, "server.crt"), 0o644)
+	os.Chmod(dir, 0o755)
+	if s, err = startPrimary("secure", "ssl = on\nssl_cert_file = '"+dir+"/server.crt'\nssl_key_file = '"+dir+"/server.key'\nssl_ca_file = '"+dir+
+		"/ca.crt'\nlog_connections = on"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.stop(); os.RemoveAll(s.data) })
+	sql(t, s, "set password_encryption = 'scram-sha-256'; create role scram login password 's3cret'; create role cert login")
+	hba := "local all postgres trust\nhostssl all cert all cert\nhostssl all scram all scram-sha-256\n"
+	if err := os.WriteFile(filepath.Join(s.data, "pg_hba.conf"), []byte(hba), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := asNobody("pg_ctl", "-D", s.data, "-w", "restart", "-l", filepath.Join(s.data, "log")); err != nil {
+		t.Fatal(err)
+	}
+	return s, dir
+}
+
+func TestTLSToTheInstance(t *testing.T) {
+	s, dir := secureServer(t)
+	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "db.example", Hostaddr: "127.0.0.1", Port: s.port, Attributes: isPrimary})
+	pass := write(t, "pass", "db.example:"+s.port+":postgres:scram:s3cret\n")
+	ca := " sslrootcert=" + dir + "/ca.crt"
+	base := "host=localhost dbname=postgres target_session_attrs=primary port=" + cm.Port()
+	query := "select ssl, version ~ 'TLS' from pg_stat_ssl where pid = pg_backend_pid()"
+	for name, conninfo := range map[string]string{
+		"require":                base + " user=scram password=s3cret sslmode=require",
+		"prefer":                 base + " user=scram password=s3cret",
+		"verify-full":            base + " user=scram password=s3cret sslmode=verify-full" + ca,
+		"channel binding":        base + " user=scram password=s3cret channel_binding=require sslmode=verify-full" + ca,
+		"passfile":               base + " user=scram sslmode=verify-full passfile=" + pass + ca,
+		"certificate":            base + " user=cert sslmode=verify-full sslcert=" + dir + "/client.crt sslkey=" + dir + "/client.key" + ca,
+		"locked key":             base + " user=cert sslmode=verify-full sslpassword=keypass sslcert=" + dir + "/client.crt sslkey=" + dir + "/locked.key" + ca,
+		"directly":               "host=db.example hostaddr=127.0.0.1 dbname=postgres user=scram password=s3cret sslmode=verify-full port=" + s.port + ca,
+		"directly, by localhost": "host=localhost dbname=postgres user=scram password=s3cret sslmode=require port=" + s.port,
+	} {
+		if got := strings.TrimSpace(output(t, byPath(), "psql", "-X", "-At", "-w", "-d", conninfo, "-c", query)); got != "t|t" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	output(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
+
+	wrong := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "other.example", Hostaddr: "127.0.0.1", Port: s.port, Attributes: isPrimary})
+	out := failure(t, byPath(), "psql", "-X", "-w", "-d", "host=localhost dbname=postgres user=scram password=s3cret sslmode=verify-full port="+wrong.Port()+ca, "-c", "select 1")
+	wantAll(t, out, `does not match host name "other.example"`)
+	out = failure(t, byPath(), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
+	wantAll(t, out, "no password supplied")
+
+	// A server on loopback that is asked whether it is a conmgr does not even log it as a failure.
+	log, err := os.ReadFile(filepath.Join(s.data, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(log), "no pg_hba.conf entry") {
+		t.Errorf("the server has refused a connection in the clear:\n%s", log)
+	}
+}
