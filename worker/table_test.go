@@ -306,6 +306,39 @@ func TestLastOfTwo(t *testing.T) {
 		b.until(3200)
 		b.wantCutOff(addrA, 2900, terminator.Silence)
 	})
+	t.Run("the second dies, the third is alive", func(t *testing.T) {
+		b, p, q := setup(t)
+		b.host.onClose.Store(false)
+		r := b.admit(200, who{3, addrA, 1, 0})
+		b.bye(1100, p, heartbeat.GoodbyeGivenUp)
+		b.fin(1200, q)
+		b.beat(2500, r)
+		b.until(5000) // q is dead since 3100
+		b.wantNone(addrA)
+		b.fin(5200, r) // it has inherited from q, and was not heard of since
+		b.until(5500)
+		b.wantCutOff(addrA, 1100, terminator.Closed)
+	})
+	t.Run("of two requests handed on the later holds", func(t *testing.T) {
+		b, p, q := setup(t)
+		r := b.admit(200, who{3, addrA, 1, 0})
+		b.fin(1000, r) // may resume until 3200
+		b.bye(2900, p, heartbeat.GoodbyeConmgrEnds)
+		_ = q
+		b.until(3100) // q falls silent: 1600 is earlier than the 2900 that it has got
+		b.until(3200)
+		b.wantCutOff(addrA, 2900, terminator.Closed)
+	})
+	t.Run("both at once", func(t *testing.T) {
+		b := newBench(t, 4)
+		b.admit(0, who{1, addrA, 1, 0})
+		b.admit(0, who{2, addrA, 1, 0})
+		b.until(3000)
+		b.wantCutOff(addrA, 1500, terminator.Silence)
+		if b.host.count("is alive") != 0 {
+			t.Errorf("a conmgr whose own time is over counts as alive:\n%s", b.host.log())
+		}
+	})
 	t.Run("the second hands on what it has got of the first", func(t *testing.T) {
 		b, p, q := setup(t)
 		b.host.onClose.Store(false)
@@ -379,6 +412,14 @@ func TestReplacedByANewConmgr(t *testing.T) {
 	b.until(3500)
 	b.wantNone(addrA)
 
+	// The network broke its connection: it may be running still, and resume.
+	b = newBench(t, 2)
+	b.broke(500, b.admit(0, who{1, addrA, 1, 3}))
+	b.admit(600, who{2, addrA, 1, 0})
+	if _, flags, _, err := b.hello(700, who{1, addrA, 1, 3}); flags != heartbeat.Resumed || err != nil {
+		t.Errorf("flags %d, %v", flags, err)
+	}
+
 	// After a reboot it is no replacement: those sessions are dead.
 	b = newBench(t, 2)
 	b.fin(500, b.admit(0, who{1, addrA, 1, 0}))
@@ -422,6 +463,13 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b := setup(t, 2)
 		b.admit(5000, who{2, addrA, 1, 0})
 		b.until(8000)
+		b.wantCutOff(addrA, 6500, terminator.Silence)
+	})
+	t.Run("nor is it after a pause of the machine", func(t *testing.T) {
+		b := setup(t, 2)
+		b.admit(5000, who{2, addrA, 1, 0})
+		b.table.Late(2 * testInterval)
+		b.until(11000)
 		b.wantCutOff(addrA, 6500, terminator.Silence)
 	})
 	t.Run("gives way when the table is full, the oldest first", func(t *testing.T) {
