@@ -15,7 +15,7 @@ FRONT_SRC := $(sort $(wildcard libpq/*.c))
 FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
 FRONT_SAN ?=
 FRONT_DEFS ?= -Wl,-z,defs
-FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread -D_FORTIFY_SOURCE=2 \
+FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
 	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(shell $(PKG_CONFIG) --cflags libpq) $(FRONT_SAN)
 # nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
 FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now $(FRONT_DEFS) $(FRONT_SAN)

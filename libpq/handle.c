@@ -23,11 +23,11 @@ front_new(void)
 	return f;
 }
 
-/* A real connection that is none: what a handle has as long as it has nothing better. */
+/* A real connection that is none: what a handle has as long as it has nothing better. A user is named so that none is looked up. */
 PGconn *
 front_blank(void)
 {
-	return real.PQconnectStart("host='0,0,0' hostaddr='0,0'");
+	return real.PQconnectStart("host='0,0,0' hostaddr='0,0' user='nobody'");
 }
 
 /* The handle was made or last used by another process than this one: the parent. */

@@ -301,19 +301,24 @@ type conversation struct {
 func converse(t *testing.T, env []string, name string, args ...string) *conversation {
 	t.Helper()
 	c := &conversation{t: t, cmd: program(t, env, name, args...)}
+	c.start()
+	return c
+}
+
+func (c *conversation) start() {
+	c.t.Helper()
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.cmd.Stderr = &c.errs
 	c.lines = bufio.NewReader(out)
 	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
-	return c
 }
 
 // until reads lines up to the one that is wanted, and returns the ones before it.
