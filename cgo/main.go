@@ -34,8 +34,8 @@ func watchdog_go_abi_version() C.uint32_t { return C.WATCHDOG_ABI_VERSION }
 //export watchdog_go_run
 func watchdog_go_run(b *C.WatchdogBridge) {
 	h := &host{b: b}
+	defer h.wake() // last: the main thread looks at finished when it is woken
 	defer atomic.StoreUint32((*uint32)(&b.finished), 1)
-	defer h.wake()
 	defer h.guard()
 
 	// A failure that cannot be recovered ends in SIGABRT, which worker.c
