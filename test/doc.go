@@ -6,5 +6,8 @@
 //	closing_test.go    connections and processes that end audibly
 //	sessions_test.go   whose sessions are ended, in which state
 //	worker_test.go     faults of the watchdog worker itself
-//	server_test.go     the life of the server: start, stop, promotion, settings
+//	server_test.go     the life of one server: stop, restart, crash, read only
+//	failover_test.go   promotion, two primaries, demotion, standbys
+//	extension_test.go  settings, SQL objects, the heartbeat port
+//	cmctl_test.go      cm_ctl on conmgrs of its own
 package test

@@ -116,10 +116,11 @@ func TestServerLife(t *testing.T) {
 			t.Errorf("conmgr knew after %v: %s", l.At-start, l.Text)
 		}
 	}
-	back := func(t *testing.T, generation string) {
+	generation := 0 // as the server has been told
+	back := func(t *testing.T) {
 		t.Helper()
 		cm.WaitInstance(0, "state", "established")
-		cm.WaitInstance(0, "generation", generation)
+		cm.WaitInstance(0, "generation", fmt.Sprint(generation))
 		if row := cm.Show("SHOW TARGET read-write")[0]; row["hostaddr"] != w.db.Addr4.String() {
 			t.Errorf("SHOW TARGET read-write: %v", row)
 		}
@@ -136,31 +137,32 @@ func TestServerLife(t *testing.T) {
 		}
 		cm.WaitInstance(0, "state", "lost")
 		w.primary.Start()
-		back(t, "1")
+		generation++
+		back(t)
 	})
 	t.Run("immediate stop and start", func(t *testing.T) {
 		bound, mark, start := cm.Bind("primary"), cm.Mark(), testnet.Monotonic()
 		w.primary.Stop(pgtest.Immediate)
 		w.primary.Start()
 		lost(t, bound, mark, start, "the server was restarted")
-		back(t, "1") // the server that it gave up has no session left to end: no new generation
+		back(t) // the server that it gave up has no session left to end: no new generation
 	})
 	t.Run("postmaster killed and started", func(t *testing.T) {
 		bound, mark, start := cm.Bind("primary"), cm.Mark(), testnet.Monotonic()
 		w.primary.Kill9()
 		w.primary.Start()
 		lost(t, bound, mark, start, "the server was restarted")
-		back(t, "1")
+		back(t)
 	})
 	t.Run("the worker is told to end", func(t *testing.T) {
-		bound, mark, pid := cm.Bind("primary"), cm.Mark(), w.primary.WorkerPid(workerTitle)
+		bound, mark := cm.Bind("primary"), cm.Mark()
 		s := w.in(t).session(client, "BEGIN")
-		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		cm.WaitLog(mark, `heartbeat connection is closed`, patience)
 		cm.WaitLog(mark, `heartbeat connection is established`, patience)
-		back(t, "1")
+		back(t)
 		if l, ok := cm.Find(mark, `is lost|shuts down|shutting-down`); ok {
 			t.Errorf("the end of the worker was taken for the end of the server: %s", l.Text)
 		}
@@ -168,6 +170,7 @@ func TestServerLife(t *testing.T) {
 			t.Errorf("the application was told: %v", err)
 		}
 		w.in(t).alive(s, "the session")
+		s.end()
 	})
 	t.Run("read only", func(t *testing.T) {
 		mark := cm.Mark()
@@ -187,9 +190,9 @@ func TestServerLife(t *testing.T) {
 		w.primary.Exec("ALTER SYSTEM RESET default_transaction_read_only")
 		w.primary.Reload()
 		cm.WaitLog(mark, `attribute of the instance.* to 'primary,read-write'`, patience)
-		back(t, "1")
+		back(t)
 	})
-	t.Run("a backend crashes", func(t *testing.T) { crash(w.in(t), client, cm); back(t, "1") })
+	t.Run("a backend crashes", func(t *testing.T) { crash(w.in(t), client, cm); back(t) })
 	t.Run("smart stop", func(t *testing.T) {
 		w := w.in(t)
 		bound, mark := cm.Bind("primary"), cm.Mark()
@@ -210,8 +213,7 @@ func TestServerLife(t *testing.T) {
 			t.Errorf("SHOW INSTANCES: %v", row)
 		}
 		start := testnet.Monotonic()
-		s.conn.Close()
-		s.db.Close()
+		s.end()
 		lost(t, bound, mark, start, "the server is shutting down")
 		_ = w.primary.WaitEnd()
 	})
@@ -237,5 +239,13 @@ func crash(w *world, client *testnet.Host, cm *cmtest.Conmgr) {
 	if l, ok := cm.Find(mark, `is lost`); ok {
 		w.Errorf("conmgr: %s", l.Text)
 	}
-	w.alive(w.session(client), "a session after the reset")
+	later := w.session(client)
+	w.alive(later, "a session after the reset")
+	later.end()
+}
+
+// end closes a session: a smart shutdown waits for it.
+func (s *session) end() {
+	s.conn.Close()
+	s.db.Close()
 }
