@@ -5,6 +5,7 @@ package worker
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -83,8 +84,9 @@ func TestRefusedButDoesNotLeave(t *testing.T) {
 	r.expect(heartbeat.TypeRefused)
 	l.pass(lingerTime)
 	testkit.Eventually(t, patience, "reset of a connection that stays", func() (bool, string) {
+		_ = r.conn.SetWriteDeadline(time.Now().Add(patience))
 		_, err := r.conn.Write(make([]byte, 1000))
-		return err != nil, ""
+		return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE), fmt.Sprint(err)
 	})
 }
 
@@ -117,8 +119,10 @@ func TestCrowd(t *testing.T) {
 	c := l.conmgr(1)
 	// 300 and the conmgr itself: the oldest 45 had to go.
 	gone := 300 + 1 - maxStrangers
-	for _, r := range crowd[:gone] {
-		r.gone()
+	for i, r := range crowd[:gone] {
+		if f, err := r.read(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("connection %d was not closed to make room: %s, %v", i, f.Type, err)
+		}
 	}
 	full := l.dialFrom("127.0.2.1") // takes the place that the HELLO has freed
 	l.dialFrom("127.0.1.20").gone() // crowded

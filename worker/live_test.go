@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,15 +60,19 @@ func (l *live) pass(d time.Duration) {
 	l.host.wake()
 }
 
-// freePort asks the kernel for a port that is free on every address.
+// freePort is a port that is free on every address. It is not one of those that the kernel gives to outgoing connections (32768 and up): other
+// programs on this machine would take it meanwhile.
 func freePort(t testing.TB) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10000 + rand.IntN(20000)
+		if ln, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(port))); err == nil {
+			ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // epolls counts the epoll instances and eventfds of this process, which leak.Check leaves out for the runtime's sake.

@@ -22,7 +22,9 @@ type pair struct {
 	now  Now
 }
 
-func newPair(t testing.TB) *pair {
+func newPair(t testing.TB) *pair { t.Helper(); return newPairOf(t, unix.SOCK_STREAM) }
+
+func newPairOf(t testing.TB, kind int) *pair {
 	t.Helper()
 	leak.Check(t)
 	x := &pair{host: newFakeHost(), now: at(0)}
@@ -33,7 +35,7 @@ func newPair(t testing.TB) *pair {
 	if x.r, err = NewReactor(Config{}, x.host, newFakeStore(1), func() Now { return x.now }); err != nil {
 		t.Fatal(err)
 	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +170,80 @@ func TestReadsBeforeItJudges(t *testing.T) {
 	x.r.visit(x.now, p) // it ends in the middle of the visit
 	if x.host.count("remote node shuts down") != 1 || x.host.count("timed out") != 0 {
 		t.Errorf("the log:\n%s", x.host.log())
+	}
+}
+
+// TestFloodDoesNotHoldUpTheGoodbye: what is read before the end is bounded. A packet socket gives one BEAT a read.
+func TestFloodDoesNotHoldUpTheGoodbye(t *testing.T) {
+	x := newPairOf(t, unix.SOCK_SEQPACKET)
+	x.drain()
+	const sent = 2 * drainPerVisit
+	for i := range uint32(sent) {
+		if _, err := unix.Write(x.peer, beatFrame(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.r.goodbye(StopServer)
+	left := 0
+	for {
+		if n, err := unix.Read(x.c.fd, make([]byte, 64)); n <= 0 || err != nil {
+			break
+		}
+		left++
+	}
+	if left != sent-drainPerVisit {
+		t.Errorf("%d of %d were left unread", left, sent)
+	}
+	if frames, _ := types(t, x.drain()); len(frames) != 1 || frames[0] != heartbeat.TypeGoodbye {
+		t.Errorf("the peer gets %v", frames)
+	}
+}
+
+// TestRefusedSeesTheEndAtOnce, while our side still takes in what it sends: neither has to wait for the other.
+func TestRefusedSeesTheEndAtOnce(t *testing.T) {
+	x := newPair(t)
+	x.drain()
+	x.r.input(x.now, x.c, []byte{0, 4, 77, 0})
+	if frames, rest := types(t, x.drain()); len(frames) != 1 || frames[0] != heartbeat.TypeRefused || len(rest) != 0 {
+		t.Errorf("the peer gets %v", frames)
+	}
+	if n, err := unix.Read(x.peer, make([]byte, 1)); n != 0 || err != nil {
+		t.Errorf("the peer does not see the end: %d, %v", n, err)
+	}
+	if _, err := unix.Write(x.peer, []byte("more")); err != nil || x.c.fd < 0 || !x.c.linger {
+		t.Errorf("it is cut off before it could read: %v", err)
+	}
+}
+
+// TestStaleEvent: a connection ended earlier in the same turn, and another one has its place.
+func TestStaleEvent(t *testing.T) {
+	x := newPair(t)
+	stale := unix.EpollEvent{Events: unix.EPOLLIN, Fd: x.c.index, Pad: x.r.serials[x.c.index]}
+	x.r.ended(x.now, x.c, true, "the connection was closed")
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	next := &conn{fd: fds[0], addr: addrA, port: 2}
+	x.r.strangers.add(next, never)
+	x.r.insert(next)
+	if next.index != stale.Fd {
+		t.Fatalf("it has place %d, not %d", next.index, stale.Fd)
+	}
+	if _, err := unix.Write(fds[1], []byte("GET ")); err != nil {
+		t.Fatal(err)
+	}
+	x.r.events[0] = stale
+	x.r.handle(x.now, 1)
+	if next.linger || next.fd < 0 {
+		t.Error("it was served by the event of the one before it")
+	}
+	stale.Pad = x.r.serials[next.index]
+	x.r.events[0] = stale
+	x.r.handle(x.now, 1)
+	if !next.linger {
+		t.Error("its own event did nothing")
 	}
 }
 
