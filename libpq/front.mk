@@ -48,5 +48,6 @@ build/libpq-cm.pc: libpq/front.mk
 		'Cflags: -I$${includedir} $(shell $(PKG_CONFIG) --cflags libpq)' \
 		'Libs: -L$${libdir} -Wl,-rpath,$${libdir} -lpq' > $@
 
+# Its tests need Debian's libecpg-dev, python3-psycopg2, python3-psycopg, php-cli, php-pgsql, ruby-pg and valgrind, too.
 front-clean:
 	rm -rf $(FRONT_GEN) $(FRONT_OUT) build/libpq-cm.pc
