@@ -467,10 +467,10 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 	})
 	t.Run("nor is it after a pause of the machine", func(t *testing.T) {
 		b := setup(t, 2)
-		b.admit(5000, who{2, addrA, 1, 0})
+		p := b.admit(5000, who{2, addrA, 1, 0})
 		b.table.Late(2 * testInterval)
-		b.until(11000)
-		b.wantCutOff(addrA, 6500, terminator.Silence)
+		b.bye(5500, p, heartbeat.GoodbyeGivenUp)
+		b.wantCutOff(addrA, 5500, terminator.GivenUp)
 	})
 	t.Run("gives way when the table is full, the oldest first", func(t *testing.T) {
 		b := setup(t, 2)
