@@ -8,6 +8,7 @@
 //	worker_test.go     faults of the watchdog worker itself
 //	server_test.go     the life of one server: stop, restart, crash, read only
 //	failover_test.go   promotion, two primaries, demotion, standbys
-//	extension_test.go  settings, SQL objects, the heartbeat port
+//	extension_test.go  settings and SQL objects of the extension
+//	listen_test.go     the heartbeat port: addresses, places, strangers
 //	cmctl_test.go      cm_ctl on conmgrs of its own
 package test
