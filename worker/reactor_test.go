@@ -116,20 +116,22 @@ func TestGoodbyeOfConmgr(t *testing.T) {
 }
 
 func TestCloseAndReset(t *testing.T) {
-	for _, reset := range []bool{false, true} {
-		l := start(t, 4).listening()
-		c := l.conmgr(1)
-		if reset {
-			_ = c.conn.SetLinger(0)
-		}
-		c.conn.Close()
-		if s := l.slotOf(1, "waiting", inState(Waiting)); !s.Closed || s.cutOff != 0 {
-			t.Errorf("closed %v, cut-off %d", s.Closed, s.cutOff)
-		}
-		l.logged("remote node closes heartbeat connection: conmgr host=127.0.0.1")
-		if w := l.dial().greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
-			t.Errorf("flags %d", w.Flags)
-		}
+	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
+		t.Run(name, func(t *testing.T) {
+			l := start(t, 4).listening()
+			c := l.conmgr(1)
+			if reset {
+				_ = c.conn.SetLinger(0)
+			}
+			c.conn.Close()
+			if s := l.slotOf(1, "waiting", inState(Waiting)); !s.Closed || s.cutOff != 0 {
+				t.Errorf("closed %v, cut-off %d", s.Closed, s.cutOff)
+			}
+			l.logged("remote node closes heartbeat connection: conmgr host=127.0.0.1")
+			if w := l.dial().greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+				t.Errorf("flags %d", w.Flags)
+			}
+		})
 	}
 }
 
