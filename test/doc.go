@@ -10,5 +10,6 @@
 //	failover_test.go   promotion, two primaries, demotion, standbys
 //	extension_test.go  settings and SQL objects of the extension
 //	listen_test.go     the heartbeat port: addresses, places, strangers
-//	cmctl_test.go      cm_ctl on conmgrs of its own
+//	ctl_test.go        cm_ctl in a client host, for cmctl_test.go
+//	cmctl_test.go      each action of cm_ctl
 package test
