@@ -224,4 +224,3 @@ func (c *ctl) waitStatus(status int) {
 		return cmd.ProcessState.ExitCode() == status, string(out)
 	})
 }
-
