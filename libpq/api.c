@@ -58,8 +58,7 @@ complete(Front *f, PostgresPollingStatusType s)
 
 	if (limit < 0)
 	{
-		front_leave_conmgr(f);
-		f->phase = PH_FAILED;
+		connect_give_up(f);
 		return false;
 	}
 	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)

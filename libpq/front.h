@@ -211,6 +211,8 @@ typedef struct Front
 	int			pass;			/* prefer-standby: 0 standbys, 1 any */
 	int			attempt;		/* counts the hosts tried, so that connect_timeout starts anew */
 	int			restarts;		/* of this host, because the instance was lost meanwhile */
+	struct addrinfo *addresses; /* of this host, once one has taken too long */
+	struct addrinfo *address;	/* that is tried now; NULL: libpq looks them up */
 	bool		skip_probe;
 	bool		bogus_host;		/* sql's host list has an entry behind the real one: see connect.c */
 	bool		resetting;
@@ -274,6 +276,7 @@ extern __thread Front *connecting_front;	/* whose PQconnectPoll runs in this thr
 PostgresPollingStatusType connect_start(Front *f);
 PostgresPollingStatusType connect_poll(Front *f);
 PostgresPollingStatusType connect_timed_out(Front *f);
+void		connect_give_up(Front *f);
 bool		front_connecting(const Front *f);
 
 /* ---- target.c ---- */

@@ -20,16 +20,16 @@ FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidde
 # nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
 FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now $(FRONT_DEFS) $(FRONT_SAN)
 
-.PHONY: front front-clean
+.PHONY: front front-clean front-force
 front: $(FRONT_OUT)/libpq.so.5 $(FRONT_OUT)/libpq.so build/libpq-cm.pc
 
 $(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h &: libpq/functions.list libpq/gen/main.go $(REAL_LIBPQ)
 	$(GO) run ./libpq/gen libpq/functions.list $(REAL_LIBPQ) $(FRONT_GEN)
 
-$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c libpq/front.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
+$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c libpq/front.h libpq/steps.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
-$(FRONT_GEN)/%.o: libpq/%.c libpq/front.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
+$(FRONT_GEN)/%.o: libpq/%.c libpq/front.h libpq/steps.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
 $(FRONT_OUT)/libpq.so.5: $(FRONT_OBJ)
@@ -39,10 +39,12 @@ $(FRONT_OUT)/libpq.so.5: $(FRONT_OBJ)
 $(FRONT_OUT)/libpq.so: $(FRONT_OUT)/libpq.so.5
 	ln -sf libpq.so.5 $@
 
-# The rpath makes a program linked with it find the front without any environment.
-build/libpq-cm.pc: libpq/front.mk
+front-force:
+
+# Made each time, as prefix may be another one. The rpath makes a program linked with it find the front without any environment.
+build/libpq-cm.pc: front-force
 	@mkdir -p build
-	printf '%s\n' 'prefix=$(prefix)' 'libdir=$${prefix}/lib/connmgr' 'includedir=$${prefix}/include' '' \
+	@printf '%s\n' 'prefix=$(prefix)' 'libdir=$${prefix}/lib/connmgr' 'includedir=$${prefix}/include' '' \
 		'Name: libpq-cm' 'Description: libpq with transparent connections by way of the Connection Manager' \
 		'Version: $(shell $(PKG_CONFIG) --modversion libpq)' 'Requires.private: libpq' \
 		'Cflags: -I$${includedir} $(shell $(PKG_CONFIG) --cflags libpq)' \

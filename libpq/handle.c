@@ -132,6 +132,8 @@ front_take_sql(Front *f)
 void
 front_disconnect(Front *f)
 {
+	if (front_connecting(f))
+		connect_give_up(f);
 	front_leave_conmgr(f);
 	f->nonblocking = false;		/* as libpq does */
 	front_set_sql(f, front_blank());
@@ -153,6 +155,8 @@ PQfinish(PGconn *conn)
 		real.PQfinish(conn);
 		return;
 	}
+	if (front_connecting(f))
+		connect_give_up(f);
 	front_leave_conmgr(f);
 	real_finish(f->sql, front_inherited(f));	/* tells the event procedures */
 	f->magic = 0;
@@ -327,7 +331,7 @@ PQstatus(const PGconn *conn)
 
 /* As long as the real connection is not begun, what the user has given. */
 static const Host *
-current_host(const Front *f)
+shown_host(const Front *f)
 {
 	if (f && (f->phase == PH_PROBE || f->phase == PH_ASK))
 		return &f->options.hosts[f->order[f->host]];
@@ -337,7 +341,7 @@ current_host(const Front *f)
 EXPORT char *
 PQhost(const PGconn *conn)
 {
-	const Host *h = current_host(front_of(conn));
+	const Host *h = shown_host(front_of(conn));
 
 	if (h)
 		return h->host ? h->host : h->hostaddr ? h->hostaddr : "";
@@ -348,7 +352,7 @@ PQhost(const PGconn *conn)
 EXPORT char *
 PQhostaddr(const PGconn *conn)
 {
-	const Host *h = current_host(front_of(conn));
+	const Host *h = shown_host(front_of(conn));
 
 	if (h)
 		return h->hostaddr ? h->hostaddr : "";
@@ -359,7 +363,7 @@ PQhostaddr(const PGconn *conn)
 EXPORT char *
 PQport(const PGconn *conn)
 {
-	const Host *h = current_host(front_of(conn));
+	const Host *h = shown_host(front_of(conn));
 
 	if (h)
 		return h->port ? h->port : "";

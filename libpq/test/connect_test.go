@@ -324,3 +324,21 @@ func write(t *testing.T, name, text string) string {
 	writeFile(t, path, text)
 	return path
 }
+
+// A name with two addresses, the first of which takes the connection and never answers: the blocking functions go on, as libpq's own.
+func TestTimeoutGoesOnToTheNextAddress(t *testing.T) {
+	port := newHole(t)
+	relay(t, "127.0.0.2:"+port, "127.0.0.1:"+primary.port)
+	// getaddrinfo puts 127.0.0.1 first: it is the nearer one
+	hosts := write(t, "hosts", "127.0.0.1 localhost\n127.0.0.1 two.example\n127.0.0.2 two.example\n")
+	for name, env := range map[string]func() []string{"libpq": plain, "front": byPath} {
+		start := time.Now()
+		out := output(t, env(), "unshare", "-m", "sh", "-c", `mount --bind "$1" /etc/hosts && shift && exec "$@"`, "sh", hosts,
+			filepath.Join(pgbin, "psql"), "-X", "-At", "-d", "host=two.example user=postgres dbname=postgres connect_timeout=2 port="+port,
+			"-c", `\conninfo`)
+		wantAll(t, out, `on host "two.example" (address "127.0.0.2")`)
+		if d := time.Since(start); d < 1500*time.Millisecond || d > 5*time.Second {
+			t.Errorf("%s: %v", name, d)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+/*
+ * stage2.c: asking conmgr for an instance, and connecting to that. Run by the application's thread that connects; never blocks.
+ *
+ * The watcher has the connection from here on: an instance that is lost while it is being connected to wakes whoever waits.
+ */
+#include "front.h"
+#include "steps.h"
+
+#include <sys/stat.h>
+
+#define MAX_REFUSALS 64			/* instances of a conmgr that are tried for one connection */
+#define MAX_RESTARTS 3			/* of a host, when the instance is lost while it is being connected to */
+
+Step
+ask(Front *f)
+{
+	f->phase = PH_ASK;
+	link_ask(f->link, target_name(f), text_of(&f->except));
+	return AGAIN;
+}
+
+void
+conmgr_failed(Front *f, const char *what, const char *why)
+{
+	const Host *h = current_host(f);
+
+	text_addf(&f->err, "connection to server at \"%s\", port %s failed: %s%s", h->host ? h->host : h->hostaddr,
+			  h->port ? h->port : "5432", what, why);
+}
+
+/* Keeps an eye on the socket that the real libpq uses now: it may have opened another one. */
+static bool
+follow(Front *f, const char **problem)
+{
+	int			fd = real.PQsocket(f->sql);
+	struct stat s;
+
+	*problem = NULL;
+	if (fd < 0 || fstat(fd, &s) < 0)
+		return true;
+	if (!f->watch)
+		f->watch = watch_start(f->link->fd, fd, problem);
+	else if (s.st_ino != f->watched_inode && !watch_move(f->watch, fd))
+		*problem = "out of descriptors";
+	f->watched_inode = s.st_ino;
+	return !*problem;
+}
+
+static Step
+unwatched(Front *f, const char *problem)
+{
+	server_identity(f->sql, &f->err);
+	text_addf(&f->err, "could not watch the connection to the Connection Manager: %s\n", problem);
+	return FAILED;
+}
+
+/* An instance's name is a number; another name goes as a literal. */
+static void
+add_except(Front *f, const char *instance)
+{
+	bool		quoted = instance[0] == '\0' || instance[strspn(instance, "0123456789")] != '\0';
+
+	text_addf(&f->except, "%s%s", f->except.len ? ", " : "", quoted ? "'" : "");
+	for (const char *p = instance; *p; p++)
+		text_addn(&f->except, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
+	text_add(&f->except, quoted ? "'" : "");
+}
+
+static Step
+refused(Front *f)
+{
+	text_add(&f->err, real.PQerrorMessage(f->sql));
+	if (f->watch && watch_look(f->watch))
+	{
+		const char *said = watch_said(f->watch);
+
+		/* conmgr knows by now that this instance is lost, or has ended itself: begin with this host again */
+		text_addf(&f->err, "%s\n", *said ? said : "the Connection Manager closed the connection");
+		front_leave_conmgr(f);
+		f->attempt--;
+		return f->restarts++ < MAX_RESTARTS ? start_host(f) : next_host(f);
+	}
+	watch_end(f->watch);
+	f->watch = NULL;
+	if (real.PQconnectionNeedsPassword(f->sql))
+		return FAILED;			/* the application may ask its user and come back */
+	if (++f->refusals > MAX_REFUSALS)
+		return next_host(f);
+	add_except(f, f->link->target.instance);
+	return ask(f);
+}
+
+static Step
+stage2_start(Front *f)
+{
+	const CmTarget *t = &f->link->target;
+	Text		conninfo = {0};
+	const char *problem;
+
+	f->phase = PH_STAGE2;
+	f->bogus_host = false;
+	options_conninfo(&f->options, &conninfo);
+	text_add_conninfo(&conninfo, "host", t->host);
+	text_add_conninfo(&conninfo, "hostaddr", t->hostaddr);
+	text_add_conninfo(&conninfo, "port", t->port);
+	text_add_conninfo(&conninfo, "target_session_attrs", "any");
+	if (!start_real(f, &conninfo))
+		return FAILED;
+	if (real.PQstatus(f->sql) == CONNECTION_BAD)
+		return refused(f);
+	return follow(f, &problem) ? WRITE : unwatched(f, problem);
+}
+
+Step
+answer(Front *f)
+{
+	bool		sending = f->link->state == LS_SENDING;
+
+	switch (link_step(f->link))
+	{
+		case LINK_READ:
+			return READ;
+		case LINK_WRITE:
+			return WRITE;
+		case LINK_TARGET:
+			return stage2_start(f);
+		case LINK_NO_TARGET:
+			if (f->refusals == 0)
+				conmgr_failed(f, "", text_of(&f->link->error));
+			break;
+		default:
+			conmgr_failed(f, sending ? "could not get server address from Connection Manager: " :
+						  "could not receive server address from Connection Manager: ", text_of(&f->link->error));
+			break;
+	}
+	return next_host(f);
+}
+
+Step
+stage2(Front *f)
+{
+	PostgresPollingStatusType s;
+	const char *problem;
+
+	f->reached |= real.PQstatus(f->sql) == CONNECTION_AWAITING_RESPONSE;
+	connecting_front = f;
+	s = real.PQconnectPoll(f->sql);
+	connecting_front = NULL;
+	if (s == PGRES_POLLING_FAILED)
+		return refused(f);
+	if (!follow(f, &problem))
+		return unwatched(f, problem);
+	if (s != PGRES_POLLING_OK)
+		return s == PGRES_POLLING_READING ? READ : WRITE;
+	return watch_look(f->watch) ? refused(f) : DONE;
+}
