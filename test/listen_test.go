@@ -16,6 +16,7 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -67,13 +68,13 @@ func TestListening(t *testing.T) {
 			since := c.LogSize()
 			c.Configure("watchdog.listen_addresses", set.addresses)
 			c.Restart()
-			c.WaitLog(since, set.log, patience)
-			for _, a := range set.open {
-				eventually(t, a+" is open", func() (bool, string) {
+			for _, a := range set.open { // long before a resolver gives up
+				testkit.Eventually(t, 2*time.Second, a+" is open", func() (bool, string) {
 					ok, err := reaches(set.from, a)
 					return ok, errText(err)
 				})
 			}
+			c.WaitLog(since, set.log, patience)
 			for _, a := range set.closed {
 				if ok, err := reaches(set.from, a); ok || !errors.Is(err, syscall.ECONNREFUSED) {
 					t.Errorf("%s: %v, %v; want a refusal", a, ok, err)
@@ -81,6 +82,9 @@ func TestListening(t *testing.T) {
 			}
 			if c.WorkerPid(workerTitle) == 0 {
 				t.Errorf("there is no worker")
+			}
+			if set.name == "a bad name" && contains(c.Log()[since:], "Is another server already using") {
+				t.Errorf("the hint is about the port, and not about the name")
 			}
 		})
 	}

@@ -27,30 +27,49 @@ func resolve(ctx context.Context, list string) (addrs []netip.Addr, errs []error
 		}
 	}
 	for _, name := range strings.Split(list, ",") {
-		name = strings.TrimSpace(name)
-		name = strings.Trim(name, `"`)
-		switch {
-		case name == "":
-		case name == "*":
-			add(netip.IPv6Unspecified())
-			add(netip.IPv4Unspecified())
-		default:
-			if a, err := netip.ParseAddr(name); err == nil {
-				add(a.Unmap())
-				continue
-			}
-			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("could not translate host name \"%s\" of watchdog.listen_addresses to address: %w", name, err))
-				continue
-			}
+		name = trim(name)
+		if found, ok := literal(name); ok {
 			for _, a := range found {
-				add(a.Unmap())
+				add(a)
 			}
+			continue
+		}
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("could not translate host name \"%s\" of watchdog.listen_addresses to address: %w", name, err))
+			continue
+		}
+		for _, a := range found {
+			add(a.Unmap())
 		}
 	}
 	return addrs, errs
 }
+
+// literals are the addresses of the list for which no resolver is needed. names: there are others.
+func literals(list string) (addrs []netip.Addr, names bool) {
+	for _, name := range strings.Split(list, ",") {
+		found, ok := literal(trim(name))
+		addrs, names = append(addrs, found...), names || !ok
+	}
+	return addrs, names
+}
+
+func literal(name string) (addrs []netip.Addr, ok bool) {
+	switch name {
+	case "":
+		return nil, true
+	case "*":
+		return []netip.Addr{netip.IPv6Unspecified(), netip.IPv4Unspecified()}, true
+	}
+	a, err := netip.ParseAddr(name)
+	if err != nil {
+		return nil, false
+	}
+	return []netip.Addr{a.Unmap()}, true
+}
+
+func trim(name string) string { return strings.Trim(strings.TrimSpace(name), `"`) }
 
 // errNoFamily: this machine does not have the address family at all.
 var errNoFamily = errors.New("address family is not supported")

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +51,6 @@ type Reactor struct {
 	serials    []int32
 	unused     []int32
 	listeners  map[int]netip.Addr
-	missing    []netip.Addr // still to be listened on
 	resolved   chan resolution
 	resolving  bool
 	listenAt   heartbeat.Mono // next attempt for what is missing; never: nothing to do
@@ -220,17 +220,7 @@ func (r *Reactor) listen(now Now, spawn func(func())) {
 	select {
 	case res := <-r.resolved:
 		r.resolving = false
-		r.missing = r.missing[:0]
-		open := make(map[netip.Addr]bool)
-		for _, a := range r.listeners {
-			open[a] = true
-		}
-		for _, a := range res.addrs {
-			if !open[a] {
-				r.missing = append(r.missing, a)
-			}
-		}
-		r.bind(now, res.errs)
+		r.bind(now, res)
 		return
 	default:
 	}
@@ -240,6 +230,9 @@ func (r *Reactor) listen(now Now, spawn func(func())) {
 	r.resolving = true
 	r.listenAt = never // until the answer is there
 	list, wake := r.cfg.ListenAddresses, r.host.WakeFD()
+	if addrs, names := literals(list); names {
+		r.open(addrs) // a slow resolver must not keep conmgrs from resuming; bind reports what fails
+	}
 	spawn(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), resolveLimit)
 		defer cancel()
@@ -250,9 +243,17 @@ func (r *Reactor) listen(now Now, spawn func(func())) {
 	})
 }
 
-// bind opens the missing listening sockets; what fails is tried again after listenRetry.
-func (r *Reactor) bind(now Now, errs []error) {
-	for _, a := range r.missing {
+// open opens listening sockets where there are none yet.
+func (r *Reactor) open(addrs []netip.Addr) (errs []error) {
+	have := make(map[netip.Addr]bool)
+	for _, a := range r.listeners {
+		have[a] = true
+	}
+	for _, a := range addrs {
+		if have[a] {
+			continue
+		}
+		have[a] = true
 		fd, err := listen(a, r.cfg.Port)
 		if err == nil {
 			if err = r.watch(fd, listenIndex, 0); err != nil {
@@ -269,6 +270,12 @@ func (r *Reactor) bind(now Now, errs []error) {
 		r.listeners[fd] = a
 		r.host.Log(Line{Level: Log, Message: "listening for heartbeat connections on " + hostPort(a, uint16(r.cfg.Port))})
 	}
+	return errs
+}
+
+// bind opens what was resolved; what fails is tried again after listenRetry.
+func (r *Reactor) bind(now Now, res resolution) {
+	errs := slices.Concat(res.errs, r.open(res.addrs))
 	if len(errs) == 0 {
 		r.listenAt, r.complaint = never, ""
 		if len(r.listeners) == 0 {
@@ -280,9 +287,12 @@ func (r *Reactor) bind(now Now, errs []error) {
 	err := errors.Join(errs...)
 	if err.Error() != r.complaint || now.Mono.Sub(r.complainT) >= repeatLog {
 		r.complaint, r.complainT = err.Error(), now.Mono
-		for _, err := range errs {
-			r.host.Log(Line{Level: Warning, Message: err.Error(), Hint: fmt.Sprintf("Is another server already using watchdog.port %d? "+
-				"It is tried again every second.", r.cfg.Port)})
+		for i, err := range errs {
+			hint := "It is tried again every second."
+			if i >= len(res.errs) {
+				hint = fmt.Sprintf("Is another server already using watchdog.port %d? ", r.cfg.Port) + hint
+			}
+			r.host.Log(Line{Level: Warning, Message: err.Error(), Hint: hint})
 		}
 	}
 }
