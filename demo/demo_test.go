@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,24 +145,5 @@ func TestGuardRemovesWhatIsLeft(t *testing.T) {
 	}
 	if status := runGuard(pid, strings.NewReader("")); status != 0 {
 		t.Errorf("got status %d, want 0: nothing is left", status)
-	}
-}
-
-func TestFreePorts(t *testing.T) {
-	ports, err := freePorts(5)
-	if err != nil || len(ports) != 5 {
-		t.Fatalf("got %v, %v, want 5 ports", ports, err)
-	}
-	slices.Sort(ports)
-	if len(slices.Compact(ports)) != 5 {
-		t.Error("a port was given twice")
-	}
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if port := l.Addr().(*net.TCPAddr).Port; isFree(port) {
-		t.Errorf("port %d is taken, and was called free", port)
 	}
 }

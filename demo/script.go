@@ -72,7 +72,7 @@ func (s *script) setUp() error {
 		return err
 	}
 	fmt.Fprintln(s.out, "setting up a primary, a streaming standby, conmgr and an application ...")
-	ports, err := freePorts(5)
+	ports, err := testkit.FreePorts(5)
 	if err != nil {
 		return err
 	}

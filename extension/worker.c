@@ -23,6 +23,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,6 +43,8 @@
 #define POSTMASTER_PID_FILE	"postmaster.pid"	/* relative to the data directory, where we are */
 #define PING_INTERVAL_MS	1000
 #define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
+#define CLOSE_LOOK_MS		10	/* between checks of the attributes while they may be about to change */
+#define CLOSE_LOOK_TIME_MS	10000
 #define FAREWELL_MS			200 /* what Go gets to say goodbye at a shutdown */
 #define SHORT_LIFE_MS		10000	/* a worker that lived shorter has failed quickly */
 #define FREE_RESTARTS		10	/* quick restarts in a row without a pause */
@@ -408,13 +411,48 @@ stop_go(void)
 	drain_log();
 }
 
+/*
+ * Promotion and shutdown announce themselves by files in the data directory:
+ * the postmaster writes its status into its pid file, a promotion removes
+ * standby.signal. Returns a descriptor that tells of such changes, -1 if there
+ * is none to be had: the attributes are then checked by their interval alone.
+ */
+static int
+watch_data_directory(void)
+{
+	int			fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+	if (fd >= 0 && inotify_add_watch(fd, ".", IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE) < 0)
+	{
+		close(fd);
+		fd = -1;
+	}
+	if (fd < 0)
+		elog(LOG, "could not watch the data directory: %m");
+	return fd;
+}
+
+/* Has anything changed there? Which file it was does not matter: a needless look costs little. */
+static bool
+data_directory_changed(int fd)
+{
+	char		buf[4096];
+	bool		changed = false;
+
+	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
+		changed = true;
+	return changed;
+}
+
 /* Serve until there is a reason to end. */
 static void
 main_loop(void)
 {
-	WaitEventSet *set = wd_create_wait_event_set(3);
+	WaitEventSet *set = wd_create_wait_event_set(4);
+	int			directory = watch_data_directory();
 	TimestampTz next_attributes = 0;
 	TimestampTz next_ping = 0;
+	TimestampTz close_look_until = 0;
 	int			unanswered = 0;
 	bool		checked_signals = false;
 	bool		stopping = server_is_stopping();
@@ -422,6 +460,8 @@ main_loop(void)
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, bridge->to_c, NULL, NULL);
+	if (directory >= 0)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, directory, NULL, NULL);
 
 	for (;;)
 	{
@@ -457,6 +497,12 @@ main_loop(void)
 		}
 
 		now = GetCurrentTimestamp();
+		if (data_directory_changed(directory))
+		{
+			stopping = server_is_stopping();
+			close_look_until = now + CLOSE_LOOK_TIME_MS * 1000;
+			next_attributes = 0;
+		}
 		if (now >= next_ping || now < next_ping - PING_INTERVAL_MS * 1000)
 		{
 			stopping = server_is_stopping();
@@ -480,7 +526,8 @@ main_loop(void)
 				wd_store(&bridge->attributes, attributes);
 				poke_go();
 			}
-			next_attributes = now + watchdog_check_attr_interval * INT64CONST(1000);
+			next_attributes = now + INT64CONST(1000) *
+				(now < close_look_until ? Min(CLOSE_LOOK_MS, watchdog_check_attr_interval) : watchdog_check_attr_interval);
 		}
 
 		next = Min(next_ping, next_attributes);

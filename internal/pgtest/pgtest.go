@@ -13,7 +13,6 @@ package pgtest
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,6 +165,9 @@ func newCluster(t testkit.TB, s *settings) *Cluster {
 		}
 		c.config["shared_preload_libraries"] = "watchdog"
 		c.config["watchdog.port"] = strconv.Itoa(c.WatchdogPort)
+		if c.host == nil {
+			c.config["watchdog.listen_addresses"] = "127.0.0.1,::1"
+		}
 	}
 	for name, value := range s.config {
 		c.config[name] = value
@@ -173,15 +175,13 @@ func newCluster(t testkit.TB, s *settings) *Cluster {
 	return c
 }
 
-// freePort asks the kernel for a port that is free now.
 func freePort(t testkit.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := testkit.FreePorts(1)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }
 
 // writeConfig writes test.conf, which postgresql.conf includes at its end, and pg_hba.conf.

@@ -1,6 +1,6 @@
-package main
+package testkit
 
-// Ports to listen at. Used by the script's goroutine; blocks on nothing.
+// Ports to listen at. Any goroutine; blocks on nothing.
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 )
 
 // Below this range no kernel gives a port to a connection that goes out: a port chosen there stays free until its server starts. The rest of the machine
@@ -19,8 +20,13 @@ const (
 	usualBottom = 32768
 )
 
-// freePorts returns n different ports that nobody listens at.
-func freePorts(n int) ([]int, error) {
+var chosenPorts = struct {
+	sync.Mutex
+	m map[int]bool
+}{m: make(map[int]bool)}
+
+// FreePorts returns n different ports that nobody listens at, and that no earlier call of this process has returned.
+func FreePorts(n int) ([]int, error) {
 	bottom := usualBottom
 	if b, err := os.ReadFile(portRange); err == nil {
 		fmt.Sscan(string(b), &bottom)
@@ -28,15 +34,16 @@ func freePorts(n int) ([]int, error) {
 	if bottom < lowestPort+1000 { // an unusual machine: anything will do
 		bottom = 65536
 	}
-	chosen := map[int]bool{}
+	chosenPorts.Lock()
+	defer chosenPorts.Unlock()
 	var ports []int
 	for tries := 0; len(ports) < n; tries++ {
 		if tries == 1000 {
 			return nil, errors.New("no free ports were found on loopback")
 		}
 		port := lowestPort + rand.IntN(bottom-lowestPort)
-		if !chosen[port] && isFree(port) {
-			chosen[port] = true
+		if !chosenPorts.m[port] && isFree(port) {
+			chosenPorts.m[port] = true
 			ports = append(ports, port)
 		}
 	}
