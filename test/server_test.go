@@ -212,6 +212,10 @@ func TestServerLife(t *testing.T) {
 		if row := cm.Show("SHOW INSTANCES")[0]; row["state"] != "established" {
 			t.Errorf("SHOW INSTANCES: %v", row)
 		}
+		late := w.conmgr(w.net.Host("late"), "1s", "20s") // heartbeats are not sessions: they are still taken
+		if _, err := late.Try("SHOW TARGET any"); err == nil || !contains(err.Error(), "no target server address") {
+			t.Errorf("a conmgr that came later offers the instance: %v", err)
+		}
 		start := testnet.Monotonic()
 		s.end()
 		lost(t, bound, mark, start, "the server is shutting down")
