@@ -158,6 +158,7 @@ func TestEnvironmentServiceAndPassfile(t *testing.T) {
 func TestListsThatMixConmgrsAndServers(t *testing.T) {
 	knows := conmgr(t)
 	empty := conmgrWith(t)
+	writer := conmgrWith(t, primary.instance("0", isPrimary...))
 	closed := freePort()
 	list := func(target string, ports ...string) string {
 		return "host=" + strings.Repeat("localhost,", len(ports)-1) + "localhost port=" + strings.Join(ports, ",") +
@@ -171,6 +172,8 @@ func TestListsThatMixConmgrsAndServers(t *testing.T) {
 		list("primary", empty.Port(), closed, primary.port):         primary,
 		list("prefer-standby", primary.port, knows.Port()):          standby,
 		list("prefer-standby", empty.Port(), primary.port):          primary,
+		list("prefer-standby", writer.Port(), standby.port):         standby,
+		list("prefer-standby", writer.Port(), closed):               primary,
 		list("standby", closed, empty.Port(), standby.port):         standby,
 		list("read-only", primary.port, empty.Port(), knows.Port()): standby,
 	} {

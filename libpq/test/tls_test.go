@@ -82,6 +82,8 @@ func TestTLSToTheInstance(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
+	// every family, TLS to the instance, and stage one in the clear
+	wantAll(t, output(t, byPath(), "families", base+" user=scram password=s3cret sslmode=verify-full"+ca), "host=db.example", "socket=yes")
 	output(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
 
 	wrong := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "other.example", Hostaddr: "127.0.0.1", Port: s.port, Attributes: isPrimary})

@@ -2,7 +2,7 @@
  * forks.c: a connection over a fork. Usage: forks how conninfo
  *   finish  the child ends the inherited connection: the parent's goes on, and is still watched
  *   exit    the child ignores it and exits
- *   use     the parent ignores it and the child goes on with it, watched (as a daemon does)
+ *   use     the parent is gone and the child goes on with it, watched (as a daemon does)
  *   fresh   the child makes one of its own, watched
  */
 #include "check.h"
@@ -56,6 +56,8 @@ main(int argc, char **argv)
 		}
 		exit(0);
 	}
+	if (!strcmp(how, "use"))
+		_exit(0);
 	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	if (!strcmp(how, "finish") || !strcmp(how, "exit"))
 		until_lost(c);
