@@ -200,3 +200,22 @@ events_free(Front *f)
 	f->events = NULL;
 	f->nevents = 0;
 }
+
+/* A child must not inherit the lock from a thread that it does not have. */
+static void
+hold(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void
+release(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+static void __attribute__((constructor))
+events_load(void)
+{
+	pthread_atfork(hold, release, release);
+}

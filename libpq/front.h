@@ -168,6 +168,7 @@ CmLink	   *link_open(const Host *h, const Options *o);
 CmLink	   *link_adopt(PGconn *real_conn);
 void		link_ask(CmLink *link, const char *attribute, const char *except);
 LinkStep	link_step(CmLink *link);
+LinkStep	link_receive(CmLink *link);	/* cmanswer.c */
 void		link_close(CmLink *link, bool quietly);
 void		target_free(CmTarget *t);
 

@@ -199,3 +199,22 @@ PQerrorMessage(const PGconn *conn)
 	text_add(&f->shown, text_of(&f->loss));
 	return (char *) text_of(&f->shown);
 }
+
+/* A child must not inherit the lock from a thread that it does not have. */
+static void
+hold(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void
+release(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+static void __attribute__((constructor))
+loss_load(void)
+{
+	pthread_atfork(hold, release, release);
+}

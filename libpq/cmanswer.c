@@ -1,0 +1,191 @@
+/*
+ * cmanswer.c: what conmgr says, taken apart: messages of protocol 3.0 from the server's side. Run by the application's thread that connects; never
+ * blocks. Lengths are bounded, and nothing is believed beyond the message that it is in.
+ */
+#include "front.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sys/socket.h>
+
+#define MAX_MESSAGE (64 * 1024)
+
+static const char *const column_names[4] = {"instance", "host", "hostaddr", "port"};
+
+static uint32_t
+get32(const char *p)
+{
+	uint32_t	n;
+
+	memcpy(&n, p, 4);
+	return ntohl(n);
+}
+
+/* The strings of a message lie between p and end, or it is refused. */
+static const char *
+string_at(const char **p, const char *end)
+{
+	const char *s = *p;
+	const char *zero = memchr(s, 0, (size_t) (end - s));
+
+	if (!zero)
+		return NULL;
+	*p = zero + 1;
+	return s;
+}
+
+static void
+take_error(CmLink *link, const char *p, const char *end)
+{
+	const char *message = NULL;
+	const char *detail = NULL;
+
+	while (p < end && *p)
+	{
+		char		field = *p++;
+		const char *s = string_at(&p, end);
+
+		if (!s)
+			break;
+		if (field == 'M')
+			message = s;
+		else if (field == 'D')
+			detail = s;
+	}
+	link->got_error = true;
+	text_cut(&link->error, 0);
+	text_addf(&link->error, "%s\n", message ? message : "no message");
+	if (detail)
+		text_addf(&link->error, "DETAIL:  %s\n", detail);
+}
+
+static bool
+take_columns(CmLink *link, const char *p, const char *end)
+{
+	int			n;
+
+	if (end - p < 2)
+		return false;
+	n = (unsigned char) p[0] << 8 | (unsigned char) p[1];
+	p += 2;
+	for (int c = 0; c < 4; c++)
+		link->columns[c] = -1;
+	for (int i = 0; i < n; i++)
+	{
+		const char *name = string_at(&p, end);
+
+		if (!name || end - p < 18)
+			return false;
+		p += 18;
+		for (int c = 0; c < 4; c++)
+			if (!strcmp(name, column_names[c]))
+				link->columns[c] = i;
+	}
+	return link->columns[0] >= 0 && link->columns[1] >= 0 && link->columns[2] >= 0 && link->columns[3] >= 0;
+}
+
+static bool
+take_row(CmLink *link, const char *p, const char *end)
+{
+	char	  **to[4] = {&link->target.instance, &link->target.host, &link->target.hostaddr, &link->target.port};
+	int			n;
+
+	if (end - p < 2)
+		return false;
+	n = (unsigned char) p[0] << 8 | (unsigned char) p[1];
+	p += 2;
+	target_free(&link->target);
+	for (int i = 0; i < n; i++)
+	{
+		int32_t		len;
+
+		if (end - p < 4)
+			return false;
+		len = (int32_t) get32(p);
+		p += 4;
+		if (len > end - p)
+			return false;
+		for (int c = 0; c < 4; c++)
+			if (link->columns[c] == i && len >= 0 && !(*to[c] = strndup(p, (size_t) len)))
+				return false;
+		if (len > 0)
+			p += len;
+	}
+	link->got_target = link->target.instance && link->target.host && link->target.hostaddr && link->target.port;
+	return link->got_target;
+}
+
+/* One message from the buffer. False: not what a conmgr says. */
+static bool
+take(CmLink *link, char type, const char *p, const char *end, bool *ready)
+{
+	const char *name;
+
+	switch (type)
+	{
+		case 'R':
+			return end - p == 4 && get32(p) == 0;	/* AuthenticationOk: conmgr asks for nothing */
+		case 'S':
+			if ((name = string_at(&p, end)) && !strcmp(name, "conmgr.version"))
+				link->is_conmgr = true;
+			return true;
+		case 'Z':
+			*ready = true;
+			return true;
+		case 'E':
+			take_error(link, p, end);
+			return true;
+		case 'T':
+			return take_columns(link, p, end);
+		case 'D':
+			return take_row(link, p, end);
+		default:
+			return true;
+	}
+}
+
+/* Reads and takes messages up to ReadyForQuery, and nothing beyond: what follows it is the event of a loss. */
+LinkStep
+link_receive(CmLink *link)
+{
+	for (;;)
+	{
+		size_t		want = link->in_len < 5 ? 5 : 1 + (size_t) get32(link->in + 1);
+		bool		ready = false;
+		ssize_t		n;
+
+		if (link->in_len >= 5 && (want < 5 || want > MAX_MESSAGE))
+			return LINK_STRANGER;
+		if (link->in_len >= 5 && link->in_len == want)
+		{
+			if (!take(link, link->in[0], link->in + 5, link->in + want, &ready))
+				return LINK_STRANGER;
+			link->in_len = 0;
+			if (ready)
+				return LINK_READY;
+			continue;
+		}
+		if (want > link->in_size)
+		{
+			char	   *bigger = realloc(link->in, want);
+
+			if (!bigger)
+				return LINK_STRANGER;
+			link->in = bigger;
+			link->in_size = want;
+		}
+		n = recv(link->fd, link->in + link->in_len, want - link->in_len, 0);
+		if (n > 0)
+			link->in_len += (size_t) n;
+		else if (n < 0 && errno == EINTR)
+			continue;
+		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return LINK_READ;
+		else
+		{
+			if (!link->got_error)
+				text_addf(&link->error, "%s\n", n == 0 ? "the Connection Manager closed the connection" : strerror(errno));
+			return LINK_FAILED;
+		}
+	}
+}
