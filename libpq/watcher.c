@@ -34,7 +34,7 @@ struct Watch
 	uint32_t	slot;
 	unsigned	forks;			/* of the process whose watcher has it */
 	atomic_bool lost;
-	char		said[512];		/* written before lost is set */
+	char		said[512];		/* written, and the socket shut down, before lost is set */
 };
 
 typedef struct Slot
@@ -105,10 +105,11 @@ look(Watch *w)
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return;
 	note(w, buffer, n);
-	atomic_store(&w->lost, true);
+	shut(w);
 	if (epoll_fd >= 0 && w->forks == fork_count)
 		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, w->cm, NULL);
-	shut(w);
+	/* Last, as it is read without the lock: whoever sees it finds the SQL socket shut down. Whoever does not, takes the lock (watch_look). */
+	atomic_store(&w->lost, true);
 }
 
 /* ---- the thread ---- */

@@ -46,7 +46,7 @@ func TestLossWakesEveryWait(t *testing.T) {
 		} {
 			t.Run(how+"/"+name, func(t *testing.T) {
 				cm := conmgr(t)
-				app := how + "-" + name
+				app := fmt.Sprintf("%s-%s-%d", how, name, time.Now().UnixNano()) // a silent server keeps the sessions of an earlier run
 				c := converse(t, byPath(), "waits", how, dsn(cm.Port(), "target_session_attrs=primary application_name="+app))
 				c.until("ready")
 				if how != "idle" && how != "notify" {
