@@ -56,6 +56,19 @@ typedef struct FollowUp
 
 static FollowUp follow_ups[FOLLOW_UPS];
 
+/*
+ * ::1 and 127.0.0.1 are one host: a name such as localhost leads to either.
+ * hostOf() in worker/table.go folds them alike.
+ */
+static void
+fold_loopback(uint8 *addr)
+{
+	static const uint8 loopback4[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
+
+	if (IN6_IS_ADDR_LOOPBACK((const struct in6_addr *) addr))
+		memcpy(addr, loopback4, sizeof(loopback4));
+}
+
 /* The client address in the form of a slot: 16 bytes, IPv4 mapped. false: no client host (unix socket, internal process). */
 static bool
 client_address(const SockAddr *client, uint8 *addr, uint32 *scope)
@@ -73,6 +86,7 @@ client_address(const SockAddr *client, uint8 *addr, uint32 *scope)
 		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) &client->addr;
 
 		memcpy(addr, &in6->sin6_addr, 16);
+		fold_loopback(addr);
 		if (IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr))
 			*scope = in6->sin6_scope_id;
 		return true;
@@ -181,6 +195,7 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 		inet_ntop(AF_INET, slot->addr + 12, request->text, sizeof(request->text));
 	else
 		inet_ntop(AF_INET6, slot->addr, request->text, sizeof(request->text));
+	fold_loopback(request->addr);
 }
 
 static void

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
@@ -169,6 +170,25 @@ func TestSurvivors(t *testing.T) {
 	for what, s := range survivors {
 		w.alive(s, what+", after the host came back")
 	}
+}
+
+// TestLoopback: a conmgr on the server's own host that goes by ::1 stands for the sessions by 127.0.0.1 too: localhost may mean either. Another address of
+// the host is another matter.
+func TestLoopback(t *testing.T) {
+	w := newWorld(t)
+	cm := cmtest.Start(t, w.db, cmtest.Config{Interval: "300ms", Timeout: "900ms",
+		Extra: fmt.Sprintf("backend_hostaddr0 = '::1'\nbackend_port0 = %d\n", w.primary.Port)})
+	cm.WaitInstance(0, "state", "established")
+	if addr := w.primary.Value("SELECT host(conmgr_addr) FROM pgx_stat_watchdog"); addr != "::1" {
+		t.Errorf("conmgr_addr is %s", addr)
+	}
+	four := w.sessionAt(w.db, w.primary.DSNOf("127.0.0.1", "postgres"), "BEGIN")
+	six := w.sessionAt(w.db, w.primary.DSNOf("::1", "postgres"), "BEGIN")
+	other := w.session(w.db)
+	cm.Signal(syscall.SIGSTOP)
+	w.waitGone(four.pid, patience, "the session by 127.0.0.1")
+	w.waitGone(six.pid, patience, "the session by ::1")
+	w.alive(other, "the session by another address")
 }
 
 // TestStartingSession: a session that is still in authentication when its host dies, and gets through it afterwards, is ended as well.

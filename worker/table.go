@@ -44,14 +44,14 @@ type Table struct {
 	store  Store
 	timers timers
 	peers  map[Key]*peer
-	byAddr map[netip.Addr][]*peer
+	byHost map[netip.Addr][]*peer // by hostOf its address
 	free   []int
 	ending []int // slots that the terminator will free
 }
 
 // NewTable takes over what an earlier worker left in the store: whoever was connected then has its heartbeat_timeout, from now on, to resume.
 func NewTable(host Host, store Store, now Now) *Table {
-	t := &Table{host: host, store: store, peers: make(map[Key]*peer), byAddr: make(map[netip.Addr][]*peer)}
+	t := &Table{host: host, store: store, peers: make(map[Key]*peer), byHost: make(map[netip.Addr][]*peer)}
 	for i := store.Len() - 1; i >= 0; i-- {
 		s := store.Load(i)
 		switch {
@@ -78,14 +78,15 @@ func NewTable(host Host, store Store, now Now) *Table {
 
 func (t *Table) add(p *peer) {
 	t.peers[p.Key] = p
-	t.byAddr[p.Key.Addr] = append(t.byAddr[p.Key.Addr], p)
+	t.byHost[hostOf(p.Key.Addr)] = append(t.byHost[hostOf(p.Key.Addr)], p)
 }
 
 // drop forgets a peer. Its slot becomes free, unless a cut-off keeps it for the terminator.
 func (t *Table) drop(p *peer, end State) {
 	t.timers.remove(p)
 	delete(t.peers, p.Key)
-	list := t.byAddr[p.Key.Addr]
+	host := hostOf(p.Key.Addr)
+	list := t.byHost[host]
 	for i := range list {
 		if list[i] == p {
 			list[i] = list[len(list)-1]
@@ -94,9 +95,9 @@ func (t *Table) drop(p *peer, end State) {
 		}
 	}
 	if len(list) == 0 {
-		delete(t.byAddr, p.Key.Addr)
+		delete(t.byHost, host)
 	} else {
-		t.byAddr[p.Key.Addr] = list
+		t.byHost[host] = list
 	}
 	if t.store.Pending(p.slot) {
 		end = Ending
@@ -197,7 +198,7 @@ func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 
 // supersede frees the slots of conmgrs that closed their connection and left this address to a new one: the host is alive.
 func (t *Table) supersede(addr netip.Addr, boot heartbeat.ID) {
-	for _, p := range append([]*peer(nil), t.byAddr[addr]...) {
+	for _, p := range append([]*peer(nil), t.byHost[hostOf(addr)]...) {
 		if p.State == Waiting && p.Closed && p.Boot == boot && !p.remembered {
 			t.host.Log(Line{Level: Log, Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.drop(p, Free)
@@ -304,7 +305,7 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) State {
 
 // othersAlive are the other conmgrs of p's address that prove, or may still prove, that its host is up.
 func (t *Table) othersAlive(now Now, p *peer) (alive []*peer) {
-	for _, o := range t.byAddr[p.Key.Addr] {
+	for _, o := range t.byHost[hostOf(p.Key.Addr)] {
 		if o == p || o.remembered || o.pulse.Dead(now.Mono) {
 			continue
 		}
@@ -321,6 +322,14 @@ func (t *Table) Late(by time.Duration) {
 	for _, p := range t.peers {
 		p.pulse.Late(by)
 	}
+}
+
+// hostOf is the address by which a host is known: the two ways to say loopback are one host. extension/terminator.c folds them alike.
+func hostOf(addr netip.Addr) netip.Addr {
+	if addr == netip.IPv6Loopback() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return addr
 }
 
 // remote names a conmgr in the log.

@@ -161,7 +161,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 		}
 	}
 	now := at(b.now).Mono
-	byAddr := 0
+	byHost := 0
 	for key, p := range b.table.peers {
 		own(p.slot, fmt.Sprint(key.ID[0]))
 		s := b.store.slot(p.slot)
@@ -202,18 +202,18 @@ func checkTable(t *testing.T, b *bench, what string) {
 			fail("the heap is not in order")
 		}
 	}
-	for addr, list := range b.table.byAddr {
+	for addr, list := range b.table.byHost {
 		if len(list) == 0 {
 			fail("an empty list for %s", addr)
 		}
 		for _, p := range list {
-			byAddr++
+			byHost++
 			if b.table.peers[p.Key] != p || p.Key.Addr != addr {
 				fail("the list of %s has a wrong one", addr)
 			}
 		}
 	}
-	if byAddr != len(b.table.peers) || len(owner) != b.store.Len() {
-		fail("%d conmgrs, %d by address; %d of %d slots have an owner", len(b.table.peers), byAddr, len(owner), b.store.Len())
+	if byHost != len(b.table.peers) || len(owner) != b.store.Len() {
+		fail("%d conmgrs, %d by address; %d of %d slots have an owner", len(b.table.peers), byHost, len(owner), b.store.Len())
 	}
 }

@@ -677,6 +677,18 @@ func TestAddressForms(t *testing.T) {
 	b.wantNone(two)
 }
 
+// TestLoopbackIsOneHost: conmgrs by ::1 and by 127.0.0.1 protect each other, as the terminator matches the sessions of both.
+func TestLoopbackIsOneHost(t *testing.T) {
+	b := newBench(t, 2)
+	six := netip.IPv6Loopback()
+	p := b.admit(0, who{1, six, 1, 0})
+	q := b.admit(0, who{2, netip.MustParseAddr("127.0.0.1"), 1, 0})
+	b.bye(100, p, heartbeat.GoodbyeConmgrEnds)
+	b.wantNone(six)
+	b.bye(200, q, heartbeat.GoodbyeConmgrEnds)
+	b.wantCutOff(netip.MustParseAddr("127.0.0.1"), 200, terminator.Goodbye)
+}
+
 func TestTexts(t *testing.T) {
 	for in, want := range map[string]string{"": "", "the end": "The end.", "watchdog.port": "watchdog.port.", "X": "X.", "äh": "äh."} {
 		if got := sentence(in); got != want {
