@@ -21,9 +21,6 @@ var errTimer = errors.New("timer")
 // longPast wakes a reader.
 var longPast = time.Unix(1, 0)
 
-// linkPatience bounds a write. The send buffer is never full on a connection that lives, as a BEAT has 8 bytes.
-const linkPatience = 10 * time.Millisecond
-
 type link struct {
 	conn *net.TCPConn
 	raw  rawControl
@@ -118,9 +115,27 @@ func (l *link) fillNow() bool {
 	return true
 }
 
+// write sends a frame without waiting. (Write would fail if this process was stopped between its deadline and itself.) A send buffer that is full
+// of frames of a few bytes belongs to a connection that has been dead for long: the frame is left out.
 func (l *link) write(b []byte) error {
-	l.conn.SetWriteDeadline(time.Now().Add(linkPatience))
-	_, err := l.conn.Write(b)
+	var n int
+	var err error
+	if cerr := l.raw.Control(func(fd uintptr) {
+		for {
+			n, err = unix.SendmsgN(int(fd), b, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			if err != unix.EINTR {
+				return
+			}
+		}
+	}); cerr != nil {
+		return cerr
+	}
+	if err == unix.EAGAIN {
+		return nil
+	}
+	if err == nil && n < len(b) {
+		return io.ErrShortWrite
+	}
 	return err
 }
 
