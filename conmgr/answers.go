@@ -17,7 +17,7 @@ var columns = map[verb][]string{
 	showTarget: {"instance", "host", "hostaddr", "port", "attributes"},
 	showInstances: {"instance", "host", "hostaddr", "port", "watchdog_port", "state", "role", "read_only", "timeline",
 		"last_heartbeat_ms", "generation", "detail"},
-	showApplications: {"client_addr", "client_port", "application_name", "target", "instance", "connected_at"},
+	showApplications: {"client_addr", "client_port", "application_name", "target", "instance", "connected_at", "via"},
 	showConfig:       {"name", "setting", "default", "source"},
 	showVersion:      {"version"},
 	showHelp:         {"statement", "description"},
@@ -107,7 +107,7 @@ func applicationRows(c *Config, apps []application) [][]string {
 	rows := make([][]string, 0, len(apps))
 	for _, a := range apps {
 		rows = append(rows, []string{a.client, strconv.Itoa(int(a.port)), a.name, a.target, strconv.Itoa(c.Instances[a.instance].Number),
-			a.since.Format(connectedAtFormat)})
+			a.since.Format(connectedAtFormat), a.via})
 	}
 	return rows
 }

@@ -96,14 +96,23 @@ func (b *board) rebuild() {
 	}
 	t := newTable(entries)
 	b.table.Store(t)
-	var told []*session
+	var told []member
 	for i := range updates {
 		if u := &updates[i]; u.loss != nil {
 			e := &entries[i]
 			list := b.registry.lose(i, fatal("57P01", lossText(e, u.loss), "", "Close the connection to the instance, and connect again."))
 			told = append(told, list...)
-			if len(list) > 0 {
-				b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", len(list), e.cfg.Number, e.cfg.Name())
+			relayed := 0
+			for _, c := range list {
+				if c.place().relay {
+					relayed++
+				}
+			}
+			if n := len(list) - relayed; n > 0 {
+				b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number, e.cfg.Name())
+			}
+			if relayed > 0 {
+				b.log.Log(LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed, e.cfg.Number, e.cfg.Name())
 			}
 		}
 	}

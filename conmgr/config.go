@@ -37,6 +37,12 @@ func (c *InstanceConfig) Name() string {
 	return c.HostAddr.String()
 }
 
+// RelayPort is a port whose connections are carried to an instance with an attribute.
+type RelayPort struct {
+	Attribute attribute
+	Port      int
+}
+
 // Setting is a row of SHOW CONFIG.
 type Setting struct{ Name, Value, Default, Source string }
 
@@ -46,6 +52,7 @@ type Config struct {
 	ListenAddresses []string
 	MaxConnections  int
 	Instances       []InstanceConfig // ordered by number
+	RelayPorts      []RelayPort
 
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
@@ -297,6 +304,7 @@ func (p *configParser) build() *Config {
 	c.SyslogIdent = p.value("syslog_ident", -1)
 	c.LogMinMessages = Level(slices.Index(levelNames[:], p.value("log_min_messages", -1)))
 
+	p.relayPorts(c)
 	p.instances(c)
 	if c.HeartbeatTimeout <= c.HeartbeatInterval {
 		line := max(p.set[key{"heartbeat_timeout", -1}].line, p.set[key{"heartbeat_interval", -1}].line)
@@ -306,6 +314,32 @@ func (p *configParser) build() *Config {
 	}
 	p.settings(c)
 	return c
+}
+
+// relayPorts: each port is listened on for one purpose.
+func (p *configParser) relayPorts(c *Config) {
+	taken := map[int]string{c.Port: "port"}
+	for _, a := range attributes {
+		name := relayParam(a)
+		port := p.integer(name, -1)
+		if port == 0 {
+			continue
+		}
+		if other, again := taken[port]; again {
+			first, second := p.set[key{other, -1}].line, p.set[key{name, -1}].line
+			where := "on line " + strconv.Itoa(first)
+			switch {
+			case first == 0:
+				where = "by default"
+			case first > second:
+				name, other, where, second = other, name, "on line "+strconv.Itoa(second), first
+			}
+			p.errorf(second, "Each of them needs a port of its own.", "parameter %q has the same port as parameter %q, which is %d %s", name, other, port, where)
+			continue
+		}
+		taken[port] = name
+		c.RelayPorts = append(c.RelayPorts, RelayPort{a, port})
+	}
 }
 
 func (p *configParser) instances(c *Config) {

@@ -102,7 +102,7 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	most, err := connectionLimit(limit, len(conf.Instances), conf.MaxConnections)
+	most, err := connectionLimit(limit, len(conf.Instances), conf.MaxConnections, len(conf.RelayPorts) > 0)
 	if err != nil {
 		return err
 	}

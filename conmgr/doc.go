@@ -8,10 +8,12 @@
 //	board.run      one goroutine: the routing table, and telling applications of a loss
 //	listener       one goroutine an address: accepts
 //	session.run    one goroutine an application connection
+//	relayed.run    one goroutine a connection to a relay port, until its bytes flow
+//	relayLoop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
 //	Logger         one goroutine a destination: nothing else ever waits for stderr or syslog
 //
 // registry.mu is held for a moment only, and with no other lock. session.wmu is held by the session's own goroutine while it writes, which
-// may block; all others only try it.
+// may block; all others only try it. relayed.mu and relayLoop.mu are held for a moment, each by itself.
 //
 //	params.go parse.go config.go sample.go     conmgr.conf
 //	log.go syslog.go group.go clock.go         what everything uses
@@ -19,6 +21,7 @@
 //	table.go board.go registry.go              routing, binding, loss
 //	listen.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
+//	relay.go relaycancel.go relayloop.go       relay ports (2.4)
 //	daemon.go limits.go notify.go              the process
 package conmgr
 

@@ -12,6 +12,9 @@ import (
 const (
 	baseDescriptors     = 9
 	instanceDescriptors = 2
+
+	// With relay ports there are, besides: listeners, the loops' own descriptors, their pipes, and connections that are being made.
+	relayReserve = 200
 )
 
 // descriptorLimit returns the soft limit, raised to the hard one first.
@@ -30,20 +33,26 @@ func descriptorLimit() (uint64, error) {
 }
 
 // connectionLimit returns how many application connections there may be at a time: max_connections, or, where that is 0, what the descriptors
-// allow. Heartbeat connections keep theirs: applications cannot take them away.
-func connectionLimit(limit uint64, instances, maxConnections int) (int, error) {
-	reserved := baseDescriptors + instanceDescriptors*instances
-	need := uint64(reserved + maxConnections)
+// allow. Heartbeat connections keep theirs: applications cannot take them away. With relay ports each connection may need a second one, to
+// the instance.
+func connectionLimit(limit uint64, instances, maxConnections int, relays bool) (int, error) {
+	reserved, each := baseDescriptors+instanceDescriptors*instances, 1
+	rule := "9 + 2 * (number of instances) + max_connections"
+	if relays {
+		reserved, each = reserved+relayReserve, 2
+		rule = fmt.Sprintf("9 + 2 * (number of instances) + %d + 2 * max_connections, as there are relay ports", relayReserve)
+	}
+	need := uint64(reserved) + uint64(each)*uint64(maxConnections)
 	if limit <= need {
 		return 0, &StartError{
 			Text: fmt.Sprintf("the limit of %d open file descriptors is too low: %d instances and max_connections = %d need more than %d",
 				limit, instances, maxConnections, need),
-			Detail: "The limit must be greater than 9 + 2 * (number of instances) + max_connections.",
+			Detail: "The limit must be greater than " + rule + ".",
 			Hint:   `Raise it ("ulimit -n", or LimitNOFILE of the service), or lower max_connections.`,
 		}
 	}
 	if maxConnections > 0 {
 		return maxConnections, nil
 	}
-	return int(min(limit-uint64(reserved), 1<<30)), nil
+	return int(max(1, min((limit-uint64(reserved))/uint64(each), 1<<30))), nil
 }

@@ -26,23 +26,47 @@ type service struct {
 	registry *registry
 	now      func() heartbeat.Mono
 
-	listeners []*net.TCPListener
+	listeners []listener
+	relays    relays
 	nextID    atomic.Uint32
+}
+
+// listener is an open port, and what becomes of a connection to it.
+type listener struct {
+	*net.TCPListener
+	admit func(*net.TCPConn)
 }
 
 // lookupTime bounds the resolution of listen_addresses.
 const lookupTime = 10 * time.Second
 
-// listen opens all addresses of listen_addresses. Of the several addresses of one name, those that this host does not have are left out, as
-// long as one works.
+// listen opens all ports.
 func (s *service) listen(ctx context.Context) error {
+	err := s.listenPort(ctx, s.conf.Port, s.admit)
+	for i := range s.conf.RelayPorts {
+		p := &relayPort{RelayPort: s.conf.RelayPorts[i]}
+		if err == nil {
+			err = s.listenPort(ctx, p.Port, func(conn *net.TCPConn) { s.admitRelayed(conn, p) })
+		}
+	}
+	if err == nil {
+		err = s.startRelays()
+	}
+	if err != nil {
+		s.close()
+	}
+	return err
+}
+
+// listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one name, those that this host does not have are
+// left out, as long as one works.
+func (s *service) listenPort(ctx context.Context, port int, admit func(*net.TCPConn)) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	seen := map[netip.Addr]bool{}
 	for _, name := range s.conf.ListenAddresses {
 		addrs, err := listenAddresses(ctx, name)
 		if err != nil {
-			s.close()
 			return fmt.Errorf("could not resolve %q of listen_addresses: %s", name, netText(err))
 		}
 		opened, last := 0, error(nil)
@@ -51,21 +75,19 @@ func (s *service) listen(ctx context.Context) error {
 				opened++
 				continue
 			}
-			l, err := listenOn(ctx, a, s.conf.Port)
+			l, err := listenOn(ctx, a, port)
 			if err != nil {
-				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(s.conf.Port)), netText(err))
+				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(port)), netText(err))
 				if missing(err) {
 					continue
 				}
-				s.close()
 				return last
 			}
 			seen[a] = true
 			opened++
-			s.listeners = append(s.listeners, l)
+			s.listeners = append(s.listeners, listener{l, admit})
 		}
 		if opened == 0 {
-			s.close()
 			if last == nil {
 				last = fmt.Errorf("%q of listen_addresses has no address", name)
 			}
@@ -94,6 +116,7 @@ func listenOn(ctx context.Context, a netip.Addr, port int) (*net.TCPListener, er
 		network = "tcp6"
 	}
 	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(ctx, network, netip.AddrPortFrom(a, uint16(port)).String())
 	if err != nil {
 		return nil, err
@@ -112,18 +135,19 @@ func (s *service) close() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	s.stopRelays()
 }
 
 // acceptPause follows an accept(2) that failed for want of descriptors or memory: nothing tells when there are some.
 const acceptPause = 100 * time.Millisecond
 
-func (s *service) accept(l *net.TCPListener, stop <-chan struct{}) {
+func (s *service) accept(l listener, stop <-chan struct{}) {
 	var logged time.Time
 	for {
 		conn, err := l.AcceptTCP()
 		switch {
 		case err == nil:
-			s.admit(conn)
+			l.admit(conn)
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -145,11 +169,18 @@ func (s *service) accept(l *net.TCPListener, stop <-chan struct{}) {
 
 func (s *service) admit(conn *net.TCPConn) {
 	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	se := &session{service: s, conn: conn, peer: peer, since: time.Now(), bound: -1}
-	if !s.registry.add(se) {
-		conn.Close()
-		s.log.Log(LOG, "closed a connection from application: %s: there are %d connections already (max_connections)", peer, s.registry.max)
-		return
+	se := &session{service: s, conn: conn, seat: seat{peer: peer, since: time.Now(), bound: -1}}
+	if s.hasRoom(se, conn) {
+		s.group.Go("session", se.run)
 	}
-	s.group.Go("session", se.run)
+}
+
+// hasRoom registers a connection; over max_connections it is closed.
+func (s *service) hasRoom(m member, conn *net.TCPConn) bool {
+	if s.registry.add(m) {
+		return true
+	}
+	conn.Close()
+	s.log.Log(LOG, "closed a connection from application: %s: there are %d connections already (max_connections)", m.place().peer, s.registry.max)
+	return false
 }

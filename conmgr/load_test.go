@@ -89,7 +89,7 @@ func BenchmarkLoss(b *testing.B) {
 		d := benchDaemon(b)
 		n := many(b)
 		conns := crowd(b, d, n)
-		list := make([]*session, 0, n)
+		list := make([]member, 0, n)
 		for s := range d.registry.all {
 			list = append(list, s)
 		}

@@ -3,7 +3,10 @@ package conmgr
 // The one table of all parameters of conmgr.conf. The parser, SHOW CONFIG, the sample file and the manual page are made from it.
 // Pure data, read by any goroutine.
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // ParamType says how a value is written.
 type ParamType uint8
@@ -45,7 +48,22 @@ var Params = []Param{
 	{Name: "listen_addresses", Type: String, Default: "localhost",
 		Doc: "addresses on which conmgr listens, separated by commas; * is all of them"},
 	{Name: "max_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
-		Doc: "most application connections at a time; 0: as many as file descriptors allow"},
+		Doc: "most application connections at a time, relayed ones included; 0: as many as file descriptors allow"},
+
+	{Name: "relay_port_any", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "port whose connections are carried to an instance, whichever; 0: none"},
+	{Name: "relay_port_read_write", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "port whose connections are carried to the instance that takes writes; 0: none"},
+	{Name: "relay_port_read_only", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "port whose connections are carried to an instance whose transactions are read only by default; 0: none"},
+	{Name: "relay_port_primary", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "port whose connections are carried to the primary; 0: none"},
+	{Name: "relay_port_standby", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "port whose connections are carried to a standby; 0: none"},
+	{Name: "relay_port_prefer_standby", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "port whose connections are carried to a standby, else to any instance; 0: none"},
+	{Name: "relay_port_prefer_read", Type: Integer, Min: 0, Max: 65535, Default: "0",
+		Doc: "the same as relay_port_prefer_standby, by its old name; 0: none"},
 
 	{Name: "backend_host", Type: HostName, Numbered: true, Default: "",
 		Doc: "host name or IP address of the instance; resolved again at each connection attempt"},
@@ -75,6 +93,9 @@ var Params = []Param{
 	{Name: "log_min_messages", Type: Enum, Values: levelNames[:], Default: "WARNING",
 		Doc: "lowest level that is output; the levels are ordered as listed"},
 }
+
+// relayParam is the name of the parameter with an attribute's relay port.
+func relayParam(a attribute) string { return "relay_port_" + strings.ReplaceAll(string(a), "-", "_") }
 
 func findParam(name string) *Param {
 	for i := range Params {

@@ -1,55 +1,92 @@
 package conmgr
 
 // The registry knows the application connections and which instance each is bound to. Its lock is held for a moment only, and never while
-// writing to a client. Called by session goroutines, the board's and the main goroutine.
+// writing to a client. Called by session goroutines, relays, the board's and the main goroutine.
 
 import (
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
+// member is an application connection: a *session, or a *relayed.
+type member interface {
+	place() *seat
+	// end ends the connection, for good or because its instance is lost, and never blocks. A session sends message if it can.
+	end(message []byte)
+	// finish gives a connection that was ended until a time to complete it. It never blocks.
+	finish(until time.Time)
+}
+
+// seat is what the registry knows of a member.
+type seat struct {
+	peer        netip.AddrPort
+	since       time.Time
+	application string
+	relay       bool   // a relayed connection, else one that asks for its target
+	bound       int    // index of the instance, -1: none; guarded by registry.mu, as is target
+	target      string // attribute that it asked for
+}
+
+func (s *seat) place() *seat { return s }
+
+// relayKey counts relayed connections for CancelRequests.
+type relayKey struct {
+	target   string
+	instance int
+}
+
 type registry struct {
 	max int // most connections
 
 	mu       sync.Mutex
-	all      map[*session]struct{}
-	bound    []map[*session]struct{} // by index of the instance
-	count    int                     // of bound ones
-	idle     chan struct{}           // closed when refusing and no binding is left
-	refusing atomic.Bool             // shutting down: no new connection, no new binding; set under mu
+	all      map[member]struct{}
+	bound    []map[member]struct{} // by index of the instance
+	count    int                   // of bound ones
+	relayed  map[relayKey]int      // how many of these are relayed
+	idle     chan struct{}         // closed when refusing and no binding is left
+	refusing atomic.Bool           // shutting down: no new connection, no new binding; set under mu
 }
 
 func newRegistry(instances, maxConnections int) *registry {
-	r := &registry{max: maxConnections, all: map[*session]struct{}{}, bound: make([]map[*session]struct{}, instances), idle: make(chan struct{})}
+	r := &registry{max: maxConnections, all: map[member]struct{}{}, relayed: map[relayKey]int{}, bound: make([]map[member]struct{}, instances), idle: make(chan struct{})}
 	for i := range r.bound {
-		r.bound[i] = map[*session]struct{}{}
+		r.bound[i] = map[member]struct{}{}
 	}
 	return r
 }
 
 // add tells whether there is room for one more.
-func (r *registry) add(s *session) bool {
+func (r *registry) add(c member) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.all) >= r.max {
 		return false
 	}
-	r.all[s] = struct{}{}
+	r.all[c] = struct{}{}
 	return true
 }
 
-func (r *registry) remove(s *session) {
+func (r *registry) remove(c member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.unbind(s)
-	delete(r.all, s)
+	r.unbind(c)
+	delete(r.all, c)
 }
 
 // unbind is called with the lock held.
-func (r *registry) unbind(s *session) {
+func (r *registry) unbind(c member) {
+	s := c.place()
 	if s.bound >= 0 {
-		delete(r.bound[s.bound], s)
+		delete(r.bound[s.bound], c)
+		if s.relay {
+			k := relayKey{s.target, s.bound}
+			if r.relayed[k]--; r.relayed[k] == 0 {
+				delete(r.relayed, k)
+			}
+		}
 		s.bound = -1
 		r.count--
 		r.checkIdle()
@@ -66,9 +103,9 @@ func (r *registry) checkIdle() {
 	}
 }
 
-// bind binds s to the instance that choose returns, or unbinds it for -1. The table is read under the lock: a loss publishes its table first
+// bind binds c to the instance that choose returns, or unbinds it for -1. The table is read under the lock: a loss publishes its table first
 // and takes the lock afterwards, so that none is missed.
-func (r *registry) bind(s *session, target string, load func() *table, choose func(*table) int) (t *table, index int, ok bool) {
+func (r *registry) bind(c member, target string, load func() *table, choose func(*table) int) (t *table, index int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t = load()
@@ -76,28 +113,32 @@ func (r *registry) bind(s *session, target string, load func() *table, choose fu
 		return t, -1, false
 	}
 	index = choose(t)
-	r.unbind(s)
+	r.unbind(c)
 	if index >= 0 {
+		s := c.place()
 		s.bound, s.target = index, target
-		r.bound[index][s] = struct{}{}
+		r.bound[index][c] = struct{}{}
+		if s.relay {
+			r.relayed[relayKey{target, index}]++
+		}
 		r.count++
 	}
 	return t, index, true
 }
 
 // lose tells all connections that are bound to an instance, and returns them for finishAll.
-func (r *registry) lose(index int, message []byte) []*session {
+func (r *registry) lose(index int, message []byte) []member {
 	r.mu.Lock()
-	list := make([]*session, 0, len(r.bound[index]))
-	for s := range r.bound[index] {
-		list = append(list, s)
+	list := make([]member, 0, len(r.bound[index]))
+	for c := range r.bound[index] {
+		list = append(list, c)
 	}
-	for _, s := range list {
-		r.unbind(s)
+	for _, c := range list {
+		r.unbind(c)
 	}
 	r.mu.Unlock()
-	for _, s := range list {
-		s.end(message)
+	for _, c := range list {
+		c.end(message)
 	}
 	return list
 }
@@ -113,33 +154,33 @@ func (r *registry) refuse() {
 // endEverything ends all connections, and returns how many.
 func (r *registry) endEverything(message []byte) int {
 	r.mu.Lock()
-	list := make([]*session, 0, len(r.all))
-	for s := range r.all {
-		list = append(list, s)
-		r.unbind(s)
+	list := make([]member, 0, len(r.all))
+	for c := range r.all {
+		list = append(list, c)
+		r.unbind(c)
 	}
 	r.mu.Unlock()
-	for _, s := range list {
-		s.end(message)
+	for _, c := range list {
+		c.end(message)
 	}
 	finishAll(list)
 	return len(list)
 }
 
 // finishAll closes our side of connections that were told: everybody is told first, and this comes second.
-func finishAll(list []*session) {
+func finishAll(list []member) {
 	until := time.Now().Add(drainTime)
-	for _, s := range list {
-		s.finish(until)
+	for _, c := range list {
+		c.finish(until)
 	}
 }
 
 // application is a row of SHOW APPLICATIONS.
 type application struct {
-	client, name, target string
-	port                 uint16
-	instance             int
-	since                time.Time
+	client, name, target, via string
+	port                      uint16
+	instance                  int
+	since                     time.Time
 }
 
 func (r *registry) applications() []application {
@@ -147,9 +188,27 @@ func (r *registry) applications() []application {
 	defer r.mu.Unlock()
 	out := make([]application, 0, r.count)
 	for i, m := range r.bound {
-		for s := range m {
-			out = append(out, application{client: s.peer.Addr().Unmap().String(), port: s.peer.Port(), name: s.application, target: s.target, instance: i, since: s.since})
+		for c := range m {
+			s, via := c.place(), "bind"
+			if s.relay {
+				via = "relay"
+			}
+			out = append(out, application{client: s.peer.Addr().Unmap().String(), port: s.peer.Port(), name: s.application, target: s.target, via: via,
+				instance: i, since: s.since})
 		}
 	}
 	return out
+}
+
+// relayedTo returns the instances that relayed connections of an attribute are bound to.
+func (r *registry) relayedTo(target string) (instances []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.relayed {
+		if k.target == target {
+			instances = append(instances, k.instance)
+		}
+	}
+	slices.Sort(instances)
+	return instances
 }

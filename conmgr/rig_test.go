@@ -78,6 +78,9 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	checkLeaks(t)
 	c := mustParse(t, conf)
 	c.Port = 0
+	for i := range c.RelayPorts {
+		c.RelayPorts[i].Port = 0
+	}
 	c.ListenAddresses = []string{"127.0.0.1"}
 	r := &rig{t: t, conf: c, log: &memorySink{}, net: systemNetwork}
 	for _, o := range options {

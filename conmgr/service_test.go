@@ -350,8 +350,10 @@ func TestConnectionLimit(t *testing.T) {
 		limit     uint64
 		instances int
 		max, want int
-	}{{1024, 2, 0, 1011}, {1024, 2, 100, 100}, {114, 2, 100, 100}, {113, 2, 100, -1}, {13, 2, 0, -1}, {14, 2, 0, 1}} {
-		got, err := connectionLimit(x.limit, x.instances, x.max)
+		relays    bool
+	}{{1024, 2, 0, 1011, false}, {1024, 2, 100, 100, false}, {114, 2, 100, 100, false}, {113, 2, 100, -1, false}, {13, 2, 0, -1, false}, {14, 2, 0, 1, false},
+		{1024, 2, 0, 405, true}, {414, 2, 100, 100, true}, {413, 2, 100, -1, true}, {214, 2, 0, 1, true}} {
+		got, err := connectionLimit(x.limit, x.instances, x.max, x.relays)
 		if x.want < 0 {
 			var se *StartError
 			if !errors.As(err, &se) || !strings.Contains(se.Hint, "ulimit -n") {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,13 +32,9 @@ var errEnded = errors.New("the session has been ended")
 type session struct {
 	service *service
 	conn    *net.TCPConn
-	peer    netip.AddrPort
-	since   time.Time
+	seat
 
-	started     bool // startup is complete; of the session's goroutine
-	application string
-	bound       int    // index of the instance, -1: none; guarded by registry.mu, as is target
-	target      string // attribute that it asked for
+	started bool // startup is complete; of the session's goroutine
 
 	ended atomic.Pointer[[]byte] // the last message, once somebody has ended the session
 

@@ -1,0 +1,354 @@
+package conmgr
+
+// Relay ports: a connection to one of them is carried to an instance with the port's attribute. This file is the connection's life until its
+// bytes flow, in a goroutine of its own that blocks on the client and on the instance, each for a bounded time; a relayLoop takes over then.
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// relayStartup bounds what precedes the session: as authentication_timeout in a PostgreSQL server.
+const relayStartup = time.Minute
+
+// maxRelayLoops: one carries some 100 000 queries a second.
+const maxRelayLoops = 4
+
+// relayPort is a port that is listened on.
+type relayPort struct {
+	RelayPort
+	logged atomic.Int64 // Mono at which a failed attempt was last logged
+}
+
+// relays are all the relay ports of a service.
+type relays struct {
+	loops []*relayLoop
+	turn  atomic.Uint32
+}
+
+// startRelays makes the loops. Each blocks in a system call, so that it needs a processor of the Go scheduler's for itself: otherwise others,
+// heartbeats among them, would wait until the scheduler notices.
+func (s *service) startRelays() error {
+	if len(s.conf.RelayPorts) == 0 {
+		return nil
+	}
+	for range min((runtime.NumCPU()+1)/2, maxRelayLoops) { // the other half has the clients and the rest
+		l, err := newRelayLoop()
+		if err != nil {
+			s.stopRelays()
+			for _, l := range s.relays.loops {
+				l.end()
+			}
+			return fmt.Errorf("could not prepare the relay ports: %w", err)
+		}
+		s.relays.loops = append(s.relays.loops, l)
+	}
+	runtime.GOMAXPROCS(runtime.NumCPU() + len(s.relays.loops))
+	for _, l := range s.relays.loops {
+		s.group.Go("relay", l.run)
+	}
+	return nil
+}
+
+func (s *service) stopRelays() {
+	for _, l := range s.relays.loops {
+		l.quit()
+	}
+}
+
+// relayed is a connection to a relay port.
+type relayed struct {
+	seat
+	service *service
+	port    *relayPort
+	conn    *net.TCPConn // until a loop has it
+	first   []byte       // was read from the client, and nobody has seen it yet
+
+	mu      sync.Mutex
+	ended   bool   // end was called in this phase
+	stopper func() // ends what the connection is doing; never blocks
+}
+
+// errRelayEnded: the registry has ended the connection, or its instance was lost.
+var errRelayEnded = errors.New("the instance was lost meanwhile")
+
+// end stops whatever the connection is doing. While it is being made, it goes on to the next instance.
+func (c *relayed) end([]byte) {
+	c.mu.Lock()
+	c.ended = true
+	stop := c.stopper
+	c.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+func (c *relayed) finish(time.Time) {} // end was all
+
+// phase says how to stop what comes now. It is false if end was called since the last call of begin.
+func (c *relayed) phase(stop func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopper = stop
+	return !c.ended
+}
+
+// begin is phase for an attempt that an earlier end does not concern.
+func (c *relayed) begin(stop func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended, c.stopper = false, stop
+}
+
+// wake ends reads and writes of the client's socket.
+func (c *relayed) wake() { c.conn.SetDeadline(longPast) }
+
+func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
+	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	c := &relayed{service: s, port: port, conn: conn, seat: seat{peer: peer, since: time.Now(), relay: true, bound: -1}}
+	if s.hasRoom(c, conn) {
+		s.group.Go("relayed connection", c.run)
+	}
+}
+
+// run takes the connection to an instance. The bytes flow without this goroutine.
+func (c *relayed) run() {
+	if c.serve() {
+		return
+	}
+	if !c.phase(nil) {
+		c.conn.SetLinger(0)
+	}
+	c.conn.Close()
+	c.service.registry.remove(c)
+}
+
+// serve is true when a loop has taken over.
+func (c *relayed) serve() bool {
+	c.conn.SetDeadline(time.Now().Add(relayStartup))
+	if !c.phase(c.wake) {
+		return false
+	}
+	if err := c.readFirst(); err != nil {
+		return false
+	}
+	if isCancel(c.first) {
+		c.cancel(c.first)
+		return false
+	}
+	server, code, err := c.connect()
+	if err != nil {
+		c.decline(code, err)
+		return false
+	}
+	until := time.Now().Add(relayStartup)
+	c.conn.SetDeadline(until)
+	server.SetDeadline(until)
+	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) || c.negotiate(server) != nil {
+		server.Close()
+		return false
+	}
+	return c.hand(server)
+}
+
+// readFirst reads what tells the kind of a connection: eight bytes, and all of a CancelRequest.
+func (c *relayed) readFirst() error {
+	buf := make([]byte, 1024)
+	n := 0
+	for {
+		k, err := c.conn.Read(buf[n:])
+		n += k
+		c.first = buf[:n]
+		if err != nil {
+			return err
+		}
+		if n >= 8 && (!isCancel(buf) || n >= int(binary.BigEndian.Uint32(buf))) || buf[0] == 0x16 {
+			return nil
+		}
+	}
+}
+
+// isCancel tells whether a packet of at least eight bytes is a CancelRequest. Its key has 4 bytes, and up to 256 since protocol 3.2.
+func isCancel(p []byte) bool {
+	if len(p) < 8 || binary.BigEndian.Uint32(p[4:]) != cancelRequestCode {
+		return false
+	}
+	n := binary.BigEndian.Uint32(p)
+	return n >= 16 && n <= 12+256
+}
+
+// connect binds the connection to an instance, and dials it; if that fails, the next one. code is the SQLSTATE of the error.
+func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
+	r, b := c.service.registry, c.service.board
+	var except []int
+	var failures []string
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
+		c.begin(cancel)
+		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load, func(t *table) int { return t.choose(c.port.Attribute, except) })
+		switch {
+		case !ok:
+			cancel()
+			return nil, "57P03", errors.New("the Connection Manager is shutting down")
+		case i < 0:
+			cancel()
+			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " + t.describe() + "."
+			if len(failures) > 0 {
+				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
+			}
+			return nil, "08001", &stmtError{text: "no target server address from Connection Manager", detail: detail}
+		}
+		e := &t.entries[i]
+		conn, err := dialTCP(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
+		cancel()
+		if !c.phase(c.wake) {
+			if err == nil {
+				conn.Close()
+			}
+			err = errRelayEnded
+		}
+		if err == nil {
+			return conn, "", nil
+		}
+		text := netText(err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			text = "no answer"
+		}
+		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port, text)
+		now := c.service.now()
+		if last := c.port.logged.Load(); last == 0 || now.Sub(Mono(last)) >= time.Second {
+			c.port.logged.Store(int64(now))
+			c.service.log.Log(LOG, "could not connect a relayed connection to %s", text)
+		}
+		failures = append(failures, text)
+		except = append(except, e.cfg.Number)
+	}
+}
+
+// negotiate passes on the startup as long as it may still turn out that the client wants to cancel: after an SSLRequest or GSSENCRequest that
+// the instance answers with N. (As soon as the connection is encrypted, nobody but the instance can tell.)
+func (c *relayed) negotiate(server *net.TCPConn) error {
+	for range 3 { // SSLRequest, GSSENCRequest, and the packet itself
+		if len(c.first) != 8 || !wantsEncryptionIn(c.first) {
+			break
+		}
+		if _, err := server.Write(c.first); err != nil {
+			return err
+		}
+		c.first = nil
+		var answer [1]byte
+		if _, err := server.Read(answer[:]); err != nil {
+			return err
+		}
+		if _, err := c.conn.Write(answer[:]); err != nil {
+			return err
+		}
+		if answer[0] != 'N' {
+			break
+		}
+		if err := c.readFirst(); err != nil {
+			return err
+		}
+		if isCancel(c.first) {
+			server.Close()
+			c.cancel(c.first)
+			return errRelayEnded
+		}
+	}
+	if len(c.first) == 0 {
+		return nil
+	}
+	_, err := server.Write(c.first)
+	return err
+}
+
+func wantsEncryptionIn(p []byte) bool {
+	code := binary.BigEndian.Uint32(p[4:])
+	return binary.BigEndian.Uint32(p) == 8 && (code == sslRequestCode || code == gssEncRequestCode)
+}
+
+// hand gives both sockets to a loop.
+func (c *relayed) hand(server *net.TCPConn) bool {
+	a, err := detach(c.conn)
+	if err != nil {
+		server.Close()
+		return false
+	}
+	b, err := detach(server)
+	if err != nil {
+		unix.Close(a)
+		return false
+	}
+	unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // a client host may die; instances have heartbeats
+	loops := c.service.relays.loops
+	l := loops[int(c.service.relays.turn.Add(1))%len(loops)]
+	f, ok := l.add(a, b, func() { c.service.registry.remove(c) })
+	if !ok {
+		unix.Close(a)
+		unix.Close(b)
+		return false
+	}
+	if !c.phase(func() { l.reset(f) }) {
+		l.reset(f)
+	}
+	return true
+}
+
+// detach takes a socket out of Go's hands.
+func detach(conn *net.TCPConn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		err = cerr
+	}
+	conn.Close()
+	return fd, err
+}
+
+// decline answers the client's startup with FATAL, as a server does: after what it has sent already, which may be a request for encryption.
+func (c *relayed) decline(code string, reason error) {
+	c.service.log.Log(DEBUG, "declined a relayed connection from %s: %s", c.peer, reason)
+	c.conn.SetDeadline(time.Now().Add(relayStartup))
+	c.begin(c.wake)
+	if c.service.registry.refusing.Load() { // end will not be called again
+		c.conn.SetDeadline(time.Now().Add(drainTime))
+	}
+	r := io.MultiReader(bytes.NewReader(c.first), c.conn)
+	for range 3 { // SSLRequest, GSSENCRequest, StartupMessage
+		st, err := readStartup(r)
+		switch {
+		case err == nil && st.kind == wantsEncryption:
+			if _, err := c.conn.Write([]byte{'N'}); err != nil {
+				return
+			}
+			continue
+		case err != nil || st.kind == wantsNothing:
+			return
+		}
+		text, detail := reason.Error(), ""
+		var se *stmtError
+		if errors.As(reason, &se) {
+			detail = se.detail
+		}
+		c.conn.Write(fatal(code, text, detail, ""))
+		c.conn.CloseWrite()
+		c.conn.SetReadDeadline(time.Now().Add(drainTime))
+		io.Copy(io.Discard, c.conn) // closing with unread bytes would destroy the message on its way
+		return
+	}
+}

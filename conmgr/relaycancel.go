@@ -1,0 +1,49 @@
+package conmgr
+
+// CancelRequests that come by a relay port. The request names a session by process id and secret, and says nothing of the instance that has given
+// them out; so it goes to every instance to which relayed connections of this port are bound at this time, mostly one. An instance to which
+// the key means nothing ignores it. Each request has a goroutine an instance, which blocks at most for heartbeat_connect_timeout.
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"sync"
+)
+
+// cancel delivers the request, and returns when all instances have closed their connection: the client takes that for the end of the matter.
+func (c *relayed) cancel(request []byte) {
+	ctx, stop := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
+	defer stop()
+	if !c.phase(stop) {
+		return
+	}
+	t := c.service.board.table.Load()
+	var wg sync.WaitGroup
+	for _, i := range c.service.registry.relayedTo(string(c.port.Attribute)) {
+		e := &t.entries[i]
+		wg.Add(1)
+		c.service.group.Go("cancel request", func() {
+			defer wg.Done()
+			if err := deliver(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)), request); err != nil {
+				c.service.log.Log(LOG, "could not deliver a cancel request to instance %d (host %q): %s", e.cfg.Number, e.cfg.Name(), netText(err))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func deliver(ctx context.Context, to netip.AddrPort, request []byte) error {
+	conn, err := dialTCP(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longPast) })
+	defer stop()
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, conn)
+	return err
+}
