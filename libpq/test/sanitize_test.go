@@ -103,7 +103,8 @@ func TestThreadSanitizer(t *testing.T) {
 		t.Fatal(err)
 	}
 	cm := conmgr(t)
-	c := converse(t, []string{"LD_LIBRARY_PATH=" + dir + "/connmgr", "TSAN_OPTIONS=exitcode=9"}, dir+"/many", "50", dsn(cm.Port(), "target_session_attrs=primary"))
+	c := converse(t, []string{"LD_LIBRARY_PATH=" + dir + "/connmgr", "TSAN_OPTIONS=exitcode=9"}, dir+"/many", "50",
+		dsn(cm.Port(), "target_session_attrs=primary gssencmode=disable")) // the Kerberos library is not instrumented, and trips over its own mutexes
 	c.until("ready")
 	cm.Lose("0", why)
 	wantAll(t, c.rest(), "lost 50")
