@@ -31,7 +31,9 @@ GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go) go.mo
 .DEFAULT_GOAL := all
 .PHONY: all install uninstall clean deps demo test check lint fuzz help faults testmodule FORCE
 
-all: $(B)/watchdog.so $(B)/watchdog_go.so $(B)/conmgr $(B)/cm_ctl  ## build everything into build/
+include libpq/front.mk
+
+all: $(B)/watchdog.so $(B)/watchdog_go.so $(B)/conmgr $(B)/cm_ctl front  ## build everything into build/
 
 # Which server it was built for: another one means building again.
 $(B)/pg_version: FORCE
@@ -71,18 +73,28 @@ MAN5 := docs/man/conmgr.conf.5
 d_bin  = $(DESTDIR)$(prefix)/bin
 d_man  = $(DESTDIR)$(prefix)/share/man
 d_lib  = $(DESTDIR)$(pkglibdir)
+d_front = $(DESTDIR)$(prefix)/lib/connmgr
+d_inc  = $(DESTDIR)$(prefix)/include
+d_pc   = $(DESTDIR)$(prefix)/lib/pkgconfig
 d_ext  = $(DESTDIR)$(sharedir)/extension
 
 install: all  ## install; DESTDIR, prefix (/usr/local) and PG_CONFIG are honoured
 	install -d $(d_bin) $(d_man)/man1 $(d_man)/man5 $(d_lib) $(d_ext) $(DESTDIR)$(prefix)/share/watchdog
 	install -m 755 $(B)/conmgr $(B)/cm_ctl $(d_bin)
 	install -m 755 $(B)/watchdog.so $(B)/watchdog_go.so $(d_lib)
+	install -d $(d_front) $(d_inc) $(d_pc)
+	install -m 755 $(FRONT_OUT)/libpq.so.5 $(d_front)
+	ln -sf libpq.so.5 $(d_front)/libpq.so
+	install -m 644 libpq/libpq-cm.h $(d_inc)
+	install -m 644 $(B)/libpq-cm.pc $(d_pc)
 	install -m 644 watchdog.control sql/watchdog--*.sql $(d_ext)
 	install -m 644 $(MAN1) $(d_man)/man1
 	install -m 644 $(MAN5) $(d_man)/man5
 	install -m 644 packaging/conmgr.conf.sample packaging/conmgr.service $(DESTDIR)$(prefix)/share/watchdog
 
 uninstall:  ## remove what install has installed
+	rm -rf $(d_front)
+	rm -f $(d_inc)/libpq-cm.h $(d_pc)/libpq-cm.pc
 	rm -f $(d_bin)/conmgr $(d_bin)/cm_ctl $(d_lib)/watchdog.so $(d_lib)/watchdog_go.so
 	rm -f $(d_ext)/watchdog.control $(addprefix $(d_ext)/,$(notdir $(wildcard sql/watchdog--*.sql)))
 	rm -f $(addprefix $(d_man)/man1/,$(notdir $(MAN1))) $(addprefix $(d_man)/man5/,$(notdir $(MAN5)))

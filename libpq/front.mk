@@ -7,7 +7,7 @@ CC ?= gcc
 prefix ?= /usr/local
 
 # The installed libpq that the front stands before, as the loader will find it: by absolute path.
-REAL_LIBPQ ?= $(shell $(PKG_CONFIG) --variable=libdir libpq)/libpq.so.5
+REAL_LIBPQ ?= $(shell $(PKG_CONFIG) --variable=libdir libpq 2>/dev/null)/libpq.so.5
 
 FRONT_OUT := build/connmgr
 FRONT_GEN := build/libpq
@@ -16,7 +16,7 @@ FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
 FRONT_SAN ?=
 FRONT_DEFS ?= -Wl,-z,defs
 FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
-	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(shell $(PKG_CONFIG) --cflags libpq) $(FRONT_SAN)
+	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(shell $(PKG_CONFIG) --cflags libpq 2>/dev/null) $(FRONT_SAN)
 # nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
 FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now $(FRONT_DEFS) $(FRONT_SAN)
 
@@ -46,8 +46,8 @@ build/libpq-cm.pc: front-force
 	@mkdir -p build
 	@printf '%s\n' 'prefix=$(prefix)' 'libdir=$${prefix}/lib/connmgr' 'includedir=$${prefix}/include' '' \
 		'Name: libpq-cm' 'Description: libpq with transparent connections by way of the Connection Manager' \
-		'Version: $(shell $(PKG_CONFIG) --modversion libpq)' 'Requires.private: libpq' \
-		'Cflags: -I$${includedir} $(shell $(PKG_CONFIG) --cflags libpq)' \
+		'Version: $(shell $(PKG_CONFIG) --modversion libpq 2>/dev/null)' 'Requires.private: libpq' \
+		'Cflags: -I$${includedir} $(shell $(PKG_CONFIG) --cflags libpq 2>/dev/null)' \
 		'Libs: -L$${libdir} -Wl,-rpath,$${libdir} -lpq' > $@
 
 # Its tests need Debian's libecpg-dev, python3-psycopg2, python3-psycopg, php-cli, php-pgsql, ruby-pg and valgrind, too.
