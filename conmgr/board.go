@@ -24,6 +24,7 @@ type board struct {
 	log      *Logger
 	registry *registry
 	onTable  func(*table) // called by run after each new table
+	destroy  *destroyer   // nil: destroy_sockets is off
 
 	table atomic.Pointer[table]
 	heard []atomic.Int64 // Mono of the last reception; 0: none
@@ -100,6 +101,7 @@ func (b *board) rebuild() {
 	for i := range updates {
 		if u := &updates[i]; u.loss != nil {
 			e := &entries[i]
+			b.destroy.lost(entries, i)
 			list := b.registry.lose(i, fatal("57P01", lossText(e, u.loss), "", "Close the connection to the instance, and connect again."))
 			told = append(told, list...)
 			relayed := 0

@@ -53,6 +53,7 @@ type Config struct {
 	MaxConnections  int
 	Instances       []InstanceConfig // ordered by number
 	RelayPorts      []RelayPort
+	DestroySockets  bool
 
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
@@ -208,6 +209,8 @@ func (p *Param) check(v string) (string, error) {
 			}
 		}
 		return "", fmt.Errorf("allowed are %s", strings.Join(p.Values, ", "))
+	case Boolean:
+		return parseBool(v)
 	case List:
 		var out []string
 		for _, e := range strings.Split(v, ",") {
@@ -242,6 +245,19 @@ func (p *Param) check(v string) (string, error) {
 		}
 	}
 	return v, nil
+}
+
+// parseBool understands what a PostgreSQL server does: on, off, true, false, yes, no, their unambiguous beginnings, 1 and 0.
+func parseBool(v string) (string, error) {
+	s := strings.ToLower(v)
+	begins := func(word string, least int) bool { return len(s) >= least && strings.HasPrefix(word, s) }
+	switch {
+	case s == "1", begins("on", 2), begins("true", 1), begins("yes", 1):
+		return "on", nil
+	case s == "0", begins("off", 2), begins("false", 1), begins("no", 1):
+		return "off", nil
+	}
+	return "", errors.New("allowed are on and off (also true, false, yes, no, 1, 0)")
 }
 
 func splitAddresses(v string) (out []string) {
@@ -305,6 +321,7 @@ func (p *configParser) build() *Config {
 	c.LogMinMessages = Level(slices.Index(levelNames[:], p.value("log_min_messages", -1)))
 
 	p.relayPorts(c)
+	c.DestroySockets = p.value("destroy_sockets", -1) == "on"
 	p.instances(c)
 	if c.HeartbeatTimeout <= c.HeartbeatInterval {
 		line := max(p.set[key{"heartbeat_timeout", -1}].line, p.set[key{"heartbeat_interval", -1}].line)

@@ -106,6 +106,11 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
+	if conf.DestroySockets {
+		if err := checkDestroy(); err != nil {
+			return err
+		}
+	}
 	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: conf.Port, ListenAddresses: strings.Join(conf.ListenAddresses, ",")})
 	if err != nil {
 		return err
@@ -155,6 +160,9 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 		default:
 		}
 	})
+	if d.conf.DestroySockets {
+		d.board.destroy = &destroyer{log: d.log, group: d.group}
+	}
 	d.service = &service{conf: d.conf, log: d.log, group: d.group, board: d.board, registry: d.registry, now: monotonic}
 	if err := d.service.listen(ctx); err != nil {
 		d.log.Log(FATAL, "%s", err)

@@ -6,6 +6,7 @@
 //	Run            the daemon's main goroutine: signals, the order of start and shutdown
 //	instance.run   one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
 //	board.run      one goroutine: the routing table, and telling applications of a loss
+//	destroyer      one goroutine a loss, if destroy_sockets is on
 //	listener       one goroutine an address: accepts
 //	session.run    one goroutine an application connection
 //	relayed.run    one goroutine a connection to a relay port, until its bytes flow
@@ -22,6 +23,7 @@
 //	listen.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
 //	relay.go relaycancel.go relayloop.go       relay ports (2.4)
+//	destroy.go                                 destroy_sockets
 //	daemon.go limits.go notify.go              the process
 package conmgr
 

@@ -30,6 +30,7 @@ type instance struct {
 
 	goodbye  *atomic.Bool    // at the end, say GOODBYE
 	hostAddr netip.Addr      // to which the connection is or was last established
+	addrs    []netip.Addr    // all addresses of the name, at that time
 	detail   string          // last error
 	before   string          // attributes last told to the log
 	repeats  map[string]Mono // connect failures, and when each was logged
@@ -133,7 +134,7 @@ func (in *instance) attempt(ctx context.Context) (again bool) {
 		l, loss, err := in.connect(ctx, a, start.Add(share))
 		switch {
 		case err == nil:
-			in.established(a, loss)
+			in.established(a, addrs, loss)
 			return in.serve(l)
 		case errors.Is(err, heartbeat.ErrStaleWelcome):
 			return true
@@ -231,13 +232,13 @@ func (in *instance) frames(l *link) (again, done bool) {
 }
 
 // established: the watchdog has welcomed us at this address.
-func (in *instance) established(a netip.Addr, loss *heartbeat.Loss) {
+func (in *instance) established(a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) {
 	clear(in.repeats)
 	if loss != nil { // another server than the one that the applications know
 		in.log.Log(WARNING, "%s is lost: %s", in, loss)
 		in.publish(loss)
 	}
-	in.hostAddr, in.detail = a, ""
+	in.hostAddr, in.addrs, in.detail = a, all, ""
 	in.received()
 	in.log.Log(LOG, "heartbeat connection is established: %s, address %s", in, a)
 	in.attributesChanged()
@@ -309,7 +310,7 @@ func (in *instance) failed(ctx context.Context, err error) {
 
 // publish tells the board what the instance is now.
 func (in *instance) publish(loss *heartbeat.Loss) {
-	s := status{State: in.mon.State(), Generation: in.mon.Generation(), SystemIdentifier: in.mon.SystemIdentifier(), HostAddr: in.hostAddr, Detail: in.detail}
+	s := status{State: in.mon.State(), Generation: in.mon.Generation(), SystemIdentifier: in.mon.SystemIdentifier(), HostAddr: in.hostAddr, Addrs: in.addrs, Detail: in.detail}
 	s.Attributes, s.Known = in.mon.Attributes()
 	in.board.post(in.index, s, loss)
 }

@@ -19,6 +19,7 @@ const (
 	IPAddress // a string that must be an IP address
 	List      // a string: names of Values, separated by commas
 	Enum      // one of Values
+	Boolean   // on or off, as a PostgreSQL server understands it
 )
 
 // Param describes one parameter. All of them take effect at a restart of conmgr.
@@ -64,6 +65,8 @@ var Params = []Param{
 		Doc: "port whose connections are carried to a standby, else to any instance; 0: none"},
 	{Name: "relay_port_prefer_read", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc: "the same as relay_port_prefer_standby, by its old name; 0: none"},
+	{Name: "destroy_sockets", Type: Boolean, Default: "off",
+		Doc: "abort all TCP connections of this host to a lost instance; needs CAP_NET_ADMIN"},
 
 	{Name: "backend_host", Type: HostName, Numbered: true, Default: "",
 		Doc: "host name or IP address of the instance; resolved again at each connection attempt"},

@@ -23,6 +23,8 @@ func (p *Param) Allowed() string {
 		return "list of " + strings.Join(p.Values, ", ")
 	case Enum:
 		return strings.Join(p.Values, ", ")
+	case Boolean:
+		return "on or off"
 	case IPAddress:
 		return "IPv4 or IPv6 address"
 	}
@@ -31,7 +33,7 @@ func (p *Param) Allowed() string {
 
 // Written is the default as it stands in a file.
 func (p *Param) Written() string {
-	if p.Type == Integer || p.Type == Duration || p.Type == Enum {
+	if p.Type == Integer || p.Type == Duration || p.Type == Enum || p.Type == Boolean {
 		return p.Default
 	}
 	return Quote(p.Default)

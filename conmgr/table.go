@@ -18,8 +18,9 @@ type status struct {
 	Known            bool // Attributes and SystemIdentifier are
 	Attributes       heartbeat.Attributes
 	SystemIdentifier uint64
-	HostAddr         netip.Addr // of the last established connection
-	Detail           string     // last error
+	HostAddr         netip.Addr   // of the last established connection
+	Addrs            []netip.Addr // all that the name had then; never changed
+	Detail           string       // last error
 }
 
 // entry is an instance in the table.

@@ -63,6 +63,7 @@ type Config struct {
 	IPv6              bool              // reach the clusters by IPv6
 	Extra             string            // more lines
 	Port              int               // 0: the default, inside a host
+	NetAdmin          bool              // with CAP_NET_ADMIN, as an ambient capability; inside a host only
 }
 
 func (c Config) text() string {
@@ -134,7 +135,10 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 		if err := os.Chown(dir, uid, uid); err != nil {
 			t.Fatalf("%v", err)
 		}
-		if host != nil {
+		if config.NetAdmin && host != nil {
+			c.cmd = host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), "--clear-groups",
+				"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
+		} else if host != nil {
 			c.cmd = host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
 		} else {
 			c.cmd = exec.CommandContext(ctx, path, "-D", dir)
