@@ -12,4 +12,6 @@
 //	listen_test.go     the heartbeat port: addresses, places, strangers
 //	ctl_test.go        cm_ctl in a client host, for cmctl_test.go
 //	cmctl_test.go      each action of cm_ctl
+//	relay_test.go      relay ports with stock clients
+//	destroy_test.go    destroy_sockets with stock clients
 package test
