@@ -233,9 +233,8 @@ func TestRelayFiveHundred(t *testing.T) {
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 	wait := w.crowd(client, relayDSN(relayReadWrite), "relayed", 500)
-	direct := w.session(client, "BEGIN")
 	mark, stalls := cm.Mark(), measureStalls()
-	cut := w.net.CutPort(client, w.db, uint16(w.primary.WatchdogPort))
+	cut := w.silence(client)
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
 	results := wait()
 	w.woken("relay", results, verdict, stalls.worst())
@@ -246,7 +245,7 @@ func TestRelayFiveHundred(t *testing.T) {
 		}
 	}
 	cm.WaitLog(mark, `reset 500 relayed connections because of the loss of instance 0`, patience)
-	_ = direct // nobody touches it here; the server ends it by its own verdict
+	w.primary.Thaw()
 	cut.Heal()
 	eventually(t, "no relayed connection is left", func() (bool, string) {
 		rows := cm.Show("SHOW APPLICATIONS")
