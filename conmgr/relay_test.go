@@ -250,6 +250,10 @@ func TestRelayBackpressure(t *testing.T) {
 	for range n {
 		client, server := r.through(0, b)
 		client.SetReadBuffer(64 << 10)
+		server.SetWriteBuffer(64 << 10)
+		for _, c := range []*net.TCPConn{client, server} {
+			c.SetDeadline(time.Now().Add(6 * patience)) // it is much, for the race detector
+		}
 		clients = append(clients, client)
 		go func() {
 			_, err := server.Write(data)
