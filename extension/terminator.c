@@ -30,7 +30,7 @@
 #include <arpa/inet.h>
 
 #define FOLLOW_UPS		64		/* requests followed up at a time; the oldest gives way */
-#define FIRST_FOLLOW_UP_MS	250
+#define FIRST_FOLLOW_UP_MS	1000	/* a thousand sessions take about as long to end */
 
 /* What has to end: the sessions of one address up to a cut-off. */
 typedef struct Request
