@@ -14,4 +14,5 @@
 //	cmctl_test.go      each action of cm_ctl
 //	relay_test.go      relay ports with stock clients
 //	destroy_test.go    destroy_sockets with stock clients
+//	drivers_test.go    node-postgres and pgJDBC, both ways; their programs are in clients/
 package test
