@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -17,6 +18,7 @@ type statusReport struct {
 	Port         *int                `json:"port"`
 	Instances    []instanceReport    `json:"instances"`
 	Applications []applicationReport `json:"applications"`
+	Error        string              `json:"error,omitempty"` // why conmgr could not be asked: the lists say nothing then
 }
 
 type instanceReport struct {
@@ -62,13 +64,16 @@ func (r *run) status(ctx context.Context) int {
 	}
 	report := statusReport{State: "running", Instances: []instanceReport{}, Applications: []applicationReport{}}
 	var instances, applications rows
-	if unknown == nil {
+	if unknown != nil {
+		report.Error = unknown.Error()
+	} else {
 		report.Pid, report.Port = &info.Pid, &info.Port
 		if info.Status == StatusStarting || info.Status == StatusStopping {
 			report.State = string(info.Status)
 		}
 		if instances, applications, err = r.askBoth(ctx, info); err != nil {
-			r.fail("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port, strings.ReplaceAll(err.Error(), "\n", "; "))
+			report.Error = fmt.Sprintf("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port, strings.ReplaceAll(err.Error(), "\n", "; "))
+			r.fail("%s", report.Error)
 		}
 	}
 	if ctx.Err() != nil {
