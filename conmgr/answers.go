@@ -60,7 +60,8 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	r, b := s.service.registry, s.service.board
 	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.choose(st.want, st.except) })
 	if !ok {
-		return nil, &stmtError{code: "57P03", text: "the Connection Manager is shutting down"}
+		s.service.logRejection(&s.seat)
+		return nil, &stmtError{code: "57P03", text: shutdownText}
 	}
 	if i < 0 {
 		return nil, &stmtError{code: "08001", text: "no target server address from Connection Manager",

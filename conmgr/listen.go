@@ -184,3 +184,8 @@ func (s *service) hasRoom(m member, conn *net.TCPConn) bool {
 	s.log.Log(LOG, "closed a connection from application: %s: there are %d connections already (max_connections)", m.place().peer, s.registry.max)
 	return false
 }
+
+// logRejection: an application, direct or relayed, gets no instance because of a shutdown.
+func (s *service) logRejection(of *seat) {
+	s.log.Log(LOG, "rejected a connection from application due to going shutdown: %s", of.peer)
+}

@@ -161,13 +161,14 @@ func TestSmartShutdown(t *testing.T) {
 	bound, idle := r.connect(), r.connect()
 	bound.query("show target any")
 	r.d.registry.refuse()
-	c := r.dial()
-	c.c.Write(packet(3<<16, "user", "x"))
-	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {
+	late := r.connect() // who holds up the shutdown?
+	if got := late.query("show applications"); strings.Count(got, "D(") != 1 || !strings.HasSuffix(got, "Z") {
 		t.Errorf("got %s", got)
 	}
-	if got := idle.query("show target any"); got != "E(ERROR 57P03 the Connection Manager is shutting down) Z" {
-		t.Errorf("got %s", got)
+	for _, c := range []*client{idle, late} {
+		if got := c.query("show target any"); got != "E(ERROR 57P03 the Connection Manager is shutting down) Z" {
+			t.Errorf("got %s", got)
+		}
 	}
 	select {
 	case <-r.d.registry.idle:
@@ -180,13 +181,29 @@ func TestSmartShutdown(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("not idle without a bound connection")
 	}
-	if r.log.count("rejected a connection from application due to going shutdown") != 1 {
-		t.Error("not logged")
+	if n := r.log.count("rejected a connection from application due to going shutdown"); n != 2 {
+		t.Errorf("logged %d times", n)
 	}
 	r.stop()
 	if got := idle.until(""); got != "E(FATAL 57P01 the Connection Manager is shutting down) EOF" {
 		t.Errorf("got %s", got)
 	}
+}
+
+// A connection that is accepted at the very end of a shutdown, after all others have been told, is told too.
+func TestConnectionAfterTheEnd(t *testing.T) {
+	r := static(t, "", primary)
+	r.d.registry.refuse()
+	r.d.registry.endEverything(fatal("57P01", shutdownText, "", ""))
+	c := r.dial()
+	c.c.Write(packet(3<<16, "user", "x"))
+	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {
+		t.Errorf("got %s", got)
+	}
+	if n := r.log.count("rejected a connection from application due to going shutdown"); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+	r.stop()
 }
 
 func TestSlowStartup(t *testing.T) {

@@ -47,7 +47,8 @@ type registry struct {
 	count    int                   // of bound ones
 	relayed  map[relayKey]int      // how many of these are relayed
 	idle     chan struct{}         // closed when refusing and no binding is left
-	refusing atomic.Bool           // shutting down: no new connection, no new binding; set under mu
+	refusing atomic.Bool           // shutting down: no new binding; set under mu
+	ending   atomic.Bool           // all have been ended: no new connection either; set under mu
 }
 
 func newRegistry(instances, maxConnections int) *registry {
@@ -143,7 +144,7 @@ func (r *registry) lose(index int, message []byte) []member {
 	return list
 }
 
-// refuse lets no new connection and binding in. idle is closed as soon as no binding is left.
+// refuse lets no new binding in; who only looks is welcome. idle is closed as soon as no binding is left.
 func (r *registry) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,6 +155,7 @@ func (r *registry) refuse() {
 // endEverything ends all connections, and returns how many.
 func (r *registry) endEverything(message []byte) int {
 	r.mu.Lock()
+	r.ending.Store(true)
 	list := make([]member, 0, len(r.all))
 	for c := range r.all {
 		list = append(list, c)

@@ -202,7 +202,8 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		switch {
 		case !ok:
 			cancel()
-			return nil, "57P03", errors.New("the Connection Manager is shutting down")
+			c.service.logRejection(&c.seat)
+			return nil, "57P03", errors.New(shutdownText)
 		case i < 0:
 			cancel()
 			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " + t.describe() + "."

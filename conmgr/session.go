@@ -87,9 +87,9 @@ func (s *session) start() error {
 		}
 	}
 	s.application = st.application
-	if s.service.registry.refusing.Load() {
-		s.service.log.Log(LOG, "rejected a connection from application due to going shutdown: %s", s.peer)
-		return s.refuse(fatal("57P03", "the Connection Manager is shutting down", "", ""))
+	if s.service.registry.ending.Load() {
+		s.service.logRejection(&s.seat)
+		return s.refuse(fatal("57P03", shutdownText, "", ""))
 	}
 	var key [4]byte
 	rand.Read(key[:])

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,9 @@ func TestCmCtl(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		c := all.in(t)
 		old := c.pid()
+		if old == 0 { // kill(2) would take that for all processes of this test
+			t.Fatal("no conmgr process is running")
+		}
 		if err := syscall.Kill(old, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -198,8 +202,9 @@ func stopModes(c *ctl) {
 		app := c.application()
 		c.says(1, []string{"stop", "-m", "smart", "-t", "1"}, "conmgr process does not shut down", "-m fast")
 		c.says(0, []string{"status"})
-		if r := c.report(0); r.State != "stopping" {
-			t.Errorf("--json: state %q", r.State)
+		port := app.LocalAddr().(*net.TCPAddr).Port
+		if r := c.report(0); r.State != "stopping" || len(r.Applications) != 1 || r.Applications[0].ClientPort != port {
+			t.Errorf("--json, while port %d holds up the shutdown: %+v", port, r)
 		}
 		if said := app.told(10 * time.Millisecond); said != "" {
 			t.Errorf("the application was told: %s", said)
