@@ -408,7 +408,7 @@ func TestRelayNextInstance(t *testing.T) {
 // A CancelRequest reaches each instance that carries connections of the port, and no other; the client waits until it is done.
 func TestRelayCancel(t *testing.T) {
 	b0, b1, b2 := newBackend(t, 0), newBackend(t, 1), newBackend(t, 2)
-	r := static(t, "relay_port_any = 1\nrelay_port_standby = 2\n"+b0.conf(0)+b1.conf(1)+b2.conf(2), primary, primary, standby)
+	r := static(t, "relay_port_any = 1\nrelay_port_primary = 2\n"+b0.conf(0)+b1.conf(1)+b2.conf(2), standby, standby, primary)
 	r.through(0, b0)
 	r.through(1, b2)
 	short := packet(cancelRequestCode, "1234567") // with the 0 after it, eight bytes of key
@@ -439,7 +439,7 @@ func TestRelayCancel(t *testing.T) {
 	cancel(0, long, b0)
 	cancel(1, short, b2)
 	// The instance leaves its clients, new ones go elsewhere.
-	down := primary
+	down := standby
 	down.Flags |= hb.ShuttingDown
 	r.d.board.post(0, up(down), nil)
 	eventually(t, "instance 0 takes no more", func() bool { return !r.entry(0).usable() })

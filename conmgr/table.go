@@ -49,7 +49,7 @@ func (e *entry) isPrimary() bool { return e.Known && !e.Attributes.Has(heartbeat
 // table is never changed once it is published.
 type table struct {
 	entries []entry // ordered by instance number
-	primary int     // index of the primary, -1: none
+	primary int     // index of the established primary of the highest timeline, -1: none
 }
 
 // attribute names what an application wants.
@@ -78,13 +78,14 @@ func newTable(entries []entry) *table {
 	return t
 }
 
-// choose returns the index of an instance, -1 if there is none. Of two primaries only that of the higher timeline takes writes, even if it
-// is excepted: the other one is what a failover has left behind.
+// choose returns the index of an instance, -1 if there is none. Of two primaries the one of the lower timeline is what a failover has left
+// behind: what is written there is lost. It is offered for no attribute, even if the other one is excepted or shuts down.
 func (t *table) choose(want attribute, except []int) int {
 	find := func(ok func(i int, e *entry) bool) int {
 		for i := range t.entries {
 			e := &t.entries[i]
-			if e.usable() && !slices.Contains(except, e.cfg.Number) && ok(i, e) {
+			stale := e.isPrimary() && i != t.primary
+			if e.usable() && !stale && !slices.Contains(except, e.cfg.Number) && ok(i, e) {
 				return i
 			}
 		}

@@ -56,13 +56,18 @@ func TestChoose(t *testing.T) {
 		{"p1- s1-", nil, "- - - - - -"},
 		{"p1 s1 s1", []int{1}, "0 0 2 0 2 2"},
 		{"p1 s1", []int{0}, "1 - 1 - 1 1"},
-		{"p1 p2", nil, "0 1 - 1 - 0"},      // the higher timeline
-		{"p2 p2", nil, "0 0 - 0 - 0"},      // the lower number
-		{"p1 p2", []int{1}, "0 - - - - 0"}, // never the one that was left behind
-		{"p1 r2", nil, "0 - 1 1 - 0"},      // nor because the new one is read only
-		{"p1 p2!", nil, "0 - - - - 0"},     // nor because it shuts down
-		{"p1 p2-", nil, "0 0 - 0 - 0"},     // but a lost one does not count
-		{"p0 p1", nil, "0 1 - 1 - 0"},      // timeline not known
+		{"p1 p2", nil, "1 1 - 1 - 1"},         // the higher timeline
+		{"p2 p2", nil, "0 0 - 0 - 0"},         // the lower number
+		{"p2 p2", []int{0}, "- - - - - -"},    // and no other
+		{"p1 p2", []int{1}, "- - - - - -"},    // never the one that was left behind
+		{"p1 p2 s2", []int{1}, "2 - 2 - 2 2"}, // but a standby
+		{"p1 p2 s2", nil, "1 1 2 1 2 2"},      //
+		{"p1 p2 s2", []int{2}, "1 1 - 1 - 1"}, //
+		{"r1 p2", nil, "1 1 - 1 - 1"},         // nor because it is read only
+		{"p1 r2", nil, "1 - 1 1 - 1"},         // nor because the new one is
+		{"p1 p2!", nil, "- - - - - -"},        // nor because the new one shuts down
+		{"p1 p2-", nil, "0 0 - 0 - 0"},        // but a lost one does not count
+		{"p0 p1", nil, "1 1 - 1 - 1"},         // timeline not known
 		{"s1 s1 p1", []int{0, 1, 2}, "- - - - - -"},
 	} {
 		tab := tableOf(strings.Fields(x.specs)...)
