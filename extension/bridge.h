@@ -80,9 +80,9 @@ _Static_assert(sizeof(WatchdogSlot) <= 200, "the guide promises about 200 bytes 
 #define WD_ATTR_SHUTTING_DOWN	(UINT64_C(1) << 2)
 
 /* One log line on its way from Go to ereport(). */
-#define WD_LOG_RING		64
-#define WD_LOG_MESSAGE	512
-#define WD_LOG_NOTE		256
+#define WD_LOG_RING		1024	/* so many conmgrs may die in the same moment: a switch */
+#define WD_LOG_MESSAGE	320
+#define WD_LOG_NOTE		224
 
 #define WD_LOG_DEBUG	0
 #define WD_LOG_LOG		1

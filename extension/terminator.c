@@ -15,6 +15,7 @@
 
 #include <netinet/in.h>
 #include <signal.h>
+#include <time.h>
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -52,9 +53,21 @@ typedef struct FollowUp
 	TimestampTz next;			/* 0: unused */
 	TimestampTz until;
 	int			delay_ms;
+	int64		skew;			/* wall clock minus monotonic clock, in µs */
 } FollowUp;
 
 static FollowUp follow_ups[FOLLOW_UPS];
+
+#define MAX_CLOCK_STEP_US	500000
+
+static int64
+clock_skew(TimestampTz now)
+{
+	struct timespec mono;
+
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	return now - (mono.tv_sec * USECS_PER_SEC + mono.tv_nsec / 1000);
+}
 
 /*
  * ::1 and 127.0.0.1 are one host: a name such as localhost leads to either.
@@ -132,8 +145,8 @@ end_session(int pid, Request *request)
 static void
 end_sessions(Request *requests, int nrequests)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	int			nsessions = pgstat_fetch_stat_numbackends();
+	TimestampTz now = GetCurrentTimestamp();	/* after the snapshot: nothing in it has started later */
 
 	for (int i = 1; i <= nsessions; i++)
 	{
@@ -214,6 +227,7 @@ follow_up(const Request *request)
 	place->delay_ms = FIRST_FOLLOW_UP_MS;
 	place->next = now + place->delay_ms * INT64CONST(1000);
 	place->until = now + AuthenticationTimeout * USECS_PER_SEC;
+	place->skew = clock_skew(now);
 }
 
 /* Serve the slots with a cut-off, and answer them. Returns how many. */
@@ -273,7 +287,11 @@ serve_follow_ups(void)
 	for (int i = 0; i < FOLLOW_UPS; i++)
 	{
 		FollowUp   *f = &follow_ups[i];
+		int64		step = clock_skew(now) - f->skew;
 
+		/* Somebody has set the clock: the cut-off says nothing any more. */
+		if (f->next != 0 && (step > MAX_CLOCK_STEP_US || step < -MAX_CLOCK_STEP_US))
+			f->next = 0;
 		if (f->next != 0 && f->next <= now)
 		{
 			f->request.signaled = f->request.missed = 0;

@@ -9,7 +9,7 @@
  * starts run with all signals blocked and never call PostgreSQL. They meet at
  * the WatchdogBridge. The main thread blocks in its wait event set only.
  *
- * Whatever happens to Go ends in proc_exit(1): the postmaster then starts this
+ * Whatever happens to Go ends in exit status 1: the postmaster then starts this
  * worker again and leaves all sessions alone. Exit status 0 would mean that
  * the worker is never started again, and any other one that the postmaster
  * resets all sessions.
@@ -43,6 +43,8 @@
 #define POSTMASTER_PID_FILE	"postmaster.pid"	/* relative to the data directory, where we are */
 #define PING_INTERVAL_MS	1000
 #define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
+#define TERMINATOR_PINGS	5	/* until a missing terminator is reported, and ... */
+#define NAG_PINGS			60	/* until it is reported again */
 #define CLOSE_LOOK_MS		10	/* between checks of the attributes while they may be about to change */
 #define CLOSE_LOOK_TIME_MS	10000
 #define FAREWELL_MS			200 /* what Go gets to say goodbye at a shutdown */
@@ -54,23 +56,28 @@
 static WatchdogBridge *bridge = NULL;
 static char load_error[256];	/* why the helper thread could not start Go */
 static bool files_limited = false;
+static volatile sig_atomic_t crash_signal = 0;	/* that hit the heartbeat thread */
+
+static const int crash_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 
 /*
  * A failure that Go cannot recover from raises SIGABRT in the thread that it
- * hit. That thread is parked for ever, and the main thread ends the process
- * in order. On the main thread SIGABRT keeps its meaning.
+ * hit; a damaged library may fault while it is being opened. That thread is
+ * parked for ever, and the main thread ends the process in order. On the main
+ * thread these signals keep their meaning.
  */
 static void
-handle_abort(int signo)
+handle_crash(int signo)
 {
 	static const uint64_t one = 1;
 
 	if (syscall(SYS_gettid) == getpid())
 	{
-		signal(SIGABRT, SIG_DFL);
-		raise(SIGABRT);
+		signal(signo, SIG_DFL);
+		raise(signo);
 		return;
 	}
+	crash_signal = signo;
 	wd_store(&bridge->failed, 1);
 	if (write(bridge->to_c, &one, sizeof(one)) < 0)
 	{
@@ -178,7 +185,7 @@ drain_log(void)
 	uint32		tail = wd_load(&bridge->log_tail);
 	uint32		dropped;
 
-	while (tail != wd_load(&bridge->log_head))
+	for (int i = 0; i < WD_LOG_RING && tail != wd_load(&bridge->log_head); i++)
 	{
 		const WatchdogLogLine *line = &bridge->log[tail % WD_LOG_RING];
 		int			level = line->level == WD_LOG_WARNING ? WARNING :
@@ -214,10 +221,18 @@ static void *
 run_go(void *arg)
 {
 	const char *path = arg;
-	void	   *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	void	   *library;
 	watchdog_go_abi_version_fn abi_version = NULL;
 	watchdog_go_run_fn run = NULL;
+	sigset_t	faults;
 
+	/* A fault that is blocked would end the process, and with it all sessions. */
+	sigemptyset(&faults);
+	for (int i = 0; i < lengthof(crash_signals); i++)
+		sigaddset(&faults, crash_signals[i]);
+	pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+
+	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (library)
 	{
 		abi_version = (watchdog_go_abi_version_fn) dlsym(library, "watchdog_go_abi_version");
@@ -444,6 +459,30 @@ data_directory_changed(int fd)
 	return changed;
 }
 
+/*
+ * The end of a worker whose heartbeat thread is parked or hangs, perhaps with a
+ * lock of the C library: proc_exit() would wait for that lock in exit(), for
+ * ever, and a shutdown of the server for us. What PostgreSQL needs is done.
+ */
+static void
+leave_at_once(void)
+{
+	HOLD_INTERRUPTS();
+	shmem_exit(1);
+	_exit(1);
+}
+
+static bool
+terminator_is_there(void)
+{
+	bool		there;
+
+	SpinLockAcquire(&watchdog_shared->mutex);
+	there = watchdog_shared->terminator_latch != NULL;
+	SpinLockRelease(&watchdog_shared->mutex);
+	return there;
+}
+
 /* Serve until there is a reason to end. */
 static void
 main_loop(void)
@@ -454,6 +493,7 @@ main_loop(void)
 	TimestampTz next_ping = 0;
 	TimestampTz close_look_until = 0;
 	int			unanswered = 0;
+	int			without_terminator = 0;
 	bool		checked_signals = false;
 	bool		stopping = server_is_stopping();
 
@@ -511,8 +551,14 @@ main_loop(void)
 			else if (++unanswered >= PING_LIMIT)
 			{
 				ereport(WARNING, (errmsg("the heartbeat thread hangs: the watchdog worker is restarted")));
-				break;
+				leave_at_once();
 			}
+			if (terminator_is_there())
+				without_terminator = 0;
+			else if (without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
+				ereport(WARNING,
+						(errmsg("the terminator worker does not run: sessions of dead clients are not terminated"),
+						 errhint("If it does not come back, raise max_worker_processes, of which watchdog needs two.")));
 			wd_store(&bridge->ping, wd_load(&bridge->ping) + 1);
 			poke_go();
 			next_ping = now + PING_INTERVAL_MS * 1000;
@@ -546,7 +592,8 @@ watchdog_worker_main(Datum arg)
 
 	pause_after_failures();
 	make_bridge();
-	set_handler(SIGABRT, handle_abort, NULL);
+	for (int i = 0; i < lengthof(crash_signals); i++)
+		set_handler(crash_signals[i], handle_crash, NULL);
 	set_handler(SIGQUIT, NULL, handle_quit);
 	raise_file_limit();
 	go_library_path(path, sizeof(path));
@@ -555,11 +602,17 @@ watchdog_worker_main(Datum arg)
 		start_go(path);
 		main_loop();
 	}
-	if (load_error[0])
+	if (crash_signal != 0)
+		ereport(WARNING,
+				(errmsg("the heartbeat thread has crashed (signal %d): the watchdog worker is restarted", (int) crash_signal),
+				 errhint("If this happens at each start, install watchdog_go.so again.")));
+	else if (load_error[0])
 		ereport(WARNING,
 				(errmsg("could not load the heartbeat library: %s", load_error),
 				 errhint("Install watchdog.so and watchdog_go.so of the same version in the same directory.")));
 	else if (!wd_load(&bridge->failed))
 		stop_go();
+	if (crash_signal != 0 || (wd_load(&bridge->running) && !wd_load(&bridge->finished)))
+		leave_at_once();
 	proc_exit(1);				/* see above: never 0 */
 }

@@ -95,6 +95,9 @@ func ParseHello(p []byte) (h Hello, err error) {
 		return h, &ProtocolError{RefusedVersion, fmt.Sprintf("conmgr speaks versions %d to %d of the heartbeat protocol, watchdog %d to %d",
 			h.MinVersion, h.MaxVersion, MinVersion, MaxVersion)}
 	}
+	if h.Generation > math.MaxInt64 {
+		return h, malformed("generation %d is too large", h.Generation)
+	}
 	for _, s := range []struct {
 		name string
 		v    time.Duration

@@ -104,6 +104,53 @@ func (w *world) dialHeartbeat() net.Conn {
 	return conn
 }
 
+// TestDamagedLibrary: a heartbeat library that faults while it is opened costs heartbeats, and no session.
+func TestDamagedLibrary(t *testing.T) {
+	w := newWorld(t, pgtest.Damaged())
+	s := w.session(w.db, "BEGIN")
+	since := w.primary.LogSize()
+	w.primary.WaitLog(since, `heartbeat thread has crashed \(signal 7\)`, patience)
+	w.primary.WaitLog(w.primary.LogSize(), `heartbeat thread has crashed`, patience)
+	w.alive(s, "the session")
+	w.primary.Stop(pgtest.Fast)
+	w.noLog(0, `terminated by signal|terminating any other active server processes`)
+}
+
+// TestNoTerminator: max_worker_processes leaves room for one of the two workers only. The log says so, again and again.
+func TestNoTerminator(t *testing.T) {
+	w := newWorld(t, pgtest.Set("max_worker_processes", "2")) // PostgreSQL's own logical replication launcher takes one
+	w.primary.WaitLog(0, `the terminator worker does not run`, patience)
+	w.alive(w.session(w.db), "a session")
+}
+
+// TestConmgrsAfterAStall: many conmgrs of one address connect while the worker is stopped. None is taken for a stranger.
+func TestConmgrsAfterAStall(t *testing.T) {
+	const n = 30
+	w := newWorld(t)
+	worker := w.primary.WorkerPid(workerTitle)
+	_ = syscall.Kill(worker, syscall.SIGSTOP)
+	var conns []net.Conn
+	for i := range n {
+		c := w.dialHeartbeat()
+		defer c.Close()
+		h := heartbeat.Hello{MinVersion: 1, MaxVersion: 1, Interval: 5 * time.Second, Timeout: 10 * time.Second}
+		h.ID[0] = byte(i + 1)
+		if _, err := c.Write(h.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	_ = syscall.Kill(worker, syscall.SIGCONT)
+	for i, c := range conns {
+		buf := make([]byte, heartbeat.MaxFrame)
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		got, err := c.Read(buf)
+		if f, _, _ := heartbeat.Next(buf[:got]); err != nil || f.Type != heartbeat.TypeWelcome {
+			t.Errorf("conmgr %d: %v %v", i, f.Type, err)
+		}
+	}
+}
+
 // TestTerminatorRestarts: a terminator that an administrator ends comes back, and serves what was decided meanwhile.
 func TestTerminatorRestarts(t *testing.T) {
 	w := newWorld(t)

@@ -4,6 +4,7 @@ package worker
 // time, so that whoever reaches the port cannot take anything from conmgrs.
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -11,11 +12,12 @@ import (
 )
 
 const (
-	helloTime     = 5 * time.Second
-	lingerTime    = 1 * time.Second
-	maxStrangers  = 256
-	maxOfOneHost  = 8
-	drainPerVisit = 16 // reads on one socket before others get their turn
+	refusalsLogged = 10 // a second
+	helloTime      = 5 * time.Second
+	lingerTime     = 1 * time.Second
+	maxStrangers   = 256
+	maxOfOneHost   = 8
+	drainPerVisit  = 16 // reads on one socket before others get their turn
 )
 
 // strangers is a queue by age: all wait for the same time, so the oldest is due first. Refused ones go through a second one.
@@ -57,3 +59,23 @@ func (s *strangers) oldest() *conn {
 }
 
 func (s *strangers) full() bool { return len(s.list) >= maxStrangers }
+
+// limiter keeps strangers from filling the log, and from crowding verdicts out of it.
+type limiter struct {
+	since   heartbeat.Mono
+	n, lost int
+}
+
+func (l *limiter) log(host Host, now Now, line Line) {
+	if l.since == 0 || now.Mono.Sub(l.since) >= time.Second {
+		if l.lost > 0 {
+			line.Detail = fmt.Sprintf("%d refusals before this one are not logged.", l.lost)
+		}
+		*l = limiter{since: now.Mono}
+	}
+	if l.n++; l.n > refusalsLogged {
+		l.lost++
+		return
+	}
+	host.Log(line)
+}

@@ -220,3 +220,19 @@ func outOfDescriptors(t *testing.T) {
 	}
 	fmt.Printf("complaints %d\n", l.host.count(complaint))
 }
+
+// TestRefusalsInTheLog: a flood of strangers leaves room in the log.
+func TestRefusalsInTheLog(t *testing.T) {
+	host := newFakeHost()
+	var l limiter
+	for i := range 25 {
+		l.log(host, at(int64(1000+i)), Line{Message: "refused"})
+	}
+	if n := host.count("refused"); n != refusalsLogged {
+		t.Errorf("%d lines in a second, want %d", n, refusalsLogged)
+	}
+	l.log(host, at(2000), Line{Message: "refused"})
+	if host.count("refused|15 refusals before this one are not logged.") != 1 {
+		t.Errorf("the log:\n%s", host.log())
+	}
+}

@@ -59,6 +59,7 @@ type Reactor struct {
 	complaint  string
 	complainT  heartbeat.Mono
 	strangers  *strangers
+	refusals   limiter
 	refused    *strangers
 	attrs      heartbeat.Attributes
 	events     [maxEvents]unix.EpollEvent
@@ -329,7 +330,9 @@ func (r *Reactor) accept(now Now, lfd int) {
 		r.insert(c)
 		if err := r.watch(fd, c.index, r.serials[c.index]); err != nil {
 			r.drop(c)
+			continue
 		}
+		r.read(now, c) // a HELLO that has come already: only who is mute counts as a stranger
 	}
 }
 
@@ -482,7 +485,9 @@ func (r *Reactor) refuse(now Now, c *conn, err error) {
 	if !errors.As(err, &pe) {
 		pe = &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed, Text: err.Error()}
 	}
-	r.host.Log(Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", hostPort(c.addr, c.port), pe.Text)})
+	if pe.Code != heartbeat.RefusedFull { // which the table tells
+		r.refusals.log(r.host, now, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", hostPort(c.addr, c.port), pe.Text)})
+	}
 	c.in = nil
 	r.strangers.remove(c)
 	if c.peer != nil {

@@ -47,6 +47,8 @@ type Table struct {
 	byHost map[netip.Addr][]*peer // by hostOf its address
 	free   []int
 	ending []int // slots that the terminator will free
+
+	fullTold heartbeat.Mono // when the log was last told that there is no slot
 }
 
 // NewTable takes over what an earlier worker left in the store: whoever was connected then has its heartbeat_timeout, from now on, to resume.
@@ -129,14 +131,12 @@ func (t *Table) allocate() int {
 		t.ending = kept
 	}
 	if len(t.free) == 0 {
-		var oldest *peer
-		for _, p := range t.peers {
-			if p.remembered && !t.store.Pending(p.slot) && (oldest == nil || p.WaitingSince < oldest.WaitingSince) {
-				oldest = p
+		if p := t.dispensable(); p != nil {
+			if !p.remembered {
+				t.host.Log(Line{Level: Warning, Message: fmt.Sprintf("conmgr %s, which has closed its heartbeat connection, is forgotten: its slot is needed", p.remote()),
+					Detail: "Its sessions are not terminated.", Hint: hintSlots})
 			}
-		}
-		if oldest != nil {
-			t.drop(oldest, Free)
+			t.drop(p, Free)
 		}
 	}
 	if len(t.free) == 0 {
@@ -146,6 +146,34 @@ func (t *Table) allocate() int {
 	t.free = t.free[:len(t.free)-1]
 	return i
 }
+
+// dispensable is the one whose slot goes to a new conmgr if all are taken, nil if there is none: of those whose time to resume is over, else of
+// those that closed their connection, of the host that has most of them. Nobody's sessions end for want of a slot.
+func (t *Table) dispensable() (found *peer) {
+	waiting := make(map[netip.Addr]int)
+	for _, p := range t.peers {
+		if p.State == Waiting && p.Closed {
+			waiting[hostOf(p.Key.Addr)]++
+		}
+	}
+	better := func(p, q *peer) bool {
+		if p.remembered != q.remembered {
+			return p.remembered
+		}
+		if n, m := waiting[hostOf(p.Key.Addr)], waiting[hostOf(q.Key.Addr)]; !p.remembered && n != m {
+			return n > m
+		}
+		return p.WaitingSince < q.WaitingSince
+	}
+	for _, p := range t.peers {
+		if p.State == Waiting && p.Closed && !t.store.Pending(p.slot) && (found == nil || better(p, found)) {
+			found = p
+		}
+	}
+	return found
+}
+
+const hintSlots = "Raise watchdog.max_heartbeat_connections."
 
 // Hello admits a conmgr. replaced is its older connection, if it still has one: close it. The error is a *heartbeat.ProtocolError.
 func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbeat.Hello) (p *peer, flags heartbeat.WelcomeFlags, replaced *conn, err error) {
@@ -166,9 +194,11 @@ func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 		t.supersede(addr, h.Boot)
 		slot := t.allocate()
 		if slot < 0 {
-			t.host.Log(Line{Level: Warning, Message: "could not accept heartbeat connection from " + hostPort(addr, port),
-				Detail: fmt.Sprintf("All %d slots for heartbeat connections are taken.", t.store.Len()),
-				Hint:   "Raise watchdog.max_heartbeat_connections."})
+			if t.fullTold == 0 || now.Mono.Sub(t.fullTold) >= repeatLog { // a conmgr tries again every second
+				t.fullTold = now.Mono
+				t.host.Log(Line{Level: Warning, Message: "could not accept heartbeat connection from " + hostPort(addr, port),
+					Detail: fmt.Sprintf("All %d slots for heartbeat connections are taken.", t.store.Len()), Hint: hintSlots})
+			}
 			return nil, 0, nil, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull,
 				Text: fmt.Sprintf("all %d heartbeat connections that watchdog.max_heartbeat_connections allows are taken", t.store.Len())}
 		}

@@ -534,6 +534,33 @@ func TestFullTable(t *testing.T) {
 	}
 }
 
+// TestHoardedSlots: a host that has left many closed connections with long timeouts does not keep others out, and nobody's sessions end for that.
+func TestHoardedSlots(t *testing.T) {
+	b := newBench(t, 5)
+	other := netip.MustParseAddr("192.0.2.2")
+	honest := b.admit(0, who{1, other, 1, 0})
+	b.fin(10, honest) // closed before all others, and about to resume
+	for id := byte(2); id <= 5; id++ {
+		b.fin(20+int64(id), b.admit(20+int64(id), who{id, addrA, id, 0}))
+	}
+	for id := byte(6); id <= 8; id++ { // from elsewhere: they get the hoarder's slots, the oldest first
+		if _, _, _, err := b.hello(100, who{id, netip.AddrFrom4([4]byte{192, 0, 2, id}), 1, 0}); err != nil {
+			t.Fatalf("conmgr %d: %v", id, err)
+		}
+	}
+	if _, flags, _, err := b.hello(200, who{1, other, 1, 0}); err != nil || flags != heartbeat.Resumed {
+		t.Errorf("the honest one cannot resume: %v", err)
+	}
+	b.wantNone(addrA)
+	b.wantNone(other)
+	if n := b.host.count("is forgotten: its slot is needed"); n != 3 {
+		t.Errorf("%d were forgotten, want 3; the log:\n%s", n, b.host.log())
+	}
+	// One of the hoarder's is left, and dies by the rules.
+	b.until(4000)
+	b.wantCutOff(addrA, 25, terminator.Closed)
+}
+
 // ending is the slot that is ending.
 func ending(b *bench) int {
 	for i := range b.store.slots {

@@ -71,6 +71,7 @@ type settings struct {
 	stopped  bool
 
 	libraries []string // files of build/ for the installation's library directory
+	damaged   bool     // the heartbeat library is cut off
 }
 
 // Option changes a cluster to be made.
@@ -125,6 +126,11 @@ func newCluster(t testkit.TB, s *settings) *Cluster {
 	}
 	if err := inst.addLibraries(s.libraries); err != nil {
 		t.Fatalf("%v; run \"make faults build/test/watchdog_test.so\" first", err)
+	}
+	if s.damaged {
+		if err := os.Truncate(filepath.Join(inst.pkglib, "watchdog_go.so"), 100_000); err != nil {
+			t.Fatalf("%v", err)
+		}
 	}
 	c := &Cluster{Name: s.name, Port: s.port, Version: inst.version, t: t, inst: inst, host: s.host}
 	c.dir, err = testkit.TempDir("wdpg")
