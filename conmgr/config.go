@@ -124,6 +124,8 @@ type configParser struct {
 	file  string
 	diags []Diagnostic
 	set   map[key]given
+
+	badHost bool // a line that names a host has an error: it is not missing
 }
 
 func (p *configParser) errorf(line int, hint, format string, args ...any) {
@@ -142,8 +144,11 @@ func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
 		switch {
 		case err != nil:
 			p.errorf(i+1, "", "%s", err)
+			p.badHost = p.badHost || namesHost(l.name)
 		case l.name != "":
-			p.setting(i+1, l)
+			if !p.setting(i+1, l) {
+				p.badHost = p.badHost || namesHost(l.name)
+			}
 		}
 	}
 	c := p.build()
@@ -155,8 +160,8 @@ func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
 	return c, p.diags
 }
 
-// setting checks one line and keeps it; a later one of the same name wins.
-func (p *configParser) setting(n int, l line) {
+// setting checks one line and keeps it; a later one of the same name wins. ok is false if there was an error.
+func (p *configParser) setting(n int, l line) (ok bool) {
 	name := strings.ToLower(l.name)
 	base := strings.TrimRight(name, "0123456789")
 	k := key{name, -1}
@@ -164,13 +169,18 @@ func (p *configParser) setting(n int, l line) {
 	switch {
 	case param != nil && param.Numbered:
 		p.errorf(n, fmt.Sprintf("Write %s0 for the first instance.", name), "unknown parameter %q: an instance number is missing", l.name)
-		return
+		return false
 	case param == nil && base != name:
 		if param = findParam(base); param != nil && param.Numbered {
-			num, err := strconv.Atoi(name[len(base):])
+			digits := name[len(base):]
+			num, err := strconv.Atoi(digits)
+			if len(digits) > 1 && digits[0] == '0' {
+				p.errorf(n, "", "invalid instance number %q in parameter %q: leading zeros are not allowed", clip(digits), clip(l.name))
+				return false
+			}
 			if err != nil || num > MaxInstanceNumber {
-				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(name[len(base):]), clip(l.name), MaxInstanceNumber)
-				return
+				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(digits), clip(l.name), MaxInstanceNumber)
+				return false
 			}
 			k = key{base, num}
 		} else {
@@ -179,14 +189,21 @@ func (p *configParser) setting(n int, l line) {
 	}
 	if param == nil {
 		p.errorf(n, "", "unknown parameter %q", clip(l.name))
-		return
+		return false
 	}
 	v, err := param.check(l.value)
 	if err != nil {
 		p.errorf(n, "", "invalid value %q for parameter %q: %s", clip(l.value), l.name, err)
-		return
+		return false
 	}
 	p.set[k] = given{v, n}
+	return true
+}
+
+// namesHost tells whether a parameter, with or without its number, says where an instance is.
+func namesHost(name string) bool {
+	base := strings.TrimRight(strings.ToLower(name), "0123456789")
+	return base == "backend_host" || base == "backend_hostaddr"
 }
 
 // build makes the Config of the lines and of the defaults, and checks what concerns more than one line.
@@ -263,7 +280,7 @@ func (p *configParser) instances(c *Config) {
 		}
 		c.Instances = append(c.Instances, in)
 	}
-	if len(numbers) == 0 {
+	if len(numbers) == 0 && !p.badHost {
 		p.errorf(0, "Set backend_host0 or backend_hostaddr0.", "no instance is configured")
 	}
 }

@@ -59,6 +59,8 @@ func TestConfigSyntax(t *testing.T) {
 		{"port=5000#why", "port", "5000"},
 		{"PORT = 5000", "port", "5000"},
 		{"port = 5000\nport = 5001", "port", "5001"},
+		{"syslog_ident = 'my app'", "ident", "my app"},
+		{"syslog_ident = 'my app: [Zürich]'", "ident", "my app: [Zürich]"},
 		{"\xef\xbb\xbfport = 5000", "port", "5000"},
 		{"port = 5000\r\n# x\r\n", "port", "5000"},
 		{"Backend_Host0 = 'db one'", "host", ""},
@@ -116,6 +118,13 @@ func TestConfigErrors(t *testing.T) {
 		{"\nport = 1 2", `/d/conmgr.conf:2: syntax error at or near "2" after the value of parameter "port": a value with spaces or quotes is written in single quotes`},
 		{"port = '1' 2", `/d/conmgr.conf:1: syntax error at or near "2" after the value of parameter "port"`},
 		{"port = 'x", `/d/conmgr.conf:1: unterminated quoted value for parameter "port"`},
+		{"backend_host0==a", `/d/conmgr.conf:1: syntax error at or near "=a": one "=" is expected`},
+		{"port = =5", `/d/conmgr.conf:1: syntax error at or near "=5": one "=" is expected`},
+		{"backend_host00 = a", `/d/conmgr.conf:1: invalid instance number "00" in parameter "backend_host00": leading zeros are not allowed`},
+		{"backend_port01 = 1", `/d/conmgr.conf:1: invalid instance number "01" in parameter "backend_port01": leading zeros are not allowed`},
+		{"syslog_ident = ''", `/d/conmgr.conf:1: invalid value "" for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
+		{"syslog_ident = '" + strings.Repeat("x", 65) + "'", `/d/conmgr.conf:1: invalid value "` + strings.Repeat("x", 64) + `..." for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
+		{"syslog_ident = 'a\u202eb'", `/d/conmgr.conf:1: invalid value "a\u202eb" for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
 		{"= 5", `/d/conmgr.conf:1: syntax error at or near "=": a parameter name is expected`},
 		{"port-x = 5", `/d/conmgr.conf:1: syntax error at or near "-x": "=" is expected after the name`},
 		{"a\x00b", `/d/conmgr.conf:1: the line is not valid UTF-8 text`},
@@ -154,6 +163,19 @@ func TestConfigReportsAllErrors(t *testing.T) {
 	}
 	if last := diags[len(diags)-1].String(); last != "f: no instance is configured" {
 		t.Errorf("got %q", last)
+	}
+}
+
+// A line with a host that is wrong is the error; that no instance is left is not another one.
+func TestConfigOneErrorForAHost(t *testing.T) {
+	for _, text := range []string{"backend_host0 = a b", "backend_host0==a", "backend_hostaddr0 = x", "backend_host00 = a", "backend_host10000 = a", "backend_host = a",
+		"backend_host0", "Backend_Host0 = 'a"} {
+		if c, diags := ParseConfig("f", []byte(text)); c != nil || len(diags) != 1 || diags[0].Line != 1 {
+			t.Errorf("%q: %v", text, diags)
+		}
+	}
+	if _, diags := ParseConfig("f", []byte("port = 0")); len(diags) != 2 {
+		t.Errorf("an error of another line hides that there is no instance: %v", diags)
 	}
 }
 

@@ -203,8 +203,7 @@ func TestCommandLine(t *testing.T) {
 		{"unknown", command(t, "", "--nonsense"), 1, "conmgr: unrecognized argument \"--nonsense\"\nTry \"conmgr --help\" for more information.\n"},
 		{"check", command(t, "", "--check", "-D", dir), 0, ""},
 		{"check bad", command(t, "", "-D"+bad, "--check"), 1, "ERROR:  " + bad + `/conmgr.conf:1: invalid value "0" for parameter "port": allowed are 1 to 65535` +
-			"\nERROR:  " + bad + `/conmgr.conf:2: unknown parameter "backend_host": an instance number is missing` + "\nHINT:  Write backend_host0 for the first instance.\n" +
-			"ERROR:  " + bad + "/conmgr.conf: no instance is configured\nHINT:  Set backend_host0 or backend_hostaddr0.\n"},
+			"\nERROR:  " + bad + `/conmgr.conf:2: unknown parameter "backend_host": an instance number is missing` + "\nHINT:  Write backend_host0 for the first instance.\n"},
 		{"no file", command(t, "", "-D", "/nowhere"), 1, "ERROR:  /nowhere/conmgr.conf: could not open the configuration file: no such file or directory\n"},
 		{"descriptors", command(t, "sh", "-c", "ulimit -n 111; exec $CONMGR -D "+few), 1,
 			"FATAL:  the limit of 111 open file descriptors is too low: 1 instances and max_connections = 100 need more than 111\n" +

@@ -34,9 +34,11 @@ func parseLine(s string) (l line, err error) {
 	}
 	l.name, s = s[:n], s[n:]
 	rest := trimSpace(s)
-	hasEqual := strings.HasPrefix(rest, "=")
-	if hasEqual {
+	if strings.HasPrefix(rest, "=") {
 		rest = trimSpace(rest[1:])
+		if strings.HasPrefix(rest, "=") {
+			return l, fmt.Errorf("syntax error at or near %q: one \"=\" is expected", firstToken(rest))
+		}
 	} else if rest != "" && len(rest) == len(s) && rest[0] != '\'' && rest[0] != '"' && rest[0] != '#' {
 		return l, fmt.Errorf("syntax error at or near %q: \"=\" is expected after the name", firstToken(s))
 	}

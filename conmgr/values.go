@@ -10,7 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
+
+const maxSyslogIdent = 64
 
 // check returns the value in its canonical spelling, or the text of what is allowed.
 func (p *Param) check(v string) (string, error) {
@@ -63,8 +66,8 @@ func (p *Param) check(v string) (string, error) {
 		if p.Name == "listen_addresses" && len(splitAddresses(v)) == 0 {
 			return "", errors.New("allowed are host names and IP addresses, separated by commas, or *")
 		}
-		if p.Name == "syslog_ident" && (v == "" || strings.ContainsAny(v, " :[]")) {
-			return "", errors.New("allowed is one word without colon and brackets")
+		if p.Name == "syslog_ident" && (v == "" || len(v) > maxSyslogIdent || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })) {
+			return "", fmt.Errorf("allowed are 1 to %d bytes of printable text", maxSyslogIdent)
 		}
 	}
 	return v, nil
