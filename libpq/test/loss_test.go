@@ -32,7 +32,7 @@ var waits = map[string][]string{
 	"notify":    {"PQconsumeInput: 0", "after: result none sqlstate none status bad"},
 	"copyout":   {"PQgetCopyData: -2", "status bad"},
 	"copyin":    {"PQputCopyData: -1", "status bad"},
-	"idle":      {"PQexec: result PGRES_FATAL_ERROR sqlstate none status bad"},
+	"idle":      {"PQexec: result none sqlstate none status bad"},
 }
 
 var later = []string{"later PQexec: result none sqlstate none status bad message", "later PQsendQuery: 0",

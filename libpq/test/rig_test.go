@@ -173,7 +173,7 @@ func startPrimary(name, extra string) (*server, error) {
 	if err := asNobody("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"); err != nil {
 		return nil, err
 	}
-	if err := s.configure("fsync = off\nlisten_addresses = 'localhost'\nmax_connections = 600\nunix_socket_directories = '" + scratch + "'\n" + extra); err != nil {
+	if err := s.configure("fsync = off\nlisten_addresses = 'localhost'\nmax_connections = 1500\nunix_socket_directories = '" + scratch + "'\n" + extra); err != nil {
 		return nil, err
 	}
 	os.Chmod(scratch, 0o777)

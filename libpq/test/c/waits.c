@@ -142,7 +142,9 @@ main(int argc, char **argv)
 	}
 	else if (!strcmp(how, "idle"))
 	{
+		/* What the guide asks for: PQconsumeInput(), which sees the loss even before the watcher. */
 		poll_one(PQcmSocket(c));
+		PQconsumeInput(c);
 		tell(c, "PQexec", PQexec(c, "select 1"));
 	}
 	else
