@@ -97,7 +97,7 @@ func TestFailover(t *testing.T) {
 		cm.WaitInstance(1, "role", "standby")
 		cm.WaitInstance(1, "timeline", "3")
 		targets(t, map[string]string{"read-write": "0", "standby": "1"})
-		cm.WaitLog(mark, `attribute of the instance\(host='`+db2.Addr4.String()+`', port=5432\) is changed from 'primary,read-write' to 'standby,read-only'`, patience)
+		cm.WaitLog(mark, `attribute of the instance\(host='`+db2.Addr4.String()+`', port=5432\) is changed from 'primary,read-write(,shutting-down)?' to 'standby,read-only'`, patience)
 	})
 }
 
