@@ -3,6 +3,7 @@ package test
 // destroy_sockets: stock clients that are connected directly are woken at the verdict, and nobody else is touched.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,10 +118,15 @@ func (w *world) silence(client *testnet.Host) *testnet.Fault {
 func (w *world) psql(from *testnet.Host, dsn, statement string) (*exec.Cmd, <-chan string) {
 	w.Helper()
 	cmd := from.Command(context.Background(), "psql", "-X", "-At", "-d", dsn, "-c", statement)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		w.Fatalf("psql: %v", err)
+	}
 	out := make(chan string, 1)
 	go func() {
-		b, err := cmd.CombinedOutput()
-		out <- fmt.Sprintf("%s%v", b, err)
+		err := cmd.Wait()
+		out <- fmt.Sprintf("%s%v", said.String(), err)
 	}()
 	return cmd, out
 }
