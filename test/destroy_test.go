@@ -229,10 +229,11 @@ func TestDestroyIPv6(t *testing.T) {
 	four := w.session(client, "BEGIN") // an address that the configuration does not name
 	mark := cm.Mark()
 	stalls := measureStalls()
-	cut := w.net.CutPort(client, w.db, uint16(w.primary.WatchdogPort))
+	w.primary.Freeze() // a server that is merely cut off ends the sessions at the same moment
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
 	w.woken("IPv6", wait(), verdict, stalls.worst())
 	cm.WaitLog(mark, `destroyed 3 connections to the lost instance 0`, patience)
+	w.primary.Thaw()
 	var one int
 	if err := four.conn.QueryRowContext(context.Background(), "SELECT 1").Scan(&one); err != nil {
 		var op *net.OpError
@@ -240,7 +241,6 @@ func TestDestroyIPv6(t *testing.T) {
 			t.Errorf("the session by IPv4 was hit: %v", err)
 		}
 	}
-	cut.Heal()
 }
 
 // TestDestroyNeedsCapability: a clear error at start; and the capability may be the file's.
