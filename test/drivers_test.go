@@ -6,7 +6,6 @@ package test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -318,19 +317,7 @@ func TestDriversDirect(t *testing.T) {
 func TestDriversTLS(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	crt, key := filepath.Join(w.primary.DataDir, "server.crt"), filepath.Join(w.primary.DataDir, "server.key")
-	out, err := exec.Command("openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=relay.test", "-addext", "subjectAltName=DNS:relay.test",
-		"-out", crt, "-keyout", key).CombinedOutput()
-	if err != nil {
-		t.Fatalf("openssl: %v: %s", err, out)
-	}
-	root := filepath.Join(t.TempDir(), "root.crt")
-	text, err := os.ReadFile(crt)
-	if err = errors.Join(err, os.WriteFile(root, text, 0o644), os.Chmod(key, 0o600), os.Chown(key, 65534, 65534), os.Chown(crt, 65534, 65534)); err != nil {
-		t.Fatal(err)
-	}
-	w.primary.Configure("ssl", "on")
-	w.primary.Reload()
+	root := w.serveTLS()
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 

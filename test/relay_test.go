@@ -277,23 +277,30 @@ func TestRelayLostWhileConnecting(t *testing.T) {
 	cut.Heal()
 }
 
-// TestRelayTLS: encryption is between client and instance, and the certificate is the instance's.
-func TestRelayTLS(t *testing.T) {
-	w := newWorld(t)
-	client := w.net.Host("client")
+// serveTLS gives the primary a certificate for the name relay.test, and returns the file by which clients verify it.
+func (w *world) serveTLS() (root string) {
+	w.Helper()
 	crt, key := filepath.Join(w.primary.DataDir, "server.crt"), filepath.Join(w.primary.DataDir, "server.key")
 	out, err := exec.Command("openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=relay.test", "-addext", "subjectAltName=DNS:relay.test",
 		"-out", crt, "-keyout", key).CombinedOutput()
 	if err != nil {
-		t.Fatalf("openssl: %v: %s", err, out)
+		w.Fatalf("openssl: %v: %s", err, out)
 	}
-	root := filepath.Join(t.TempDir(), "root.crt")
+	root = filepath.Join(w.TempDir(), "root.crt")
 	text, err := os.ReadFile(crt)
 	if err = errors.Join(err, os.WriteFile(root, text, 0o644), os.Chmod(key, 0o600), os.Chown(key, 65534, 65534), os.Chown(crt, 65534, 65534)); err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	w.primary.Configure("ssl", "on")
 	w.primary.Reload()
+	return root
+}
+
+// TestRelayTLS: encryption is between client and instance, and the certificate is the instance's.
+func TestRelayTLS(t *testing.T) {
+	w := newWorld(t)
+	client := w.net.Host("client")
+	root := w.serveTLS()
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 
