@@ -29,7 +29,7 @@ GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go) exte
 GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go) go.mod
 
 .DEFAULT_GOAL := all
-.PHONY: all install uninstall clean deps demo test check lint fuzz help faults testmodule FORCE
+.PHONY: all install uninstall clean deps demo test check lint fuzz bench bench-quick bench-programs help faults testmodule FORCE
 
 include libpq/front.mk
 
@@ -133,5 +133,22 @@ FUZZTIME ?= 50000x
 fuzz:  ## run each fuzz target for FUZZTIME (50000x: that many inputs; 10m: that long)
 	scripts/fuzz $(FUZZTIME)
 
+# C programs of the benchmark: applications of libpq, and the floor that a watchdog is measured against.
+BENCH_C := $(patsubst bench/c/%.c,$(B)/bench/%,$(wildcard bench/c/*.c))
+bench-programs: $(BENCH_C)
+$(B)/bench/%: bench/c/%.c
+	@mkdir -p $(@D)
+	$(CC) $(C_STRICT) $(CFLAGS) -I $(shell $(PG_CONFIG) --includedir) -o $@ $< -L $(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+bench:  ## measure it beside HAProxy, PgBouncer and plain libpq, less than 30 minutes; writes docs/benchmarks.md (as root)
+	@scripts/deps bench
+	@$(MAKE) --no-print-directory all bench-programs
+	$(GO) run ./bench
+
+bench-quick:  ## the same with few samples, less than 3 minutes; writes build/bench/benchmarks.md
+	@scripts/deps bench
+	@$(MAKE) --no-print-directory all bench-programs
+	$(GO) run ./bench -quick
+
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | expand -t 12

@@ -162,38 +162,11 @@ func (w *world) viewRows() int {
 }
 
 // staller measures how late this machine runs its timers, so that bounds that are asserted make allowance for a stalled machine.
-type staller struct {
-	stop chan struct{}
-	max  chan time.Duration
-}
+type staller struct{ *testkit.Stalls }
 
-func measureStalls() *staller {
-	s := &staller{make(chan struct{}), make(chan time.Duration, 1)}
-	go func() {
-		const tick = 5 * time.Millisecond
-		var worst time.Duration
-		t := time.NewTicker(tick)
-		defer t.Stop()
-		last := testnet.Monotonic()
-		for {
-			select {
-			case <-t.C:
-				now := testnet.Monotonic()
-				worst = max(worst, now-last-tick)
-				last = now
-			case <-s.stop:
-				s.max <- worst
-				return
-			}
-		}
-	}()
-	return s
-}
+func measureStalls() staller { return staller{testkit.WatchStalls()} }
 
-func (s *staller) worst() time.Duration {
-	close(s.stop)
-	return <-s.max
-}
+func (s staller) worst() time.Duration { return s.Longest() }
 
 func eventually(t testkit.TB, what string, cond func() (bool, string)) {
 	t.Helper()

@@ -1,0 +1,84 @@
+package main
+
+// What a connection costs, and what it costs when one of three hosts is dead.
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/pgwatchdog/watchdog/internal/cmtest"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+const (
+	connectName = "connect and first answer"
+	multiHost   = "libpq, list of hosts"
+	alive       = "all hosts alive"
+	oneDead     = "first of three hosts dead"
+)
+
+// connects records how long connects take, and the first query's answer.
+func (b *bench) connects(h *testnet.Host, p path, number int, when string) {
+	out := b.Output(b.As(h, p.env, b.Program("connect"), strconv.Itoa(number), p.dsn))
+	for _, l := range strings.Fields(out) {
+		us, err := strconv.ParseFloat(l, 64)
+		if err != nil {
+			b.Fatalf("connect: %s", out)
+		}
+		b.Add(connectName, p.series, when, "ms", us/1000)
+	}
+}
+
+var figureConnect = figure{
+	key:   "connect",
+	title: "Connecting",
+	run: func(b *bench) {
+		net := testnet.New(b)
+		client, db1, db2, db3 := net.Host("client"), net.Host("db1"), net.Host("db2"), net.Host("db3")
+		// The dead one comes first in every list; all of them are standalone primaries, so that whichever answers will do.
+		var servers []*pgtest.Cluster
+		for i, h := range []*testnet.Host{db1, db2, db3} {
+			servers = append(servers, pgtest.New(b, pgtest.Host(h), pgtest.Named(fmt.Sprintf("db%d", i+1)), pgtest.Watchdog()))
+		}
+		paths := b.paths(client, servers[1])
+		all := cmtest.Start(b, client, cmtest.Config{Clusters: servers, Interval: "100ms", Timeout: "500ms", Port: conmgrPort + 100})
+		for i := range servers {
+			all.WaitInstance(i, "state", "established")
+		}
+		list := path{multiHost, fmt.Sprintf("host=%s,%s,%s port=5432 user=postgres dbname=postgres sslmode=disable gssencmode=disable connect_timeout=2", db1.Addr4, db2.Addr4, db3.Addr4), nil}
+		three := path{ours, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable target_session_attrs=any", conmgrPort+100), paths[1].env}
+		for range Pick(b, 20, 2) {
+			for _, p := range paths {
+				b.connects(client, p, Pick(b, 50, 20), "one host")
+			}
+			b.connects(client, list, Pick(b, 50, 20), alive)
+			b.connects(client, three, Pick(b, 50, 20), alive)
+		}
+		mark := all.Mark()
+		cut := net.Isolate(db1)
+		all.WaitLog(mark, "is lost", patience)
+		for range Pick(b, 10, 1) {
+			b.connects(client, list, Pick(b, 3, 1), oneDead)
+			b.connects(client, three, Pick(b, 100, 20), oneDead)
+		}
+		cut.Heal()
+	},
+	show: func(r *results, p *page) {
+		p.Para("From the start of the connect until `SELECT 1` is answered, milliseconds. (A pooler saves the server's fork; it can be used beside conmgr.)")
+		var rows [][]string
+		for _, when := range []string{"one host", alive, oneDead} {
+			for _, s := range r.names(p.key, connectName, func(s sample) string { return s.series }) {
+				if c := r.find(p.key, connectName, s, when); c != nil {
+					rows = append(rows, []string{when, s, c.spread(), c.at(0.99)})
+				}
+			}
+		}
+		p.Table([]string{"", "", "median", "p99"}, rows)
+		d, o := r.find(p.key, connectName, direct, "one host"), r.find(p.key, connectName, ours, "one host")
+		p.Target("front at most 0.2 ms over direct", fmt.Sprintf("+%s ms", number(o.median()-d.median())), o.median()-d.median() <= 0.2)
+		a, dead := r.find(p.key, connectName, ours, alive), r.find(p.key, connectName, ours, oneDead)
+		p.Target("front: unchanged with a dead host (median within 10 %)", fmt.Sprintf("%s ms, %s ms alive", dead.at(0.5), a.at(0.5)), dead.median() <= 1.1*a.median())
+	},
+}

@@ -1,0 +1,140 @@
+// Command bench measures watchdog beside what a user would take instead, on this machine, in one run: `make bench`. Every claim of speed in the
+// project's documents is a ratio or a figure from here.
+//
+//	main.go      flags, order of the figures, exit status
+//	bench.go     what a figure has at hand: samples, programs, time
+//	stats.go     medians and spreads
+//	report.go    docs/benchmarks.md, CSV
+//	plot.go      SVG
+//	peers.go     HAProxy and PgBouncer, configured as their users do
+//	cpu.go       processor time and memory of processes
+//	fig*.go      the figures
+//	c/           C programs: libpq applications, and the floor of figure 6
+//	notes/       remarks on the figures, written by hand, that go into the report
+//
+// Hosts are network namespaces around a switch that injects the faults, as in the tests; so it needs root. The servers, conmgrs and peers run as nobody, and are
+// gone at the end. The main goroutine waits for one figure after the other.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+)
+
+// A run is to end by itself in any case.
+const (
+	atMost      = 30 * time.Minute
+	atMostQuick = 3 * time.Minute
+)
+
+const (
+	exitOK      = 0
+	exitFailure = 1 // a figure could not be measured
+	exitUsage   = 2
+)
+
+// figure is one group of measurements, and how they are shown.
+type figure struct {
+	key   string // for -only, the names of files, and the CSV
+	title string
+	run   func(*bench)
+	show  func(*results, *page)
+}
+
+var figures = []figure{
+	figureConnect,
+	figureQuery,
+}
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	quick := flag.Bool("quick", false, "few samples, less than three minutes: whether it works, not how well")
+	only := flag.String("only", "", "comma-separated figures to measure (default: all): "+strings.Join(keys(), ", "))
+	out := flag.String("out", "", "directory for benchmarks.md and benchmarks/ (default: docs/ of the project; with -quick or -only: build/bench/)")
+	flag.Parse()
+	usage := func(format string, args ...any) int {
+		fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+		return exitUsage
+	}
+	if flag.NArg() > 0 {
+		return usage("unexpected argument %q", flag.Arg(0))
+	}
+	chosen := figures
+	if *only != "" {
+		chosen = nil
+		for _, key := range strings.Split(*only, ",") {
+			i := slices.IndexFunc(figures, func(f figure) bool { return f.key == key })
+			if i < 0 {
+				return usage("-only: no figure %q; there are %s", key, strings.Join(keys(), ", "))
+			}
+			chosen = append(chosen, figures[i])
+		}
+	}
+	if os.Geteuid() != 0 {
+		return usage("network namespaces need root")
+	}
+	root, err := pgtest.SourceRoot()
+	if err != nil {
+		return usage("%v", err)
+	}
+	if *out == "" {
+		if *out = filepath.Join(root, "docs"); *quick || *only != "" {
+			*out = filepath.Join(root, "build", "bench")
+		}
+	}
+	syscall.Umask(0o022) // nobody has to read what is made here
+
+	limit := atMost
+	if *quick {
+		limit = atMostQuick
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the benchmark is not at its end after %v", limit))
+	defer cancel()
+
+	started := time.Now()
+	all := &results{}
+	var failures []string
+	for _, f := range chosen {
+		begun := time.Now()
+		fmt.Printf("== %s\n", f.title)
+		if err := measure(ctx, root, *quick, f, all); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: figure %s: %v\n", f.key, err)
+			failures = append(failures, f.key)
+		}
+		fmt.Printf("   %.0f s\n", time.Since(begun).Seconds())
+		if ctx.Err() != nil {
+			fmt.Fprintf(os.Stderr, "bench: %v\n", context.Cause(ctx))
+			return exitFailure
+		}
+	}
+	r := report{root: root, out: *out, quick: *quick, took: time.Since(started), figures: chosen, failures: failures, results: all}
+	if err := r.write(); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		return exitFailure
+	}
+	fmt.Printf("wrote %s\n", filepath.Join(*out, "benchmarks.md"))
+	if len(failures) > 0 {
+		return exitFailure
+	}
+	return exitOK
+}
+
+func keys() (k []string) {
+	for _, f := range figures {
+		k = append(k, f.key)
+	}
+	return k
+}
