@@ -177,4 +177,3 @@ var figureQuery = figure{
 		}
 	},
 }
-
