@@ -1,0 +1,273 @@
+package main
+
+// From the silent death of a database host to the error in an application that waits for it.
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/driver/pqcm"
+	"github.com/pgwatchdog/watchdog/internal/cmtest"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+const (
+	detectName  = "from the cut to the error"
+	verdictName = "from conmgr's verdict to the error"
+
+	oursGo        = "ours: Go"
+	oursDestroyed = "ours: destroyed socket"
+
+	libpqDefaults  = "libpq, defaults"
+	libpqKeepalive = "libpq, keepalives 1/1/3"
+	libpqTimeout   = "libpq, keepalives 1/1/3, tcp_user_timeout 3000"
+	haproxySampleS = "HAProxy, sample file"
+	haproxyTunedS  = "HAProxy, tuned"
+	pgbouncerS     = "PgBouncer"
+
+	isLost = "is lost: no heartbeat for"
+)
+
+// setting is a pair of conmgr's heartbeat_interval and heartbeat_timeout.
+type setting struct {
+	name              string
+	interval, timeout time.Duration
+}
+
+var (
+	settingDefault = setting{"10 s / 20 s", 10 * time.Second, 20 * time.Second}
+	settingSecond  = setting{"1 s / 2 s", time.Second, 2 * time.Second}
+	settingFast    = setting{"100 ms / 300 ms", 100 * time.Millisecond, 300 * time.Millisecond}
+	settings       = []setting{settingDefault, settingSecond, settingFast}
+	detectOurs     = []string{ours, oursGo, oursRelay, oursDestroyed}
+	detectPeers    = []string{libpqDefaults, libpqKeepalive, libpqTimeout, haproxySampleS, haproxyTunedS, pgbouncerS}
+)
+
+// config of a conmgr. The defaults are not written.
+func (s setting) config(clusters ...*pgtest.Cluster) cmtest.Config {
+	c := cmtest.Config{Clusters: clusters}
+	if s != settingDefault {
+		c.Interval, c.Timeout = fmt.Sprintf("%dms", s.interval.Milliseconds()), fmt.Sprintf("%dms", s.timeout.Milliseconds())
+	}
+	return c
+}
+
+// cuts tells when lanes are cut off. Where there is time, one lane is at its end before the next is cut off; else all are cut off before the first verdict.
+func (s setting) cuts(n int) []time.Duration {
+	if s.timeout > time.Second {
+		return phases(n, s.interval)
+	}
+	at := make([]time.Duration, n)
+	for i := range at {
+		at[i] = time.Duration(i)*(s.timeout+s.interval) + rand.N(s.interval)
+	}
+	return at
+}
+
+// detectLane is a client host with applications that wait.
+type detectLane struct {
+	host     *testnet.Host
+	cm, aide *cmtest.Conmgr // aide destroys the sockets of connections to a server of its own
+	sessions []int          // their backends
+	events   chan event
+	cut      time.Duration
+}
+
+func plain(host any, port int) string {
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable", host, port)
+}
+
+const keepalives = " keepalives_idle=1 keepalives_interval=1 keepalives_count=3"
+
+// detectLane starts all that a lane has, up to the first statement of each application.
+func (b *bench) detectLane(h *testnet.Host, s setting, db, db2 *pgtest.Cluster, peers bool) *detectLane {
+	l := &detectLane{host: h, events: make(chan event, 20)}
+	config := s.config(db)
+	config.Extra = fmt.Sprintf("relay_port_read_write = %d\n", relayPort)
+	l.cm = cmtest.Start(b, h, config)
+	config = s.config(db2)
+	config.Extra, config.Port, config.NetAdmin = "destroy_sockets = on\n", conmgrPort+100, true
+	l.aide = cmtest.Start(b, h, config)
+	l.cm.WaitInstance(0, "role", "primary")
+	l.aide.WaitInstance(0, "role", "primary")
+
+	const readWrite = " target_session_attrs=read-write"
+	args := []string{oursRelay, plain("127.0.0.1", relayPort), oursDestroyed, plain(db2.Addr(), db2.Port)}
+	if peers {
+		const sample, tuned = haproxyPort, haproxyPort + 100
+		b.HAProxy(h, sample, haproxySample, db)
+		b.HAProxy(h, tuned, haproxyTuned, db)
+		b.PgBouncer(h, pgbouncerPort, db)
+		there := plain(db.Addr(), db.Port)
+		args = append(args, libpqDefaults, there, libpqKeepalive, there+keepalives, libpqTimeout, there+keepalives+" tcp_user_timeout=3000",
+			haproxySampleS, plain("127.0.0.1", sample), haproxyTunedS, plain("127.0.0.1", tuned), pgbouncerS, plain("127.0.0.1", pgbouncerPort))
+	}
+	b.App(h, nil, l.events, "wait", args...)
+	b.App(h, []string{"LD_LIBRARY_PATH=" + b.Front()}, l.events, "wait", ours, plain("127.0.0.1", conmgrPort)+readWrite)
+	b.goWaiter(h, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", conmgrPort)+readWrite, l.events)
+
+	want := 2 + len(args)/2
+	testkit.Eventually(b, patience, "the applications of "+h.Name+" wait", func() (bool, string) {
+		l.sessions = nil
+		for _, c := range []*pgtest.Cluster{db, db2} {
+			for _, row := range c.Query("SELECT pid FROM pg_stat_activity WHERE client_addr = $1::inet AND wait_event = 'PgSleep'", h.Addr4.String()) {
+				var pid int
+				fmt.Sscan(row[0], &pid)
+				l.sessions = append(l.sessions, pid)
+			}
+		}
+		return len(l.sessions) == want, fmt.Sprintf("%d of %d", len(l.sessions), want)
+	})
+	return l
+}
+
+// goWaiter is an application in Go, on a goroutine of this process, with sockets of the host.
+func (b *bench) goWaiter(h *testnet.Host, dsn string, to chan<- event) {
+	connector, err := pqcm.NewConnector(dsn)
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	conn, err := connectIn(h, connector)
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	go func() {
+		if err := execute(conn, "SELECT pg_sleep(600)"); err != nil {
+			to <- event{who: oursGo, at: testnet.Monotonic()}
+		}
+	}()
+}
+
+// die cuts the lane off, and stops the backends of its sessions: a host that is dead takes no processor time from its clients.
+func (l *detectLane) die(net *testnet.Net) {
+	l.cut = net.Isolate(l.host).Applied.Before.Mono
+	for _, pid := range l.sessions {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+}
+
+// detect measures one setting, and the peers beside it.
+func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
+	net := testnet.New(b)
+	var db [2]*pgtest.Cluster
+	for i, name := range []string{"db", "db2"} {
+		db[i] = pgtest.New(b, pgtest.Host(net.Host(name)), pgtest.Named(name), pgtest.Watchdog(), pgtest.Set("max_connections", "500"))
+	}
+	if peers {
+		b.Rest(db[0])
+	}
+	all := make([]*detectLane, lanes)
+	b.Parallel(lanes, 4, func(i int) { all[i] = b.detectLane(net.Host(fmt.Sprintf("client%d", i)), s, db[0], db[1], peers) })
+	want := len(detectOurs)
+	if peers {
+		want += len(detectPeers)
+	}
+	runtime.GC() // not while it counts
+	start := testnet.Monotonic()
+	for i, at := range s.cuts(lanes) {
+		b.pause(start + at)
+		all[i].die(net)
+	}
+	for _, l := range all {
+		seen := map[string]time.Duration{}
+		for len(seen) < want {
+			e, ok := b.next(l.events, l.cut+limit)
+			if !ok {
+				break
+			}
+			seen[e.who] = e.at
+		}
+		for _, series := range detectOurs {
+			at, ok := seen[series]
+			cm := l.cm
+			if series == oursDestroyed {
+				cm = l.aide
+			}
+			line, judged := cm.Find(0, isLost)
+			if !ok || !judged {
+				b.Errorf("%s, %s, %s: no error within %v; conmgr:\n%s", s.name, l.host.Name, series, limit, cm.Log())
+				continue
+			}
+			b.AddTime(detectName, series, s.name, at-l.cut)
+			b.AddTime(verdictName, series, s.name, at-line.At)
+		}
+		for _, series := range detectPeers {
+			if at, ok := seen[series]; ok {
+				b.AddTime(detectName, series, "", at-l.cut)
+			} else if peers {
+				b.AddAtLeast(detectName, series, "", limit)
+			}
+		}
+	}
+}
+
+var figureDetect = figure{
+	key:   "detect",
+	title: "Silent death of a database host",
+	run: func(b *bench) {
+		pgtest.New(b, pgtest.Stopped(), pgtest.Watchdog()) // keeps the installation for the parts
+		lanes := Pick(b, 30, 5)
+		b.Parallel(len(settings), Pick(b, 1, 3), func(i int) {
+			s := settings[i]
+			peers := s == settingDefault
+			limit := s.timeout + 5*time.Second
+			if peers {
+				limit = Pick(b, time.Minute, 25*time.Second)
+			}
+			b.Scope(func(b *bench) { b.detect(s, lanes, peers, limit) })
+		})
+	},
+	show: showDetect,
+}
+
+func showDetect(r *results, p *page) {
+	p.Para("Applications wait for the answer to a query; the switch then drops every packet from and to their host, at a random moment. So their server is a dead host to them: nothing arrives, nothing is refused. " +
+		"Each lane is a client host (network namespace) of its own, with its own conmgr and proxies and one application for each row below. From the moment before the command that cuts (some milliseconds too early, " +
+		"against us) to the return of PQexec, or of lib/pq's Exec; milliseconds. The backends of a lane are stopped at the cut, as a dead host takes no processor time from its clients; here both are one machine. " +
+		"Lanes of 100 ms / 300 ms die one after the other, those of the other settings all before the first verdict.")
+	p.Para("The longest time for which this machine stood still meanwhile: %s ms.", number(float64(r.stalls[p.key])/float64(time.Millisecond)))
+	var rows [][]string
+	curves := []curve{}
+	for _, s := range settings {
+		limit := float64(s.timeout/time.Millisecond) + 20
+		var got []string
+		met := true
+		for _, series := range detectOurs {
+			c, v := r.find(p.key, detectName, series, s.name), r.find(p.key, verdictName, series, s.name)
+			if c == nil {
+				continue
+			}
+			rows = append(rows, []string{s.name, series, fmt.Sprint(len(c.values)), c.spread(), c.at(0.99), c.at(1), v.spread(), v.at(0.99)})
+			got = append(got, fmt.Sprintf("%s %s ms", strings.TrimPrefix(series, "ours: "), c.at(0.99)))
+			met = met && c.quantile(0.99) <= limit
+		}
+		p.Target(fmt.Sprintf("%s: error within heartbeat_timeout + 20 ms (p99)", s.name), strings.Join(got, ", "), met && got != nil)
+		curves = append(curves, distribution("ours: front, "+s.name, r.find(p.key, detectName, ours, s.name)))
+	}
+	p.Table([]string{"heartbeat_interval / heartbeat_timeout", "", "n", "median", "p99", "longest", verdictName + ": median", "p99"}, rows)
+	p.Para("conmgr judges heartbeat_timeout after the last heartbeat, which is up to heartbeat_interval older than the cut: the range of the times is that, and no spread of ours. " +
+		"The moment of the verdict is the one at which this program, another process, had read its line of conmgr's log; so the time from it may be negative.")
+	rows = nil
+	for _, series := range detectPeers {
+		c := r.find(p.key, detectName, series, "")
+		if c == nil {
+			continue
+		}
+		rows = append(rows, []string{series, fmt.Sprint(len(c.values)), c.spread(), c.at(0.99), c.at(1), fmt.Sprint(c.censored)})
+		if c.censored < len(c.values) {
+			curves = append(curves, distribution(series, c))
+		}
+	}
+	p.Table([]string{"", "n", "median", "p99", "longest", "none before the end"}, rows)
+	if !math.IsNaN(r.find(p.key, detectName, ours, settingFast.name).median()) {
+		p.Plot("distribution", "share of applications that have got their error, by time", plot{title: "Silent death of a database host: applications that know", xName: "ms since the cut", yName: "%", logX: true, curves: curves}.svg())
+	}
+}
