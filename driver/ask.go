@@ -130,8 +130,6 @@ type peer struct {
 	r    *bufio.Reader
 }
 
-const cannotConnectNow = "57P03"
-
 const maxMessage = 64 * 1024 // no message of a conmgr to a driver comes near
 
 func (p *peer) send(m pgproto3.FrontendMessage) error {

@@ -340,6 +340,20 @@ func TestDialTakesTheHostsInOrder(t *testing.T) {
 	}
 }
 
+// prefer-standby goes through the list twice, and the error tells of both.
+func TestErrorsOfBothPasses(t *testing.T) {
+	leak.Check(t)
+	dead, empty := closedPort(t), newConmgr(t)
+	_, err := dialer(t, fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d target_session_attrs=prefer-standby", dead, empty.Port())).Dial(within(t))
+	var failed *driver.ConnectError
+	if !errors.As(err, &failed) || len(failed.Hosts) != 4 {
+		t.Errorf("got %v", err)
+	}
+	if q := empty.Questions(); len(q) != 2 || q[0] != "SHOW TARGET standby" || q[1] != "SHOW TARGET prefer-standby" {
+		t.Errorf("asked %q", q)
+	}
+}
+
 // Each instance that does not take the connection is left out of the next question.
 func TestWalkLeavesOutWhoRefuses(t *testing.T) {
 	leak.Check(t)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"slices"
@@ -41,13 +42,18 @@ type Use func(ctx context.Context, c *Conn, attribute Attribute) error
 // Walk goes through the hosts in their order until use accepts a connection. As in libpq, prefer-standby goes through the list twice.
 func (d *Dialer) Walk(ctx context.Context, use Use) error {
 	attribute := d.Config.Attribute
+	all := &ConnectError{}
 	if attribute == PreferStandby && len(d.Config.Hosts) > 1 {
 		failed, final := d.pass(ctx, Standby, use)
 		if failed == nil || final {
 			return asError(failed)
 		}
+		all = failed
 	}
 	failed, _ := d.pass(ctx, attribute, use)
+	if failed != nil {
+		failed.Hosts = append(all.Hosts, failed.Hosts...)
+	}
 	return asError(failed)
 }
 
@@ -109,7 +115,8 @@ func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use U
 func nextMayDo(err error) bool {
 	var marked *tryNextError
 	var network net.Error
-	return errors.As(err, &marked) || errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, &marked) || errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) // it hung up in the middle of the login
 }
 
 // attempt is one connection attempt, within connect_timeout.

@@ -101,6 +101,17 @@ func (e *ConnectError) Unwrap() []error {
 // SafeToRetry is true: no statement was sent.
 func (e *ConnectError) SafeToRetry() bool { return true }
 
+// Elsewhere tells by its SQLSTATE whether the refusal of a login is about that one server at this time, so that another instance or host may take
+// it: the server starts up or shuts down (57P03), or has no connection left (53300). The others, such as a wrong password, any server would answer with.
+func Elsewhere(sqlState string) bool {
+	return sqlState == cannotConnectNow || sqlState == tooManyConnections
+}
+
+const (
+	cannotConnectNow   = "57P03"
+	tooManyConnections = "53300"
+)
+
 // TryNext marks an error of the function given to [Dialer.Walk]: this server does not do, and the next one may.
 func TryNext(err error) error { return &tryNextError{err} }
 

@@ -71,7 +71,7 @@ func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
 // Watch tells the loss of the connection's instance, also to an application that does not wait for an answer. It is nil if no conmgr named the instance.
 func Watch(c *pgconn.PgConn) *driver.Watch {
 	if c := unwrap(c.Conn()); c != nil {
-		return c.Watch()
+		return c.sql.Watch()
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func newRouter(connString string) (*router, string, error) {
 	}
 	h := cm.Hosts[0]
 	normal := fmt.Sprintf("%s target_session_attrs=%s", cm.ConnString(h.Name(), h.Port), cm.Attribute)
-	r := &router{cm: cm, conns: map[string]map[*conn]struct{}{}, passwords: map[string]bool{}}
+	r := &router{cm: cm, conns: map[string]map[*driver.Conn]struct{}{}, passwords: map[string]bool{}}
 	own, err := r.pgconnConfig(h.Name(), h.Port)
 	if err != nil {
 		return nil, "", err

@@ -1,13 +1,11 @@
 package pgxcm
 
 // pgconn's hooks. pgconn goes through Host and Fallbacks by itself, and verifies target_session_attrs; a router gives it one entry for each host of the
-// connection string and each way that sslmode allows, and makes the connection of an entry: to the host if it is a server, to an
-// instance if it is a conmgr. Its methods run in pgx's goroutines, many at a time.
+// connection string and each way that sslmode allows. What pgconn dials for an entry is a conn, which finds its server by itself.
+// Its methods run in pgx's goroutines, many at a time; they block on the network until the context, or connect_timeout, ends.
 
 import (
 	"context"
-	"crypto/tls"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -26,8 +24,8 @@ type router struct {
 	direct   bool // sslnegotiation=direct
 
 	mu        sync.Mutex
-	conns     map[string]map[*conn]struct{} // by address: the connections that a cancel request may belong to
-	passwords map[string]bool               // found by us, and so to be replaced for another instance
+	conns     map[string]map[*driver.Conn]struct{} // by address: the connections that a cancel request may belong to
+	passwords map[string]bool                      // found by us, and so to be replaced for another instance
 }
 
 // entry is what pgconn sees as a host.
@@ -35,18 +33,6 @@ type entry struct {
 	name    string // pgconn's Host, unique
 	host    driver.Host
 	variant int // of tlsVariants
-}
-
-// conn is a connection that the router made.
-type conn struct {
-	*driver.Conn
-	router *router
-	own    *pgconn.Config // what the connection string says for this instance: TLS, password
-}
-
-func (c *conn) Close() error {
-	c.router.forget(c)
-	return c.Conn.Close()
 }
 
 // install makes a configuration, as parsed for the first host alone, the router's.
@@ -60,8 +46,8 @@ func (r *router) install(config *pgconn.Config) {
 		}
 		for v := range n {
 			name := h.Name()
-			if seen[name] {
-				name += "#" + strconv.Itoa(len(r.entries)) // a host may be there several times
+			if seen[name] && !isUnix(h) {
+				name += "#" + strconv.Itoa(len(r.entries)) // a host may be there several times, but lookup has to tell them apart
 			}
 			seen[name] = true
 			r.entries = append(r.entries, entry{name: name, host: h, variant: v})
@@ -80,10 +66,16 @@ func (r *router) install(config *pgconn.Config) {
 	config.LookupFunc = r.lookup
 	config.DialFunc = r.dial
 	config.AfterNetConnect = r.afterNetConnect
+	config.ConnectTimeout = 0 // pgconn's is for a host with all its instances; each attempt has its own
 	if validate := config.ValidateConnect; validate != nil {
 		config.ValidateConnect = func(ctx context.Context, pc *pgconn.PgConn) error {
-			if c := unwrap(pc.Conn()); c != nil && !c.Target().Direct() && (len(r.cm.Hosts) == 1 || r.cm.Attribute != driver.PreferStandby) {
+			if c := unwrap(pc.Conn()); c != nil && !c.sql.Target().Direct() && (len(r.cm.Hosts) == 1 || r.cm.Attribute != driver.PreferStandby) {
 				return nil // conmgr has seen to it
+			}
+			if t := r.cm.ConnectTimeout; t > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, t)
+				defer cancel()
 			}
 			return validate(ctx, pc)
 		}
@@ -104,11 +96,11 @@ func (r *router) lookup(ctx context.Context, host string) ([]string, error) {
 
 func (r *router) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if e := r.entryOf(network, address); e != nil {
-		return r.connect(ctx, e)
+		return newConn(ctx, r, e), nil
 	}
 	// A cancel request: pgconn dials the address of the connection. It must not wait for a host that is known to be lost.
 	r.mu.Lock()
-	var related *conn
+	var related *driver.Conn
 	for c := range r.conns[address] {
 		if related == nil || related.Watch().Err() != nil {
 			related = c
@@ -122,6 +114,7 @@ func (r *router) dial(ctx context.Context, network, address string) (net.Conn, e
 	return d.DialContext(ctx, network, address)
 }
 
+// entryOf is nil if the address is not one of lookup's. That of a Unix-domain socket is nobody's else: cancel requests have it, too.
 func (r *router) entryOf(network, address string) *entry {
 	if network == "unix" {
 		for i, e := range r.entries {
@@ -143,63 +136,35 @@ func (r *router) entryOf(network, address string) *entry {
 	return nil
 }
 
-// connect makes the connection of an entry, TLS included.
-func (r *router) connect(ctx context.Context, e *entry) (net.Conn, error) {
-	var made net.Conn
-	err := r.dialer.DialHost(ctx, e.host, r.cm.Attribute, func(ctx context.Context, nc *driver.Conn, _ driver.Attribute) error {
-		t := nc.Target()
-		own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
-		if err != nil {
-			return err
-		}
-		c := &conn{Conn: nc, router: r, own: own}
-		made = c
-		variants := tlsVariants(own)
-		if e.variant >= len(variants) {
-			return fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants), e.variant+1)
-		}
-		if config := variants[e.variant]; config != nil {
-			if made, err = startTLS(ctx, c, config, r.direct); err != nil {
-				return err
-			}
-		}
-		r.remember(c)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return made, nil
-}
-
-// afterNetConnect makes the configuration, which is this connection's own, that of the instance: its name, and its password out of the password file,
-// unless the application has set another one.
+// afterNetConnect gives the conn the configuration, which is this connection's own.
 func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc net.Conn) (net.Conn, error) {
-	c := unwrap(nc)
-	if c == nil {
-		return nc, nil
-	}
-	t := c.Target()
-	config.Host, config.Port = t.Host, uint16(t.Port)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.passwords[config.Password] {
-		config.Password = c.own.Password
-		r.passwords[c.own.Password] = true
+	if c, ok := nc.(*conn); ok {
+		c.config = config
 	}
 	return nc, nil
 }
 
-// unwrap is nil if the router did not make the connection.
-func unwrap(nc net.Conn) *conn {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
+// adopt makes a configuration that of an instance: its name, and its password out of the password file, unless the application has set another one.
+func (r *router) adopt(config, own *pgconn.Config, t driver.Target) {
+	config.Host, config.Port = t.Host, uint16(t.Port)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.passwords[config.Password] {
+		config.Password = own.Password
+		r.passwords[own.Password] = true
 	}
-	c, _ := nc.(*conn)
+}
+
+// unwrap is nil if the router did not make the connection, or has not made it yet.
+func unwrap(nc net.Conn) *conn {
+	c, ok := nc.(*conn)
+	if !ok || c.sql == nil {
+		return nil
+	}
 	return c
 }
 
-func (r *router) remember(c *conn) {
+func (r *router) remember(c *driver.Conn) {
 	if c.Watch() == nil {
 		return
 	}
@@ -207,12 +172,12 @@ func (r *router) remember(c *conn) {
 	defer r.mu.Unlock()
 	address := c.RemoteAddr().String()
 	if r.conns[address] == nil {
-		r.conns[address] = map[*conn]struct{}{}
+		r.conns[address] = map[*driver.Conn]struct{}{}
 	}
 	r.conns[address][c] = struct{}{}
 }
 
-func (r *router) forget(c *conn) {
+func (r *router) forget(c *driver.Conn) {
 	if c.Watch() == nil {
 		return
 	}

@@ -97,7 +97,7 @@ func (c *Connector) login(ctx context.Context, nc *driver.Conn, attribute driver
 		err = context.Cause(ctx)
 	}
 	var refused *pq.Error
-	if errors.As(err, &refused) && refused.Code == "57P03" { // cannot_connect_now
+	if errors.As(err, &refused) && driver.Elsewhere(string(refused.Code)) {
 		err = driver.TryNext(err)
 	}
 	if err != nil {

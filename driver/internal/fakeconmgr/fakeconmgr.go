@@ -33,9 +33,12 @@ type Server struct {
 	instances []Instance
 	conns     map[net.Conn]*session
 	questions []string
-	fatal     bool // a shutdown is under way
+	smart     bool // a smart shutdown is under way
+	fatal     bool // the end of a shutdown is
 	mute      bool
 }
+
+const shutdownText = "the Connection Manager is shutting down"
 
 type session struct {
 	application string
@@ -67,7 +70,14 @@ func (s *Server) Set(instances ...Instance) {
 	s.instances = instances
 }
 
-// Refuse makes every startup end with 57P03, as during a smart shutdown.
+// SmartShutdown lets connections in, and answers SHOW TARGET with ERROR 57P03; what is bound remains.
+func (s *Server) SmartShutdown() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.smart = true
+}
+
+// Refuse makes every startup end with FATAL 57P03, as at the very end of a shutdown.
 func (s *Server) Refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +203,7 @@ func (s *Server) serve(nc net.Conn) {
 		}
 	}
 	if fatal {
-		backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the Connection Manager is shutting down"})
+		backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: shutdownText})
 		return
 	}
 	send(nc, &pgproto3.AuthenticationOk{},
@@ -233,6 +243,9 @@ func (s *Server) answer(c *session, query string) []pgproto3.BackendMessage {
 	rest, ok := strings.CutPrefix(query, "SHOW TARGET ")
 	if !ok {
 		return fail("0A000", "this is a Connection Manager and not a database", "")
+	}
+	if s.smart {
+		return fail("57P03", shutdownText, "")
 	}
 	attribute, list, _ := strings.Cut(rest, " EXCEPT ")
 	except := strings.Split(list, ", ")

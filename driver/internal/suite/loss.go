@@ -1,0 +1,169 @@
+package suite
+
+// An instance, or its conmgr, is lost.
+
+import (
+	sqldriver "database/sql/driver"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/driver"
+	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+)
+
+const reason = "no heartbeat for 2003 ms"
+
+// loses has a crowd of queries blocked when the primary is lost.
+func (t *test) loses(s *fakeconmgr.Server, p Pool) {
+	t.Helper()
+	type result struct {
+		err error
+		at  time.Time
+	}
+	results := make(chan result, Crowd)
+	ctx := t.within()
+	for range Crowd {
+		go func() {
+			_, err := p.Value(ctx, pgSleep)
+			results <- result{err, time.Now()}
+		}()
+	}
+	t.awaitSleepers(t.pair.Primary, Crowd)
+	verdict := time.Now()
+	s.Lose(0, reason)
+	var last time.Duration
+	for range Crowd {
+		r := <-results
+		last = max(last, r.at.Sub(verdict))
+		var lost *driver.LostError
+		if !errors.As(r.err, &lost) {
+			t.Fatalf("got %v, want a LostError", r.err)
+		}
+		if lost.Instance != 0 || lost.Host != livepg.Name || lost.HostAddr != "127.0.0.1" || lost.Port != t.pair.Primary || lost.SQLState != "57P01" ||
+			lost.SafeToRetry() || lost.Since.Before(verdict) || lost.Since.After(r.at) || !strings.Contains(lost.Reason, reason) {
+			t.Fatalf("got %+v", lost)
+		}
+		var retry interface{ SafeToRetry() bool } // what pgconn, and a helper of the application's, would find first
+		if errors.As(r.err, &retry) && retry.SafeToRetry() {
+			t.Fatalf("%T of %v says that it is safe to retry", retry, r.err)
+		}
+	}
+	t.Logf("%d blocked queries have returned within %v of the verdict", Crowd, last)
+	if last > 5*time.Second { // 60 s without the verdict
+		t.Errorf("the last one has returned after %v", last)
+	}
+	testkit.Eventually(t, patience, "the pool has thrown them away", func() (bool, string) {
+		n := p.Connections()
+		return n <= t.adapter.Leftovers, fmt.Sprintf("%d connections", n)
+	})
+	t.terminate(t.pair.Primary)
+}
+
+func loss(t *test) {
+	s := t.conmgr()
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable target_session_attrs=any application_name=shop", s.Port())
+	if got := t.role(p); got != "primary" {
+		t.Fatalf("got %s first", got)
+	}
+	if got := s.Applications(); len(got) != 1 || got[0] != "shop" {
+		t.Errorf("conmgr knows the applications %q", got)
+	}
+	t.loses(s, p)
+	if got := t.role(p); got != "standby" {
+		t.Errorf("after the loss of the primary: got %s", got)
+	}
+	promoted := t.pair.Instances()[0]
+	promoted.Number = 2
+	s.Lose(1, reason)
+	s.Set(promoted)
+	testkit.Eventually(t, patience, "the right instance", func() (bool, string) {
+		got := t.role(p)
+		return got == "primary", got
+	})
+}
+
+// gone waits until the primary has no session of an application.
+func (t *test) gone(application string) {
+	t.Helper()
+	testkit.Eventually(t, patience, "the end of its sessions", func() (bool, string) {
+		n := t.count(t.pair.Primary, "application_name = '"+application+"'")
+		return n == 0, fmt.Sprintf("%d sessions", n)
+	})
+}
+
+// Idle connections that are lost are replaced without the application's noticing.
+func lossOfIdle(t *test) {
+	s := t.conmgr()
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable application_name=idle", s.Port())
+	const n = 5
+	if err := p.Warm(t.within(), n); err != nil {
+		t.Fatal(err)
+	}
+	if got := t.count(t.pair.Primary, "application_name = 'idle'"); got != n {
+		t.Fatalf("%d sessions, want %d", got, n)
+	}
+	s.Lose(0, reason)
+	t.gone("idle") // the server gets to know because the loss has shut them down
+	for range n + 2 {
+		if got := t.role(p); got != "standby" {
+			t.Errorf("got %s", got)
+		}
+	}
+}
+
+// In a transaction nothing is repeated. What tells that the statement was not sent is lib/pq's ErrBadConn, or SafeToRetry.
+func lossInTransaction(t *test) {
+	s := t.conmgr()
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable application_name=tx", s.Port())
+	tx, err := p.Begin(t.within())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Exec(t.within(), "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	s.Lose(0, reason)
+	t.gone("tx")
+	err = tx.Exec(t.within(), "SELECT 1")
+	var lost *driver.LostError
+	if !errors.Is(err, sqldriver.ErrBadConn) && (!errors.As(err, &lost) || !lost.SafeToRetry()) {
+		t.Errorf("got %v", err)
+	}
+	if err := tx.Commit(t.within()); err == nil {
+		t.Error("the commit on a lost connection succeeded")
+	}
+	if got := t.role(p); got != "standby" {
+		t.Errorf("the next connection: %s", got)
+	}
+}
+
+// The verdict comes while the instance owes its answer to the startup: another one is asked for.
+func lossInLogin(t *test) {
+	s := t.conmgr()
+	asked := make(chan struct{}, 1)
+	s.Set(t.refuser(7, "standby,read-only", func(nc net.Conn) { asked <- struct{}{}; silent(nc) }), t.pair.Instances()[1])
+	go func() {
+		<-asked
+		s.Lose(7, reason)
+	}()
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby", list(s.Port())); got != "standby" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func conmgrCrashes(t *test) {
+	s := t.conmgr()
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
+	q := t.sleep(p, t.pair.Primary)
+	s.Close()
+	var lost *driver.LostError
+	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "08006" || lost.SafeToRetry() || !strings.Contains(lost.Reason, "Connection Manager") {
+		t.Errorf("got %v", err)
+	}
+	t.terminate(t.pair.Primary)
+}

@@ -1,0 +1,149 @@
+package suite
+
+// Instances, and conmgrs, that do not take a connection: another instance, then the next host of the list, then an error that tells all of it.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/driver"
+	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+)
+
+// refuser is an instance that answers each startup by f.
+func (t *test) refuser(number int, attributes string, f func(net.Conn)) fakeconmgr.Instance {
+	t.Helper()
+	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("refuser%d.test", number), HostAddr: "127.0.0.1", Port: t.noServer(f).port, Attributes: attributes}
+}
+
+// Whatever its way to refuse, conmgr is asked for another one before the next host of the list, here the primary, is tried.
+func refusingInstance(t *test) {
+	s := t.conmgr()
+	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: t.closedPort(), Attributes: "standby,read-only"}
+	for name, instance := range map[string]fakeconmgr.Instance{
+		"is not there":       unreachable,
+		"starts up":          t.refuser(7, "standby,read-only", startingUp),
+		"shuts down":         t.refuser(7, "standby,read-only", fatal("57P03", "the database system is shutting down")),
+		"has no connections": t.refuser(7, "standby,read-only", fatal("53300", "sorry, too many clients already")),
+		"hangs up":           t.refuser(7, "standby,read-only", hangUp),
+		"is silent":          t.refuser(7, "standby,read-only", silent),
+	} {
+		before := len(s.Questions())
+		s.Set(append([]fakeconmgr.Instance{instance}, t.pair.Instances()...)...)
+		for _, sslmode := range []string{"disable", "require"} {
+			if sslmode == "require" && instance != unreachable {
+				continue // it has no TLS, which is an error that the others may have, too
+			}
+			if got := t.roleOf("%s sslmode=%s connect_timeout=1 target_session_attrs=prefer-standby", list(s.Port()), sslmode); got != "standby" {
+				t.Errorf("%s, %s: got %s", name, sslmode, got)
+			}
+			want := []string{"SHOW TARGET prefer-standby", "SHOW TARGET prefer-standby EXCEPT 7"}
+			if got := s.Questions()[before:]; !slices.Equal(got, want) {
+				t.Errorf("%s, %s: conmgr was asked %q", name, sslmode, got)
+			}
+			before = len(s.Questions())
+		}
+	}
+	s.Set(t.refuser(7, "primary,read-write", startingUp), t.pair.Instances()[1])
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=any", list(s.Port(), t.pair.Primary)); got != "standby" {
+		t.Errorf("got %s: the next host was tried before the other instance", got)
+	}
+}
+
+func everyInstanceRefuses(t *test) {
+	s := t.conmgr()
+	s.Set(t.refuser(7, "standby,read-only", startingUp), t.refuser(8, "standby,read-only", startingUp))
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby", list(s.Port(), t.pair.Standby)); got != "standby" {
+		t.Errorf("with a server as the next host: got %s", got)
+	}
+	if got, want := s.Questions(), []string{"SHOW TARGET standby", "SHOW TARGET standby EXCEPT 7", "SHOW TARGET standby EXCEPT 7, 8"}; !slices.Equal(got, want) {
+		t.Errorf("conmgr was asked %q", got)
+	}
+	closed := t.closedPort()
+	err := t.fails(t.open("%s sslmode=disable target_session_attrs=standby", list(s.Port(), closed)))
+	for _, want := range []string{"instance 7", "refuser7.test", "instance 8", "refuser8.test", "the database system is starting up",
+		"no target server address from Connection Manager", fmt.Sprint(closed), "connection refused"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want something of %q", err, want)
+		}
+	}
+	var failed *driver.ConnectError
+	if !errors.As(err, &failed) || !failed.SafeToRetry() || failed.Hosts[1].Target.Instance != 8 || t.adapter.SQLState(failed.Hosts[1]) != "57P03" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What refuses is a server of the list.
+func refusingServers(t *test) {
+	for name, f := range map[string]func(net.Conn){"starts up": startingUp, "hangs up": hangUp, "has no connections": fatal("53300", "sorry, too many clients already")} {
+		s := t.noServer(f)
+		if got := t.roleOf("%s sslmode=disable", list(s.port, t.pair.Standby)); got != "standby" {
+			t.Errorf("%s: got %s", name, got)
+		}
+		err := t.fails(t.open("%s sslmode=disable", list(s.port, t.closedPort())))
+		if text := err.Error(); !strings.Contains(text, fmt.Sprint(s.port)) || !strings.Contains(text, "connection refused") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// The context holds for all attempts together.
+func contextEndsTheWalk(t *test) {
+	s := t.conmgr()
+	mute := t.refuser(8, "primary,read-write", silent)
+	s.Set(t.refuser(7, "primary,read-write", startingUp), mute, t.pair.Instances()[0])
+	p := t.open("%s sslmode=disable", list(s.Port(), t.pair.Primary))
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	v, err := p.Value(ctx, "SELECT 'a connection'")
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > patience/2 {
+		t.Errorf("got %s, %v after %v, want DeadlineExceeded", v, err, time.Since(begun))
+	}
+	if got, want := s.Questions(), []string{"SHOW TARGET any", "SHOW TARGET any EXCEPT 7"}; !slices.Equal(got, want) {
+		t.Errorf("conmgr was asked %q", got)
+	}
+}
+
+// During a smart shutdown conmgr lets in whoever asks, and names nobody an instance. Who has one keeps it.
+func smartShutdown(t *test) {
+	s := t.conmgr()
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
+	if err := p.Warm(t.within(), 1); err != nil {
+		t.Fatal(err)
+	}
+	s.SmartShutdown()
+	t.shutsDown(s)
+	if got := t.role(p); got != "primary" || s.Bound(0) != 1 {
+		t.Errorf("the connection of before: %s, %d bound", got, s.Bound(0))
+	}
+}
+
+// At the very end of a shutdown it refuses.
+func endOfShutdown(t *test) {
+	s := t.conmgr()
+	s.Refuse()
+	t.shutsDown(s)
+}
+
+// shutsDown: the next host of the list; and conmgr's own words, if there is none.
+func (t *test) shutsDown(s *fakeconmgr.Server) {
+	t.Helper()
+	if got := t.roleOf("%s sslmode=disable", list(s.Port(), t.pair.Standby)); got != "standby" {
+		t.Errorf("the next host is a server: got %s", got)
+	}
+	other := t.conmgr()
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby", list(s.Port(), other.Port())); got != "standby" {
+		t.Errorf("the next host is a conmgr: got %s", got)
+	}
+	err := t.fails(t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port()))
+	var refused *driver.ConmgrError
+	if !errors.As(err, &refused) || refused.SQLState != "57P03" || refused.NoTarget() || !strings.Contains(err.Error(), "the Connection Manager is shutting down") {
+		t.Errorf("got %v, want 57P03", err)
+	}
+}
