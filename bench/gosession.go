@@ -5,7 +5,12 @@ package main
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
+	"net"
 
+	"github.com/jackc/pgproto3/v2"
+
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -22,4 +27,37 @@ func connectIn(h *testnet.Host, c driver.Connector) (conn driver.Conn, err error
 func execute(conn driver.Conn, statement string) error {
 	_, err := conn.(driver.ExecerContext).ExecContext(context.Background(), statement, nil)
 	return err
+}
+
+// rawSession opens a session from a host, until the end of the scope, sends a query and reads nothing of the answer. It returns the backend's process id.
+func (b *bench) rawSession(from *testnet.Host, c *pgtest.Cluster, query string) (pid int) {
+	conn, err := from.Dialer().DialTimeout("tcp", fmt.Sprintf("%s:%d", c.Addr(), c.Port), patience)
+	if err != nil {
+		b.Fatalf("%v", err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	tcp := conn.(*net.TCPConn)
+	_ = tcp.SetReadBuffer(4096) // a large answer is to be stuck early
+	_ = tcp.SetLinger(0)
+	fe := pgproto3.NewFrontend(pgproto3.NewChunkReader(conn), conn)
+	err = fe.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: map[string]string{"user": "postgres", "database": "postgres"}})
+	for ready := false; err == nil && !ready; {
+		var m pgproto3.BackendMessage
+		m, err = fe.Receive()
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			b.Fatalf("startup: %s", m.Message)
+		case *pgproto3.BackendKeyData:
+			pid = int(m.ProcessID)
+		case *pgproto3.ReadyForQuery:
+			ready = true
+		}
+	}
+	if err == nil && query != "" {
+		err = fe.Send(&pgproto3.Query{String: query})
+	}
+	if err != nil {
+		b.Fatalf("session: %v", err)
+	}
+	return pid
 }
