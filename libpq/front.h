@@ -111,8 +111,8 @@ extern volatile unsigned fork_count;	/* forks between the start of the program a
 Watch	   *watch_start(int cm_socket, int sql_socket, const char **problem);
 bool		watch_move(Watch *w, int sql_socket);
 void		watch_adopt(Watch *w);
-bool		watch_lost(const Watch *w);
 bool		watch_look(Watch *w);
+bool		watch_glance(Watch *w);
 const char *watch_said(const Watch *w);
 void		watch_drop_sql(Watch *w);
 void		watch_end(Watch *w);
@@ -224,6 +224,7 @@ typedef struct Front
 
 	/* after a loss */
 	bool		ended;
+	unsigned	unlooked;		/* bytes given to PQputCopyData since the last look */
 	Text		loss;			/* what was lost and why; empty: nothing that we know of */
 	Text		shown;			/* last PQerrorMessage made of both */
 
@@ -299,6 +300,8 @@ void		events_free(Front *f);
 
 /* ---- loss.c ---- */
 void		front_adopt(Front *f);
+void		front_glance(Front *f);
+bool		front_refused(Front *f);
 void		front_look(Front *f);
 PGresult   *front_amend(Front *f, PGresult *r);
 
@@ -307,6 +310,21 @@ front_before(Front *f)
 {
 	if (__builtin_expect(f->forks != fork_count, 0))
 		front_adopt(f);
+}
+
+/* Before a call that sends: if conmgr has told of a loss, the SQL socket is shut down now, whether the watcher has come to it or not. */
+static inline void
+front_before_call(Front *f)
+{
+	if (__builtin_expect(f->special, 0))
+		front_glance(f);
+}
+
+/* The same for a call that does not wait for an answer, of which libpq might think that it went well. */
+static inline bool
+front_refuses(Front *f)
+{
+	return __builtin_expect(f->special, 0) && front_refused(f);
 }
 
 static inline void

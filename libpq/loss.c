@@ -67,7 +67,32 @@ front_look(Front *f)
 	f->ended = true;
 	if (watch_look(f->watch))
 		compose_loss(f);
-	watch_drop_sql(f->watch);
+	else
+		watch_drop_sql(f->watch);
+}
+
+void
+front_glance(Front *f)
+{
+	if (f->phase == PH_DONE && f->watch && !f->ended)
+		watch_glance(f->watch);
+}
+
+#define MOST_READS 1000			/* of what a shut down socket may still hold */
+
+/* True: the connection is lost, libpq knows it, and PQerrorMessage says so. */
+bool
+front_refused(Front *f)
+{
+	if (f->phase != PH_DONE || !f->watch)
+		return false;
+	if (!f->ended && watch_glance(f->watch))
+	{
+		for (int i = 0; i < MOST_READS && real.PQstatus(f->sql) == CONNECTION_OK; i++)
+			real.PQconsumeInput(f->sql);
+		front_look(f);
+	}
+	return f->loss.len > 0;
 }
 
 PGresult *
@@ -173,12 +198,34 @@ PQconsumeInput(PGconn *conn)
 	if (!f)
 		return real.PQconsumeInput(conn);
 	front_before(f);
-	/* The application may have been woken by PQcmSocket(), before the watcher: then the loss is to be seen in this very call. */
-	if (f->watch && !f->ended)
-		watch_look(f->watch);
+	front_before_call(f);		/* the application may have been woken by PQcmSocket(), before the watcher */
 	ok = real.PQconsumeInput(f->sql);
 	front_after(f);
 	return ok;
+}
+
+#define LOOK_AFTER 8192			/* bytes: libpq gathers as many before it sends */
+
+/* A row costs less than a look. */
+EXPORT int
+PQputCopyData(PGconn *conn, const char *buffer, int nbytes)
+{
+	Front	   *f = front_of(conn);
+	int			r;
+
+	if (!f)
+		return real.PQputCopyData(conn, buffer, nbytes);
+	front_before(f);
+	f->unlooked += nbytes > 0 ? (unsigned) nbytes : 0;
+	if (f->ended || f->unlooked >= LOOK_AFTER)
+	{
+		f->unlooked = 0;
+		if (front_refuses(f))
+			return -1;
+	}
+	r = real.PQputCopyData(f->sql, buffer, nbytes);
+	front_after(f);
+	return r;
 }
 
 EXPORT char *

@@ -25,7 +25,7 @@ type function struct {
 
 var prototype = regexp.MustCompile(`^(.*?[\s*])([A-Za-z_][A-Za-z0-9_]*)\((.*)\)$`)
 
-var classes = map[string]bool{"pass": true, "conn": true, "io": true, "result": true, "own": true, "data": true}
+var classes = regexp.MustCompile(`^(pass|conn|io|call|send=-?[0-9]+|result|exec|own|data)$`)
 
 func main() {
 	check := flag.Bool("check", false, "only compare the list with the library")
@@ -122,7 +122,7 @@ func readList(path string) ([]function, error) {
 			continue
 		}
 		fields := strings.Fields(text)
-		if len(fields) < 3 || !classes[fields[0]] {
+		if len(fields) < 3 || !classes.MatchString(fields[0]) {
 			return nil, fmt.Errorf("%s:%d: expected: class since prototype", path, number)
 		}
 		f := function{class: fields[0], line: number}
@@ -221,18 +221,25 @@ func forwarder(b *bytes.Buffer, f function, exported map[string]uint64) {
 		}
 		return fmt.Sprintf("real.%s(%s)", f.name, strings.Join(args, ", "))
 	}
-	switch f.class {
+	class, refusal, _ := strings.Cut(f.class, "=")
+	switch class {
 	case "pass":
 		fmt.Fprintf(b, "EXPORT %s %s(%s)\n{\n\t%s%s;\n}\n", f.ret, f.name, f.params, give, call("conn"))
 	case "conn":
 		fmt.Fprintf(b, "EXPORT %s %s(%s)\n{\n\t%s%s;\n}\n", f.ret, f.name, f.params, give, call("(PGconn *) sql_of(conn)"))
-	case "io", "result":
-		after := "front_after(f)"
-		if f.class == "result" {
+	case "io", "call", "send", "result", "exec":
+		before, after := "", "front_after(f)"
+		switch class {
+		case "call", "exec":
+			before = "\tfront_before_call(f);\n"
+		case "send":
+			before = fmt.Sprintf("\tif (front_refuses(f))\n\t\treturn %s;\n", refusal)
+		}
+		if class == "result" || class == "exec" {
 			after = "front_after_result(f, r)"
 		}
-		fmt.Fprintf(b, "EXPORT %s %s(%s)\n{\n\tFront *f = front_of(conn);\n\t%s r;\n\n\tif (!f)\n\t\treturn %s;\n\tfront_before(f);\n\tr = %s;\n\t%s;\n\treturn r;\n}\n",
-			f.ret, f.name, f.params, f.ret, call("conn"), call("f->sql"), after)
+		fmt.Fprintf(b, "EXPORT %s %s(%s)\n{\n\tFront *f = front_of(conn);\n\t%s r;\n\n\tif (!f)\n\t\treturn %s;\n\tfront_before(f);\n%s\tr = %s;\n\t%s;\n\treturn r;\n}\n",
+			f.ret, f.name, f.params, f.ret, call("conn"), before, call("f->sql"), after)
 	case "data":
 		// A non-PIE program holds its own copy, made before any constructor runs, of the size that the installed library has.
 		n := exported[f.name] / 8

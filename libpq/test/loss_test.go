@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
@@ -123,22 +125,28 @@ func TestFiveHundredBlockedQueries(t *testing.T) {
 	if err := cm.WaitBound(n); err != nil {
 		t.Fatal(err)
 	}
-	start := time.Now()
+	stalls, start := testkit.WatchStalls(), testnet.Monotonic()
 	if told := cm.Lose("0", why); told != n {
 		t.Errorf("conmgr told %d", told)
 	}
-	told := time.Since(start)
-	out := c.rest()
-	m := regexp.MustCompile(`lost (\d+) last ([\d.]+)`).FindStringSubmatch(out)
-	if m == nil || m[1] != strconv.Itoa(n) {
-		t.Fatal(out)
+	t.Logf("conmgr told them in %v", testnet.Monotonic()-start)
+	wantWoken(t, c.rest(), n, start, stalls)
+}
+
+// wantWoken reads what c/many.c says: n connections have failed, and soon after a moment.
+func wantWoken(t *testing.T, out string, n int, since time.Duration, stalls *testkit.Stalls) {
+	t.Helper()
+	var lost int
+	var first, middle, last float64
+	if _, err := fmt.Sscanf(out, "lost %d at %f %f %f", &lost, &first, &middle, &last); err != nil || lost != n {
+		t.Fatalf("%v: %s", err, out)
 	}
-	last, _ := strconv.ParseFloat(m[2], 64)
-	took := last - float64(start.UnixMicro())/1000
-	t.Logf("conmgr told them in %v; the last error came %.1f ms after it began", told, took)
+	after := func(ms float64) time.Duration { return time.Duration(ms*1e6) - since }
+	stall := stalls.Longest()
+	t.Logf("%d clients had their error after %v to %v, half of them by %v (this machine stalled for up to %v)", n, after(first), after(last), after(middle), stall)
 	// The claim is 50 ms on an idle machine; a test machine is not always one.
-	if took > 1000 {
-		t.Errorf("the last error came after %.1f ms", took)
+	if limit := 200*time.Millisecond + 3*stall; after(last) > limit {
+		t.Errorf("the last error came after %v, which is more than %v", after(last), limit)
 	}
 }
 

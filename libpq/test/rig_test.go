@@ -71,9 +71,9 @@ func setup() (cleanup func(), err error) {
 	if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
 		return
 	}
-	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks"} {
+	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
-			"-I/usr/include/postgresql", "-o", filepath.Join(bindir, name), "libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
+			"-Wl,--export-dynamic-symbol=epoll_wait", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name), "libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
 			return
 		}
 	}

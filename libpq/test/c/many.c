@@ -1,6 +1,7 @@
 /*
  * many.c: many connections in many threads, each blocked in a query, until all are lost. Usage: many number conninfo
- * Says "ready" when every query runs; at the end, how many failed as they should, and the wall clock of the last one (milliseconds).
+ * Says "ready" when every query runs; at the end, how many failed as they should, and when the first, the middle and the last of them did
+ * (CLOCK_MONOTONIC, milliseconds).
  */
 #include "check.h"
 
@@ -10,15 +11,12 @@ static const char *conninfo;
 static pthread_barrier_t all;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int	lost;
-static double last;
+static double *times;			/* when each had its error; the first "lost" are filled */
 
-static double
-clock_ms(void)
+static int
+by_time(const void *a, const void *b)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return t.tv_sec * 1000.0 + t.tv_nsec / 1e6;
+	return *(const double *) a < *(const double *) b ? -1 : *(const double *) a > *(const double *) b;
 }
 
 static void *
@@ -26,17 +24,21 @@ one(void *arg)
 {
 	PGconn	   *c = must_connect(conninfo);
 	PGresult   *r;
+	double		at;
 
 	(void) arg;
 	CHECK(PQsendQuery(c, "select pg_sleep(60)"));
 	pthread_barrier_wait(&all);
 	r = PQgetResult(c);
-	pthread_mutex_lock(&lock);
+	at = now();
 	if (PQresultStatus(r) == PGRES_FATAL_ERROR && PQstatus(c) == CONNECTION_BAD)
-		lost++;
-	last = clock_ms();
-	pthread_mutex_unlock(&lock);
+	{
+		pthread_mutex_lock(&lock);
+		times[lost++] = at;
+		pthread_mutex_unlock(&lock);
+	}
 	PQclear(r);
+	pthread_barrier_wait(&all);	/* what a program does afterwards is not the time until it knows */
 	PQfinish(c);
 	return NULL;
 }
@@ -50,6 +52,7 @@ main(int argc, char **argv)
 
 	CHECK(argc == 3);
 	conninfo = argv[2];
+	times = calloc((size_t) n, sizeof *times);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, 256 * 1024);
 	pthread_barrier_init(&all, NULL, (unsigned) n + 1);
@@ -57,9 +60,13 @@ main(int argc, char **argv)
 		CHECK(pthread_create(&threads[i], &attr, one, NULL) == 0);
 	pthread_barrier_wait(&all);
 	say("ready");
+	pthread_barrier_wait(&all);
 	for (int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
-	printf("lost %d last %.3f\n", lost, last);
+	qsort(times, (size_t) lost, sizeof *times, by_time);
+	if (lost)
+		printf("lost %d at %.3f %.3f %.3f\n", lost, times[0], times[lost / 2], times[lost - 1]);
 	free(threads);
+	free(times);
 	return 0;
 }

@@ -48,6 +48,21 @@ collect(PGconn *c)
 	CHECK(PQgetResult(c) == NULL);
 }
 
+/* COPY into a table in which each row takes a minute. */
+static void
+slow_copy(PGconn *c)
+{
+	PGresult   *r;
+
+	PQclear(PQexec(c, "create temp table t(a text)"));
+	PQclear(PQexec(c, "create function pg_temp.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(60); "
+				   "return new; end $$"));
+	PQclear(PQexec(c, "create trigger slow before insert on t for each row execute function pg_temp.slow()"));
+	r = PQexec(c, "copy t from stdin");
+	CHECK(PQresultStatus(r) == PGRES_COPY_IN);
+	PQclear(r);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -112,18 +127,29 @@ main(int argc, char **argv)
 		/* the server does not read: the socket fills, and the call blocks */
 		memset(line, 'x', sizeof line - 1);
 		line[sizeof line - 1] = '\n';
-		PQclear(PQexec(c, "create temp table t(a text)"));
-		PQclear(PQexec(c, "create function pg_temp.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(60); "
-					   "return new; end $$"));
-		PQclear(PQexec(c, "create trigger slow before insert on t for each row execute function pg_temp.slow()"));
-		r = PQexec(c, "copy t from stdin");
-		CHECK(PQresultStatus(r) == PGRES_COPY_IN);
-		PQclear(r);
+		slow_copy(c);
 		say("ready");
 		while ((n = PQputCopyData(c, line, sizeof line)) == 1)
 			;
 		printf("PQputCopyData: %d\n", n);
 		tell(c, "after", NULL);
+	}
+	else if (!strncmp(how, "copyend", 7))
+	{
+		int			n;
+
+		slow_copy(c);
+		CHECK(PQputCopyData(c, "x\n", 2) == 1);
+		if (!strcmp(how, "copyend"))
+			poll_one(PQsocket(c));
+		n = PQputCopyEnd(c, NULL);
+		printf("PQputCopyEnd: %d status %s\n", n, PQstatus(c) == CONNECTION_OK ? "ok" : "bad");
+		if (!strcmp(how, "copyendwait"))
+			say("ready");
+		tell(c, "PQgetResult", PQgetResult(c));
+		r = PQgetResult(c);
+		printf("then %s\n", r ? PQresStatus(PQresultStatus(r)) : "nothing");
+		PQclear(r);
 	}
 	else if (!strcmp(how, "lo"))
 	{

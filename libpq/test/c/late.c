@@ -1,0 +1,141 @@
+/*
+ * late.c: the application sees on PQcmSocket() that its instance is lost, before the front's own thread has come to it, and its next call sends
+ * something. Usage: late call conninfo
+ * Says "ready" when it waits for PQcmSocket(), and then what the call gave.
+ *
+ * The front's thread is kept from its work by an epoll_wait() of ours (exported from the program), which returns to it when the test is over.
+ */
+#include "check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static atomic_bool held;
+static sem_t release;
+static sem_t arrived;
+
+int
+epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
+{
+	int			n = (int) syscall(SYS_epoll_pwait, fd, events, max, timeout, NULL, 0);
+
+	if (atomic_load(&held))
+	{
+		int			error = errno;
+
+		sem_post(&arrived);
+		while (sem_wait(&release) != 0)
+			;
+		errno = error;
+	}
+	return n;
+}
+
+static void
+tell(PGconn *c, int given)
+{
+	printf("gave %d status %s message %s\n", given, PQstatus(c) == CONNECTION_OK ? "ok" : "bad", PQerrorMessage(c));
+}
+
+static void
+tell_result(PGconn *c, PGresult *r)
+{
+	printf("gave %s status %s message %s\n", r ? PQresStatus(PQresultStatus(r)) : "none", PQstatus(c) == CONNECTION_OK ? "ok" : "bad",
+		   r ? PQresultErrorMessage(r) : PQerrorMessage(c));
+	PQclear(r);
+}
+
+static void
+copy_in(PGconn *c)
+{
+	PGresult   *r;
+
+	PQclear(PQexec(c, "create temp table t(a text)"));
+	r = PQexec(c, "copy t from stdin");
+	CHECK_OK(c, r, PGRES_COPY_IN);
+	PQclear(r);
+}
+
+int
+main(int argc, char **argv)
+{
+	static char row[8192];
+	struct pollfd p = {.events = POLLIN};
+	const char *call = argv[1];
+	PGconn	   *c;
+	Oid			oid = 0;
+
+	CHECK(argc == 3);
+	CHECK(sem_init(&release, 0, 0) == 0 && sem_init(&arrived, 0, 0) == 0);
+	memset(row, 'x', sizeof row - 1);
+	row[sizeof row - 1] = '\n';
+	c = must_connect(argv[2]);
+	if (!strncmp(call, "PQputCopy", 9))
+		copy_in(c);
+	else if (!strncmp(call, "lo_", 3))
+	{
+		PQclear(PQexec(c, "begin"));
+		oid = lo_creat(c, 0x60000);
+		CHECK(oid);
+	}
+	else if (!strcmp(call, "PQpipelineSync") || !strcmp(call, "PQsendFlushRequest"))
+		CHECK(PQenterPipelineMode(c) == 1);
+	atomic_store(&held, true);
+	say("ready");
+	p.fd = PQcmSocket(c);
+	CHECK(poll(&p, 1, 60000) == 1);
+
+	if (!strcmp(call, "PQexec"))
+		tell_result(c, PQexec(c, "insert into late values ('by PQexec')"));
+	else if (!strcmp(call, "PQexecParams"))
+		tell_result(c, PQexecParams(c, "insert into late values ('by PQexecParams')", 0, NULL, NULL, NULL, NULL, 0));
+	else if (!strcmp(call, "PQprepare"))
+		tell_result(c, PQprepare(c, "p", "select 1", 0, NULL));
+	else if (!strcmp(call, "PQsendQuery"))
+		tell(c, PQsendQuery(c, "insert into late values ('by PQsendQuery')"));
+	else if (!strcmp(call, "PQsendQueryParams"))
+		tell(c, PQsendQueryParams(c, "insert into late values ('by PQsendQueryParams')", 0, NULL, NULL, NULL, NULL, 0));
+	else if (!strcmp(call, "PQpipelineSync"))
+		tell(c, PQpipelineSync(c));
+	else if (!strcmp(call, "PQsendFlushRequest"))
+		tell(c, PQsendFlushRequest(c));
+	else if (!strcmp(call, "PQflush"))
+		tell(c, PQflush(c));
+	else if (!strcmp(call, "PQputCopyData"))
+		tell(c, PQputCopyData(c, row, sizeof row));
+	else if (!strcmp(call, "PQputCopyData of small rows"))
+	{
+		int			n = 0;
+
+		while (n <= 8192 && PQputCopyData(c, "abc\n", 4) == 1)
+			n += 4;
+		CHECK(n > 0 && n <= 8192);
+		tell(c, PQputCopyData(c, "abc\n", 4));
+	}
+	else if (!strcmp(call, "PQputCopyEnd"))
+		tell(c, PQputCopyEnd(c, NULL));
+	else if (!strcmp(call, "lo_open"))
+		tell(c, lo_open(c, oid, 0x60000));
+	else if (!strcmp(call, "PQsetClientEncoding"))
+		tell(c, PQsetClientEncoding(c, "LATIN1"));
+	else if (!strcmp(call, "PQconsumeInput"))
+		tell(c, PQconsumeInput(c));
+	else
+		return 2;
+	tell(c, PQsendQuery(c, "select 1"));
+
+	/* its thread did not help */
+	while (sem_wait(&arrived) != 0)
+		;
+	atomic_store(&held, false);
+	sem_post(&release);
+	PQfinish(c);
+	printf("finished\n");
+	return 0;
+}
