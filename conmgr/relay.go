@@ -39,8 +39,8 @@ type relays struct {
 	turn  atomic.Uint32
 }
 
-// startRelays makes the loops. Each blocks in a system call, so that it needs a processor of the Go scheduler's for itself: otherwise others,
-// heartbeats among them, would wait until the scheduler notices.
+// startRelays makes the loops. Each keeps its thread, which waits in system calls that the Go scheduler does not hear of, so that it needs a processor
+// for itself: otherwise others, heartbeats among them, would wait until the scheduler notices.
 func (s *service) startRelays() error {
 	if len(s.conf.RelayPorts) == 0 {
 		return nil

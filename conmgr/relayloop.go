@@ -4,16 +4,19 @@ package conmgr
 // loop, which blocks in epoll_wait(2) only. What it moves is bounded: per direction what the receiver has not taken yet, at most a buffer or a
 // pipe full; then the sender has to wait.
 //
-// Small amounts, as queries and answers are, go by read(2) and write(2). When a whole buffer comes in, splice(2) goes on through a pipe. On
+// Small amounts, as queries and answers are, go by recv(2) and send(2). When a whole buffer comes in, splice(2) goes on through a pipe. On
 // loopback that is as fast as copying with a large buffer, if the pipe is larger than it is by default, and a third slower if not
 // (BenchmarkRelayBulk); network cards hand over pages that need not be copied at all. For a hundred bytes, two splices do more work than a copy.
 
 import (
 	"encoding/binary"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/rawsys"
 )
 
 const (
@@ -21,6 +24,7 @@ const (
 	relayPipe   = 256 << 10 // size of a pipe, if the system's limit for a user allows
 	relayRounds = 4         // of one direction, until the others have their turn
 	relayEvents = 64        // taken at a time
+	relaySoon   = 5         // milliseconds
 	relayPipes  = 16        // of a loop; a direction that gets none does with its buffer
 
 	// Edge-triggered, once for all: no epoll_ctl(2) while bytes flow.
@@ -124,17 +128,11 @@ func (l *relayLoop) post(what func()) bool {
 // run carries until quit.
 func (l *relayLoop) run() {
 	defer l.end()
+	runtime.LockOSThread() // and does not unlock it: nobody else needs this thread
 	var events [relayEvents]unix.EpollEvent
 	for {
-		wait := -1
-		if len(l.later) > 0 {
-			wait = 0
-		}
-		n, err := unix.EpollWait(l.ep, events[:], wait)
-		if err != nil && err != unix.EINTR {
-			panic("epoll_wait: " + err.Error())
-		}
-		for i := range max(n, 0) {
+		n := l.wait(events[:])
+		for i := range n {
 			if l.urgent.Load() && !l.take() { // a loss does not wait for the others' bytes
 				return
 			}
@@ -154,6 +152,23 @@ func (l *relayLoop) run() {
 			}
 		}
 	}
+}
+
+// wait returns the number of events; none if there is other work to do. What comes soon is waited for without giving the Go scheduler a word, after
+// which this thread would have to queue for its turn; a loop that is idle does not hold the turn that others need.
+func (l *relayLoop) wait(events []unix.EpollEvent) int {
+	soon := relaySoon
+	if len(l.later) > 0 {
+		soon = 0
+	}
+	n, err := rawsys.EpollWait(l.ep, events, soon)
+	if n == 0 && soon > 0 {
+		n, err = unix.EpollWait(l.ep, events, -1)
+	}
+	if err != nil && err != unix.EINTR {
+		panic("epoll_wait: " + err.Error())
+	}
+	return max(n, 0)
 }
 
 // take does what was posted. It tells whether the loop goes on. Descriptors of events that are still to be handled may be closed here, but are
@@ -265,7 +280,7 @@ func (l *relayLoop) move(e *end) bool {
 				continue
 			}
 		}
-		n, err := unix.Read(e.fd, l.buf[:])
+		n, err := rawsys.Recv(e.fd, l.buf[:])
 		switch {
 		case err == unix.EAGAIN:
 			e.last = false
@@ -318,7 +333,7 @@ func (l *relayLoop) splice(e *end, p *pipe) (more, ok bool) {
 // write sends p, and keeps what is not taken.
 func (e *end) write(p []byte) bool {
 	for len(p) > 0 {
-		n, err := unix.Write(e.to.fd, p)
+		n, err := rawsys.Send(e.to.fd, p)
 		switch {
 		case err == unix.EAGAIN:
 			e.rest = append([]byte(nil), p...)
