@@ -286,6 +286,8 @@ ping(Front *f)
 		r = PQPING_OK;
 	else if (f->reached)
 		r = real_ping(f);
+	else if (f->rejected)
+		r = PQPING_REJECT;		/* as for a server in that state */
 	PQfinish((PGconn *) f);
 	return r;
 }

@@ -51,6 +51,8 @@ take_error(CmLink *link, const char *p, const char *end)
 			message = s;
 		else if (field == 'D')
 			detail = s;
+		else if (field == 'C')
+			link->rejects = !strcmp(s, "57P03");
 	}
 	link->got_error = true;
 	text_cut(&link->error, 0);

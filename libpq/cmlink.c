@@ -187,7 +187,7 @@ link_ask(CmLink *link, const char *attribute, const char *except)
 	text_free(&query);
 	link->sent = 0;
 	link->in_len = 0;
-	link->got_target = link->got_error = false;
+	link->got_target = link->got_error = link->rejects = false;
 	target_free(&link->target);
 	text_cut(&link->error, 0);
 	link->state = LS_SENDING;

@@ -53,6 +53,7 @@ start_host(Front *f)
 	const Host *h = current_host(f);
 
 	f->attempt++;
+	f->reached = f->rejected = false;
 	text_cut(&f->except, 0);
 	f->refusals = 0;
 	if (f->options.strict && !f->skip_probe && host_is_loopback(h))
@@ -162,7 +163,7 @@ connect_start(Front *f)
 	f->pass = 0;
 	f->host = -1;
 	f->attempt = 0;
-	f->reached = false;
+	f->reached = f->rejected = false;
 	if (f->options.nhosts == 0)
 	{
 		host_conninfo(f, NULL, false, &conninfo);

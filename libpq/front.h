@@ -159,6 +159,7 @@ typedef struct CmLink
 	bool		is_conmgr;
 	bool		got_target;
 	bool		got_error;
+	bool		rejects;		/* the error is 57P03: conmgr shuts down */
 	int			columns[4];		/* where instance, host, hostaddr, port are in the row; -1: nowhere */
 	CmTarget	target;
 	Text		error;			/* message of conmgr or of the system */
@@ -221,6 +222,7 @@ typedef struct Front
 	int			refusals;
 	Text		err;			/* what went wrong so far */
 	bool		reached;		/* sql's server has taken the startup packet (PQping) */
+	bool		rejected;		/* this host is a conmgr that shuts down (PQping) */
 
 	/* after a loss */
 	bool		ended;

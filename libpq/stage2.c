@@ -125,6 +125,7 @@ answer(Front *f)
 		case LINK_TARGET:
 			return stage2_start(f);
 		case LINK_NO_TARGET:
+			f->rejected = f->link->rejects;
 			if (f->refusals == 0)
 				conmgr_failed(f, "", text_of(&f->link->error));
 			break;

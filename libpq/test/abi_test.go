@@ -4,6 +4,7 @@ package libpqtest
 
 import (
 	"debug/elf"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,19 @@ func installedLibpq(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(strings.TrimSpace(string(out)), "libpq.so.5")
+}
+
+// libpqVersion is the major version of the libpq that the front stands before.
+func libpqVersion(t *testing.T) (major int) {
+	t.Helper()
+	out, err := exec.Command("pkg-config", "--modversion", "libpq").Output()
+	if err == nil {
+		_, err = fmt.Sscanf(string(out), "%d", &major)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return major
 }
 
 func exports(t *testing.T, path string) (names []string) {

@@ -218,42 +218,42 @@ func TestTimeoutHoldsForStageOne(t *testing.T) {
 	wantAll(t, out, "could not receive server address from Connection Manager: timeout expired")
 }
 
-func TestAsynchronous(t *testing.T) {
-	cm := conmgr(t)
-	out := output(t, byPath(), "async", dsn(cm.Port(), ""))
-	wantAll(t, out, "connected: port "+primary.port, "awaited conmgr yes", "sockets many")
-	wantAll(t, output(t, byPath(), "async", dsn(primary.port, "")), "connected: port "+primary.port, "awaited conmgr no", "sockets one")
-
-	cm.Freeze(true)
-	for _, more := range []string{"", "sslmode=require"} {
-		out = output(t, byPath(), "async", dsn(cm.Port(), more), "500")
-		wantAll(t, out, "gave up: status")
-		var status int
-		var longest float64
-		if _, err := fmt.Sscanf(out[strings.Index(out, "gave up"):], "gave up: status %d longest call %f", &status, &longest); err != nil || longest > 100 {
-			t.Errorf("%v %s", err, out)
+// load_balance_hosts=random goes through a list of conmgrs in any order; a libpq that does not know the option says so.
+func TestLoadBalanceHosts(t *testing.T) {
+	first, second := conmgrWith(t, primary.instance("0")), conmgrWith(t, standby.instance("0"))
+	list := "host=localhost,localhost user=postgres dbname=postgres port=" + first.Port() + "," + second.Port()
+	const tries = 40
+	count := func(conninfo string) (n int) {
+		t.Helper()
+		for range tries {
+			if connectedPort(t, conninfo) == primary.port {
+				n++
+			}
 		}
+		return n
 	}
-}
-
-// conmgr that answers the startup and then nothing: the state has its own name.
-func TestAwaitingConmgr(t *testing.T) {
-	cm := conmgr(t)
-	cm.FreezeAnswers(true)
-	out := output(t, byPath(), "async", dsn(cm.Port(), ""), "500")
-	wantAll(t, out, "gave up: status 1000")
-	cm.FreezeAnswers(false)
-}
-
-func TestPing(t *testing.T) {
-	cm := conmgr(t)
-	empty := conmgrWith(t)
-	for port, want := range map[string]string{primary.port: "accepting", cm.Port(): "accepting", empty.Port(): "no response", freePort(): "no response"} {
-		out, _ := program(t, byPath(), "pg_isready", "-h", "localhost", "-p", port, "-U", "nosuch").CombinedOutput()
-		wantAll(t, string(out), want)
+	if n := count(list); n != tries {
+		t.Errorf("without the option, %d of %d at the first", n, tries)
 	}
-	out, _ := program(t, byPath(), "pg_isready", "-d", "host=a,b hostaddr=127.0.0.1").CombinedOutput()
-	wantAll(t, string(out), "no attempt")
+	if libpqVersion(t) < 16 {
+		ask := []string{"-X", "-d", list + " load_balance_hosts=random", "-c", "select 1"}
+		want := failure(t, plain(), "psql", ask...)
+		if got := failure(t, byPath(), "psql", ask...); got != want || !strings.Contains(got, "load_balance_hosts") {
+			t.Errorf("got: %swant: %s", got, want)
+		}
+		return
+	}
+	if n := count(list + " load_balance_hosts=disable"); n != tries {
+		t.Errorf("disable: %d of %d at the first", n, tries)
+	}
+	if n := count(list + " load_balance_hosts=random"); n == 0 || n == tries { // by chance: 1 of 2^39
+		t.Errorf("random: %d of %d at the first", n, tries)
+	}
+	// whatever comes first, the one that can be reached is reached
+	if n := count("host=localhost,localhost user=postgres dbname=postgres load_balance_hosts=random port=" + freePort() + "," + first.Port()); n != tries {
+		t.Errorf("random, the other host closed: %d of %d", n, tries)
+	}
+	wantAll(t, failure(t, byPath(), "psql", "-X", "-d", list+" load_balance_hosts=bogus", "-c", "select 1"), `invalid load_balance_hosts value: "bogus"`)
 }
 
 // A peer that is no conmgr and wants a password, in the clear, of a user who asked for TLS.

@@ -92,6 +92,25 @@ func TestTLSToTheInstance(t *testing.T) {
 	out = failure(t, byPath(), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
 	wantAll(t, out, "no password supplied")
 
+	// The password of a client's key by a hook of the program.
+	for port, where := range map[string]string{cm.Port(): "by way of conmgr", s.port: "directly"} {
+		locked := "host=localhost dbname=postgres user=cert sslmode=require sslcert=" + dir + "/client.crt sslkey=" + dir + "/locked.key port=" + port
+		for _, c := range []struct{ password, more, want string }{
+			{"keypass", "", "connected asked yes\nthen failed asked no"},
+			{"wrong", "", "could not load private key file"},
+			{"-", " sslpassword=keypass", "connected asked yes\nthen connected asked no"},
+		} {
+			for name, env := range map[string]func() []string{"front": byPath, "libpq": plain} {
+				if name == "libpq" && port == cm.Port() {
+					continue
+				}
+				if out := output(t, env(), "keypass", c.password, locked+c.more); !strings.Contains(out, c.want) {
+					t.Errorf("%s, %s, password %q: %s", name, where, c.password, out)
+				}
+			}
+		}
+	}
+
 	// A server on loopback that is asked whether it is a conmgr does not even log it as a failure.
 	log, err := os.ReadFile(filepath.Join(s.data, "log"))
 	if err != nil {

@@ -1,26 +1,22 @@
 /*
- * async.c: connects asynchronously, and tells what an application sees of it. Usage: async conninfo [milliseconds]
- * At the end of that time, if given, it gives up.
+ * async.c: connects asynchronously, and tells what an application sees of it. Usage: async conninfo [milliseconds [reset]]
+ * At the end of that time, if given, it gives up. With "reset" it says "ready" when it is connected, and after an answer resets the connection,
+ * asynchronously again.
  */
 #include "check.h"
 
 #include <poll.h>
 
-int
-main(int argc, char **argv)
+/* Until it is connected, or failed, or the time is over; false in the last case. */
+static int
+drive(PGconn *c, PostgresPollingStatusType (*step) (PGconn *), double start, double limit)
 {
-	double		start = now();
-	double		limit = argc > 2 ? atof(argv[2]) : 20000;
-	double		longest = 0;
-	PGconn	   *c = PQconnectStart(argv[1]);
-	PostgresPollingStatusType s = PGRES_POLLING_WRITING;
+	double		longest = now() - start;
+	PostgresPollingStatusType s = PQstatus(c) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
 	int			asked = 0;
 	int			sockets = 0;
 	int			socket = -1;
 
-	if (PQstatus(c) == CONNECTION_BAD)
-		s = PGRES_POLLING_FAILED;
-	longest = now() - start;
 	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)
 	{
 		struct pollfd p = {.fd = PQsocket(c), .events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT};
@@ -33,11 +29,10 @@ main(int argc, char **argv)
 		if (left <= 0 || poll(&p, 1, (int) left) == 0)
 		{
 			printf("gave up: status %d longest call %.1f ms\n", (int) PQstatus(c), longest);
-			PQfinish(c);
 			return 0;
 		}
 		before = now();
-		s = PQconnectPoll(c);
+		s = step(c);
 		if (now() - before > longest)
 			longest = now() - before;
 		asked |= (int) PQstatus(c) == 1000;
@@ -47,6 +42,34 @@ main(int argc, char **argv)
 	else
 		printf("connected: port %s awaited conmgr %s sockets %s longest call %.1f ms\n", PQport(c), asked ? "yes" : "no",
 			   sockets > 1 ? "many" : "one", longest);
+	return 1;
+}
+
+int
+main(int argc, char **argv)
+{
+	double		start = now();
+	double		limit = argc > 2 ? atof(argv[2]) : 20000;
+	PGconn	   *c = PQconnectStart(argv[1]);
+	int			ended = drive(c, PQconnectPoll, start, limit);
+
+	if (ended && argc > 3)
+	{
+		CHECK(PQstatus(c) == CONNECTION_OK);
+		say("ready");
+		hear();
+		start = now();
+		if (!PQresetStart(c))
+			printf("PQresetStart: %s", PQerrorMessage(c));
+		else if (drive(c, PQresetPoll, start, limit) && PQstatus(c) == CONNECTION_OK)
+		{
+			PGresult   *r = PQexec(c, "select inet_server_port()");
+
+			CHECK_OK(c, r, PGRES_TUPLES_OK);
+			printf("reset to %s\n", PQgetvalue(r, 0, 0));
+			PQclear(r);
+		}
+	}
 	PQfinish(c);
 	return 0;
 }

@@ -61,6 +61,9 @@ main(int argc, char **argv)
 	PQclear(r);
 	PQreset(handle);
 	CHECK(PQstatus(handle) == CONNECTION_OK);
+	CHECK(PQresetStart(handle) == 1);
+	while (PQresetPoll(handle) != PGRES_POLLING_OK)
+		CHECK(PQstatus(handle) != CONNECTION_BAD);
 	CHECK(PQinstanceData(handle, proc) == &handle);
 	PQfinish(handle);
 	printf("register %d reset %d destroy %d create %d copy %d result-destroy %d\n", counts[0], counts[1], counts[2], counts[3],

@@ -39,6 +39,7 @@ type Server struct {
 	conns     map[*session]struct{}
 	frozen    bool
 	silent    bool
+	shutdown  Shutdown
 	asked     []string
 	closed    bool
 }
@@ -122,6 +123,24 @@ func (s *Server) FreezeAnswers(frozen bool) {
 	defer s.mu.Unlock()
 	s.silent = frozen
 	s.changed.Broadcast()
+}
+
+// Shutdown is how far a conmgr has come with its end.
+type Shutdown int
+
+// Up is none; Smart, waiting for its applications, lets connections in and answers SHOW TARGET with 57P03; at the very end (Last) a connection
+// gets no further than its startup.
+const (
+	Up Shutdown = iota
+	Smart
+	Last
+)
+
+// ShutDown takes it there.
+func (s *Server) ShutDown(how Shutdown) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shutdown = how
 }
 
 // Lose declares an instance lost: every application bound to it gets a FATAL, and its connection is closed. It returns their number.
@@ -238,7 +257,12 @@ func (s *Server) startup(c *session, backend *pgproto3.Backend) bool {
 		case *pgproto3.StartupMessage:
 			s.mu.Lock()
 			c.app = Application{Name: m.Parameters["application_name"], User: m.Parameters["user"], Database: m.Parameters["database"]}
+			last := s.shutdown == Last
 			s.mu.Unlock()
+			if last {
+				c.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03", Message: shuttingDown}))
+				return false
+			}
 			out := encode(&pgproto3.AuthenticationOk{},
 				&pgproto3.ParameterStatus{Name: "server_version", Value: "15.0"},
 				&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"},
@@ -251,6 +275,8 @@ func (s *Server) startup(c *session, backend *pgproto3.Backend) bool {
 		}
 	}
 }
+
+const shuttingDown = "the Connection Manager is shutting down"
 
 var ready = &pgproto3.ReadyForQuery{TxStatus: 'I'}
 
@@ -273,6 +299,10 @@ func (s *Server) answer(c *session, query string) {
 	m := showTarget.FindStringSubmatch(query)
 	if m == nil {
 		c.Write(encode(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "not supported"}, ready))
+		return
+	}
+	if s.shutdown != Up {
+		c.Write(encode(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "57P03", Message: shuttingDown}, ready))
 		return
 	}
 	var except []string

@@ -1,0 +1,87 @@
+package libpqtest
+
+// Connecting asynchronously, and again: no call blocks, whatever conmgr does.
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestAsynchronous(t *testing.T) {
+	cm := conmgr(t)
+	out := output(t, byPath(), "async", dsn(cm.Port(), ""))
+	wantAll(t, out, "connected: port "+primary.port, "awaited conmgr yes", "sockets many")
+	wantAll(t, output(t, byPath(), "async", dsn(primary.port, "")), "connected: port "+primary.port, "awaited conmgr no", "sockets one")
+
+	cm.Freeze(true)
+	for _, more := range []string{"", "sslmode=require"} {
+		out = output(t, byPath(), "async", dsn(cm.Port(), more), "500")
+		wantAll(t, out, "gave up: status")
+		var status int
+		var longest float64
+		if _, err := fmt.Sscanf(out[strings.Index(out, "gave up"):], "gave up: status %d longest call %f", &status, &longest); err != nil || longest > 100 {
+			t.Errorf("%v %s", err, out)
+		}
+	}
+}
+
+// conmgr that answers the startup and then nothing: the state has its own name.
+func TestAwaitingConmgr(t *testing.T) {
+	cm := conmgr(t)
+	cm.FreezeAnswers(true)
+	out := output(t, byPath(), "async", dsn(cm.Port(), ""), "500")
+	wantAll(t, out, "gave up: status 1000")
+	cm.FreezeAnswers(false)
+}
+
+// PQresetStart and PQresetPoll lead to where the attribute is now.
+func TestAsynchronousReset(t *testing.T) {
+	for how, lose := range map[string]bool{"moved": false, "lost": true} {
+		t.Run(how, func(t *testing.T) {
+			cm := conmgr(t)
+			c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=read-write"), "20000", "reset")
+			wantAll(t, c.until("ready"), "connected: port "+primary.port)
+			if lose {
+				cm.Lose("0", why)
+			}
+			cm.SetInstances(primary.instance("0", isStandby...), standby.instance("1", isPrimary...))
+			fmt.Fprintln(c.in)
+			wantAll(t, c.rest(), "connected: port "+standby.port+" awaited conmgr yes sockets many", "reset to "+standby.port)
+			if err := cm.WaitBound(0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("refused", func(t *testing.T) {
+		dead := standby.instance("0", isPrimary...)
+		dead.Port = freePort()
+		cm := conmgr(t)
+		c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"), "20000", "reset")
+		c.until("ready")
+		cm.SetInstances(dead, standby.instance("1", isPrimary...))
+		fmt.Fprintln(c.in)
+		wantAll(t, c.rest(), "reset to "+standby.port)
+	})
+	t.Run("frozen", func(t *testing.T) {
+		cm := conmgr(t)
+		c := converse(t, byPath(), "async", dsn(cm.Port(), ""), "500", "reset")
+		c.until("ready")
+		cm.FreezeAnswers(true)
+		fmt.Fprintln(c.in)
+		out := c.rest()
+		wantAll(t, out, "gave up: status 1000")
+		var longest float64
+		if _, err := fmt.Sscanf(out[strings.Index(out, "longest"):], "longest call %f", &longest); err != nil || longest > 100 {
+			t.Errorf("%v %s", err, out)
+		}
+	})
+	t.Run("nobody", func(t *testing.T) {
+		cm := conmgr(t)
+		c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"), "20000", "reset")
+		c.until("ready")
+		cm.SetInstances()
+		fmt.Fprintln(c.in)
+		wantAll(t, c.rest(), "failed: connection to server at", "no target server address from Connection Manager")
+	})
+}

@@ -1,0 +1,94 @@
+package libpqtest
+
+// PQping, and a conmgr that shuts down.
+
+import (
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/internal/cmtest"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
+)
+
+func TestPing(t *testing.T) {
+	cm, empty, smart, last, closed := conmgr(t), conmgrWith(t), conmgr(t), conmgr(t), freePort()
+	smart.ShutDown(fakeconmgr.Smart)
+	last.ShutDown(fakeconmgr.Last)
+	for _, c := range []struct{ want, host, port, env string }{
+		{"ok", "localhost", primary.port, ""},
+		{"ok", "localhost", cm.Port(), ""},
+		{"ok", "localhost", cm.Port(), "PGPASSWORD=unused"},
+		{"no response", "localhost", empty.Port(), ""},
+		{"no response", "localhost", closed, ""},
+		{"reject", "localhost", smart.Port(), ""},
+		{"reject", "localhost", smart.Port(), "PGSSLMODE=require"},
+		{"reject", "localhost", last.Port(), ""},
+		{"no attempt", "a,b", "1,2,3", ""},
+		// the last one of a list counts, as with libpq
+		{"reject", "localhost,localhost", closed + "," + smart.Port(), ""},
+		{"no response", "localhost,localhost", smart.Port() + "," + closed, ""},
+		{"ok", "localhost,localhost", smart.Port() + "," + cm.Port(), ""},
+		{"ok", "localhost,localhost", smart.Port() + "," + primary.port, ""},
+	} {
+		out := output(t, append(byPath(), c.env), "pings", "host="+c.host+" port="+c.port+" user=postgres dbname=postgres", c.host, c.port)
+		if want := "PQping " + c.want + "\nPQpingParams " + c.want + "\n"; out != want {
+			t.Errorf("%s %s:\n%swant:\n%s", c.port, c.env, out, want)
+		}
+	}
+	for port, want := range map[string]string{primary.port: "accepting connections", cm.Port(): "accepting connections", smart.Port(): "rejecting connections",
+		empty.Port(): "no response"} {
+		out, _ := program(t, byPath(), "pg_isready", "-h", "localhost", "-p", port, "-U", "nosuch").CombinedOutput()
+		wantAll(t, string(out), want)
+	}
+}
+
+// A conmgr that shuts down: the next host of the list, and a message that says why if there is none.
+func TestConmgrThatShutsDown(t *testing.T) {
+	cm, other := conmgr(t), conmgr(t)
+	for _, how := range []fakeconmgr.Shutdown{fakeconmgr.Smart, fakeconmgr.Last} {
+		cm.ShutDown(how)
+		for _, more := range []string{"", " sslmode=require"} {
+			out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), more), "-c", "select 1")
+			if more == "" || how == fakeconmgr.Smart { // at the very end it does not say that it is one
+				wantAll(t, out, `connection to server at "localhost"`, ", port "+cm.Port()+" failed: ", "the Connection Manager is shutting down")
+			}
+		}
+		list := "host=localhost,localhost user=postgres dbname=postgres port=" + cm.Port() + "," + other.Port()
+		if got := connectedPort(t, list); got != primary.port {
+			t.Errorf("led to %s", got)
+		}
+	}
+}
+
+// The real one: a smart shutdown waits for an application that holds a connection.
+func TestSmartShutdown(t *testing.T) {
+	ports, err := testkit.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := pgtest.New(t, pgtest.Watchdog())
+	cm := cmtest.Start(t, nil, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Port: ports[0]})
+	cm.WaitInstance(0, "role", "primary")
+	port := strconv.Itoa(ports[0])
+	before := output(t, byPath(), "pings", dsn(port, ""), "localhost", port)
+	holds := converse(t, byPath(), "waits", "socket", dsn(port, ""))
+	holds.until("ready")
+	mark := cm.Mark()
+	if err := syscall.Kill(cm.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	cm.WaitLog(mark, "smart shutdown", 10*time.Second)
+	during := output(t, byPath(), "pings", dsn(port, ""), "localhost", port)
+	if before != "PQping ok\nPQpingParams ok\n" || during != "PQping reject\nPQpingParams reject\n" {
+		t.Errorf("before: %sduring: %s", before, during)
+	}
+	wantAll(t, failure(t, byPath(), "psql", "-X", "-d", dsn(port, ""), "-c", "select 1"), "port "+port+" failed: the Connection Manager is shutting down")
+	if err := syscall.Kill(cm.Pid, syscall.SIGTERM); err != nil { // it does not wait any longer
+		t.Fatal(err)
+	}
+	wantAll(t, holds.rest(), "PQgetResult: result PGRES_FATAL_ERROR", "lost the server at")
+}
