@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	processors  = 2
+	processors  = 1 // one goroutine does everything; a second one would only be looked for by the scheduler
 	gcPercent   = 50
 	memoryLimit = 64 << 20 // a soft limit: what is beyond is collected more often
 )
@@ -36,7 +36,6 @@ func watchdog_go_run(b *C.WatchdogBridge) {
 	h := &host{b: b}
 	defer h.wake() // last: the main thread looks at finished when it is woken
 	defer atomic.StoreUint32((*uint32)(&b.finished), 1)
-	defer h.guard()
 
 	// A failure that cannot be recovered ends in SIGABRT, which worker.c
 	// turns into a clean end; without this it would be exit(2), at which the
@@ -48,12 +47,25 @@ func watchdog_go_run(b *C.WatchdogBridge) {
 
 	atomic.StoreUint32((*uint32)(&b.running), 1)
 	h.wake()
+	// This goroutine is bound to its thread: each of its waits would be two switches of threads.
+	done := make(chan struct{})
+	h.spawn(func() {
+		defer close(done)
+		defer h.guard()
+		h.serve()
+	})
+	<-done
+}
+
+func (h *host) serve() {
+	b := h.b
 	r, err := worker.NewReactor(worker.Config{
 		ListenAddresses:  C.GoString(b.listen_addresses),
 		Port:             int(b.port),
 		SystemIdentifier: uint64(b.system_identifier),
 		PostmasterStart:  int64(b.postmaster_start),
-	}, h, newStore(b), clock)
+		Calls:            rawCalls{},
+	}, h, newStore(b), newClock())
 	if err == nil {
 		err = r.Run(h.spawn)
 	}

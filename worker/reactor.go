@@ -44,7 +44,11 @@ type Reactor struct {
 	cfg   Config
 	host  Host
 	clock Clock
+	calls Calls
 	table *Table
+
+	busy     bool // the last wait was short
+	caughtUp bool // in this turn: nothing is left to read
 
 	epfd       int
 	conns      []*conn // by index; epoll events carry index and serial
@@ -81,8 +85,11 @@ const (
 // NewReactor takes over the store; Run does the rest.
 func NewReactor(cfg Config, host Host, store Store, clock Clock) (*Reactor, error) {
 	now := clock()
-	r := &Reactor{cfg: cfg, host: host, clock: clock, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
+	r := &Reactor{cfg: cfg, host: host, clock: clock, calls: cfg.Calls, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
 		resolved: make(chan resolution, 1), strangers: newStrangers(), refused: newStrangers(), attrs: host.Attributes()}
+	if r.calls == nil {
+		r.calls = ordinaryCalls{}
+	}
 	var err error
 	if r.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("could not create an epoll instance: %w", err)
@@ -109,8 +116,12 @@ func (r *Reactor) watch(fd int, index, serial int32) error {
 func (r *Reactor) Run(spawn func(func())) error {
 	defer r.close()
 	for {
+		if stop := r.host.Stop(); stop != Run {
+			r.goodbye(stop)
+			return nil
+		}
 		planned := r.nextWake()
-		n, err := unix.EpollWait(r.epfd, r.events[:], r.wait(planned))
+		n, err := r.wait(planned)
 		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("could not wait for events: %w", err)
 		}
@@ -118,21 +129,10 @@ func (r *Reactor) Run(spawn func(func())) error {
 		if late := now.Mono.Sub(planned); late > heartbeat.MinInterval/2 {
 			r.table.Late(late)
 		}
-		stop := r.handle(now, max(n, 0))
-		// Whatever else is due waits until nothing is left to read.
-		for stop == Run && r.due(now) {
-			n, err := unix.EpollWait(r.epfd, r.events[:], 0)
-			if err != nil || n == 0 {
-				break
-			}
-			stop = r.handle(now, n)
-			if n < maxEvents {
-				break
-			}
-		}
-		if stop != Run {
-			r.goodbye(stop)
-			return nil
+		r.caughtUp = false
+		r.handle(now, max(n, 0))
+		if r.host.Stop() != Run {
+			continue
 		}
 		r.listen(now, spawn)
 		r.fire(now)
@@ -157,22 +157,44 @@ func (r *Reactor) nextWake() heartbeat.Mono {
 	return t
 }
 
-// wait is the timeout for epoll_wait in whole milliseconds, rounded up: it must not wake before anything is due.
-func (r *Reactor) wait(until heartbeat.Mono) int {
+// wait waits for events until something is due. While they follow each other closely it does so by short waits, else by a long one.
+func (r *Reactor) wait(until heartbeat.Mono) (n int, err error) {
+	begun := r.clock().Mono
+	if r.busy {
+		ms := timeout(begun, min(until, begun.Add(shortWait)))
+		if n, err = r.calls.WaitShort(r.epfd, r.events[:], ms); n != 0 || until <= begun.Add(shortWait) {
+			return n, err
+		}
+	}
+	n, err = unix.EpollWait(r.epfd, r.events[:], timeout(r.clock().Mono, until))
+	r.busy = r.clock().Mono.Sub(begun) < shortWait
+	return n, err
+}
+
+// timeout is for epoll_wait, in whole milliseconds, rounded up: it must not wake before anything is due.
+func timeout(now, until heartbeat.Mono) int {
 	if until == never {
 		return -1
 	}
-	d := until.Sub(r.clock().Mono)
+	d := until.Sub(now)
 	if d <= 0 {
 		return 0
 	}
 	return int(min((d+time.Millisecond-1)/time.Millisecond, 1<<30))
 }
 
-func (r *Reactor) due(now Now) bool { return r.nextWake() <= now.Mono }
+// catchUp takes in whatever else the kernel holds, once in a turn: nobody is judged before. It tells whether to go on.
+func (r *Reactor) catchUp(now Now) bool {
+	for n := maxEvents; n == maxEvents && r.host.Stop() == Run; {
+		n, _ = r.calls.WaitShort(r.epfd, r.events[:], 0)
+		r.handle(now, max(n, 0))
+	}
+	r.caughtUp = true
+	return r.host.Stop() == Run
+}
 
 // handle takes in n events.
-func (r *Reactor) handle(now Now, n int) Stop {
+func (r *Reactor) handle(now Now, n int) {
 	for i := range r.events[:n] {
 		ev := &r.events[i]
 		switch ev.Fd {
@@ -180,9 +202,6 @@ func (r *Reactor) handle(now Now, n int) Stop {
 			var buf [8]byte
 			_, _ = unix.Read(r.host.WakeFD(), buf[:])
 			r.host.Alive()
-			if stop := r.host.Stop(); stop != Run {
-				return stop
-			}
 			r.announce(now)
 		case listenIndex:
 			r.accept(now, int(ev.Pad))
@@ -199,7 +218,6 @@ func (r *Reactor) handle(now Now, n int) Stop {
 			}
 		}
 	}
-	return r.host.Stop()
 }
 
 // announce tells everybody at once when the attributes have changed.
@@ -380,7 +398,7 @@ func (r *Reactor) drop(c *conn) {
 // read takes in what the socket has.
 func (r *Reactor) read(now Now, c *conn) {
 	for i := 0; i < drainPerVisit && c.fd >= 0; i++ {
-		n, err := unix.Read(c.fd, r.scratch[:])
+		n, err := r.calls.Read(c.fd, r.scratch[:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -538,7 +556,7 @@ func (r *Reactor) send(now Now, c *conn, b []byte) {
 		c.out = append(c.out, b...)
 		return
 	}
-	n, err := unix.SendmsgN(c.fd, b, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	n, err := r.calls.Send(c.fd, b)
 	if err == unix.EAGAIN || err == unix.EINTR {
 		n, err = 0, nil
 	}
@@ -571,7 +589,16 @@ func (r *Reactor) wantWrite(c *conn, on bool) {
 // fire does what is due: beats, verdicts, strangers out of time.
 func (r *Reactor) fire(now Now) {
 	for p := r.table.timers.next(); p != nil && p.due <= now.Mono; p = r.table.timers.next() {
+		if p.pulse.Dead(now.Mono) && !r.caughtUp {
+			if !r.catchUp(now) {
+				return
+			}
+			continue // it may not be dead, or be gone
+		}
 		r.visit(now, p)
+	}
+	if c := r.strangers.oldest(); c != nil && c.due <= now.Mono && !r.caughtUp && !r.catchUp(now) {
+		return
 	}
 	for c := r.strangers.oldest(); c != nil && c.due <= now.Mono; c = r.strangers.oldest() {
 		r.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedTooSlow, Text: fmt.Sprintf("no HELLO within %v", helloTime)})

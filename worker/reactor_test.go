@@ -221,22 +221,21 @@ func TestStop(t *testing.T) {
 // TestStopIsSeenBeforeVerdicts: the request comes just when the reactor reads once more before it judges; nothing else would ever wake it.
 func TestStopIsSeenBeforeVerdicts(t *testing.T) {
 	l := start(t, 1).listening()
-	c := l.dial()
-	c.write([]byte("GET / HTTP/1.1\r\n\r\n"))
-	c.refused(heartbeat.RefusedMalformed, "") // now it lingers, the only thing that will ever be due
+	c := l.dial() // no HELLO: the only thing that will ever be due
 	asked := 0
 	hook := func() {
 		if l.ahead.Load() == 0 {
 			return
 		}
-		if asked++; asked == 2 { // once for the eventfd, once at the end of the events
+		if asked++; asked == 2 { // once at the end of the events, once before more of them
 			l.host.stop.Store(uint32(StopServer))
 			l.host.wake()
 		}
 	}
 	l.host.afterStop.Store(&hook)
-	l.pass(2 * lingerTime)
+	l.pass(2 * helloTime)
 	l.wait()
+	c.ended() // not refused
 }
 
 // TestFloodDoesNotDelayTheEnd: a peer that never stops sending.

@@ -287,7 +287,7 @@ func TestWaitRoundsUp(t *testing.T) {
 	}{
 		{never, -1}, {at(-5).Mono, 0}, {at(0).Mono, 0}, {1, 1}, {at(1).Mono, 1}, {at(1).Mono + 1, 2}, {heartbeat.Mono(1) << 62, 1 << 30},
 	} {
-		if got := x.r.wait(c.until); got != c.want {
+		if got := timeout(x.now.Mono, c.until); got != c.want {
 			t.Errorf("until %v: %d ms, want %d", time.Duration(c.until), got, c.want)
 		}
 	}

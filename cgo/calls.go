@@ -1,0 +1,37 @@
+package main
+
+// System calls without a word to Go's scheduler: worker.Calls. Called by the reactor's goroutine only. Read and Send do not block: the sockets are
+// non-blocking; WaitShort holds up a garbage collection for as long as it blocks.
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/worker"
+)
+
+type rawCalls struct{}
+
+var _ worker.Calls = rawCalls{}
+
+func (rawCalls) Read(fd int, p []byte) (int, error) {
+	return result(unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))))
+}
+
+func (rawCalls) Send(fd int, p []byte) (int, error) {
+	return result(unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0))
+}
+
+// WaitShort uses epoll_pwait, which all architectures have.
+func (rawCalls) WaitShort(epfd int, events []unix.EpollEvent, ms int) (int, error) {
+	return result(unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0))
+}
+
+func result(n, _ uintptr, errno unix.Errno) (int, error) {
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
