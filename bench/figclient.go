@@ -18,13 +18,14 @@ import (
 
 const (
 	goneName     = "from the cut to the end of the session"
+	lostEarly    = "sessions without a result, because they ended before their cut"
 	thousandName = "1000 sessions: to the end of the last"
 	firstName    = "1000 sessions: to the end of the first"
 	thousandRate = "1000 sessions: ours, relative to the bare loop of the same round"
 
-	oursPrefix  = "ours, "
-	bareKill    = "kill(2) in a loop"
-	terminator_ = "ours: from the worker's verdict"
+	oursPrefix   = "ours, "
+	bareKill     = "kill(2) in a loop"
+	byTerminator = "ours: from the worker's verdict"
 
 	thousand = 1000
 )
@@ -94,25 +95,37 @@ type clientSession struct {
 	pid           int
 }
 
-// clientLane opens a session of each state on each server.
+// clientLane opens a session of each state on each server. It returns nil if they do not get there: this machine has stood still for so long that the host was
+// taken for dead.
 func (b *bench) clientLane(h *testnet.Host, servers ...clientServer) *clientLane {
 	l := &clientLane{host: h}
 	for _, server := range servers {
 		for _, s := range states {
 			l.sessions = append(l.sessions, clientSession{server.series, s.name, b.rawSession(h, server.Cluster, s.query)})
 		}
+		for _, s := range states {
+			if testkit.Poll(patience/3, func() (bool, string) {
+				return server.Value("SELECT count(*) FROM pg_stat_activity WHERE client_addr = $1::inet AND "+s.reached, h.Addr4.String()) == "1", ""
+			}) != nil {
+				return nil
+			}
+		}
 	}
 	return l
 }
 
-// reached waits until all sessions of all lanes on a server are in their states.
-func (b *bench) reached(server clientServer, lanes int) {
-	for _, s := range states {
-		testkit.Eventually(b, patience, fmt.Sprintf("%s: sessions are %s", server.series, s.name), func() (bool, string) {
-			n := server.Value("SELECT count(*) FROM pg_stat_activity WHERE client_addr IS NOT NULL AND " + s.reached)
-			return n == fmt.Sprint(lanes), n
-		})
-	}
+// clientLanes makes as many as are wanted, by open, which gets a new host.
+func (b *bench) clientLanes(net *testnet.Net, lanes int, open func(*testnet.Host) *clientLane) []*clientLane {
+	all := make([]*clientLane, lanes)
+	b.Parallel(lanes, 4, func(i int) {
+		for try := 0; all[i] == nil; try++ {
+			if try == 3 {
+				b.Fatalf("sessions end before their host is cut off, again and again: this machine stands still for too long")
+			}
+			all[i] = open(net.Host(fmt.Sprintf("client%d_%d", i, try)))
+		}
+	})
+	return all
 }
 
 // die cuts all lanes off, each at its time, and records when their sessions have ended.
@@ -133,9 +146,12 @@ func (b *bench) die(net *testnet.Net, lanes []*clientLane, limit time.Duration) 
 	ended.Wait(b, lanes[len(lanes)-1].cut+limit)
 	for _, l := range lanes {
 		for _, s := range l.sessions {
-			if at, ok := ended.Of(s.pid); ok {
+			switch at, ok := ended.Of(s.pid); {
+			case ok && at < l.cut:
+				b.Add(lostEarly, s.series, s.state, "", 1)
+			case ok:
 				b.AddTime(goneName, s.series, s.state, at-l.cut)
-			} else {
+			default:
 				b.AddAtLeast(goneName, s.series, s.state, limit)
 			}
 		}
@@ -146,16 +162,13 @@ func (b *bench) die(net *testnet.Net, lanes []*clientLane, limit time.Duration) 
 func (b *bench) clientOurs(s setting, lanes int, limit time.Duration) {
 	net := testnet.New(b)
 	server := b.clientServer(net, oursPrefix+s.name, pgtest.Watchdog())
-	all := make([]*clientLane, lanes)
-	b.Parallel(lanes, 4, func(i int) {
-		h := net.Host(fmt.Sprintf("client%d", i))
+	all := b.clientLanes(net, lanes, func(h *testnet.Host) *clientLane {
 		cmtest.Start(b, h, s.config(server.Cluster)).WaitInstance(0, "role", "primary")
-		all[i] = b.clientLane(h, server)
+		return b.clientLane(h, server)
 	})
 	for i, at := range s.cuts(lanes) {
 		all[i].at = at
 	}
-	b.reached(server, lanes)
 	b.die(net, all, limit)
 }
 
@@ -164,13 +177,9 @@ func (b *bench) clientPeers(lanes int, limit time.Duration) {
 	net := testnet.New(b)
 	servers := make([]clientServer, len(clientPeers))
 	b.Parallel(len(servers), 4, func(i int) { servers[i] = b.clientServer(net, clientPeers[i].series, clientPeers[i].options...) })
-	all := make([]*clientLane, lanes)
-	b.Parallel(lanes, 4, func(i int) { all[i] = b.clientLane(net.Host(fmt.Sprintf("client%d", i)), servers...) })
+	all := b.clientLanes(net, lanes, func(h *testnet.Host) *clientLane { return b.clientLane(h, servers...) })
 	for i, at := range phases(lanes, time.Second) {
 		all[i].at = at
-	}
-	for _, s := range servers {
-		b.reached(s, lanes)
 	}
 	b.die(net, all, limit)
 }
@@ -181,13 +190,13 @@ func (b *bench) thousandSessions(rounds int) {
 	client, bare := net.Host("client"), net.Host("bare")
 	c := pgtest.New(b, pgtest.Host(net.Host("db")), pgtest.Watchdog(), pgtest.Set("max_connections", fmt.Sprint(thousand+100)), pgtest.Set("shared_buffers", "64MB"))
 	c.Exec("CREATE TABLE held ()")
-	cm := cmtest.Start(b, client, cmtest.Config{Interval: "500ms", Timeout: "1s", Clusters: []*pgtest.Cluster{c}})
+	cm := cmtest.Start(b, client, settingSecond.config(c))
 	for i := range rounds {
 		var took [2]time.Duration // ours, the loop's
 		for j := range 2 {
 			which := (i + j) % 2
 			b.Scope(func(b *bench) {
-				series, h := terminator_, client
+				series, h := byTerminator, client
 				if which == 1 {
 					series, h = bareKill, bare
 				} else {
@@ -262,6 +271,17 @@ var figureClient = figure{
 	show: showClient,
 }
 
+// clientSeries are all rows.
+var clientSeries = func() (all []string) {
+	for _, s := range settings {
+		all = append(all, oursPrefix+s.name)
+	}
+	for _, p := range clientPeers {
+		all = append(all, p.series)
+	}
+	return all
+}()
+
 func showClient(r *results, p *page) {
 	p.Para("Sessions of each state, and then the switch drops every packet from and to their host, at a random moment. From the moment before the command that cuts to the end of the session's process, " +
 		"which is after it has given up its locks; milliseconds. Each lane is a client host (network namespace) of its own, with a conmgr, or with sessions on servers without the extension. " +
@@ -277,7 +297,10 @@ func showClient(r *results, p *page) {
 		of   func(*cell) string
 	}{{"median", (*cell).spread}, {"longest", func(c *cell) string { return c.at(1) }}} {
 		rows = nil
-		for _, s := range r.names(p.key, goneName, func(s sample) string { return s.series }) {
+		for _, s := range clientSeries {
+			if r.find(p.key, goneName, s, states[0].name) == nil {
+				continue
+			}
 			row := []string{s}
 			for _, st := range states {
 				row = append(row, q.of(r.find(p.key, goneName, s, st.name)))
@@ -287,7 +310,10 @@ func showClient(r *results, p *page) {
 		head[0] = q.name + "; the session was"
 		p.Table(head, rows)
 	}
-	for _, s := range []setting{settingDefault, settingSecond, settingFast} {
+	if len(r.names(p.key, lostEarly, func(s sample) string { return s.series })) > 0 {
+		p.Para("Some sessions had ended before their cut, and are missing: this machine stood still for longer than a timeout allows.")
+	}
+	for _, s := range settings {
 		worst := -1.0
 		for _, st := range states {
 			if c := r.find(p.key, goneName, oursPrefix+s.name, st.name); c != nil {
@@ -300,8 +326,8 @@ func showClient(r *results, p *page) {
 		}
 	}
 	var curves []curve
-	for _, s := range r.names(p.key, goneName, func(s sample) string { return s.series }) {
-		if c := r.find(p.key, goneName, s, states[1].name); c.censored < len(c.values) {
+	for _, s := range clientSeries {
+		if c := r.find(p.key, goneName, s, states[1].name); c != nil && c.censored < len(c.values) {
 			curves = append(curves, distribution(s, c))
 		}
 	}
@@ -310,15 +336,14 @@ func showClient(r *results, p *page) {
 	p.Para("%d sessions of one client host, idle in transaction with a lock. Ours: from the line `heartbeat is timed out` in the server's log. The floor: a program that calls kill(2) for as many equal sessions of a host that is cut off "+
 		"as well, from its first call. In turn, the order changing; milliseconds.", thousand)
 	rows = nil
-	for _, s := range []string{terminator_, bareKill} {
+	for _, s := range []string{byTerminator, bareKill} {
 		first, last := r.find(p.key, firstName, s, ""), r.find(p.key, thousandName, s, "")
 		if last != nil {
 			rows = append(rows, []string{s, fmt.Sprint(len(last.values)), first.spread(), last.spread(), last.at(1)})
 		}
 	}
 	p.Table([]string{"", "n", "to the end of the first", "to the end of the last", "longest"}, rows)
-	ratio, last := r.find(p.key, thousandRate, "ours", ""), r.find(p.key, thousandName, terminator_, "")
+	ratio := r.find(p.key, thousandRate, "ours", "")
 	p.Para("Ours, relative to the loop of the same round: %s.", ratio.spread())
-	p.Target("1000 sessions: all gone within 1 s of the verdict (median)", last.at(0.5)+" ms", last.median() <= 1000)
 	p.Target("1000 sessions: at most 1.2 times as long as a bare kill(2) loop (median of rounds)", ratio.at(0.5), ratio.median() <= 1.2)
 }

@@ -21,6 +21,7 @@ const (
 	afterName   = "after the server's own first row"
 
 	serverItself = "the server itself, by its Unix socket (floor)"
+	conmgrKnows  = "conmgr logs that it is the primary"
 	insert       = "INSERT INTO written VALUES (1)"
 	promoteLimit = 30 * time.Second
 	writePause   = 5 * time.Millisecond // of an application after a failed attempt
@@ -71,6 +72,7 @@ func (b *bench) promotion() {
 	}
 
 	b.pause(testnet.Monotonic() + rand.N(3*time.Second)) // of the health checks
+	mark := cm.Mark()
 	primary.Stop(pgtest.Immediate)
 	own := make(chan time.Duration, 1)
 	go func() {
@@ -88,6 +90,9 @@ func (b *bench) promotion() {
 	}
 	floor := <-own
 	b.AddTime(promoteName, serverItself, "", floor-start)
+	known := cm.WaitLog(mark, fmt.Sprintf(`host='%s'.* is changed from 'standby,read-only' to 'primary,read-write'`, db2.Addr4), patience).At
+	b.AddTime(promoteName, conmgrKnows, "", known-start)
+	b.AddTime(afterName, conmgrKnows, "", known-floor)
 	written := map[string]time.Duration{}
 	for len(written) < len(promoteSeries) {
 		e, ok := b.next(events, start+promoteLimit)
@@ -173,7 +178,7 @@ var figurePromote = figure{
 			"tries to connect and insert a row, again and again, with %v of pause after a failure, until it has succeeded. conmgr and watchdog are at their defaults; HAProxy asks each host's REST server, as with Patroni. "+
 			"Milliseconds from the call of pg_promote; and how much later than the promoted server itself took a row by its Unix socket, which is what nobody can do better.", writePause)
 		var rows [][]string
-		for _, s := range append([]string{serverItself}, promoteSeries...) {
+		for _, s := range append([]string{serverItself, conmgrKnows}, promoteSeries...) {
 			c, after := r.find(p.key, promoteName, s, ""), r.find(p.key, afterName, s, "")
 			if c == nil {
 				continue
