@@ -322,7 +322,7 @@ front_before_call(Front *f)
 		front_glance(f);
 }
 
-/* The same for a call that does not wait for an answer, of which libpq might think that it went well. */
+/* The same for a call that does not wait for an answer, of which libpq might think that it went well: libpq is made to see the loss before it. */
 static inline bool
 front_refuses(Front *f)
 {

@@ -25,7 +25,7 @@ type function struct {
 
 var prototype = regexp.MustCompile(`^(.*?[\s*])([A-Za-z_][A-Za-z0-9_]*)\((.*)\)$`)
 
-var classes = regexp.MustCompile(`^(pass|conn|io|call|send=-?[0-9]+|result|exec|own|data)$`)
+var classes = regexp.MustCompile(`^(pass|conn|io|call|send(=-?[0-9]+)?|result|exec|own|data)$`)
 
 func main() {
 	check := flag.Bool("check", false, "only compare the list with the library")
@@ -233,7 +233,10 @@ func forwarder(b *bytes.Buffer, f function, exported map[string]uint64) {
 		case "call", "exec":
 			before = "\tfront_before_call(f);\n"
 		case "send":
-			before = fmt.Sprintf("\tif (front_refuses(f))\n\t\treturn %s;\n", refusal)
+			before = "\tfront_refuses(f);\n"
+			if refusal != "" {
+				before = fmt.Sprintf("\tif (front_refuses(f))\n\t\treturn %s;\n", refusal)
+			}
 		}
 		if class == "result" || class == "exec" {
 			after = "front_after_result(f, r)"

@@ -18,9 +18,9 @@ if ($how == 'async') {
 echo "port ", pg_fetch_result(pg_query($conn, 'select inet_server_port()'), 0, 0), "\n";
 echo "ready\n";
 if ($how == 'async') {
-    pg_send_query($conn, 'select pg_sleep(60)');
-    $result = pg_get_result($conn);
-    echo pg_result_status($result) == PGSQL_FATAL_ERROR ? 'lost: ' : 'not lost: ', pg_last_error($conn), "\n";
+    // false: it was lost before
+    $sent = @pg_send_query($conn, 'select pg_sleep(60)');
+    echo !$sent || pg_result_status(pg_get_result($conn)) == PGSQL_FATAL_ERROR ? 'lost: ' : 'not lost: ', pg_last_error($conn), "\n";
 } else {
     $result = @pg_query($conn, 'select pg_sleep(60)');
     echo $result === false ? 'lost: ' : 'not lost: ', pg_last_error($conn), "\n";
