@@ -55,7 +55,7 @@ func TestAsynchronousReset(t *testing.T) {
 	}
 	t.Run("refused", func(t *testing.T) {
 		dead := standby.instance("0", isPrimary...)
-		dead.Port = freePort()
+		dead.Port = freePort(t)
 		cm := conmgr(t)
 		c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"), "20000", "reset")
 		c.until("ready")

@@ -91,9 +91,9 @@ func TestApplicationsAreShownByConmgr(t *testing.T) {
 
 // The front must say what libpq says.
 func TestErrorsOfPlainConnectionsAreLibpqs(t *testing.T) {
-	closed := freePort()
+	closed := freePort(t)
 	for _, conninfo := range []string{
-		"host=localhost port=" + closed, "host=localhost,localhost port=" + closed + "," + freePort(), "nonsense", "nosuch=1", "host=a,b hostaddr=127.0.0.1",
+		"host=localhost port=" + closed, "host=localhost,localhost port=" + closed + "," + freePort(t), "nonsense", "nosuch=1", "host=a,b hostaddr=127.0.0.1",
 		"host=a,b,c port=1,2", "service=none", "host=nosuch.invalid port=1", "host=/nonexistent," + "localhost port=1," + closed,
 		dsn(primary.port, "sslmode=bogus"), dsn(primary.port, "connect_timeout=x"), dsn("a", ""), dsn("70000", ""),
 		dsn(primary.port, "target_session_attrs=bogus"), dsn(primary.port, "target_session_attrs=standby"),
@@ -111,7 +111,7 @@ func TestErrorsOfPlainConnectionsAreLibpqs(t *testing.T) {
 }
 
 func TestPlainLists(t *testing.T) {
-	closed := freePort()
+	closed := freePort(t)
 	both := "host=localhost,localhost user=postgres dbname=postgres port=" + primary.port + "," + standby.port
 	for conninfo, want := range map[string]*server{
 		both: primary, both + " target_session_attrs=standby": standby, both + " target_session_attrs=read-only": standby,
@@ -128,8 +128,8 @@ func TestPlainLists(t *testing.T) {
 }
 
 func TestUnixSocketsNeedNoConmgr(t *testing.T) {
-	out := output(t, byPath(), "families", "host="+scratch+" user=postgres dbname=postgres port="+primary.port)
-	wantAll(t, out, "host="+scratch, "socket=no")
+	out := output(t, byPath(), "families", "host="+primary.SocketDir+" user=postgres dbname=postgres port="+primary.port)
+	wantAll(t, out, "host="+primary.SocketDir, "socket=no")
 }
 
 func TestEnvironmentServiceAndPassfile(t *testing.T) {
@@ -159,7 +159,7 @@ func TestListsThatMixConmgrsAndServers(t *testing.T) {
 	knows := conmgr(t)
 	empty := conmgrWith(t)
 	writer := conmgrWith(t, primary.instance("0", isPrimary...))
-	closed := freePort()
+	closed := freePort(t)
 	list := func(target string, ports ...string) string {
 		return "host=" + strings.Repeat("localhost,", len(ports)-1) + "localhost port=" + strings.Join(ports, ",") +
 			" user=postgres dbname=postgres target_session_attrs=" + target
@@ -188,7 +188,7 @@ func TestListsThatMixConmgrsAndServers(t *testing.T) {
 // An instance that refuses the SQL connection: another one is asked for, before the next host.
 func TestRefusedByTheInstance(t *testing.T) {
 	dead := standby.instance("0", isStandby...)
-	dead.Port = freePort()
+	dead.Port = freePort(t)
 	cm := conmgrWith(t, dead, standby.instance("1", isStandby...), primary.instance("a'b", isPrimary...))
 	if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=standby")); got != standby.port {
 		t.Errorf("led to %s", got)
@@ -250,7 +250,7 @@ func TestLoadBalanceHosts(t *testing.T) {
 		t.Errorf("random: %d of %d at the first", n, tries)
 	}
 	// whatever comes first, the one that can be reached is reached
-	if n := count("host=localhost,localhost user=postgres dbname=postgres load_balance_hosts=random port=" + freePort() + "," + first.Port()); n != tries {
+	if n := count("host=localhost,localhost user=postgres dbname=postgres load_balance_hosts=random port=" + freePort(t) + "," + first.Port()); n != tries {
 		t.Errorf("random, the other host closed: %d of %d", n, tries)
 	}
 	wantAll(t, failure(t, byPath(), "psql", "-X", "-d", list+" load_balance_hosts=bogus", "-c", "select 1"), `invalid load_balance_hosts value: "bogus"`)

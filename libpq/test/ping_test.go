@@ -10,12 +10,11 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
-	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 func TestPing(t *testing.T) {
-	cm, empty, smart, last, closed := conmgr(t), conmgrWith(t), conmgr(t), conmgr(t), freePort()
+	cm, empty, smart, last, closed := conmgr(t), conmgrWith(t), conmgr(t), conmgr(t), freePort(t)
 	smart.ShutDown(fakeconmgr.Smart)
 	last.ShutDown(fakeconmgr.Last)
 	for _, c := range []struct{ want, host, port, env string }{
@@ -66,14 +65,11 @@ func TestConmgrThatShutsDown(t *testing.T) {
 
 // The real one: a smart shutdown waits for an application that holds a connection.
 func TestSmartShutdown(t *testing.T) {
-	ports, err := testkit.FreePorts(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := freePort(t)
+	number, _ := strconv.Atoi(port)
 	server := pgtest.New(t, pgtest.Watchdog())
-	cm := cmtest.Start(t, nil, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Port: ports[0]})
+	cm := cmtest.Start(t, nil, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Port: number})
 	cm.WaitInstance(0, "role", "primary")
-	port := strconv.Itoa(ports[0])
 	before := output(t, byPath(), "pings", dsn(port, ""), "localhost", port)
 	holds := converse(t, byPath(), "waits", "socket", dsn(port, ""))
 	holds.until("ready")

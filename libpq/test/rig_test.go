@@ -11,92 +11,84 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
-const nobody = 65534
-
 var (
 	root    string // of the repository
-	scratch string // temporary, owned by nobody
+	scratch string // temporary: test programs, and what they leave
 	front   string // the directory of the front's libpq.so.5
 	bindir  string // of the test programs
-	pgbin   string
+	pgbin   string // of PostgreSQL's
 	primary *server
 	standby *server
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		cleanup, err := setup()
-		defer cleanup()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+	code := 1
+	err := testkit.Program(context.Background(), os.Stderr, func(r *testkit.Run) {
+		if err := setup(r); err != nil {
+			r.Fatalf("%v", err)
 		}
-		return m.Run()
-	}())
+		code = m.Run()
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
-func setup() (cleanup func(), err error) {
-	cleanup = func() {}
+func setup(r *testkit.Run) (err error) {
 	if root, err = filepath.Abs("../.."); err != nil {
-		return
+		return err
 	}
-	if scratch, err = os.MkdirTemp("", "libpqtest"); err != nil {
-		return
+	if scratch, err = testkit.TempDir("libpqtest"); err != nil {
+		return err
 	}
-	cleanup = func() {
-		for _, s := range []*server{standby, primary} {
-			s.stop()
-		}
-		os.RemoveAll(scratch)
-	}
-	os.Chmod(scratch, 0o755)
+	r.Cleanup(func() { os.RemoveAll(scratch) })
 	front = filepath.Join(root, "build/connmgr")
 	bindir = filepath.Join(scratch, "bin")
 	os.Mkdir(bindir, 0o755)
 	if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
-		return
+		return err
 	}
 	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings", "keypass"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
 			"-Wl,--export-dynamic-symbol=epoll_wait", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name), "libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
-			return
+			return err
 		}
 	}
 	bank := filepath.Join(scratch, "bank.c")
 	if err = run(root, "ecpg", "-o", bank, "libpq/test/c/bank.pgc"); err != nil {
-		return
+		return err
 	}
 	if err = run(root, "gcc", "-g", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, "bank"), bank, "-lecpg"); err != nil {
-		return
+		return err
 	}
-	out, err := exec.Command("pg_config", "--bindir").Output()
+	config := os.Getenv("PG_CONFIG")
+	if config == "" {
+		config = "pg_config"
+	}
+	out, err := exec.Command(config, "--bindir").Output()
 	if err != nil {
-		return cleanup, fmt.Errorf("pg_config: %w", err)
+		return fmt.Errorf("%s: %w", config, err)
 	}
 	pgbin = strings.TrimSpace(string(out))
-	if matches, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(matches) > 0 {
-		pgbin = filepath.Dir(matches[len(matches)-1])
-	}
-	if primary, err = startPrimary("primary", ""); err != nil {
-		return
-	}
-	standby, err = startStandby("standby", primary)
-	return
+	first := pgtest.New(r, pgtest.Set("max_connections", "1500"))
+	primary = newServer(first)
+	standby = newServer(first.Standby("standby"))
+	return nil
 }
 
 func run(dir, name string, args ...string) error {
@@ -108,101 +100,21 @@ func run(dir, name string, args ...string) error {
 	return nil
 }
 
-// asNobody runs one of PostgreSQL's programs, which refuse root.
-func asNobody(name string, args ...string) error {
-	cmd := exec.Command(filepath.Join(pgbin, name), args...)
-	cmd.Dir = scratch
-	cmd.Env = append(os.Environ(), "HOME="+scratch)
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	}
-	// A pipe would stay open in the server that pg_ctl leaves behind.
-	log, err := os.CreateTemp(scratch, "out")
+// server is one of pgtest's, on loopback.
+type server struct {
+	*pgtest.Cluster
+	name, port string
+}
+
+func newServer(c *pgtest.Cluster) *server { return &server{c, c.Name, strconv.Itoa(c.Port)} }
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	ports, err := testkit.FreePorts(1)
 	if err != nil {
-		return err
+		t.Fatal(err)
 	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		return fmt.Errorf("%s: %w\n%s%s", name, err, text, serverLog(args))
-	}
-	return nil
-}
-
-type server struct{ name, data, port string }
-
-// freePort is below the ports that the kernel gives to outgoing connections, of which the tests make thousands.
-func freePort() string {
-	for {
-		port := strconv.Itoa(10000 + rand.IntN(22000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			l.Close()
-			return port
-		}
-	}
-}
-
-func newDirectory(name string) (string, error) {
-	dir := filepath.Join(scratch, name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", err
-	}
-	if os.Geteuid() == 0 {
-		return dir, os.Chown(dir, nobody, nobody)
-	}
-	return dir, nil
-}
-
-func (s *server) configure(lines string) error {
-	f, err := os.OpenFile(filepath.Join(s.data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = fmt.Fprintf(f, "\nport = %s\n%s\n", s.port, lines)
-	return err
-}
-
-func startPrimary(name, extra string) (*server, error) {
-	data, err := newDirectory(name)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{name: name, data: data, port: freePort()}
-	if err := asNobody("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N"); err != nil {
-		return nil, err
-	}
-	if err := s.configure("fsync = off\nlisten_addresses = 'localhost'\nmax_connections = 1500\nunix_socket_directories = '" + scratch + "'\n" + extra); err != nil {
-		return nil, err
-	}
-	os.Chmod(scratch, 0o777)
-	return s, s.start()
-}
-
-func startStandby(name string, of *server) (*server, error) {
-	data, err := newDirectory(name)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{name: name, data: data, port: freePort()}
-	if err := asNobody("pg_basebackup", "-D", data, "-R", "-c", "fast", "-h", "localhost", "-p", of.port, "-U", "postgres"); err != nil {
-		return nil, err
-	}
-	if err := s.configure(""); err != nil {
-		return nil, err
-	}
-	return s, s.start()
-}
-
-func (s *server) start() error {
-	return asNobody("pg_ctl", "-D", s.data, "-l", filepath.Join(s.data, "log"), "-w", "start")
-}
-
-func (s *server) stop() {
-	if s != nil {
-		asNobody("pg_ctl", "-D", s.data, "-m", "immediate", "-w", "stop")
-	}
+	return strconv.Itoa(ports[0])
 }
 
 // instance is the server as a conmgr knows it.
@@ -370,13 +282,4 @@ func wantAll(t *testing.T, text string, parts ...string) {
 			t.Errorf("%q is missing in:\n%s", p, text)
 		}
 	}
-}
-
-// serverLog is the end of the log file that pg_ctl was given, for a failure's message.
-func serverLog(args []string) string {
-	if i := slices.Index(args, "-l"); i >= 0 {
-		text, _ := os.ReadFile(args[i+1])
-		return string(text[max(0, len(text)-2000):])
-	}
-	return ""
 }

@@ -31,7 +31,7 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 	}
 	t.Run("lists", func(t *testing.T) {
 		empty := conmgrWith(t)
-		list := "host=localhost,localhost,localhost user=postgres dbname=postgres port=" + empty.Port() + "," + freePort() + ","
+		list := "host=localhost,localhost,localhost user=postgres dbname=postgres port=" + empty.Port() + "," + freePort(t) + ","
 		wantAll(t, start(t, "async", list+conmgr(t).Port()+" target_session_attrs=prefer-standby").rest(), "connected")
 		wantAll(t, start(t, "async", list+primary.port+" sslmode=require").rest(), "failed")
 		wantAll(t, start(t, "async", "nonsense").rest(), "failed")

@@ -9,14 +9,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
-// secureServer takes TLS only, and SCRAM passwords; the role cert takes a client certificate.
+// secureServer takes TLS only, and SCRAM passwords; the role cert takes a client certificate. Its keys are in dir.
 func secureServer(t *testing.T) (s *server, dir string) {
 	t.Helper()
-	dir, err := newDirectory("tls")
-	if err != nil {
+	dir = filepath.Join(scratch, "tls") // the server must be able to read it
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -36,27 +37,21 @@ func secureServer(t *testing.T) (s *server, dir string) {
 	openssl("rsa", "-aes256", "-passout", "pass:keypass", "-in", "client.key", "-out", "locked.key")
 	files, _ := filepath.Glob(dir + "/*")
 	for _, f := range files {
-		os.Chmod(f, 0o600)
-		if strings.HasSuffix(f, "server.key") && os.Geteuid() == 0 {
-			os.Chown(f, nobody, nobody)
+		mode := os.FileMode(0o600)
+		if strings.HasSuffix(f, ".crt") {
+			mode = 0o644
 		}
+		os.Chmod(f, mode)
 	}
-	os.Chmod(filepath.Join(dir, "ca.crt"), 0o644)
-	os.Chmod(filepath.Join(dir, "server.crt"), 0o644)
-	os.Chmod(dir, 0o755)
-	if s, err = startPrimary("secure", "ssl = on\nssl_cert_file = '"+dir+"/server.crt'\nssl_key_file = '"+dir+"/server.key'\nssl_ca_file = '"+dir+
-		"/ca.crt'\nlog_connections = on"); err != nil {
-		t.Fatal(err)
+	if os.Geteuid() == 0 {
+		os.Chown(filepath.Join(dir, "server.key"), 65534, 65534) // pgtest's servers run as nobody then
 	}
-	t.Cleanup(func() { s.stop(); os.RemoveAll(s.data) })
-	sql(t, s, "set password_encryption = 'scram-sha-256'; create role scram login password 's3cret'; create role cert login")
-	hba := "local all postgres trust\nhostssl all cert all cert\nhostssl all scram all scram-sha-256\n"
-	if err := os.WriteFile(filepath.Join(s.data, "pg_hba.conf"), []byte(hba), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := asNobody("pg_ctl", "-D", s.data, "-w", "restart", "-l", filepath.Join(s.data, "log")); err != nil {
-		t.Fatal(err)
-	}
+	s = newServer(pgtest.New(t, pgtest.Named("secure"), pgtest.Set("ssl", "on"), pgtest.Set("ssl_cert_file", dir+"/server.crt"),
+		pgtest.Set("ssl_key_file", dir+"/server.key"), pgtest.Set("ssl_ca_file", dir+"/ca.crt"), pgtest.Set("log_connections", "on"),
+		pgtest.Set("password_encryption", "scram-sha-256"),
+		pgtest.HBA("local all postgres trust", "hostssl all cert all cert", "hostssl all scram all scram-sha-256")))
+	s.Exec("create role scram login password 's3cret'")
+	s.Exec("create role cert login")
 	return s, dir
 }
 
@@ -112,11 +107,7 @@ func TestTLSToTheInstance(t *testing.T) {
 	}
 
 	// A server on loopback that is asked whether it is a conmgr does not even log it as a failure.
-	log, err := os.ReadFile(filepath.Join(s.data, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(log), "no pg_hba.conf entry") {
+	if log := s.Log(); strings.Contains(log, "no pg_hba.conf entry") {
 		t.Errorf("the server has refused a connection in the clear:\n%s", log)
 	}
 }
