@@ -121,14 +121,22 @@ type test struct {
 	pair    *livepg.Pair
 }
 
-// conmgr is a fake one that knows the pair.
+// conmgr is a fake one that knows the pair. At the end of the case, when the pools are closed, no connection to it may be left, however the case went.
 func (t *test) conmgr() *fakeconmgr.Server {
 	t.Helper()
 	s, err := fakeconmgr.New(t.pair.Instances()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		defer s.Close()
+		if !t.Failed() {
+			testkit.Eventually(t, patience, "the end of all watches", func() (bool, string) {
+				n := s.Connections()
+				return n == 0, fmt.Sprintf("%d connections to conmgr", n)
+			})
+		}
+	})
 	return s
 }
 
