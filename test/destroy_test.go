@@ -172,8 +172,14 @@ func TestDestroySockets(t *testing.T) {
 		lookalikes[what+", the other end"] = readUntilEnd(t, accepted)
 	}
 	lookalike("another port of the lost host", w.db, fmt.Sprintf("%s:9999", w.db.Addr4))
-	lookalike("the lost host's port, IPv6, which is not configured", w.db, fmt.Sprintf("[%s]:9998", w.db.Addr6))
+	lookalike("another port of the lost host, IPv6", w.db, fmt.Sprintf("[%s]:9998", w.db.Addr6))
 	lookalike("the same port of the client host itself", client, fmt.Sprintf("127.0.0.1:%d", w.primary.Port))
+
+	six, err := client.Dialer().Dial("tcp", fmt.Sprintf("[%s]:%d", w.db.Addr6, w.primary.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lookalikes["the instance's port at an address that is not configured"] = readUntilEnd(t, six)
 
 	stalls := measureStalls()
 	mark := cm.Mark()
