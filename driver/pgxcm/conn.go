@@ -49,6 +49,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	c.once.Do(func() { first = true })
 	if first {
 		c.err = c.begin(b)
+		c.ctx, c.config = nil, nil // it may be a request's, and the connection lives on
 		close(c.begun)
 		if c.err != nil {
 			return 0, c.err
@@ -218,16 +219,16 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.setDeadline(func(nc net.Conn) error { return nc.SetWriteDeadline(t) })
 }
 
-func (c *conn) RemoteAddr() net.Addr {
-	if c.nc == nil {
-		return &net.TCPAddr{}
-	}
-	return c.nc.RemoteAddr()
-}
+func (c *conn) RemoteAddr() net.Addr { return c.addr(net.Conn.RemoteAddr) }
 
-func (c *conn) LocalAddr() net.Addr {
+func (c *conn) LocalAddr() net.Addr { return c.addr(net.Conn.LocalAddr) }
+
+// addr is asked for by a cancel request, too, which may come before there is anything to cancel.
+func (c *conn) addr(of func(net.Conn) net.Addr) net.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.nc == nil {
 		return &net.TCPAddr{}
 	}
-	return c.nc.LocalAddr()
+	return of(c.nc)
 }

@@ -11,7 +11,8 @@
 // instance that has the attribute then.
 //
 // TLS and passwords are as the connection string, the environment, and the password file say for the name of the instance. TLSConfig of the
-// returned configuration is nil, and has to stay so: TLS is done below it. Config().Host and Port of a connection are the instance's.
+// returned configuration is nil, and has to stay so: TLS is done below it. So is connect_timeout, which holds for each attempt to connect;
+// ConnectTimeout, if the application sets it, holds for a host with all its instances. Config().Host and Port of a connection are the instance's.
 //
 // Runs in the goroutines of pgx; blocks on the network until the context, or connect_timeout, ends.
 package pgxcm

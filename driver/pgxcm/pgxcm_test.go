@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -220,6 +221,26 @@ func TestCancelRequest(t *testing.T) {
 		if err := c.QueryRow(within(t), "SELECT 1").Scan(&one); err != nil {
 			t.Errorf("%s: the session after the cancel: %v", host, err)
 		}
+	}
+}
+
+// A context that ends while a conmgr, or an instance, is silent, with pgx's handler that sends cancel requests.
+func TestCancelRequestWhileConnecting(t *testing.T) {
+	leak.Check(t)
+	s := newConmgr(t)
+	s.Mute()
+	config := parse(t, "host=localhost port=%d user=postgres", s.Port())
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: c}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	c, err := pgx.ConnectConfig(ctx, config)
+	if err == nil {
+		c.Close(context.Background())
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
 	}
 }
 
