@@ -137,6 +137,7 @@ func (b *bench) die(net *testnet.Net, lanes []*clientLane, limit time.Duration) 
 		}
 	}
 	ended := b.Ends(pids)
+	rand.Shuffle(len(lanes), func(i, j int) { lanes[i].at, lanes[j].at = lanes[j].at, lanes[i].at }) // the phase of a lane's heartbeats comes from when it was started
 	slices.SortFunc(lanes, func(x, y *clientLane) int { return int(x.at - y.at) })
 	start := testnet.Monotonic()
 	for _, l := range lanes {
@@ -250,22 +251,18 @@ var figureClient = figure{
 	title: "Silent death of a client host",
 	run: func(b *bench) {
 		pgtest.New(b, pgtest.Stopped(), pgtest.Watchdog()) // keeps the installation for the parts
-		lanes, limit := Pick(b, 30, 5), Pick(b, 30*time.Second, 8*time.Second)
-		parts := []func(*bench){
-			func(b *bench) { b.clientPeers(lanes, limit) },
-			func(b *bench) { b.clientOurs(settingSecond, lanes, 10*time.Second) },
-			func(b *bench) { b.clientOurs(settingFast, lanes, 10*time.Second) },
-			func(b *bench) { b.thousandSessions(Pick(b, 6, 1)) },
+		lanes, limit := Pick(b, 30, 3), Pick(b, 30*time.Second, 6*time.Second)
+		together := [][]func(*bench){ // peers are mostly waiting, and so is the default
+			{func(b *bench) { b.clientPeers(lanes, limit) }, func(b *bench) { b.clientOurs(settingDefault, 10, limit) }},
+			{func(b *bench) { b.clientOurs(settingSecond, lanes, 10*time.Second) }},
+			{func(b *bench) { b.clientOurs(settingFast, lanes, 10*time.Second) }},
+			{func(b *bench) { b.thousandSessions(Pick(b, 6, 1)) }},
 		}
-		if !b.quick {
-			parts[0] = func(b *bench) { // mostly waiting, both
-				b.Parallel(2, 2, func(i int) {
-					b.Scope([]func(*bench){func(b *bench) { b.clientPeers(lanes, limit) }, func(b *bench) { b.clientOurs(settingDefault, 10, limit) }}[i])
-				})
-			}
+		if b.quick { // without the default
+			together = [][]func(*bench){{together[0][0], together[1][0], together[2][0]}, together[3]}
 		}
-		for _, part := range parts {
-			b.Scope(part)
+		for _, parts := range together {
+			b.Parallel(len(parts), len(parts), func(i int) { b.Scope(parts[i]) })
 		}
 	},
 	show: showClient,
@@ -283,7 +280,7 @@ var clientSeries = func() (all []string) {
 }()
 
 func showClient(r *results, p *page) {
-	p.Para("Sessions of each state, and then the switch drops every packet from and to their host, at a random moment. From the moment before the command that cuts to the end of the session's process, " +
+	p.Para("Sessions of each state, and then the switch drops every packet from and to their host, at a random moment. From the start of the command that cuts (some 10 ms) to the end of the session's process, " +
 		"which is after it has given up its locks; milliseconds. Each lane is a client host (network namespace) of its own, with a conmgr, or with sessions on servers without the extension. " +
 		"A server ends nothing by itself as long as its kernel does not know that the client is gone; nor then, if it does not look.")
 	p.Para("The longest time for which this machine stood still meanwhile: %s ms.", number(float64(r.stalls[p.key])/float64(time.Millisecond)))

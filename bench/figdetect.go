@@ -21,6 +21,7 @@ import (
 const (
 	detectName     = "from the cut to the error"
 	verdictName    = "from conmgr's verdict to the error"
+	cutName        = "duration of the command that cuts"
 	lostBeforeName = "lanes without a result, because of a false verdict before their cut"
 
 	oursGo        = "ours: Go"
@@ -162,11 +163,13 @@ func (b *bench) goWaiter(h *testnet.Host, dsn string, to chan<- event) error {
 }
 
 // die cuts the lane off, and stops the backends of its sessions: a host that is dead takes no processor time from its clients.
-func (l *detectLane) die(net *testnet.Net) {
-	l.cut = net.Isolate(l.host).Applied.Before.Mono
+func (l *detectLane) die(net *testnet.Net) (took time.Duration) {
+	w := net.Isolate(l.host).Applied
+	l.cut = w.Before.Mono
 	for _, pid := range l.sessions {
 		_ = syscall.Kill(pid, syscall.SIGSTOP)
 	}
+	return w.After.Mono - w.Before.Mono
 }
 
 // detect measures one setting, and the peers beside it.
@@ -192,7 +195,8 @@ func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
 	if peers {
 		want += len(detectPeers)
 	}
-	runtime.GC() // not while it counts
+	rand.Shuffle(lanes, func(i, j int) { all[i], all[j] = all[j], all[i] }) // the phase of a lane's heartbeats comes from when it was started
+	runtime.GC()                                                            // not while it counts
 	start := testnet.Monotonic()
 	for i, at := range s.cuts(lanes) {
 		b.pause(start + at)
@@ -201,7 +205,7 @@ func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
 			all[i] = nil
 			continue
 		}
-		all[i].die(net)
+		b.AddTime(cutName, "", "", all[i].die(net))
 	}
 	for _, l := range all {
 		if l == nil {
@@ -243,13 +247,13 @@ var figureDetect = figure{
 	title: "Silent death of a database host",
 	run: func(b *bench) {
 		pgtest.New(b, pgtest.Stopped(), pgtest.Watchdog()) // keeps the installation for the parts
-		lanes := Pick(b, 30, 5)
+		lanes := Pick(b, 30, 3)
 		b.Parallel(len(settings), Pick(b, 1, 3), func(i int) {
 			s := settings[i]
 			peers := s == settingDefault
 			limit := s.timeout + 5*time.Second
 			if peers {
-				limit = Pick(b, time.Minute, 25*time.Second)
+				limit = Pick(b, time.Minute, 21*time.Second)
 			}
 			b.Scope(func(b *bench) { b.detect(s, lanes, peers, limit) })
 		})
@@ -258,10 +262,10 @@ var figureDetect = figure{
 }
 
 func showDetect(r *results, p *page) {
-	p.Para("Applications wait for the answer to a query; the switch then drops every packet from and to their host, at a random moment. So their server is a dead host to them: nothing arrives, nothing is refused. " +
-		"Each lane is a client host (network namespace) of its own, with its own conmgr and proxies and one application for each row below. From the moment before the command that cuts (some milliseconds too early, " +
-		"against us) to the return of PQexec, or of lib/pq's Exec; milliseconds. The backends of a lane are stopped at the cut, as a dead host takes no processor time from its clients; here both are one machine. " +
-		"Those of 100 ms / 300 ms die one after the other, of 1 s / 2 s one each second, of the default within 10 s.")
+	p.Para("Applications wait for the answer to a query; the switch then drops every packet from and to their host, at a random moment. So their server is a dead host to them: nothing arrives, nothing is refused. "+
+		"Each lane is a client host (network namespace) of its own, with its own conmgr and proxies and one application for each row below. From the start of the command that cuts, which takes %s ms, to the return of PQexec, or of lib/pq's Exec; milliseconds. The backends of a lane are stopped at the cut, as a dead host takes no processor time from its clients; here both are one machine. "+
+		"Those of 100 ms / 300 ms die one after the other, of 1 s / 2 s one each second, of the default within 10 s.",
+		r.find(p.key, cutName, "", "").spread())
 	p.Para("The longest time for which this machine stood still meanwhile: %s ms.", number(float64(r.stalls[p.key])/float64(time.Millisecond)))
 	var rows [][]string
 	curves := []curve{}

@@ -74,6 +74,7 @@ func (b *bench) promotion() {
 	b.pause(testnet.Monotonic() + rand.N(3*time.Second)) // of the health checks
 	mark := cm.Mark()
 	primary.Stop(pgtest.Immediate)
+	b.pause(testnet.Monotonic() + rand.N(100*time.Millisecond)) // of the applications' attempts
 	own := make(chan time.Duration, 1)
 	go func() {
 		for {
@@ -171,10 +172,10 @@ var figurePromote = figure{
 	title: "Promotion",
 	run: func(b *bench) {
 		pgtest.New(b, pgtest.Stopped(), pgtest.Watchdog()) // keeps the installation for the rounds
-		b.Parallel(Pick(b, 30, 2), Pick(b, 3, 2), func(int) { b.Scope((*bench).promotion) })
+		b.Parallel(Pick(b, 30, 1), 3, func(int) { b.Scope((*bench).promotion) })
 	},
 	show: func(r *results, p *page) {
-		p.Para("A primary, its standby, and a client host with an application of each kind that waits in a query. The primary is stopped (immediate), then the standby is promoted. Each application, whose connection is broken by the stop, "+
+		p.Para("A primary, its standby, and a client host with an application of each kind that waits in a query. The primary is stopped (immediate); up to 100 ms later, at random, the standby is promoted. Each application, whose connection is broken by the stop, "+
 			"tries to connect and insert a row, again and again, with %v of pause after a failure, until it has succeeded. conmgr and watchdog are at their defaults; HAProxy asks each host's REST server, as with Patroni. "+
 			"Milliseconds from the call of pg_promote; and how much later than the promoted server itself took a row by its Unix socket, which is what nobody can do better.", writePause)
 		var rows [][]string
