@@ -34,8 +34,7 @@ type conn struct {
 	head  []byte // of the server's answer, read but not delivered
 	login login
 
-	mu       sync.Mutex
-	deadline *func(net.Conn) error // set while there was no nc
+	mu sync.Mutex // what asks for addresses, or sets deadlines, may do so before there is an nc
 }
 
 var _ net.Conn = (*conn)(nil)
@@ -119,12 +118,12 @@ func (c *conn) begin(startup []byte) error {
 		if until, ok := ctx.Deadline(); ok { // until the end of the login
 			nc.SetDeadline(until)
 		}
-		r.remember(sql)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.deadline != nil {
-			(*c.deadline)(nc)
+		if c.ctx.Err() != nil { // the deadline that pgconn sets at its end has found no nc
+			return context.Cause(c.ctx)
 		}
+		r.remember(sql)
 		c.sql, c.nc = sql, nc
 		return nil
 	})
@@ -196,27 +195,20 @@ func (l *login) sees(b []byte) bool {
 	return false
 }
 
-// setDeadline is for pgconn's watching of the context, in a goroutine of its own.
-func (c *conn) setDeadline(set func(net.Conn) error) error {
+// SetDeadline is for pgconn's watching of the context, in a goroutine of its own.
+func (c *conn) SetDeadline(t time.Time) error { return c.set(net.Conn.SetDeadline, t) }
+
+func (c *conn) SetReadDeadline(t time.Time) error { return c.set(net.Conn.SetReadDeadline, t) }
+
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.set(net.Conn.SetWriteDeadline, t) }
+
+func (c *conn) set(deadline func(net.Conn, time.Time) error, t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.nc == nil {
-		c.deadline = &set
-		return nil
+		return nil // begin has the same context
 	}
-	return set(c.nc)
-}
-
-func (c *conn) SetDeadline(t time.Time) error {
-	return c.setDeadline(func(nc net.Conn) error { return nc.SetDeadline(t) })
-}
-
-func (c *conn) SetReadDeadline(t time.Time) error {
-	return c.setDeadline(func(nc net.Conn) error { return nc.SetReadDeadline(t) })
-}
-
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	return c.setDeadline(func(nc net.Conn) error { return nc.SetWriteDeadline(t) })
+	return deadline(c.nc, t)
 }
 
 func (c *conn) RemoteAddr() net.Addr { return c.addr(net.Conn.RemoteAddr) }

@@ -5,6 +5,7 @@ package suite
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -102,6 +103,14 @@ func connectTimeout(t *test) {
 	})
 	if got := t.roleOf("%s sslmode=disable connect_timeout=1 password=x", list(stops.port, t.pair.Primary)); got != "primary" {
 		t.Errorf("a server that stops in the middle of the login: got %s", got)
+	}
+	// It lets anybody in, and falls silent when it is asked for its attribute.
+	dumb := t.noServer(func(nc net.Conn) {
+		nc.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 0, 'Z', 0, 0, 0, 5, 'I'})
+		io.Copy(io.Discard, nc)
+	})
+	if got := t.roleOf("%s sslmode=disable connect_timeout=1 target_session_attrs=read-write", list(dumb.port, t.pair.Primary)); got != "primary" {
+		t.Errorf("a server that does not tell its attribute: got %s", got)
 	}
 	other := t.conmgr()
 	p := t.open("%s sslmode=disable connect_timeout=1", list(other.Port()))
