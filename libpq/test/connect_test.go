@@ -319,6 +319,13 @@ func TestPgbench(t *testing.T) {
 	wantAll(t, out, "400/400")
 	out = output(t, init, "pgbench", "-c", "2", "-C", "-t", "20", "-S")
 	wantAll(t, out, "40/40")
+	waitSQL(t, standby, "select to_regclass('pgbench_accounts') is not null and (select count(*) = 100000 from pgbench_accounts)")
+	reading := append(byPath(), "PGHOST=localhost", "PGPORT="+cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres", "PGTARGETSESSIONATTRS=standby")
+	wantAll(t, output(t, reading, "pgbench", "-n", "-c", "2", "-S", "-t", "20"), "40/40")
+	// after a promotion, and without conmgr
+	cm.SetInstances(primary.instance("1", isPrimary...), standby.instance("0", isStandby...))
+	wantAll(t, output(t, init, "pgbench", "-n", "-c", "2", "-t", "20"), "40/40")
+	wantAll(t, output(t, byPath(), "pgbench", "-n", "-c", "2", "-t", "20", dsn(primary.port, "")), "40/40")
 }
 
 func write(t *testing.T, name, text string) string {

@@ -259,6 +259,13 @@ func (c *conversation) rest() string {
 	return string(out)
 }
 
+// end waits for the end of the program, however it is, and returns all that it still said.
+func (c *conversation) end() (string, error) {
+	out, _ := io.ReadAll(c.lines)
+	err := c.cmd.Wait()
+	return string(out) + c.errs.String(), err
+}
+
 // sql asks a server directly, by psql and the installed libpq.
 func sql(t *testing.T, s *server, query string) string {
 	t.Helper()

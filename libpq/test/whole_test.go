@@ -103,8 +103,9 @@ func TestCutLinkWithFiveHundredBlockedQueries(t *testing.T) {
 			t.Fatal("it has ended")
 		}
 	}
-	if got := len(w.cm.Show("SHOW APPLICATIONS")); got != n {
-		t.Errorf("SHOW APPLICATIONS has %d rows", got)
+	shown := w.cm.Show("SHOW APPLICATIONS")
+	if len(shown) != n || shown[0]["application_name"] != "many" || shown[0]["target"] != "primary" || shown[0]["instance"] != "0" {
+		t.Errorf("SHOW APPLICATIONS has %d rows, such as %v", len(shown), shown[:min(1, len(shown))])
 	}
 	mark, stalls := w.cm.Mark(), testkit.WatchStalls()
 	w.net.Isolate(w.db1)
@@ -117,27 +118,55 @@ func TestCutLinkWithFiveHundredBlockedQueries(t *testing.T) {
 	wantWoken(t, out, n, verdict.At, stalls)
 }
 
-func TestDriversOnACutLink(t *testing.T) {
+// Every client waits in a query when the link is cut, and has its error within the heartbeat timeout.
+func TestClientsOnACutLink(t *testing.T) {
 	w := newCluster(t)
+	sleep := write(t, "sleep.sql", "select pg_sleep(60);\n")
+	type client struct {
+		command []string
+		target  string // "": the program says itself what it wants, read-write among it
+		want    []string
+	}
+	clients := map[string]client{
+		"psql":    {[]string{"psql", "-X", "-c", "select pg_sleep(60)", "-d"}, "standby", []string{"server closed the connection unexpectedly", "lost the server at"}},
+		"pgbench": {[]string{"pgbench", "-n", "-f", sleep, "-t", "1", "-c", "4", "-j", "2"}, "standby", []string{"aborted"}},
+		"ecpg":    {[]string{"bank", fmt.Sprint(w.cm.Addr().Port())}, "", []string{"query: sqlstate 5", "reader after: sqlstate 00000"}},
+		"C":       {[]string{"waits", "exec"}, "standby", []string{"PQexec: result PGRES_FATAL_ERROR sqlstate none status bad", "lost the server at"}},
+	}
 	for name := range scripts {
 		for _, how := range []string{"sync", "async"} {
-			t.Run(name+"/"+how, func(t *testing.T) {
-				program, args := script(t, name, how)
-				c := &conversation{t: t, cmd: w.command(t, program, append(args, w.dsn("target_session_attrs=standby application_name="+name+how))...)}
-				c.start()
-				c.until("ready")
-				mark := w.cm.Mark()
-				cut := w.net.Isolate(w.db2)
-				start := testnet.Monotonic()
-				out := c.rest()
-				if d := testnet.Monotonic() - start; d > 4*time.Second {
-					t.Errorf("took %v with a heartbeat timeout of 1 s", d)
-				}
-				wantAll(t, out, "lost: ")
-				w.cm.WaitLog(mark, `is lost`, 10*time.Second)
-				cut.Heal()
-				w.cm.WaitInstance(1, "state", "established")
-			})
+			program, args := script(t, name, how)
+			clients[name+" "+how] = client{append([]string{program}, args...), "standby", []string{"lost: "}}
 		}
+	}
+	for name, c := range clients {
+		t.Run(name, func(t *testing.T) {
+			server, host, number, app := w.second, w.db2, 1, "cut"
+			args := c.command[1:]
+			if c.target != "" {
+				args = append(args, w.dsn("application_name=cut target_session_attrs="+c.target))
+			} else {
+				server, host, number, app = w.first, w.db1, 0, "writer"
+			}
+			p := &conversation{t: t, cmd: w.command(t, c.command[0], args...)}
+			p.start()
+			testkit.Eventually(t, 20*time.Second, "the query runs", func() (bool, string) {
+				return server.Value("select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep' and application_name = $1", app) == "true", p.errs.String()
+			})
+			mark := w.cm.Mark()
+			cut := w.net.Isolate(host)
+			start := testnet.Monotonic()
+			out, _ := p.end()
+			if d := testnet.Monotonic() - start; d > 4*time.Second {
+				t.Errorf("took %v with a heartbeat timeout of 1 s", d)
+			}
+			wantAll(t, out, c.want...)
+			if strings.Contains(out, "not lost") {
+				t.Error(out)
+			}
+			w.cm.WaitLog(mark, `is lost`, 10*time.Second)
+			cut.Heal()
+			w.cm.WaitInstance(number, "state", "established")
+		})
 	}
 }

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -20,6 +21,18 @@ entries(const char *directory)
 		n++;
 	closedir(d);
 	return n;
+}
+
+/* Neither libpq nor the front has set a handler. */
+static void
+check_signals(void)
+{
+	for (int i = 1; i < NSIG; i++)
+	{
+		struct sigaction action;
+
+		CHECK(sigaction(i, NULL, &action) != 0 || action.sa_handler == SIG_DFL);
+	}
 }
 
 int
@@ -59,6 +72,7 @@ main(int argc, char **argv)
 		printf("memory has grown by %zu bytes\n", mallinfo2().uordblks - memory);
 		return 1;
 	}
+	check_signals();
 	printf("ok threads %d\n", entries("/proc/self/task") - 2);
 	return 0;
 }

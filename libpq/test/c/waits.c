@@ -151,6 +151,12 @@ main(int argc, char **argv)
 		printf("then %s\n", r ? PQresStatus(PQresultStatus(r)) : "nothing");
 		PQclear(r);
 	}
+	else if (!strcmp(how, "nonsense"))
+	{
+		tell(c, "PQexec", PQexec(c, "select 1"));
+		say("ready");
+		hear();
+	}
 	else if (!strcmp(how, "lo"))
 	{
 		Oid			oid;
