@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +24,7 @@ const (
 	detectName     = "from the cut to the error"
 	verdictName    = "from conmgr's verdict to the error"
 	cutName        = "duration of the command that cuts"
+	destroyName    = "conmgr's own time to find and to destroy the socket"
 	lostBeforeName = "lanes without a result, because of a false verdict before their cut"
 
 	oursGo        = "ours: Go"
@@ -34,7 +37,8 @@ const (
 	haproxyTunedS  = "HAProxy, tuned"
 	pgbouncerS     = "PgBouncer"
 
-	isLost = "is lost: no heartbeat for"
+	isLost      = `is lost: no heartbeat for`
+	destroyedIn = `destroyed 1 connections .* in (\d+) us`
 )
 
 // setting is a pair of conmgr's heartbeat_interval and heartbeat_timeout.
@@ -231,6 +235,11 @@ func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
 			line := cm.WaitLog(0, isLost, patience) // the application may have been faster than the log's reader
 			b.AddTime(detectName, series, s.name, at-l.cut)
 			b.AddTime(verdictName, series, s.name, at-line.At)
+			if series == oursDestroyed {
+				said := cm.WaitLog(0, destroyedIn, patience).Text
+				us, _ := strconv.ParseFloat(regexp.MustCompile(destroyedIn).FindStringSubmatch(said)[1], 64)
+				b.Add(destroyName, series, s.name, "ms", us/1000)
+			}
 		}
 		for _, series := range detectPeers {
 			if at, ok := seen[series]; ok {
@@ -291,6 +300,11 @@ func showDetect(r *results, p *page) {
 	p.Table([]string{"heartbeat_interval / heartbeat_timeout", "", "n", "median", "p99", "longest", verdictName + ": median", "p99"}, rows)
 	p.Para("conmgr judges heartbeat_timeout after the last heartbeat, which is up to heartbeat_interval older than the cut: the range of the times is that, and no spread of ours. " +
 		"The moment of the verdict is the one at which this program, another process, had read its line of conmgr's log; so the time from it may be negative.")
+	var took []string
+	for _, s := range settings {
+		took = append(took, r.find(p.key, destroyName, oursDestroyed, s.name).spread())
+	}
+	p.Para("By conmgr's log, to find the connections to the lost server and to destroy them took it %s ms (the settings as above).", strings.Join(took, "; "))
 	rows = nil
 	for _, series := range detectPeers {
 		c := r.find(p.key, detectName, series, "")

@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver/pqcm"
@@ -29,8 +30,16 @@ const (
 
 var promoteSeries = []string{ours, oursGo, oursRelay, multiHost, haproxyTunedS, haproxySampleS}
 
+// batch is rounds that are made ready at the same time, promote in turn, and wait together for what is slow.
+type batch struct {
+	ready sync.WaitGroup
+	turn  sync.Mutex
+}
+
 // promotion is one round: a pair of servers, a client host with an application of each kind, a switchover.
-func (b *bench) promotion() {
+func (b *bench) promotion(of *batch) {
+	ready := sync.OnceFunc(of.ready.Done)
+	b.Cleanup(ready) // if it fails
 	net := testnet.New(b)
 	client, db1, db2 := net.Host("client"), net.Host("db1"), net.Host("db2")
 	primary := pgtest.New(b, pgtest.Host(db1), pgtest.Watchdog())
@@ -41,6 +50,7 @@ func (b *bench) promotion() {
 	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{primary, standby}, Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
+	b.pause(testnet.Monotonic() + rand.N(3*time.Second)) // the health checks of HAProxy are at any point when the server stops
 	const sample, tuned = haproxyPort, haproxyPort + 100
 	b.HAProxy(client, sample, haproxySample, primary, standby)
 	b.HAProxy(client, tuned, haproxyTuned, primary, standby)
@@ -71,7 +81,11 @@ func (b *bench) promotion() {
 		b.Fatalf("%v", err)
 	}
 
-	b.pause(testnet.Monotonic() + rand.N(3*time.Second)) // of the health checks
+	ready()
+	of.ready.Wait()
+	of.turn.Lock()
+	yield := sync.OnceFunc(of.turn.Unlock)
+	defer yield()
 	mark := cm.Mark()
 	primary.Stop(pgtest.Immediate)
 	b.pause(testnet.Monotonic() + rand.N(100*time.Millisecond)) // of the applications' attempts
@@ -102,6 +116,9 @@ func (b *bench) promotion() {
 		}
 		if e.what == "written" {
 			written[e.who] = e.at
+		}
+		if len(written) == len(promoteSeries)-2 {
+			yield() // only the applications behind HAProxy are left
 		}
 	}
 	for _, series := range promoteSeries {
@@ -172,7 +189,12 @@ var figurePromote = figure{
 	title: "Promotion",
 	run: func(b *bench) {
 		pgtest.New(b, pgtest.Stopped(), pgtest.Watchdog()) // keeps the installation for the rounds
-		b.Parallel(Pick(b, 30, 1), 3, func(int) { b.Scope((*bench).promotion) })
+		rounds := Pick(b, 3, 1)
+		for range Pick(b, 10, 1) {
+			of := &batch{}
+			of.ready.Add(rounds)
+			b.Parallel(rounds, rounds, func(int) { b.Scope(func(b *bench) { b.promotion(of) }) })
+		}
 	},
 	show: func(r *results, p *page) {
 		p.Para("A primary, its standby, and a client host with an application of each kind that waits in a query. The primary is stopped (immediate); up to 100 ms later, at random, the standby is promoted. Each application, whose connection is broken by the stop, "+
