@@ -52,6 +52,9 @@ type figure struct {
 }
 
 var figures = []figure{
+	figureDetect,
+	figureClient,
+	figurePromote,
 	figureConnect,
 	figureQuery,
 }
