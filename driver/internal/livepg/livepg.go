@@ -1,20 +1,23 @@
 // Package livepg is a throwaway primary with its standby for the tests of the adapters: on loopback, with TLS by a certificate for Name, user postgres
-// without a password, user app with Password by SCRAM.
+// without a password, user app with Password by SCRAM. Beside them, a server that is in a smart shutdown.
 //
-// Runs in the test process's main goroutine; blocks until both servers run.
+// Runs in the test process's main goroutine; blocks until the servers run.
 package livepg
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
@@ -33,6 +36,7 @@ type Pair struct {
 	Primary, Standby int    // ports on 127.0.0.1
 	SocketDir        string // of the primary
 	RootCert         string // the authority that signed the servers' certificate
+	Closing          int    // port of a server of its own that refuses all logins (57P03), with TLS or without
 }
 
 // Start makes a pair, which ends with t.
@@ -46,14 +50,37 @@ func Start(t testkit.TB) *Pair {
 	if err := certificate(dir); err != nil {
 		t.Fatalf("could not make a certificate: %v", err)
 	}
-	primary := pgtest.New(t, pgtest.Named("primary"),
-		pgtest.Set("max_connections", "250"), pgtest.Set("ssl", "on"),
-		pgtest.Set("ssl_cert_file", filepath.Join(dir, "server.crt")), pgtest.Set("ssl_key_file", filepath.Join(dir, "server.key")),
+	tls := []pgtest.Option{pgtest.Set("ssl", "on"), pgtest.Set("ssl_cert_file", filepath.Join(dir, "server.crt")),
+		pgtest.Set("ssl_key_file", filepath.Join(dir, "server.key"))}
+	primary := pgtest.New(t, append(tls, pgtest.Named("primary"), pgtest.Set("max_connections", "250"),
 		pgtest.HBA("local all,replication all trust", "host all postgres 127.0.0.1/32 trust", "host all app 127.0.0.1/32 scram-sha-256",
-			"host replication all 127.0.0.1/32 trust"))
+			"host replication all 127.0.0.1/32 trust"))...)
 	primary.Exec("CREATE ROLE app LOGIN PASSWORD '" + strings.ReplaceAll(Password, "'", "''") + "'")
 	standby := primary.Standby("standby")
-	return &Pair{Primary: primary.Port, Standby: standby.Port, SocketDir: primary.SocketDir, RootCert: filepath.Join(dir, "root.crt")}
+	return &Pair{Primary: primary.Port, Standby: standby.Port, SocketDir: primary.SocketDir, RootCert: filepath.Join(dir, "root.crt"),
+		Closing: closing(t, tls).Port}
+}
+
+// closing is a server whose smart shutdown waits for a session.
+func closing(t testkit.TB, options []pgtest.Option) *pgtest.Cluster {
+	c := pgtest.New(t, append(options, pgtest.Named("closing"))...)
+	admin := c.Admin()
+	t.Cleanup(func() { admin.Close() })
+	session, err := admin.Conn(context.Background())
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() { session.Close() })
+	if err := syscall.Kill(c.PostmasterPid(), syscall.SIGTERM); err != nil {
+		t.Fatalf("%v", err)
+	}
+	testkit.Eventually(t, 10*time.Second, "the refusal of logins", func() (bool, string) {
+		other := c.Admin()
+		defer other.Close()
+		err := other.Ping()
+		return err != nil && strings.Contains(err.Error(), "the database system is shutting down"), fmt.Sprint(err)
+	})
+	return c
 }
 
 // Instances are the pair as a conmgr knows them: 0 is the primary, 1 the standby.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/driver"
 	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
 )
 
 // refuser is an instance that answers each startup by f.
@@ -25,10 +26,11 @@ func (t *test) refuser(number int, attributes string, f func(net.Conn)) fakeconm
 func refusingInstance(t *test) {
 	s := t.conmgr()
 	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: t.closedPort(), Attributes: "standby,read-only"}
+	closing := fakeconmgr.Instance{Number: 7, Host: livepg.Name, HostAddr: "127.0.0.1", Port: t.pair.Closing, Attributes: "standby,read-only"}
 	for name, instance := range map[string]fakeconmgr.Instance{
 		"is not there":       unreachable,
 		"starts up":          t.refuser(7, "standby,read-only", startingUp),
-		"shuts down":         t.refuser(7, "standby,read-only", fatal("57P03", "the database system is shutting down")),
+		"shuts down":         closing,
 		"has no connections": t.refuser(7, "standby,read-only", fatal("53300", "sorry, too many clients already")),
 		"hangs up":           t.refuser(7, "standby,read-only", hangUp),
 		"is silent":          t.refuser(7, "standby,read-only", silent),
@@ -36,7 +38,7 @@ func refusingInstance(t *test) {
 		before := len(s.Questions())
 		s.Set(append([]fakeconmgr.Instance{instance}, t.pair.Instances()...)...)
 		for _, sslmode := range []string{"disable", "require"} {
-			if sslmode == "require" && instance != unreachable {
+			if sslmode == "require" && instance != unreachable && instance != closing {
 				continue // it has no TLS, which is an error that the others may have, too
 			}
 			if got := t.roleOf("%s sslmode=%s connect_timeout=1 target_session_attrs=prefer-standby", list(s.Port()), sslmode); got != "standby" {
