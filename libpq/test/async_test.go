@@ -17,7 +17,7 @@ func TestAsynchronous(t *testing.T) {
 	cm.Freeze(true)
 	for _, more := range []string{"", "sslmode=require"} {
 		out = output(t, byPath(), "async", dsn(cm.Port(), more), "500")
-		wantAll(t, out, "gave up: status")
+		wantAll(t, out, "gave up: status", "at localhost port "+cm.Port())
 		var status int
 		var longest float64
 		if _, err := fmt.Sscanf(out[strings.Index(out, "gave up"):], "gave up: status %d longest call %f", &status, &longest); err != nil || longest > 100 {
@@ -31,7 +31,7 @@ func TestAwaitingConmgr(t *testing.T) {
 	cm := conmgr(t)
 	cm.FreezeAnswers(true)
 	out := output(t, byPath(), "async", dsn(cm.Port(), ""), "500")
-	wantAll(t, out, "gave up: status 1000")
+	wantAll(t, out, "gave up: status 1000", "at localhost port "+cm.Port())
 	cm.FreezeAnswers(false)
 }
 

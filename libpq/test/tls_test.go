@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
@@ -49,9 +51,10 @@ func secureServer(t *testing.T) (s *server, dir string) {
 	s = newServer(pgtest.New(t, pgtest.Named("secure"), pgtest.Set("ssl", "on"), pgtest.Set("ssl_cert_file", dir+"/server.crt"),
 		pgtest.Set("ssl_key_file", dir+"/server.key"), pgtest.Set("ssl_ca_file", dir+"/ca.crt"), pgtest.Set("log_connections", "on"),
 		pgtest.Set("password_encryption", "scram-sha-256"),
-		pgtest.HBA("local all postgres trust", "hostssl all cert all cert", "hostssl all scram all scram-sha-256")))
+		pgtest.HBA("local all postgres trust", "hostssl all cert all cert", "hostssl all scram all scram-sha-256", "hostnossl all plain all trust")))
 	s.Exec("create role scram login password 's3cret'")
 	s.Exec("create role cert login")
+	s.Exec("create role plain login")
 	return s, dir
 }
 
@@ -110,4 +113,13 @@ func TestTLSToTheInstance(t *testing.T) {
 	if log := s.Log(); strings.Contains(log, "no pg_hba.conf entry") {
 		t.Errorf("the server has refused a connection in the clear:\n%s", log)
 	}
+
+	// With sslmode=prefer and a server that does not want TLS of this user, libpq comes again, by another socket: that is the one to be shut down.
+	c := converse(t, byPath(), "waits", "getresult", "host=localhost dbname=postgres user=plain port="+cm.Port())
+	c.until("ready")
+	testkit.Eventually(t, 10*time.Second, "the query runs", func() (bool, string) {
+		return s.Value("select count(*) from pg_stat_activity where usename = 'plain' and wait_event = 'PgSleep'") == "1", c.errs.String()
+	})
+	cm.Lose("0", why)
+	wantAll(t, c.rest(), "PQgetResult: result PGRES_FATAL_ERROR", why)
 }

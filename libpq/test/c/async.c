@@ -28,7 +28,7 @@ drive(PGconn *c, PostgresPollingStatusType (*step) (PGconn *), double start, dou
 		socket = p.fd;
 		if (left <= 0 || poll(&p, 1, (int) left) == 0)
 		{
-			printf("gave up: status %d longest call %.1f ms\n", (int) PQstatus(c), longest);
+			printf("gave up: status %d longest call %.1f ms at %s port %s\n", (int) PQstatus(c), longest, PQhost(c), PQport(c));
 			return 0;
 		}
 		before = now();

@@ -14,6 +14,14 @@ tell(PGconn *c, const char *call, PGresult *r)
 	const char *state = r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
 	char	   *text = strdup(r ? PQresultErrorMessage(r) : PQerrorMessage(c));
 
+	if (r)
+	{
+		char	   *verbose = PQresultVerboseErrorMessage(r, PQERRORS_VERBOSE, PQSHOW_CONTEXT_ALWAYS);
+
+		/* what was lost is told in each form; a message of the server's own has more to show */
+		CHECK(state || !strcmp(verbose, text));
+		PQfreemem(verbose);
+	}
 	for (char *p = text; *p; p++)
 		if (*p == '\n' || *p == '\t')
 			*p = ' ';

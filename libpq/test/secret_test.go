@@ -1,0 +1,115 @@
+package libpqtest
+
+// What the front says in the clear on behalf of a user who has asked for TLS.
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+// A peer that is no conmgr and wants a password, in the clear, of a user who asked for TLS.
+func TestNoSecretInTheClear(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := make(chan string, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go thief(c, heard)
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	pass := write(t, "pass", "*:*:*:*:s3cret\n")
+	for _, more := range []string{"sslmode=require password=s3cret", "sslmode=verify-full sslrootcert=/nonexistent password=s3cret",
+		"sslmode=require passfile=" + pass, "sslmode=require"} {
+		failure(t, append(byPath(), "PGPASSWORD="), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
+		failure(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
+	}
+	close(heard)
+	n := 0
+	for text := range heard {
+		n++
+		if strings.Contains(text, "s3cret") {
+			t.Errorf("the peer heard %q", text)
+		}
+	}
+	if n == 0 {
+		t.Error("the peer heard nothing at all")
+	}
+}
+
+func thief(c net.Conn, heard chan<- string) {
+	defer c.Close()
+	defer func() { recover() }() // heard is closed when the test is over
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		heard <- string(buf[:n])
+		if n == 8 { // SSLRequest
+			c.Write([]byte("N"))
+		} else {
+			c.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}) // AuthenticationCleartextPassword
+		}
+	}
+}
+
+// A conmgr, or whatever it may be, on another host: a user who asked for TLS gives it nothing, not even a name.
+func TestNothingInTheClearToAnotherHost(t *testing.T) {
+	n := testnet.New(t)
+	client, other := n.Host("client"), n.Host("other")
+	l, err := other.Listen("tcp", ":5432")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan string, 100)
+	go func() {
+		defer close(heard)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			hear(c, heard)
+		}
+	}()
+	p := program(t, byPath(), "psql", "-X", "-w", "-d", "host="+other.Addr4.String()+" user=alice dbname=postgres password=s3cret sslmode=require")
+	cmd := client.Command(context.Background(), p.Path, p.Args[1:]...)
+	cmd.Env, cmd.Dir = p.Env, scratch
+	out, _ := cmd.CombinedOutput()
+	wantAll(t, string(out), "server does not support SSL, but SSL was required")
+	l.Close()
+	var all string
+	for text := range heard {
+		all += text
+	}
+	if all != "\x00\x00\x00\x08\x04\xd2\x16\x2f" { // SSLRequest
+		t.Errorf("it heard %q", all)
+	}
+}
+
+// hear answers N to whatever is said, until the peer ends.
+func hear(c net.Conn, heard chan<- string) {
+	defer c.Close()
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		heard <- string(buf[:n])
+		c.Write([]byte("N"))
+	}
+}
