@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -252,5 +253,20 @@ func TestBadConnString(t *testing.T) {
 		if _, err := pgxcm.ParsePoolConfig(s); err == nil {
 			t.Errorf("%q was accepted for a pool", s)
 		}
+	}
+}
+
+// A service may tell anything but the hosts, which the core has to know.
+func TestService(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pg_service.conf")
+	if err := os.WriteFile(file, []byte("[shop]\nhost=db0\ndbname=shop\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGSERVICEFILE", file)
+	if _, err := pgxcm.ParseConfig("service=shop"); err == nil || !strings.Contains(err.Error(), "a service does not tell the hosts") {
+		t.Errorf("got %v", err)
+	}
+	if c := parse(t, "service=shop host=localhost user=postgres"); c.Database != "shop" || c.Host != "localhost" {
+		t.Errorf("got database %q at %q", c.Database, c.Host)
 	}
 }
