@@ -1,9 +1,10 @@
 package main
 
-// System calls without a word to Go's scheduler: worker.Calls. Called by the reactor's goroutine only. Read and Send do not block: the sockets are
-// non-blocking; WaitShort holds up a garbage collection for as long as it blocks.
+// System calls without a word to Go's scheduler: worker.Calls. Called by the reactor's goroutine only. The descriptors are
+// non-blocking; Wait, for some milliseconds at most, holds up a garbage collection.
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +25,15 @@ func (rawCalls) Send(fd int, p []byte) (int, error) {
 		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0))
 }
 
-// WaitShort uses epoll_pwait, which all architectures have.
-func (rawCalls) WaitShort(epfd int, events []unix.EpollEvent, ms int) (int, error) {
+// Wait uses epoll_pwait, which all architectures have.
+func (rawCalls) Wait(epfd int, events []unix.EpollEvent, ms int) (int, error) {
 	return result(unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0))
+}
+
+func (rawCalls) SetTimer(fd int, d time.Duration) error {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}
+	_, err := result(unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(fd), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0))
+	return err
 }
 
 func result(n, _ uintptr, errno unix.Errno) (int, error) {

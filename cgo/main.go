@@ -22,7 +22,7 @@ import (
 
 const (
 	processors  = 1 // one goroutine does everything; a second one would only be looked for by the scheduler
-	gcPercent   = 50
+	gcPercent   = 25
 	memoryLimit = 64 << 20 // a soft limit: what is beyond is collected more often
 )
 

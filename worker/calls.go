@@ -1,6 +1,6 @@
 package worker
 
-// The system calls that are made for every heartbeat, and the wait for the next one.
+// The system calls that are made for every heartbeat.
 
 import (
 	"time"
@@ -8,15 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Calls are those system calls. The ones of cgo/ go past Go's scheduler, which would cost more than the heartbeats themselves; see docs/design.md.
+// Calls are those system calls. Those of cgo/ go past Go's scheduler, which would cost more than the heartbeats themselves.
 type Calls interface {
-	Read(fd int, p []byte) (n int, err error)
-	Send(fd int, p []byte) (n int, err error)                                // never blocks, raises no signal
-	WaitShort(epfd int, events []unix.EpollEvent, ms int) (n int, err error) // epoll_wait; blocks for shortWait at most
+	Read(fd int, p []byte) (n int, err error) // of a non-blocking socket
+	Send(fd int, p []byte) (n int, err error) // never blocks, raises no signal
+	Wait(epfd int, events []unix.EpollEvent, ms int) (n int, err error)
+	SetTimer(fd int, d time.Duration) error // of a timerfd, relative; 0: never
 }
-
-// shortWait is for how long a goroutine may block without the scheduler's knowledge.
-const shortWait = 20 * time.Millisecond
 
 // ordinaryCalls serve everywhere.
 type ordinaryCalls struct{}
@@ -27,6 +25,10 @@ func (ordinaryCalls) Send(fd int, p []byte) (int, error) {
 	return unix.SendmsgN(fd, p, nil, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 }
 
-func (ordinaryCalls) WaitShort(epfd int, events []unix.EpollEvent, ms int) (int, error) {
+func (ordinaryCalls) Wait(epfd int, events []unix.EpollEvent, ms int) (int, error) {
 	return unix.EpollWait(epfd, events, ms)
+}
+
+func (ordinaryCalls) SetTimer(fd int, d time.Duration) error {
+	return unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil)
 }

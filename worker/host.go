@@ -5,6 +5,7 @@
 //	timers.go     who has to be looked at next
 //	listen.go     listening sockets
 //	reactor.go    one goroutine, one epoll: sockets in, table, sockets out
+//	wait.go       waiting for events and for what is due
 //	calls.go      system calls of the hot path
 //	admission.go  peers that have not proven themselves yet
 //	faults_*.go   faults on request, in the test build only

@@ -47,10 +47,9 @@ type Reactor struct {
 	calls Calls
 	table *Table
 
-	busy     bool // the last wait was short
 	caughtUp bool // in this turn: nothing is left to read
 
-	epfd       int
+	waiter     *waiter
 	conns      []*conn // by index; epoll events carry index and serial
 	serials    []int32
 	unused     []int32
@@ -76,10 +75,11 @@ type resolution struct {
 	errs  []error
 }
 
-// epoll data of the two descriptors that are not conns.
+// epoll data of the descriptors that are not conns.
 const (
 	wakeIndex   = -1
 	listenIndex = -2
+	timerIndex  = -3
 )
 
 // NewReactor takes over the store; Run does the rest.
@@ -91,11 +91,11 @@ func NewReactor(cfg Config, host Host, store Store, clock Clock) (*Reactor, erro
 		r.calls = ordinaryCalls{}
 	}
 	var err error
-	if r.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("could not create an epoll instance: %w", err)
+	if r.waiter, err = newWaiter(r.calls); err != nil {
+		return nil, err
 	}
 	if err = r.watch(host.WakeFD(), wakeIndex, 0); err != nil {
-		unix.Close(r.epfd)
+		r.waiter.close()
 		return nil, err
 	}
 	return r, nil
@@ -106,10 +106,7 @@ func (r *Reactor) watch(fd int, index, serial int32) error {
 	if index == listenIndex {
 		ev.Pad = int32(fd)
 	}
-	if err := unix.EpollCtl(r.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		return fmt.Errorf("could not add a descriptor to epoll: %w", err)
-	}
-	return nil
+	return r.waiter.add(fd, ev)
 }
 
 // Run serves until the host wants it to stop. spawn starts a guarded goroutine.
@@ -121,8 +118,8 @@ func (r *Reactor) Run(spawn func(func())) error {
 			return nil
 		}
 		planned := r.nextWake()
-		n, err := r.wait(planned)
-		if err != nil && err != unix.EINTR {
+		n, err := r.waiter.wait(r.clock, planned, r.events[:])
+		if err != nil {
 			return fmt.Errorf("could not wait for events: %w", err)
 		}
 		now := r.clock()
@@ -157,36 +154,10 @@ func (r *Reactor) nextWake() heartbeat.Mono {
 	return t
 }
 
-// wait waits for events until something is due. While they follow each other closely it does so by short waits, else by a long one.
-func (r *Reactor) wait(until heartbeat.Mono) (n int, err error) {
-	begun := r.clock().Mono
-	if r.busy {
-		ms := timeout(begun, min(until, begun.Add(shortWait)))
-		if n, err = r.calls.WaitShort(r.epfd, r.events[:], ms); n != 0 || until <= begun.Add(shortWait) {
-			return n, err
-		}
-	}
-	n, err = unix.EpollWait(r.epfd, r.events[:], timeout(r.clock().Mono, until))
-	r.busy = r.clock().Mono.Sub(begun) < shortWait
-	return n, err
-}
-
-// timeout is for epoll_wait, in whole milliseconds, rounded up: it must not wake before anything is due.
-func timeout(now, until heartbeat.Mono) int {
-	if until == never {
-		return -1
-	}
-	d := until.Sub(now)
-	if d <= 0 {
-		return 0
-	}
-	return int(min((d+time.Millisecond-1)/time.Millisecond, 1<<30))
-}
-
 // catchUp takes in whatever else the kernel holds, once in a turn: nobody is judged before. It tells whether to go on.
 func (r *Reactor) catchUp(now Now) bool {
 	for n := maxEvents; n == maxEvents && r.host.Stop() == Run; {
-		n, _ = r.calls.WaitShort(r.epfd, r.events[:], 0)
+		n, _ = r.calls.Wait(r.waiter.epfd, r.events[:], 0)
 		r.handle(now, max(n, 0))
 	}
 	r.caughtUp = true
@@ -203,6 +174,8 @@ func (r *Reactor) handle(now Now, n int) {
 			_, _ = unix.Read(r.host.WakeFD(), buf[:])
 			r.host.Alive()
 			r.announce(now)
+		case timerIndex:
+			r.waiter.fired()
 		case listenIndex:
 			r.accept(now, int(ev.Pad))
 		default:
@@ -357,7 +330,7 @@ func (r *Reactor) accept(now Now, lfd int) {
 func (r *Reactor) pauseAccept(now Now, err error) {
 	r.acceptAt = now.Mono.Add(acceptPause)
 	for fd := range r.listeners {
-		_ = unix.EpollCtl(r.epfd, unix.EPOLL_CTL_DEL, fd, nil)
+		_ = unix.EpollCtl(r.waiter.epfd, unix.EPOLL_CTL_DEL, fd, nil)
 	}
 	if r.acceptTold != 0 && now.Mono.Sub(r.acceptTold) < repeatLog {
 		return
@@ -583,7 +556,7 @@ func (r *Reactor) wantWrite(c *conn, on bool) {
 	if on {
 		ev.Events |= unix.EPOLLOUT
 	}
-	_ = unix.EpollCtl(r.epfd, unix.EPOLL_CTL_MOD, c.fd, &ev)
+	_ = unix.EpollCtl(r.waiter.epfd, unix.EPOLL_CTL_MOD, c.fd, &ev)
 }
 
 // fire does what is due: beats, verdicts, strangers out of time.
@@ -673,5 +646,5 @@ func (r *Reactor) close() {
 	for fd := range r.listeners {
 		unix.Close(fd)
 	}
-	unix.Close(r.epfd)
+	r.waiter.close()
 }

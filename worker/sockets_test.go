@@ -280,15 +280,25 @@ func BenchmarkBeat(b *testing.B) {
 }
 
 func TestWaitRoundsUp(t *testing.T) {
-	x := newPair(t)
+	for _, c := range []struct {
+		d    time.Duration
+		want int
+	}{
+		{-5, 0}, {0, 0}, {1, 1}, {time.Millisecond, 1}, {time.Millisecond + 1, 2},
+	} {
+		if got := milliseconds(c.d); got != c.want {
+			t.Errorf("%v: %d ms, want %d", c.d, got, c.want)
+		}
+	}
+	const now = heartbeat.Mono(10_300_000)
 	for _, c := range []struct {
 		until heartbeat.Mono
-		want  int
+		want  time.Duration
 	}{
-		{never, -1}, {at(-5).Mono, 0}, {at(0).Mono, 0}, {1, 1}, {at(1).Mono, 1}, {at(1).Mono + 1, 2}, {heartbeat.Mono(1) << 62, 1 << 30},
+		{never, 0}, {now - 1, 700_000}, {0, 1}, {now, 700_000}, {now + 1, 700_000}, {11_000_000, 700_000}, {11_000_001, 1_700_000},
 	} {
-		if got := timeout(x.now.Mono, c.until); got != c.want {
-			t.Errorf("until %v: %d ms, want %d", time.Duration(c.until), got, c.want)
+		if got := delay(now, c.until); got != c.want {
+			t.Errorf("until %d: %v, want %v", c.until, got, c.want)
 		}
 	}
 }

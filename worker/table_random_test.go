@@ -180,7 +180,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 		if p.remembered {
 			continue
 		}
-		if h := b.table.timers.h; p.heapIndex >= len(h) || h[p.heapIndex] != p {
+		if h := b.table.timers.h; p.heapIndex >= len(h) || h[p.heapIndex] != (timer{p.due, p}) {
 			fail("the heap has another one at %d", p.heapIndex)
 		}
 		wake := p.pulse.Deadline()
@@ -194,11 +194,11 @@ func checkTable(t *testing.T, b *bench, what string) {
 			fail("it should have been looked at at %d ms", wake/1e6)
 		}
 	}
-	for i, p := range b.table.timers.h {
-		if b.table.peers[p.Key] != p {
+	for i, x := range b.table.timers.h {
+		if b.table.peers[x.p.Key] != x.p {
 			fail("the heap has one that is forgotten")
 		}
-		if parent := b.table.timers.h[(i-1)/2]; parent.due > p.due {
+		if parent := b.table.timers.h[max(i-1, 0)/children]; parent.due > x.due {
 			fail("the heap is not in order")
 		}
 	}

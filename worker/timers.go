@@ -1,29 +1,42 @@
 package worker
 
 // A heap of the peers by the time at which each has to be looked at again. A reception only ever puts that time off, so it leaves the heap alone: a
-// peer that comes up too early is just put back.
+// peer that comes up too early is just put back. The times lie in the heap itself, four children side by side: with thousands of peers, looking each of them up is what
+// costs.
 
-import (
-	"container/heap"
+import "github.com/pgwatchdog/watchdog/heartbeat"
 
-	"github.com/pgwatchdog/watchdog/heartbeat"
-)
+type timers struct{ h []timer }
 
-type timers struct{ h peerHeap }
+type timer struct {
+	due heartbeat.Mono
+	p   *peer
+}
+
+const children = 4
 
 // set puts p into the heap, or moves it, to be due at t.
 func (t *timers) set(p *peer, due heartbeat.Mono) {
 	p.due = due
 	if p.heapIndex < 0 {
-		heap.Push(&t.h, p)
-	} else {
-		heap.Fix(&t.h, p.heapIndex)
+		p.heapIndex = len(t.h)
+		t.h = append(t.h, timer{})
 	}
+	t.place(p.heapIndex, timer{due, p})
 }
 
 func (t *timers) remove(p *peer) {
-	if p.heapIndex >= 0 {
-		heap.Remove(&t.h, p.heapIndex)
+	i := p.heapIndex
+	if i < 0 {
+		return
+	}
+	last := len(t.h) - 1
+	moved := t.h[last]
+	t.h[last] = timer{}
+	t.h = t.h[:last]
+	p.heapIndex = -1
+	if i < last {
+		t.place(i, moved)
 	}
 }
 
@@ -32,29 +45,40 @@ func (t *timers) next() *peer {
 	if len(t.h) == 0 {
 		return nil
 	}
-	return t.h[0]
+	return t.h[0].p
 }
 
-type peerHeap []*peer
-
-var _ heap.Interface = (*peerHeap)(nil)
-
-func (h peerHeap) Len() int           { return len(h) }
-func (h peerHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h peerHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
+// place puts x where it belongs, starting from a free place i.
+func (t *timers) place(i int, x timer) {
+	for i > 0 {
+		parent := (i - 1) / children
+		if t.h[parent].due <= x.due {
+			break
+		}
+		t.put(i, t.h[parent])
+		i = parent
+	}
+	for {
+		first := children*i + 1
+		if first >= len(t.h) {
+			break
+		}
+		least := first
+		for c := first + 1; c < min(first+children, len(t.h)); c++ {
+			if t.h[c].due < t.h[least].due {
+				least = c
+			}
+		}
+		if t.h[least].due >= x.due {
+			break
+		}
+		t.put(i, t.h[least])
+		i = least
+	}
+	t.put(i, x)
 }
-func (h *peerHeap) Push(x any) {
-	p := x.(*peer)
-	p.heapIndex = len(*h)
-	*h = append(*h, p)
-}
-func (h *peerHeap) Pop() any {
-	old := *h
-	p := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	p.heapIndex = -1
-	return p
+
+func (t *timers) put(i int, x timer) {
+	t.h[i] = x
+	x.p.heapIndex = i
 }
