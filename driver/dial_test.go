@@ -28,7 +28,7 @@ func TestDialTakesTheHostsInOrder(t *testing.T) {
 	empty := newConmgr(t)
 	one := newConmgr(t, primary.row(1, "primary,read-write"))
 	two := newConmgr(t, standby.row(2, "standby,read-only"))
-	dead := closedPort(t)
+	dead := fakeconmgr.ClosedPort(t)
 	ports := func(list ...int) string {
 		var hosts, ports []string
 		for _, p := range list {
@@ -67,7 +67,7 @@ func TestDialTakesTheHostsInOrder(t *testing.T) {
 // prefer-standby goes through the list twice, and the error tells of both.
 func TestErrorsOfBothPasses(t *testing.T) {
 	leak.Check(t)
-	dead, empty := closedPort(t), newConmgr(t)
+	dead, empty := fakeconmgr.ClosedPort(t), newConmgr(t)
 	_, err := dialer(t, fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d target_session_attrs=prefer-standby", dead, empty.Port())).Dial(within(t))
 	var failed *driver.ConnectError
 	if !errors.As(err, &failed) || len(failed.Hosts) != 4 {
@@ -82,7 +82,7 @@ func TestErrorsOfBothPasses(t *testing.T) {
 func TestWalkLeavesOutWhoRefuses(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	gone := fakeconmgr.Instance{Number: 0, Host: "gone", HostAddr: "127.0.0.1", Port: closedPort(t), Attributes: "standby,read-only"}
+	gone := fakeconmgr.Instance{Number: 0, Host: "gone", HostAddr: "127.0.0.1", Port: fakeconmgr.ClosedPort(t), Attributes: "standby,read-only"}
 	s := newConmgr(t, gone, db.row(1, "standby,read-only"), db.row(2, "standby,read-only"))
 	d := dialer(t, "host=127.0.0.1 target_session_attrs=standby port="+strconv.Itoa(s.Port()))
 	refuse := errors.New("the database system is starting up")
@@ -164,14 +164,4 @@ func TestDirect(t *testing.T) {
 	if b, err := io.ReadAll(c); string(b) != "hello" || err != nil {
 		t.Errorf("got %q, %v", b, err)
 	}
-}
-
-func closedPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

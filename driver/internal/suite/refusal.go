@@ -25,7 +25,7 @@ func (t *test) refuser(number int, attributes string, f func(net.Conn)) fakeconm
 // Whatever its way to refuse, conmgr is asked for another one before the next host of the list, here the primary, is tried.
 func refusingInstance(t *test) {
 	s := t.conmgr()
-	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: t.closedPort(), Attributes: "standby,read-only"}
+	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: fakeconmgr.ClosedPort(t), Attributes: "standby,read-only"}
 	closing := fakeconmgr.Instance{Number: 7, Host: livepg.Name, HostAddr: "127.0.0.1", Port: t.pair.Closing, Attributes: "standby,read-only"}
 	for name, instance := range map[string]fakeconmgr.Instance{
 		"is not there":       unreachable,
@@ -66,7 +66,7 @@ func everyInstanceRefuses(t *test) {
 	if got, want := s.Questions(), []string{"SHOW TARGET standby", "SHOW TARGET standby EXCEPT 7", "SHOW TARGET standby EXCEPT 7, 8"}; !slices.Equal(got, want) {
 		t.Errorf("conmgr was asked %q", got)
 	}
-	closed := t.closedPort()
+	closed := fakeconmgr.ClosedPort(t)
 	err := t.fails(t.open("%s sslmode=disable target_session_attrs=standby", list(s.Port(), closed)))
 	for _, want := range []string{"instance 7", "refuser7.test", "instance 8", "refuser8.test", "the database system is starting up",
 		"no target server address from Connection Manager", fmt.Sprint(closed), "connection refused"} {
@@ -87,7 +87,7 @@ func refusingServers(t *test) {
 		if got := t.roleOf("%s sslmode=disable", list(s.port, t.pair.Standby)); got != "standby" {
 			t.Errorf("%s: got %s", name, got)
 		}
-		err := t.fails(t.open("%s sslmode=disable", list(s.port, t.closedPort())))
+		err := t.fails(t.open("%s sslmode=disable", list(s.port, fakeconmgr.ClosedPort(t))))
 		if text := err.Error(); !strings.Contains(text, fmt.Sprint(s.port)) || !strings.Contains(text, "connection refused") {
 			t.Errorf("%s: got %v", name, err)
 		}

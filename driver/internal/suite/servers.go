@@ -124,17 +124,6 @@ func silent(nc net.Conn) { nc.Read(make([]byte, 1)) }
 
 func hangUp(net.Conn) {}
 
-// closedPort was free a moment ago.
-func (t *test) closedPort() int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // ownAddress is an address of this machine that is not a loopback one.
 func (t *test) ownAddress() string {
 	t.Helper()
