@@ -22,7 +22,8 @@ extern "C"
 
 /*
  * The socket to the Connection Manager; -1 if the connection was made without one. It becomes readable when the instance is lost: call
- * PQconsumeInput() or PQgetResult() as usual then, and never read it. It stays the same until PQfinish() or PQreset().
+ * PQconsumeInput() or PQgetResult() as usual then, and never read it. Calls that send fail from then on, and send nothing. It stays the
+ * same until PQfinish() or PQreset().
  */
 extern int	PQcmSocket(const PGconn *conn);
 

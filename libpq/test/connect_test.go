@@ -224,6 +224,16 @@ func TestTimeoutHoldsForStageOne(t *testing.T) {
 	}
 	out := failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=2"), "-c", "select 1")
 	wantAll(t, out, "timeout expired")
+	// libpq before 17 takes a second for two
+	shortest := 900 * time.Millisecond
+	if libpqVersion(t) < 17 {
+		shortest = 1900 * time.Millisecond
+	}
+	start = time.Now()
+	failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=1"), "-c", "select 1")
+	if d := time.Since(start); d < shortest || d > 4*time.Second {
+		t.Errorf("connect_timeout=1 took %v", d)
+	}
 	out = failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=2 sslmode=require"), "-c", "select 1")
 	wantAll(t, out, "could not receive server address from Connection Manager: timeout expired")
 }

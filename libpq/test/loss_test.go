@@ -70,6 +70,11 @@ func TestLossWakesEveryWait(t *testing.T) {
 				}
 				wantAll(t, out, want...)
 				wantAll(t, out, later...)
+				for line := range strings.Lines(out) {
+					if strings.Contains(line, "PGRES_FATAL_ERROR") && !strings.Contains(line, "lost the ") {
+						t.Errorf("the result does not say what was lost: %s", line)
+					}
+				}
 				if name == "instance" {
 					wantAll(t, out, `lost the server at "localhost" (127.0.0.1), port `+primary.port+": "+why, "PQreset: ok")
 				} else {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,11 +86,20 @@ func TestTLSToTheInstance(t *testing.T) {
 	wantAll(t, output(t, byPath(), "families", base+" user=scram password=s3cret sslmode=verify-full"+ca), "host=db.example", "socket=yes")
 	output(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
 
+	// It is asked whether it is a conmgr, but by no word in the clear after it has agreed to TLS.
+	if said := regexp.MustCompile(`could not accept SSL connection: (.*)`).FindAllStringSubmatch(s.Log(), -1); slices.ContainsFunc(said,
+		func(m []string) bool { return m[1] != "EOF detected" }) {
+		t.Errorf("the server heard something else than TLS: %v", said)
+	}
+
 	wrong := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "other.example", Hostaddr: "127.0.0.1", Port: s.port, Attributes: isPrimary})
 	out := failure(t, byPath(), "psql", "-X", "-w", "-d", "host=localhost dbname=postgres user=scram password=s3cret sslmode=verify-full port="+wrong.Port()+ca, "-c", "select 1")
 	wantAll(t, out, `does not match host name "other.example"`)
 	out = failure(t, byPath(), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
 	wantAll(t, out, "no password supplied")
+	if asked := strings.Join(cm.Asked(), "\n"); strings.Contains(asked, "EXCEPT") {
+		t.Errorf("the application was to ask its user, instead of conmgr for another instance:\n%s", asked)
+	}
 
 	// The password of a client's key by a hook of the program.
 	for port, where := range map[string]string{cm.Port(): "by way of conmgr", s.port: "directly"} {

@@ -42,11 +42,9 @@ main(int argc, char **argv)
 	CHECK(PQsetNoticeReceiver(c, receive, who) != NULL);
 	CHECK(PQsetErrorVerbosity(c, PQERRORS_VERBOSE) == PQERRORS_DEFAULT);
 	CHECK(PQsetErrorContextVisibility(c, PQSHOW_CONTEXT_ALWAYS) == PQSHOW_CONTEXT_ERRORS);
+	CHECK(PQsetnonblocking(c, 1) == 0);
 	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)
-	{
 		s = PQconnectPoll(c);
-		CHECK(PQsetnonblocking(c, 1) == 0);
-	}
 	CHECK(s == PGRES_POLLING_OK);
 	show(c, "connected");
 	PQtrace(c, trace);
@@ -56,7 +54,7 @@ main(int argc, char **argv)
 	PQuntrace(c);
 	PQclear(PQexec(c, "select 'not traced'"));
 	fclose(trace);
-	printf("traced: %d %d\n", strstr(text, "F\t15\tQuery\t \"select 1/0\"") != NULL, strstr(text, "not traced") != NULL);
+	printf("traced: %d %d\n", strstr(text, "\nF\t15\tQuery\t \"select 1/0\"") != NULL, strstr(text, "not traced") != NULL);
 	CHECK(PQsetErrorVerbosity(c, PQERRORS_DEFAULT) == PQERRORS_VERBOSE);
 	CHECK(PQsetErrorContextVisibility(c, PQSHOW_CONTEXT_ERRORS) == PQSHOW_CONTEXT_ALWAYS);
 	PQfinish(c);
