@@ -120,6 +120,17 @@ func TestErrorsOfPlainConnectionsAreLibpqs(t *testing.T) {
 	}
 }
 
+// A handle that was never connected says why, and from its first use on what libpq says of such a one.
+func TestFailedHandle(t *testing.T) {
+	closed := freePort(t)
+	want := output(t, plain(), "async", dsn(closed, ""))
+	wantAll(t, want, "Connection refused", "then: no connection to the server")
+	if got := output(t, byPath(), "async", dsn(closed, "")); got != want {
+		t.Errorf("got: %swant: %s", got, want)
+	}
+	wantAll(t, output(t, byPath(), "async", dsn(conmgrWith(t).Port(), "")), "no target server address from Connection Manager", "then: no connection to the server")
+}
+
 func TestPlainLists(t *testing.T) {
 	closed := freePort(t)
 	both := "host=localhost,localhost user=postgres dbname=postgres port=" + primary.port + "," + standby.port

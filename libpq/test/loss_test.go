@@ -127,6 +127,20 @@ func TestLossDuringStageTwo(t *testing.T) {
 	wantAll(t, c.rest(), "connected: port "+primary.port)
 }
 
+// The same at the last moment: the instance has let the application in, and the front's thread has not come to the loss.
+func TestLossAtTheEndOfStageTwo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port, Attributes: isPrimary},
+		primary.instance("1", isPrimary...))
+	go babble(l, func() { cm.Lose("0", why) })
+	wantAll(t, output(t, byPath(), "late", "connect", dsn(cm.Port(), "target_session_attrs=primary")), "connected: port "+primary.port)
+}
+
 func TestFiveHundredBlockedQueries(t *testing.T) {
 	const n = 500
 	cm := conmgr(t)
@@ -225,7 +239,7 @@ func TestServerSeesAConnectionThatIsGivenUp(t *testing.T) {
 	}
 	defer l.Close()
 	left := make(chan error, 1)
-	go func() { left <- babble(l) }()
+	go func() { left <- babble(l, func() {}) }()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port, Attributes: isPrimary})
 	c := converse(t, byPath(), "waits", "nonsense", dsn(cm.Port(), "target_session_attrs=primary"))
@@ -245,8 +259,8 @@ func TestServerSeesAConnectionThatIsGivenUp(t *testing.T) {
 	}
 }
 
-// babble takes one session, answers its query with a message of an impossible length, and returns how the session ends.
-func babble(l net.Listener) error {
+// babble takes one session, calls before and lets it in, answers its query with a message of an impossible length, and returns how the session ends.
+func babble(l net.Listener, before func()) error {
 	conn, err := l.Accept()
 	if err != nil {
 		return err
@@ -260,6 +274,7 @@ func babble(l net.Listener) error {
 		}
 		answer := []byte("N")
 		if _, started = m.(*pgproto3.StartupMessage); started {
+			before()
 			answer, _ = (&pgproto3.AuthenticationOk{}).Encode(nil)
 			answer, _ = (&pgproto3.ReadyForQuery{TxStatus: 'I'}).Encode(answer)
 		}

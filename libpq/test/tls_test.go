@@ -82,6 +82,11 @@ func TestTLSToTheInstance(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
+	for _, a := range cm.Started() {
+		if a.Name != "psql" || a.Database != "postgres" || (a.User != "scram" && a.User != "cert") {
+			t.Errorf("conmgr was told %+v", a)
+		}
+	}
 	// every family, TLS to the instance, and stage one in the clear
 	wantAll(t, output(t, byPath(), "families", base+" user=scram password=s3cret sslmode=verify-full"+ca), "host=db.example", "socket=yes")
 	output(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")

@@ -38,7 +38,11 @@ drive(PGconn *c, PostgresPollingStatusType (*step) (PGconn *), double start, dou
 		asked |= (int) PQstatus(c) == 1000;
 	}
 	if (s != PGRES_POLLING_OK)
+	{
 		printf("failed: %s", PQerrorMessage(c));
+		CHECK(PQexec(c, "select 1") == NULL);
+		printf("then: %s", PQerrorMessage(c));
+	}
 	else
 		printf("connected: port %s awaited conmgr %s sockets %s longest call %.1f ms\n", PQport(c), asked ? "yes" : "no",
 			   sockets > 1 ? "many" : "one", longest);

@@ -1,7 +1,7 @@
 /*
  * late.c: the application sees on PQcmSocket() that its instance is lost, before the front's own thread has come to it, and its next call sends
  * something. Usage: late call conninfo
- * Says "ready" when it waits for PQcmSocket(), and then what the call gave.
+ * Says "ready" when it waits for PQcmSocket(), and then what the call gave. The call "connect": the loss comes while it connects; it says where to.
  *
  * The front's thread is kept from its work by an epoll_wait() of ours (exported from the program), which returns to it when the test is over.
  */
@@ -75,6 +75,14 @@ main(int argc, char **argv)
 	CHECK(sem_init(&release, 0, 0) == 0 && sem_init(&arrived, 0, 0) == 0);
 	memset(row, 'x', sizeof row - 1);
 	row[sizeof row - 1] = '\n';
+	if (!strcmp(call, "connect"))
+	{
+		atomic_store(&held, true);
+		c = must_connect(argv[2]);
+		printf("connected: port %s\n", PQport(c));
+		fflush(stdout);
+		_exit(0);				/* its thread is still held */
+	}
 	c = must_connect(argv[2]);
 	if (!strncmp(call, "PQputCopy", 9))
 		copy_in(c);

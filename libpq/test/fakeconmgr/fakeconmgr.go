@@ -41,6 +41,7 @@ type Server struct {
 	silent    bool
 	shutdown  Shutdown
 	asked     []string
+	started   []Application
 	closed    bool
 }
 
@@ -202,6 +203,13 @@ func (s *Server) Asked() []string {
 	return slices.Clone(s.asked)
 }
 
+// Started lists the applications that have connected so far.
+func (s *Server) Started() []Application {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.started)
+}
+
 func (s *Server) serve(c *session) {
 	defer s.done.Done()
 	defer func() {
@@ -257,6 +265,7 @@ func (s *Server) startup(c *session, backend *pgproto3.Backend) bool {
 		case *pgproto3.StartupMessage:
 			s.mu.Lock()
 			c.app = Application{Name: m.Parameters["application_name"], User: m.Parameters["user"], Database: m.Parameters["database"]}
+			s.started = append(s.started, c.app)
 			last := s.shutdown == Last
 			s.mu.Unlock()
 			if last {
