@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 // psql connects and answers the port of the server, or fails.
@@ -64,7 +66,7 @@ func TestTargetsByConmgr(t *testing.T) {
 		t.Errorf("prefer-standby without a standby led to %s", got)
 	}
 	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), "target_session_attrs=standby"), "-c", "select 1")
-	wantAll(t, out, `connection to server at "localhost", port `+cm.Port()+" failed: no target server address from Connection Manager")
+	wantAll(t, out, `connection to server at "localhost", port `+cm.Port()+" failed: no target server address from Connection Manager", "DETAIL:  no instance is standby")
 }
 
 func TestConninfoTellsTheTruth(t *testing.T) {
@@ -309,6 +311,22 @@ func write(t *testing.T, name, text string) string {
 	path := filepath.Join(t.TempDir(), name)
 	writeFile(t, path, text)
 	return path
+}
+
+// The instance is lost while it is being connected to, and so is the next one: that is all in the time of one host.
+func TestTimeoutGoesOnAfterALoss(t *testing.T) {
+	hole := func(name string) fakeconmgr.Instance {
+		return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: newHole(t), Attributes: isPrimary}
+	}
+	cm := conmgrWith(t, hole("0"), hole("1"))
+	start := time.Now()
+	lose := time.AfterFunc(3*time.Second, func() { cm.Lose("0", why) })
+	defer lose.Stop()
+	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), "connect_timeout=4"), "-c", "select 1")
+	wantAll(t, out, why, "timeout expired")
+	if d := time.Since(start); d < 3900*time.Millisecond || d > 6*time.Second {
+		t.Errorf("took %v", d)
+	}
 }
 
 // A name with two addresses, the first of which takes the connection and never answers: the blocking functions go on, as libpq's own.
