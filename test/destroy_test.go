@@ -192,7 +192,7 @@ func TestDestroySockets(t *testing.T) {
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
 	results := wait()
 	line := cm.WaitLog(mark, `destroyed \d+ connections to the lost instance 0`, patience)
-	w.woken("destroy_sockets", append(results, <-mapped, <-connecting), verdict, stalls.worst())
+	w.woken("destroy_sockets", append(results, w.end("the mapped connection", mapped), w.end("the one that was connecting", connecting)), verdict, stalls.worst())
 	if text := <-out; !strings.Contains(text, "Software caused connection abort") {
 		t.Errorf("psql: %s", text)
 	}
@@ -298,6 +298,18 @@ func TestDestroyNeedsCapability(t *testing.T) {
 	_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("conmgr: %v", err)
+	}
+}
+
+// end waits for a connection's end.
+func (w *world) end(what string, ended <-chan blocked) blocked {
+	w.Helper()
+	select {
+	case b := <-ended:
+		return b
+	case <-time.After(patience):
+		w.Fatalf("%s was not ended", what)
+		return blocked{}
 	}
 }
 
