@@ -15,6 +15,8 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/rawsys"
 )
 
 var startupTime = 10 * time.Second // until ReadyForQuery; a variable for tests
@@ -23,7 +25,6 @@ const (
 	writeTime   = 60 * time.Second // a client that does not take an answer for so long is gone
 	drainTime   = time.Second      // for the client to close after a FATAL
 	maxBuffered = 64 * 1024        // of an answer, before it is written
-	noWait      = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 )
 
 // errEnded: the session was told to end.
@@ -204,7 +205,7 @@ func (s *session) say() {
 	message := *s.ended.Load()
 	raw.Control(func(fd uintptr) {
 		for len(message) > 0 {
-			n, err := unix.SendmsgN(int(fd), message, nil, nil, noWait)
+			n, err := rawsys.Send(int(fd), message) // never waits: Go's sockets are non-blocking
 			if err == unix.EINTR {
 				continue
 			}
