@@ -204,3 +204,47 @@ func (e *ends) Wait(b *bench, until time.Duration) bool {
 	}
 	return false
 }
+
+// stalls records when this machine, or at least this process, stood still.
+type stalls struct {
+	mu   sync.Mutex
+	gaps [][2]time.Duration // from, to
+}
+
+// Stalls watches until the end of the scope, by one goroutine.
+func (b *bench) Stalls() *stalls {
+	const tick = 5 * time.Millisecond
+	s, stop := &stalls{}, make(chan struct{})
+	b.Cleanup(func() { close(stop) })
+	go func() {
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		for last := testnet.Monotonic(); ; {
+			select {
+			case <-t.C:
+			case <-stop:
+				return
+			}
+			now := testnet.Monotonic()
+			if now-last > 2*tick {
+				s.mu.Lock()
+				s.gaps = append(s.gaps, [2]time.Duration{last + tick, now})
+				s.mu.Unlock()
+			}
+			last = now
+		}
+	}()
+	return s
+}
+
+// Within is the longest stall that overlaps a period.
+func (s *stalls) Within(from, to time.Duration) (longest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.gaps {
+		if g[0] < to && g[1] > from {
+			longest = max(longest, g[1]-g[0])
+		}
+	}
+	return longest
+}
