@@ -12,7 +12,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -277,6 +279,16 @@ func TestRelayBackpressure(t *testing.T) {
 		t.Fatalf("%d bytes were taken although nobody reads", len(data))
 	default:
 	}
+	eventually(t, "bulk is spliced, as far as there are pipes", func() bool {
+		ends := 0
+		fds, _ := filepath.Glob("/proc/self/fd/*")
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "pipe:") {
+				ends++
+			}
+		}
+		return ends >= 2*relayPipes
+	})
 	var wg sync.WaitGroup
 	for i, c := range clients {
 		wg.Add(1)
@@ -445,6 +457,7 @@ func TestRelayCancel(t *testing.T) {
 	eventually(t, "instance 0 takes no more", func() bool { return !r.entry(0).usable() })
 	last, lastServer := r.through(0, b1)
 	cancel(0, short, b0, b1)
+	cancel(0, long, b0, b1)
 
 	// Behind a refused request for encryption.
 	c := r.relay(0)
