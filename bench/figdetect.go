@@ -35,7 +35,7 @@ const (
 
 	libpqDefaults  = "libpq, defaults"
 	libpqKeepalive = "libpq, keepalives 1/1/3"
-	libpqTimeout   = "libpq, keepalives 1/1/3, tcp_user_timeout 3000"
+	libpqTimeout   = "libpq, 1/1/3 + user timeout 3 s"
 	haproxySampleS = "HAProxy, sample file"
 	haproxyTunedS  = "HAProxy, tuned"
 	pgbouncerS     = "PgBouncer"

@@ -8,6 +8,8 @@
 //	plot.go      SVG
 //	peers.go     HAProxy and PgBouncer, configured as their users do
 //	cpu.go       processor time and memory of processes
+//	lanes.go     many trials at the same time, and when their processes end
+//	gosession.go applications in Go, in this process
 //	fig*.go      the figures
 //	c/           C programs: libpq applications, and the floor of figure 6
 //	notes/       remarks on the figures, written by hand, that go into the report
