@@ -138,6 +138,7 @@ func Run(o Options) error {
 		d.log.Message(Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
 	}
 	d.registry = newRegistry(len(conf.Instances), most)
+	d.registry.group = d.group
 	return d.run(o.Signals)
 }
 

@@ -5,6 +5,7 @@ package conmgr
 
 import (
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,8 @@ type relayKey struct {
 }
 
 type registry struct {
-	max int // most connections
+	max   int    // most connections
+	group *group // nil: no goroutines of its own
 
 	mu       sync.Mutex
 	all      map[member]struct{}
@@ -138,10 +140,39 @@ func (r *registry) lose(index int, message []byte) []member {
 		r.unbind(c)
 	}
 	r.mu.Unlock()
-	for _, c := range list {
-		c.end(message)
-	}
+	r.tell(list, message)
 	return list
+}
+
+// tellChunk is how many connections a goroutine of tell takes at a time.
+const tellChunk = 64
+
+// tell ends all connections of a list, and returns when that is done. Each costs a send(2), which any processor can do: if they are many, all do.
+func (r *registry) tell(list []member, message []byte) {
+	var taken atomic.Int64
+	work := func() {
+		for {
+			end := int(taken.Add(tellChunk))
+			if end-tellChunk >= len(list) {
+				return
+			}
+			for _, c := range list[end-tellChunk : min(end, len(list))] {
+				c.end(message)
+			}
+		}
+	}
+	var others sync.WaitGroup
+	if r.group != nil {
+		for range min(runtime.GOMAXPROCS(0)-1, len(list)/tellChunk) {
+			others.Add(1)
+			r.group.Go("notification", func() {
+				defer others.Done()
+				work()
+			})
+		}
+	}
+	work()
+	others.Wait()
 }
 
 // refuse lets no new binding in; who only looks is welcome. idle is closed as soon as no binding is left.
@@ -162,9 +193,7 @@ func (r *registry) endEverything(message []byte) int {
 		r.unbind(c)
 	}
 	r.mu.Unlock()
-	for _, c := range list {
-		c.end(message)
-	}
+	r.tell(list, message)
 	finishAll(list)
 	return len(list)
 }
