@@ -8,6 +8,8 @@
 //	plot.go      SVG
 //	peers.go     HAProxy and PgBouncer, configured as their users do
 //	cpu.go       processor time and memory of processes
+//	herd.go      simulated conmgrs
+//	crowd.go     simulated applications
 //	lanes.go     many trials at the same time, and when their processes end
 //	gosession.go applications in Go, in this process
 //	fig*.go      the figures
@@ -59,6 +61,9 @@ var figures = []figure{
 	figurePromote,
 	figureConnect,
 	figureQuery,
+	figureScale,
+	figureApps,
+	figureIdle,
 }
 
 func main() { os.Exit(run()) }
