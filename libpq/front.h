@@ -117,6 +117,10 @@ const char *watch_said(const Watch *w);
 void		watch_drop_sql(Watch *w);
 void		watch_end(Watch *w);
 
+/* ---- news.c: what comes on a bound conmgr connection ---- */
+bool		news_come(int cm_socket);
+bool		news_read(int cm_socket, char *said, size_t size);
+
 /* ---- cmlink.c: the connection to conmgr ---- */
 typedef enum LinkStep
 {

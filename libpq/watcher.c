@@ -3,7 +3,7 @@
  * that whoever waits for it, in whatever call, gets an error at once.
  *
  * The thread is started with the first conmgr connection, has all signals blocked, and blocks in epoll_wait() alone. It never touches a
- * PGconn: it looks at the conmgr socket (MSG_PEEK, so that it stays readable for an application that polls PQcmSocket()), notes what conmgr said,
+ * PGconn: it looks at the conmgr socket (news.c), notes what conmgr said,
  * and does shutdown(2) on a duplicate of the SQL socket. The duplicate is ours: libpq may close its own at any moment,
  * and the number may then belong to someone else.
  *
@@ -16,7 +16,6 @@
  */
 #include "front.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -58,31 +57,7 @@ static int	end_fd = -1;		/* readable: the thread is to end */
 static bool running;
 static pthread_t thread;
 
-/* ---- what conmgr said ---- */
-
-/* Finds the message of an ErrorResponse in what has been read so far. */
-static void
-note(Watch *w, const char *p, ssize_t n)
-{
-	const char *end = p + n;
-
-	if (n < 6 || *p != 'E')
-		return;
-	for (p += 5; p < end && *p;)
-	{
-		char		field = *p++;
-		const char *zero = memchr(p, 0, (size_t) (end - p));
-
-		if (!zero)
-			return;
-		if (field == 'M')
-		{
-			snprintf(w->said, sizeof w->said, "%s", p);
-			return;
-		}
-		p = zero + 1;
-	}
-}
+/* ---- the loss ---- */
 
 static void
 shut(Watch *w)
@@ -91,36 +66,12 @@ shut(Watch *w)
 		shutdown(w->sql, SHUT_RDWR);
 }
 
-static ssize_t
-peek(int fd, char *buffer, size_t size)
-{
-	ssize_t		n;
-
-	do
-		n = recv(fd, buffer, size, MSG_PEEK | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
-static bool
-nothing_new(ssize_t n)
-{
-	return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
-}
-
-/* Called with the lock held. A bound conmgr connection is silent: whatever can be read is the news of a loss. */
+/* Called with the lock held. */
 static void
 look(Watch *w)
 {
-	char		buffer[2048];
-	ssize_t		n;
-
-	if (atomic_load(&w->lost))
+	if (atomic_load(&w->lost) || !news_read(w->cm, w->said, sizeof w->said))
 		return;
-	n = peek(w->cm, buffer, sizeof buffer);
-	if (nothing_new(n))
-		return;
-	note(w, buffer, n);
 	shut(w);
 	/* Last, as it is read without the lock: whoever sees it finds the SQL socket shut down. Whoever does not, takes the lock (watch_look). */
 	atomic_store(&w->lost, true);
@@ -339,9 +290,7 @@ watch_look(Watch *w)
 bool
 watch_glance(Watch *w)
 {
-	char		byte;
-
-	if (!atomic_load(&w->lost) && nothing_new(peek(w->cm, &byte, 1)))
+	if (!atomic_load(&w->lost) && !news_come(w->cm))
 		return false;
 	return watch_look(w);
 }
