@@ -27,7 +27,7 @@ type plot struct {
 // Colours that people with any kind of colour vision can tell apart (Okabe and Ito), and dashes for more curves than these.
 var plotColours = []string{"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"}
 
-const plotWidth, plotHeight, plotLeft, plotTop, plotLegend = 620, 320, 64, 34, 250
+const plotWidth, plotHeight, plotLeft, plotTop, plotLegend = 620, 320, 64, 34, 340
 
 // axis maps values to pixels.
 type axis struct {
