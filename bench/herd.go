@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -190,6 +191,11 @@ func (h *herd) silence(n int) {
 	for i := 0; i < len(h.conmgrs); i += n {
 		h.conmgrs[i].silent = true
 	}
+}
+
+// waiting tells whether a silent one has no verdict yet.
+func (h *herd) waiting() bool {
+	return slices.ContainsFunc(h.conmgrs, func(c conmgrSim) bool { return c.silent && c.verdict == 0 })
 }
 
 // close ends all with a GOODBYE.

@@ -36,6 +36,11 @@ func (rawCalls) SetTimer(fd int, d time.Duration) error {
 	return err
 }
 
+// rawWrite writes to an eventfd.
+func rawWrite(fd int, p []byte) {
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+}
+
 func result(n, _ uintptr, errno unix.Errno) (int, error) {
 	if errno != 0 {
 		return -1, errno

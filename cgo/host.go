@@ -46,7 +46,7 @@ func (h *host) Alive() {
 // wake makes the main thread look at the bridge.
 func (h *host) wake() {
 	one := [8]byte{1}
-	_, _ = unix.Write(int(h.b.to_c), one[:])
+	rawWrite(int(h.b.to_c), one[:])
 }
 
 func (h *host) WakeTerminator() {

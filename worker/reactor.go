@@ -171,7 +171,7 @@ func (r *Reactor) handle(now Now, n int) {
 		switch ev.Fd {
 		case wakeIndex:
 			var buf [8]byte
-			_, _ = unix.Read(r.host.WakeFD(), buf[:])
+			_, _ = r.calls.Read(r.host.WakeFD(), buf[:])
 			r.host.Alive()
 			r.announce(now)
 		case timerIndex:

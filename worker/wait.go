@@ -29,12 +29,16 @@ type waiter struct {
 	err    error
 	take   func(uintptr) bool
 
-	busy bool // events follow each other closely
+	busy  bool // events follow each other closely
+	turns int  // begun by a short wait
 }
+
+// yieldEvery is how often the other goroutines, if there are any, get their turn while this one is busy.
+const yieldEvery = 16
 
 // brief is for how long a thread waits without the knowledge of Go's scheduler, while events follow each other closely: another such wait costs less than
 // Go's poller. A garbage collection would have to wait for as long.
-const brief = 5 * time.Millisecond
+const brief = 3 * time.Millisecond
 
 func newWaiter(calls Calls) (*waiter, error) {
 	w := &waiter{calls: calls}
@@ -82,7 +86,9 @@ func (w *waiter) wait(clock Clock, until heartbeat.Mono, events []unix.EpollEven
 	w.events = events
 	now := clock().Mono
 	if w.busy {
-		runtime.Gosched() // what follows is no pause for the scheduler
+		if w.turns++; w.turns%yieldEvery == 0 {
+			runtime.Gosched() // what follows is no pause for the scheduler
+		}
 		end := min(until, now.Add(brief))
 		if w.poll(milliseconds(end.Sub(now))); w.n != 0 || end == until {
 			return w.n, w.err
