@@ -25,8 +25,8 @@ GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) -ldflags '-X runt
 
 EXT_SRC  := $(wildcard extension/*.c)
 EXT_HDR  := $(wildcard extension/*.h)
-GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go) extension/bridge.h go.mod
-GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go) go.mod
+GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go rawsys/*.go) extension/bridge.h go.mod
+GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys/*.go) go.mod
 
 .DEFAULT_GOAL := all
 .PHONY: all install uninstall clean deps demo test check lint fuzz bench bench-quick bench-programs help faults testmodule FORCE

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/rawsys"
 	"github.com/pgwatchdog/watchdog/terminator"
 	"github.com/pgwatchdog/watchdog/worker"
 )
@@ -46,7 +47,7 @@ func (h *host) Alive() {
 // wake makes the main thread look at the bridge.
 func (h *host) wake() {
 	one := [8]byte{1}
-	rawWrite(int(h.b.to_c), one[:])
+	_, _ = rawsys.Write(int(h.b.to_c), one[:])
 }
 
 func (h *host) WakeTerminator() {

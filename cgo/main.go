@@ -64,7 +64,6 @@ func (h *host) serve() {
 		Port:             int(b.port),
 		SystemIdentifier: uint64(b.system_identifier),
 		PostmasterStart:  int64(b.postmaster_start),
-		Calls:            rawCalls{},
 	}, h, newStore(b), newClock())
 	if err == nil {
 		err = r.Run(h.spawn)

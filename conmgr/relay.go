@@ -45,7 +45,7 @@ func (s *service) startRelays() error {
 	if len(s.conf.RelayPorts) == 0 {
 		return nil
 	}
-	for range min((runtime.NumCPU()+1)/2, maxRelayLoops) { // the other half has the clients and the rest
+	for range min(runtime.NumCPU(), maxRelayLoops) {
 		l, err := newRelayLoop()
 		if err != nil {
 			s.stopRelays()

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/conmgr/rawsys"
+	"github.com/pgwatchdog/watchdog/rawsys"
 )
 
 const (
@@ -129,6 +129,7 @@ func (l *relayLoop) post(what func()) bool {
 func (l *relayLoop) run() {
 	defer l.end()
 	runtime.LockOSThread() // and does not unlock it: nobody else needs this thread
+	yieldToSenders()
 	var events [relayEvents]unix.EpollEvent
 	for {
 		n := l.wait(events[:])
@@ -151,6 +152,15 @@ func (l *relayLoop) run() {
 				l.finish(e.flow, l.move(e))
 			}
 		}
+	}
+}
+
+// yieldToSenders asks the kernel not to take the processor, at each of its messages, from a client or an instance on this machine: it will soon wait, and others will
+// have sent something by then. A hint only: nothing is lost if it fails. The priority stays as the administrator has set it.
+func yieldToSenders() {
+	if attr, err := unix.SchedGetAttr(0, 0); err == nil && attr.Policy == unix.SCHED_NORMAL {
+		attr.Policy = unix.SCHED_BATCH
+		_ = unix.SchedSetAttr(0, attr, 0)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/conmgr/rawsys"
+	"github.com/pgwatchdog/watchdog/rawsys"
 )
 
 var startupTime = 10 * time.Second // until ReadyForQuery; a variable for tests

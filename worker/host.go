@@ -6,7 +6,6 @@
 //	listen.go     listening sockets
 //	reactor.go    one goroutine, one epoll: sockets in, table, sockets out
 //	wait.go       waiting for events and for what is due
-//	calls.go      system calls of the hot path
 //	admission.go  peers that have not proven themselves yet
 //	faults_*.go   faults on request, in the test build only
 //
@@ -62,7 +61,6 @@ type Config struct {
 	Port             int
 	SystemIdentifier uint64
 	PostmasterStart  int64 // microseconds since 1970-01-01 00:00 UTC
-	Calls            Calls // nil: the ordinary ones
 }
 
 // Now is a moment on both clocks: verdicts are measured on the monotonic one, sessions are dated by the wall clock.

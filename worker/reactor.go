@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/rawsys"
 )
 
 const (
@@ -44,7 +45,6 @@ type Reactor struct {
 	cfg   Config
 	host  Host
 	clock Clock
-	calls Calls
 	table *Table
 
 	caughtUp bool // in this turn: nothing is left to read
@@ -85,13 +85,10 @@ const (
 // NewReactor takes over the store; Run does the rest.
 func NewReactor(cfg Config, host Host, store Store, clock Clock) (*Reactor, error) {
 	now := clock()
-	r := &Reactor{cfg: cfg, host: host, clock: clock, calls: cfg.Calls, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
+	r := &Reactor{cfg: cfg, host: host, clock: clock, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
 		resolved: make(chan resolution, 1), strangers: newStrangers(), refused: newStrangers(), attrs: host.Attributes()}
-	if r.calls == nil {
-		r.calls = ordinaryCalls{}
-	}
 	var err error
-	if r.waiter, err = newWaiter(r.calls); err != nil {
+	if r.waiter, err = newWaiter(); err != nil {
 		return nil, err
 	}
 	if err = r.watch(host.WakeFD(), wakeIndex, 0); err != nil {
@@ -157,7 +154,7 @@ func (r *Reactor) nextWake() heartbeat.Mono {
 // catchUp takes in whatever else the kernel holds, once in a turn: nobody is judged before. It tells whether to go on.
 func (r *Reactor) catchUp(now Now) bool {
 	for n := maxEvents; n == maxEvents && r.host.Stop() == Run; {
-		n, _ = r.calls.Wait(r.waiter.epfd, r.events[:], 0)
+		n, _ = rawsys.EpollWait(r.waiter.epfd, r.events[:], 0)
 		r.handle(now, max(n, 0))
 	}
 	r.caughtUp = true
@@ -171,7 +168,7 @@ func (r *Reactor) handle(now Now, n int) {
 		switch ev.Fd {
 		case wakeIndex:
 			var buf [8]byte
-			_, _ = r.calls.Read(r.host.WakeFD(), buf[:])
+			_, _ = rawsys.Recv(r.host.WakeFD(), buf[:])
 			r.host.Alive()
 			r.announce(now)
 		case timerIndex:
@@ -371,7 +368,7 @@ func (r *Reactor) drop(c *conn) {
 // read takes in what the socket has.
 func (r *Reactor) read(now Now, c *conn) {
 	for i := 0; i < drainPerVisit && c.fd >= 0; i++ {
-		n, err := r.calls.Read(c.fd, r.scratch[:])
+		n, err := rawsys.Recv(c.fd, r.scratch[:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -529,7 +526,7 @@ func (r *Reactor) send(now Now, c *conn, b []byte) {
 		c.out = append(c.out, b...)
 		return
 	}
-	n, err := r.calls.Send(c.fd, b)
+	n, err := rawsys.Send(c.fd, b)
 	if err == unix.EAGAIN || err == unix.EINTR {
 		n, err = 0, nil
 	}

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/rawsys"
 )
 
 // waiter is an epoll instance with a timer in it. Go's own poller watches the instance: so a wait costs the pause of a goroutine, and not a thread in a
 // system call, of which Go's monitor thread would have to be told each time.
 type waiter struct {
-	calls  Calls
 	epfd   int
 	file   *os.File // of epfd
 	raw    syscall.RawConn
@@ -40,8 +40,8 @@ const yieldEvery = 16
 // Go's poller. A garbage collection would have to wait for as long.
 const brief = 3 * time.Millisecond
 
-func newWaiter(calls Calls) (*waiter, error) {
-	w := &waiter{calls: calls}
+func newWaiter() (*waiter, error) {
+	w := &waiter{}
 	var err error
 	if w.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("could not create an epoll instance: %w", err)
@@ -96,7 +96,7 @@ func (w *waiter) wait(clock Clock, until heartbeat.Mono, events []unix.EpollEven
 		now = clock().Mono
 	}
 	if until != w.due {
-		if err := w.calls.SetTimer(w.timer, delay(now, until)); err != nil {
+		if err := rawsys.SetTimer(w.timer, delay(now, until)); err != nil {
 			return 0, fmt.Errorf("could not set a timer: %w", err)
 		}
 		w.due = until
@@ -111,7 +111,7 @@ func (w *waiter) wait(clock Clock, until heartbeat.Mono, events []unix.EpollEven
 // poll takes the events that there are, or come within some milliseconds.
 func (w *waiter) poll(ms int) {
 	for {
-		if w.n, w.err = w.calls.Wait(w.epfd, w.events, ms); w.err != unix.EINTR {
+		if w.n, w.err = rawsys.EpollWait(w.epfd, w.events, ms); w.err != unix.EINTR {
 			return
 		}
 	}
