@@ -119,7 +119,7 @@ test:  ## install what is needed, build, and run all tests (the tests of the who
 UNIT = $(shell $(GO) list ./... | grep -v /watchdog/test$$)
 GOTEST = $(GO) test -race -count=1 -timeout 20m
 
-check: all faults testmodule $(B)/ubsan/watchdog.so lint
+check: all faults testmodule bench-programs $(B)/ubsan/watchdog.so lint
 	$(GOTEST) $(UNIT)
 	$(MAKE) --no-print-directory fuzz
 	$(GOTEST) -v ./test | scripts/summary

@@ -98,6 +98,9 @@ func (r *report) write() error {
 	if r.quick {
 		head.WriteString("**A quick run: few samples.**\n\n")
 	}
+	if len(r.failures) > 0 {
+		fmt.Fprintf(&head, "**Not, or not completely, measured in this run: %s.**\n\n", strings.Join(r.failures, ", "))
+	}
 	head.WriteString(r.machine())
 	head.WriteString("## Targets\n\n| figure | target | measured | met |\n| --- | --- | --- | --- |\n")
 	for _, t := range targets {
