@@ -25,6 +25,11 @@ func Send(fd int, p []byte) (int, error) {
 		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0))
 }
 
+// Read is read(2) from a descriptor that does not block, such as an eventfd.
+func Read(fd int, p []byte) (int, error) {
+	return result(unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))))
+}
+
 // Write is write(2) to a descriptor that does not block, such as an eventfd.
 func Write(fd int, p []byte) (int, error) {
 	return result(unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))))

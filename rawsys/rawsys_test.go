@@ -1,6 +1,8 @@
 package rawsys
 
 import (
+	"bytes"
+	"encoding/binary"
 	"runtime"
 	"testing"
 	"time"
@@ -38,6 +40,52 @@ func TestSendRecv(t *testing.T) {
 	}
 	if n, err := Send(a, []byte("x")); n != -1 || err != unix.EPIPE {
 		t.Errorf("after the end: %d, %v", n, err)
+	}
+}
+
+func TestReadWrite(t *testing.T) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	if n, err := Write(fd, one); n != 8 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	buf := make([]byte, 8)
+	if n, err := Read(fd, buf); n != 8 || err != nil || !bytes.Equal(buf, one) {
+		t.Errorf("%d, %v, %v", n, err, buf)
+	}
+	if n, err := Read(fd, buf); n != -1 || err != unix.EAGAIN {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+func TestSetTimer(t *testing.T) {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := SetTimer(fd, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := unix.Read(fd, make([]byte, 8)); n != 8 || err != nil { // blocks until it has fired
+		t.Errorf("%d, %v", n, err)
+	}
+	if err := SetTimer(fd, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := SetTimer(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	var spec unix.ItimerSpec
+	if err := unix.TimerfdGettime(fd, &spec); err != nil || spec.Value.Nano() != 0 {
+		t.Errorf("the timer is set: %v, %v", spec, err)
+	}
+	if err := SetTimer(-1, 0); err != unix.EBADF {
+		t.Errorf("got %v", err)
 	}
 }
 

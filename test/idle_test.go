@@ -5,12 +5,16 @@ package test
 import (
 	"context"
 	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -56,6 +60,43 @@ func TestNoFalseVerdict(t *testing.T) {
 		}
 		w.alive(i.s, "the session of "+i.host.Name)
 	}
+}
+
+// TestNobodyIsBusyAtRest: a loop that finds something to do all the time works as well as one that sleeps, and nobody notices but who pays.
+func TestNobodyIsBusyAtRest(t *testing.T) {
+	w := newWorld(t)
+	host := w.net.Host("client")
+	cm := cmtest.Start(t, host, cmtest.Config{Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
+	cm.WaitInstance(0, "state", "established")
+	s := w.sessionAt(host, relayDSN(relayReadWrite), "BEGIN") // a relay loop has something to carry, now and then
+	const window, most = 200 * time.Millisecond, 10           // percent of a processor
+	for name, pid := range map[string]int{"conmgr": cm.Pid, "watchdog worker": w.primary.WorkerPid("watchdog worker"), "terminator worker": w.primary.WorkerPid("terminator worker")} {
+		eventually(t, name+" sleeps", func() (bool, string) {
+			before, begun := processorTime(t, pid), testnet.Monotonic()
+			time.Sleep(window) // the length of the observation
+			share := 100 * float64(processorTime(t, pid)-before) / float64(testnet.Monotonic()-begun)
+			return share < most, fmt.Sprintf("%.1f %% of a processor", share)
+		})
+	}
+	w.alive(s, "the relayed session")
+}
+
+// processorTime is what the threads of a process have used.
+func processorTime(t *testing.T, pid int) (sum time.Duration) {
+	t.Helper()
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if len(threads) == 0 {
+		t.Fatalf("process %d is not there", pid)
+	}
+	for _, path := range threads {
+		if text, err := os.ReadFile(path); err == nil { // a thread may end
+			var used time.Duration
+			if _, err := fmt.Sscan(string(text), &used); err == nil {
+				sum += used
+			}
+		}
+	}
+	return sum
 }
 
 // idle is one conmgr that is looked on.

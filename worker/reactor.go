@@ -168,7 +168,7 @@ func (r *Reactor) handle(now Now, n int) {
 		switch ev.Fd {
 		case wakeIndex:
 			var buf [8]byte
-			_, _ = rawsys.Recv(r.host.WakeFD(), buf[:])
+			_, _ = rawsys.Read(r.host.WakeFD(), buf[:])
 			r.host.Alive()
 			r.announce(now)
 		case timerIndex:

@@ -88,6 +88,21 @@ func TestAttributesArePushed(t *testing.T) {
 	}
 }
 
+// TestAWakeIsHandledOnce: a descriptor that stays readable would keep a processor busy, and nobody would notice.
+func TestAWakeIsHandledOnce(t *testing.T) {
+	l := start(t, 4).listening()
+	before := l.host.alive.Load()
+	for i := range 3 {
+		want := before + int64(i) + 1
+		l.host.wake()
+		testkit.Eventually(t, patience, "an answer to the host's question", func() (bool, string) { return l.host.alive.Load() >= want, "" })
+		l.conmgr(byte(i)) // some turns
+		if got := l.host.alive.Load(); got != want {
+			t.Fatalf("woken %d times, handled %d times", i+1, got-before)
+		}
+	}
+}
+
 // TestPieces: frames arrive as the network likes.
 func TestPieces(t *testing.T) {
 	l := start(t, 4).listening()
