@@ -144,14 +144,13 @@ judge(Options *o)
 
 /* Takes what the two connections have resolved. */
 static bool
-collect(Options *o, PGconn *rest, PGconn *hosts, const char *service)
+collect(Options *o, const PQconninfoOption *values, PGconn *hosts, const char *service)
 {
-	PQconninfoOption *values = real.PQconninfo(rest);
 	PQconninfoOption *addresses = real.PQconninfo(hosts);
 	bool		ok = values && addresses;
 	int			n = 1;
 
-	for (PQconninfoOption *v = values; ok && v->keyword; v++)
+	for (const PQconninfoOption *v = values; ok && v->keyword; v++)
 		n++;
 	if (ok)
 	{
@@ -165,7 +164,7 @@ collect(Options *o, PGconn *rest, PGconn *hosts, const char *service)
 		ok = copy(&o->keywords[0], "service") && copy(&o->values[0], service);
 		o->count = 1;
 	}
-	for (PQconninfoOption *v = values; ok && v->keyword; v++)
+	for (const PQconninfoOption *v = values; ok && v->keyword; v++)
 		if (v->val && !ours(v->keyword) && strcmp(v->keyword, "service") != 0)
 		{
 			ok = copy(&o->keywords[o->count], v->keyword) && copy(&o->values[o->count], v->val);
@@ -177,32 +176,25 @@ collect(Options *o, PGconn *rest, PGconn *hosts, const char *service)
 		copy(&o->load_balance_hosts, value_of(values, "load_balance_hosts")) && split_hosts(o);
 	if (ok)
 		judge(o);
-	real.PQconninfoFree(values);
 	real.PQconninfoFree(addresses);
 	return ok;
-}
-
-/* libpq has resolved the string if the list of hosts that it was given has arrived. */
-static bool
-resolved(PGconn *rest)
-{
-	PQconninfoOption *values = real.PQconninfo(rest);
-	const char *host = value_of(values, "host");
-	bool		yes = host && !strcmp(host, NO_HOST);
-
-	real.PQconninfoFree(values);
-	return yes;
 }
 
 static PGconn *
 finish_parse(Options *o, PGconn *rest, PGconn *hosts, const char *service, bool *oom)
 {
-	if (rest && hosts && !resolved(rest))
+	PQconninfoOption *values = rest ? real.PQconninfo(rest) : NULL;
+	const char *host = value_of(values, "host");
+
+	/* libpq has resolved the string if the list of hosts that it was given has arrived; else it says in rest what is wrong. */
+	if (values && hosts && !(host && !strcmp(host, NO_HOST)))
 	{
+		real.PQconninfoFree(values);
 		real.PQfinish(hosts);
 		return rest;
 	}
-	*oom = !rest || !hosts || !collect(o, rest, hosts, service);
+	*oom = !values || !hosts || !collect(o, values, hosts, service);
+	real.PQconninfoFree(values);
 	real.PQfinish(rest);
 	real.PQfinish(hosts);
 	return NULL;

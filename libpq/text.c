@@ -68,12 +68,20 @@ text_addf(Text *text, const char *fmt, ...)
 void
 text_add_conninfo(Text *text, const char *keyword, const char *value)
 {
-	text_addf(text, "%s%s='", text->len ? " " : "", keyword);
-	for (; *value; value++)
+	if (text->len)
+		text_addn(text, " ", 1);
+	text_add(text, keyword);
+	text_addn(text, "='", 2);
+	for (;;)
 	{
-		if (*value == '\'' || *value == '\\')
-			text_addn(text, "\\", 1);
-		text_addn(text, value, 1);
+		size_t		plain = strcspn(value, "'\\");
+
+		text_addn(text, value, plain);
+		value += plain;
+		if (!*value)
+			break;
+		text_addn(text, "\\", 1);
+		text_addn(text, value++, 1);
 	}
 	text_addn(text, "'", 1);
 }
