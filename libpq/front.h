@@ -112,7 +112,7 @@ Watch	   *watch_start(int cm_socket, int sql_socket, const char **problem);
 bool		watch_move(Watch *w, int sql_socket);
 void		watch_adopt(Watch *w);
 bool		watch_look(Watch *w);
-bool		watch_glance(Watch *w);
+bool		watch_glance(Watch *w, bool asked);
 const char *watch_said(const Watch *w);
 void		watch_drop_sql(Watch *w);
 void		watch_end(Watch *w);
@@ -248,6 +248,7 @@ typedef struct Front
 	FILE	   *trace;
 	int			trace_flags;
 	bool		nonblocking;
+	bool		asked;			/* the application has called PQcmSocket(): it may know of a loss before the watcher does */
 	FrontEvent *events;
 	int			nevents;
 	bool		events_quiet;	/* events of real connections that the application does not see come and go */

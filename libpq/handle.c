@@ -288,7 +288,10 @@ PQcmSocket(const PGconn *conn)
 {
 	Front	   *f = front_of(conn);
 
-	return f && f->link ? f->link->fd : -1;
+	if (!f || !f->link)
+		return -1;
+	f->asked = true;
+	return f->link->fd;
 }
 
 EXPORT int

@@ -75,7 +75,7 @@ void
 front_glance(Front *f)
 {
 	if (f->phase == PH_DONE && f->watch && !f->ended)
-		watch_glance(f->watch);
+		watch_glance(f->watch, f->asked);
 }
 
 #define MOST_READS 1000			/* of what a shut down socket may still hold */
@@ -86,7 +86,7 @@ front_refused(Front *f)
 {
 	if (f->phase != PH_DONE || !f->watch)
 		return false;
-	if (!f->ended && watch_glance(f->watch))
+	if (!f->ended && watch_glance(f->watch, f->asked))
 	{
 		for (int i = 0; i < MOST_READS && real.PQstatus(f->sql) == CONNECTION_OK; i++)
 			real.PQconsumeInput(f->sql);

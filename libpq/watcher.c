@@ -286,11 +286,14 @@ watch_look(Watch *w)
 	return atomic_load(&w->lost);
 }
 
-/* The same before a query is sent, for which this must cost nothing: no lock (the socket is the caller's), one system call (0.2 us). */
+/*
+ * The same before a query is sent, for which this must cost nothing: no lock (the socket is the caller's), and a system call (0.2 us) only for an
+ * application that polls the same socket itself. Others learn of a loss from the watcher.
+ */
 bool
-watch_glance(Watch *w)
+watch_glance(Watch *w, bool asked)
 {
-	if (!atomic_load(&w->lost) && !news_come(w->cm))
+	if (!atomic_load(&w->lost) && !(asked && news_come(w->cm)))
 		return false;
 	return watch_look(w);
 }
