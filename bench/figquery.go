@@ -118,7 +118,7 @@ var figureQuery = figure{
 			{paths[1], paths[0]},
 			{path{series: with, dsn: server.DSN()}, path{series: without, dsn: plain.DSN()}},
 		}
-		for i := range Pick(b, 20, 2) {
+		for i := range Pick(b, 20, 1) {
 			for _, n := range []int{1, 16} {
 				for _, pair := range pairs {
 					one, two := pair.a, pair.b
