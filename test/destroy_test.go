@@ -181,7 +181,7 @@ func TestDestroySockets(t *testing.T) {
 	}
 	lookalikes["the instance's port at an address that is not configured"] = readUntilEnd(t, six)
 
-	stalls := measureStalls()
+	stalls := testkit.WatchStalls()
 	mark := cm.Mark()
 	cut := w.silence(client)
 	connecting := make(chan blocked, 1)
@@ -192,7 +192,7 @@ func TestDestroySockets(t *testing.T) {
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
 	results := wait()
 	line := cm.WaitLog(mark, `destroyed \d+ connections to the lost instance 0`, patience)
-	w.woken("destroy_sockets", append(results, w.end("the mapped connection", mapped), w.end("the one that was connecting", connecting)), verdict, stalls.worst())
+	w.woken("destroy_sockets", append(results, w.end("the mapped connection", mapped), w.end("the one that was connecting", connecting)), verdict, stalls.Longest())
 	if text := <-out; !strings.Contains(text, "Software caused connection abort") {
 		t.Errorf("psql: %s", text)
 	}
@@ -234,10 +234,10 @@ func TestDestroyIPv6(t *testing.T) {
 	wait := w.crowd(client, w.primary.DSNOf(w.db.Addr6.String(), "postgres"), "six", 3)
 	four := w.session(client, "BEGIN") // an address that the configuration does not name
 	mark := cm.Mark()
-	stalls := measureStalls()
+	stalls := testkit.WatchStalls()
 	w.primary.Freeze() // a server that is merely cut off ends the sessions at the same moment
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
-	w.woken("IPv6", wait(), verdict, stalls.worst())
+	w.woken("IPv6", wait(), verdict, stalls.Longest())
 	cm.WaitLog(mark, `destroyed 3 connections to the lost instance 0`, patience)
 	w.primary.Thaw()
 	var one int

@@ -6,8 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"testing"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -37,9 +36,9 @@ func TestNoFalseVerdict(t *testing.T) {
 		}
 		t.Cleanup(func() { cancel(); _ = hog.Wait() })
 	}
-	stalls := measureStalls()
+	stalls := testkit.WatchStalls()
 	time.Sleep(*idleFor) // the length of the observation
-	stall := stalls.worst()
+	stall := stalls.Longest()
 	t.Logf("%v beside %d hogs; this machine stalled for up to %v", *idleFor, runtime.NumCPU(), stall)
 	log := w.primary.Log()
 	for _, i := range watched {
@@ -72,31 +71,13 @@ func TestNobodyIsBusyAtRest(t *testing.T) {
 	const window, most = 200 * time.Millisecond, 10           // percent of a processor
 	for name, pid := range map[string]int{"conmgr": cm.Pid, "watchdog worker": w.primary.WorkerPid("watchdog worker"), "terminator worker": w.primary.WorkerPid("terminator worker")} {
 		eventually(t, name+" sleeps", func() (bool, string) {
-			before, begun := processorTime(t, pid), testnet.Monotonic()
+			before, begun := testkit.ProcessorTime(t, pid), testnet.Monotonic()
 			time.Sleep(window) // the length of the observation
-			share := 100 * float64(processorTime(t, pid)-before) / float64(testnet.Monotonic()-begun)
+			share := 100 * float64(testkit.ProcessorTime(t, pid)-before) / float64(testnet.Monotonic()-begun)
 			return share < most, fmt.Sprintf("%.1f %% of a processor", share)
 		})
 	}
 	w.alive(s, "the relayed session")
-}
-
-// processorTime is what the threads of a process have used.
-func processorTime(t *testing.T, pid int) (sum time.Duration) {
-	t.Helper()
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if len(threads) == 0 {
-		t.Fatalf("process %d is not there", pid)
-	}
-	for _, path := range threads {
-		if text, err := os.ReadFile(path); err == nil { // a thread may end
-			var used time.Duration
-			if _, err := fmt.Sscan(string(text), &used); err == nil {
-				sum += used
-			}
-		}
-	}
-	return sum
 }
 
 // idle is one conmgr that is looked on.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -134,7 +135,7 @@ func TestRelayClients(t *testing.T) {
 	if rows != len(clients) {
 		t.Errorf("%d relayed connections are shown, want %d: %v", rows, len(clients), cm.Show("SHOW APPLICATIONS"))
 	}
-	stalls := measureStalls()
+	stalls := testkit.WatchStalls()
 	mark := cm.Mark()
 	cut := w.net.Isolate(w.db)
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
@@ -146,7 +147,7 @@ func TestRelayClients(t *testing.T) {
 			t.Errorf("%s: %v after the verdict: %v", r.name, took, r.err)
 		}
 	}
-	t.Logf("this machine stalled for up to %v", stalls.worst())
+	t.Logf("this machine stalled for up to %v", stalls.Longest())
 
 	_, err := clients[2].run(ctx, who) // nobody takes writes now
 	if err == nil || !strings.Contains(err.Error(), "no target server address from Connection Manager (SQLSTATE 08001)") {
@@ -229,11 +230,11 @@ func TestRelayFiveHundred(t *testing.T) {
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 	wait := w.crowd(client, relayDSN(relayReadWrite), "relayed", 500)
-	mark, stalls := cm.Mark(), measureStalls()
+	mark, stalls := cm.Mark(), testkit.WatchStalls()
 	cut := w.silence(client)
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
 	results := wait()
-	w.woken("relay", results, verdict, stalls.worst())
+	w.woken("relay", results, verdict, stalls.Longest())
 	for _, r := range results {
 		if !errors.Is(r.err, syscall.ECONNRESET) && !strings.Contains(r.err.Error(), "bad connection") {
 			t.Errorf("a relayed client got: %v", r.err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -35,7 +36,7 @@ func silentCuts(t *testing.T, interval, timeout time.Duration, cuts int) {
 	w := newWorld(t)
 	var verdicts, ends []time.Duration
 	var mu sync.Mutex
-	stalls := measureStalls()
+	stalls := testkit.WatchStalls()
 	var wg sync.WaitGroup
 	for i := 0; i < hosts; i++ {
 		host := w.net.Host(fmt.Sprintf("client%d", i))
@@ -61,7 +62,7 @@ func silentCuts(t *testing.T, interval, timeout time.Duration, cuts int) {
 		}()
 	}
 	wg.Wait()
-	stall := stalls.worst()
+	stall := stalls.Longest()
 	for what, times := range map[string][]time.Duration{"conmgr's verdict": verdicts, "end of the sessions": ends} {
 		sort.Slice(times, func(i, j int) bool { return times[i] < times[j] })
 		t.Logf("%s, after the cut: %v to %v, median %v (n = %d, this machine stalled for up to %v)",

@@ -161,13 +161,6 @@ func (w *world) viewRows() int {
 	return n
 }
 
-// staller measures how late this machine runs its timers, so that bounds that are asserted make allowance for a stalled machine.
-type staller struct{ *testkit.Stalls }
-
-func measureStalls() staller { return staller{testkit.WatchStalls()} }
-
-func (s staller) worst() time.Duration { return s.Longest() }
-
 func eventually(t testkit.TB, what string, cond func() (bool, string)) {
 	t.Helper()
 	testkit.Eventually(t, patience, what, cond)

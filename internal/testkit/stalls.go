@@ -21,11 +21,11 @@ func WatchStalls() *Stalls {
 		var worst time.Duration
 		t := time.NewTicker(tick)
 		defer t.Stop()
-		last := monotonic()
+		last := Monotonic()
 		for {
 			select {
 			case <-t.C:
-				now := monotonic()
+				now := Monotonic()
 				worst = max(worst, now-last-tick)
 				last = now
 			case <-s.stop:
@@ -43,7 +43,8 @@ func (s *Stalls) Longest() time.Duration {
 	return <-s.max
 }
 
-func monotonic() time.Duration {
+// Monotonic reads CLOCK_MONOTONIC: the time since the boot, the same in all processes and namespaces.
+func Monotonic() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		panic(err) // cannot fail for this clock

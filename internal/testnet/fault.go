@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 const baseRules = `
@@ -45,13 +45,7 @@ table inet fault {
 `
 
 // Monotonic reads CLOCK_MONOTONIC: the time since the boot, the same in all processes and namespaces.
-func Monotonic() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic(err) // cannot fail for this clock
-	}
-	return time.Duration(ts.Nano())
-}
+func Monotonic() time.Duration { return testkit.Monotonic() }
 
 // Moment is a point in time, on both clocks.
 type Moment struct {
