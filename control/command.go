@@ -19,6 +19,7 @@ const Version = "1.0"
 const (
 	exitOK          = 0
 	exitFailure     = 1
+	exitCheckFailed = 2
 	exitNotRunning  = 3
 	exitNoDirectory = 4
 	exitInterrupted = 130
@@ -33,7 +34,7 @@ Usage:
   cm_ctl stop     [-D DIRECTORY] [-m SHUTDOWN-MODE] [-W] [-t SECS]
   cm_ctl restart  [-D DIRECTORY] [-m SHUTDOWN-MODE] [-l FILENAME] [-W]
                   [--complete] [-t SECS]
-  cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [-t SECS]
+  cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [--check=WHAT] [-t SECS]
 
 Common options:
   -D, --directory=DIRECTORY  directory of the conmgr process, with conmgr.conf
@@ -56,13 +57,20 @@ Options for status:
   -i, --items=ITEMS          ITEMS can be "all" (default), "instance", or
                              "application"
       --json                 output for programs
+      --check=WHAT           fail unless there are heartbeats with the "primary",
+                             with "all" instances, or with "any" instance
 
 Shutdown modes are:
   smart       quit after all applications have disconnected
   fast        disconnect applications, then quit (default)
   immediate   quit at once
 
-Exit status of status: 0 running, 3 not running, 4 no usable directory.
+When a conmgr process ends (stop, restart), the servers end all SQL sessions of
+this host, also those that do not use the Connection Manager, unless
+watchdog.terminate_on_close is off there. Replication connections stay.
+
+Exit status of status: 0 running, 2 running but --check has failed,
+3 not running, 4 no usable directory.
 `
 
 // Command is one run of cm_ctl.

@@ -118,11 +118,13 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 				case q.String == "SHOW INSTANCES" && behaviour == "standbys" && !promoted():
 					send(answer("instance state role", "0 established standby", "1 lost primary")...)
 				case q.String == "SHOW INSTANCES":
-					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms generation detail",
-						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 -", "2 db2 - 5432 27545 connecting - - - - 1 refused")...)
+					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms "+
+						"generation detail used_for not_used last_role system_identifier",
+						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 - any,read-write - primary 7000000000000000001",
+						"2 db2 - 5432 27545 lost - - - - 1 refused - unreachable primary -")...)
 				case q.String == "SHOW APPLICATIONS":
-					send(answer("client_addr client_port application_name target instance connected_at",
-						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z")...)
+					send(answer("client_addr client_port application_name target instance connected_at via",
+						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z bind")...)
 				default:
 					send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "no"}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 				}

@@ -25,6 +25,7 @@ type options struct {
 	mode     shutdownMode
 	log      string
 	items    string
+	check    string // what --check asks for; empty: nothing
 	json     bool
 	help     bool
 	version  bool
@@ -53,6 +54,7 @@ var optionTable = []option{
 	{'l', "log", true, func(o *options, v string) error { o.log = v; return nil }},
 	{'i', "items", true, setItems},
 	{0, "complete", false, func(o *options, _ string) error { o.complete = true; return nil }},
+	{0, "check", true, setCheck},
 	{0, "json", false, func(o *options, _ string) error { o.json = true; return nil }},
 	{'?', "help", false, func(o *options, _ string) error { o.help = true; return nil }},
 	{'V', "version", false, func(o *options, _ string) error { o.version = true; return nil }},
@@ -84,6 +86,15 @@ func setItems(o *options, v string) error {
 		return nil
 	}
 	return usage("unrecognized item \"%s\": must be \"all\", \"instance\" or \"application\"", v)
+}
+
+func setCheck(o *options, v string) error {
+	switch v {
+	case "primary", "all", "any":
+		o.check = v
+		return nil
+	}
+	return usage("unrecognized check \"%s\": must be \"primary\", \"all\" or \"any\"", v)
 }
 
 // parseOptions stops at the first error; help and version win over errors that come after them.

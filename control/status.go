@@ -32,14 +32,22 @@ type instanceReport struct {
 	ReadOnly        *bool   `json:"read_only"`
 	Timeline        *int64  `json:"timeline"`
 	LastHeartbeatMs *int64  `json:"last_heartbeat_ms"`
+	Generation      *int64  `json:"generation"`
+	Detail          *string `json:"detail"`
+	UsedFor         *string `json:"used_for"`
+	NotUsed         *string `json:"not_used"`
+	LastRole        *string `json:"last_role"`
+	SystemID        *string `json:"system_identifier"` // 64 bits: more than a number of JSON holds everywhere
 }
 
 type applicationReport struct {
-	ClientAddr  *string `json:"client_addr"`
-	ClientPort  *int64  `json:"client_port"`
-	Target      *string `json:"target"`
-	Instance    *int64  `json:"instance"`
-	ConnectedAt *string `json:"connected_at"`
+	ClientAddr      *string `json:"client_addr"`
+	ClientPort      *int64  `json:"client_port"`
+	ApplicationName *string `json:"application_name"`
+	Target          *string `json:"target"`
+	Instance        *int64  `json:"instance"`
+	ConnectedAt     *string `json:"connected_at"`
+	Via             *string `json:"via"`
 }
 
 func (r *run) status(ctx context.Context) int {
@@ -80,28 +88,30 @@ func (r *run) status(ctx context.Context) int {
 		return exitInterrupted
 	}
 	if r.json {
-		report.Instances = append(report.Instances, instanceReports(instances)...)
+		if r.items != "application" {
+			report.Instances = append(report.Instances, instanceReports(instances)...)
+		}
 		report.Applications = append(report.Applications, applicationReports(applications)...)
 		r.sayJSON(report)
-		return exitOK
+		return r.checked(instances, report.Error)
 	}
 	if unknown != nil {
 		r.say("cm_ctl: conmgr process is running\n")
-		return exitOK
+		return r.checked(instances, report.Error)
 	}
 	r.say("cm_ctl: conmgr process is %s (PID: %d)\n", report.State, info.Pid)
 	r.say("  directory: %s\n  started:   %s\n  listening: %s, port %d\n", info.Dir, info.Started.Format("2006-01-02 15:04:05 MST"),
 		printable(info.ListenAddresses), info.Port)
 	if err == nil {
-		r.sayTable("instance", "Instances", "no instances configured", instances)
-		r.sayTable("application", "Applications", "no applications connected", applications)
+		r.sayList("instance", "Instances", "no instances configured", instances, instanceColumns, instanceNotes)
+		r.sayList("application", "Applications", "no applications connected", applications, applicationColumns, nil)
 	}
-	return exitOK
+	return r.checked(instances, report.Error)
 }
 
 func (r *run) askBoth(ctx context.Context, info Info) (instances, applications rows, err error) {
 	var statements []string
-	if r.items != "application" {
+	if r.items != "application" || r.check != "" {
 		statements = append(statements, "SHOW INSTANCES")
 	}
 	if r.items != "instance" {
@@ -111,7 +121,7 @@ func (r *run) askBoth(ctx context.Context, info Info) (instances, applications r
 	if err != nil {
 		return rows{}, rows{}, err
 	}
-	if r.items != "application" {
+	if r.items != "application" || r.check != "" {
 		instances, answers = answers[0], answers[1:]
 	}
 	if r.items != "instance" {
@@ -126,10 +136,8 @@ func (r *run) sayJSON(report statusReport) {
 	_ = e.Encode(report)
 }
 
-var rightAligned = map[string]bool{"instance": true, "port": true, "watchdog_port": true, "timeline": true, "last_heartbeat_ms": true,
-	"generation": true, "client_port": true}
-
-func (r *run) sayTable(item, title, empty string, answer rows) {
+// sayList prints one of the two lists.
+func (r *run) sayList(item, title, empty string, answer rows, columns []column, notes func(fields) []string) {
 	if r.items != "all" && r.items != item {
 		return
 	}
@@ -137,17 +145,7 @@ func (r *run) sayTable(item, title, empty string, answer rows) {
 		r.say("\n%s: %s\n", title, empty)
 		return
 	}
-	lines := make([][]string, len(answer.values))
-	for i, row := range answer.values {
-		for _, v := range row {
-			cell := ""
-			if v != nil {
-				cell = printable(*v)
-			}
-			lines[i] = append(lines[i], cell)
-		}
-	}
-	r.say("\n%s:\n%s", title, formatTable(answer.columns, lines, rightAligned))
+	r.say("\n%s:\n%s", title, formatList(answer, columns, notes, r.outputWidth()))
 }
 
 func instanceReports(answer rows) (reports []instanceReport) {
@@ -163,7 +161,9 @@ func instanceReports(answer rows) (reports []instanceReport) {
 		}
 		reports = append(reports, instanceReport{Instance: f.number("instance"), Host: f.text("host"), Hostaddr: f.text("hostaddr"), Port: f.number("port"),
 			WatchdogPort: f.number("watchdog_port"), State: f.text("state"), Role: role, ReadOnly: f.boolean("read_only"),
-			Timeline: timeline, LastHeartbeatMs: f.number("last_heartbeat_ms")})
+			Timeline: timeline, LastHeartbeatMs: f.number("last_heartbeat_ms"), Generation: f.number("generation"),
+			Detail: f.text("detail"), UsedFor: f.text("used_for"), NotUsed: f.text("not_used"),
+			LastRole: f.text("last_role"), SystemID: f.text("system_identifier")})
 	}
 	return reports
 }
@@ -171,8 +171,9 @@ func instanceReports(answer rows) (reports []instanceReport) {
 func applicationReports(answer rows) (reports []applicationReport) {
 	for i := range answer.values {
 		f := answer.row(i)
-		reports = append(reports, applicationReport{ClientAddr: f.text("client_addr"), ClientPort: f.number("client_port"), Target: f.text("target"),
-			Instance: f.number("instance"), ConnectedAt: f.text("connected_at")})
+		reports = append(reports, applicationReport{ClientAddr: f.text("client_addr"), ClientPort: f.number("client_port"),
+			ApplicationName: f.text("application_name"), Target: f.text("target"), Instance: f.number("instance"),
+			ConnectedAt: f.text("connected_at"), Via: f.text("via")})
 	}
 	return reports
 }

@@ -35,6 +35,7 @@ func (r *run) stopProcess(ctx context.Context, info Info, wait bool) int {
 	p, err := openProcess(info)
 	if err == nil {
 		defer p.close()
+		r.warnOfSessions(ctx, info)
 		err = p.signal(r.mode.signal)
 	}
 	if errors.Is(err, errGone) {

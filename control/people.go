@@ -1,0 +1,193 @@
+package control
+
+// The lists of cm_ctl status for people, within the width of the terminal. Pure, but for the width itself.
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	usualWidth    = 80
+	smallestWidth = 40 // less is no terminal that shows a list
+)
+
+// outputWidth is what COLUMNS says (watch sets it), else the terminal's width, else 80.
+func (c Command) outputWidth() int {
+	if n, err := strconv.Atoi(c.Getenv("COLUMNS")); err == nil && n > 0 {
+		return max(n, smallestWidth)
+	}
+	if ws, err := unix.IoctlGetWinsize(int(c.Stdout.Fd()), unix.TIOCGWINSZ); err == nil && ws.Col > 0 {
+		return max(int(ws.Col), smallestWidth)
+	}
+	return usualWidth
+}
+
+// column of a list: a title, and what it shows of a row.
+type column struct {
+	title string
+	right bool
+	cell  func(f fields) string
+}
+
+// shown is a column of the answer as it is.
+func shown(title, name string, right bool) column {
+	return column{title, right, func(f fields) string { return f.shown(name) }}
+}
+
+func (f fields) shown(name string) string {
+	if v := f[name]; v != nil {
+		return printable(*v)
+	}
+	return ""
+}
+
+// What people look for first; the rest is in --json.
+var instanceColumns = []column{
+	shown("instance", "instance", true),
+	shown("host", "host", false),
+	shown("port", "port", true),
+	shown("state", "state", false),
+	{"role", false, roleCell},
+	shown("timeline", "timeline", true),
+	{"heartbeat", true, func(f fields) string { return ago(f.number("last_heartbeat_ms")) }},
+}
+
+var applicationColumns = []column{
+	{"client", false, func(f fields) string { return f.shown("client_addr") + ":" + f.shown("client_port") }},
+	shown("application", "application_name", false),
+	shown("target", "target", false),
+	shown("instance", "instance", true),
+	shown("via", "via", false),
+	{"connected at", false, func(f fields) string { return secondsOnly(f.shown("connected_at")) }},
+}
+
+func roleCell(f fields) string {
+	role := f.shown("role")
+	if ro := f.boolean("read_only"); ro != nil && *ro && role == "primary" {
+		return role + ", read only"
+	}
+	return role
+}
+
+// ago tells how long ago something was, in the unit that reads best.
+func ago(ms *int64) string {
+	switch {
+	case ms == nil:
+		return ""
+	case *ms < 10_000:
+		return fmt.Sprintf("%d ms", *ms)
+	case *ms < 600_000:
+		return fmt.Sprintf("%d s", *ms/1000)
+	case *ms < 36_000_000:
+		return fmt.Sprintf("%d min", *ms/60_000)
+	}
+	return fmt.Sprintf("%d h", *ms/3_600_000)
+}
+
+// secondsOnly leaves out the fraction of a second of an ISO 8601 time.
+func secondsOnly(t string) string {
+	dot := strings.IndexByte(t, '.')
+	if dot < 0 {
+		return t
+	}
+	end := dot + 1
+	for end < len(t) && t[end] >= '0' && t[end] <= '9' {
+		end++
+	}
+	return t[:dot] + t[end:]
+}
+
+// instanceNotes are what a table has no room for: what an instance is used for, why it is not, and
+// the last error. Columns that this conmgr does not have are left out.
+func instanceNotes(f fields) (notes []string) {
+	if v := f.text("used_for"); v != nil {
+		notes = append(notes, "used for "+printable(strings.ReplaceAll(*v, ",", ", ")))
+	}
+	if v := f.text("not_used"); v != nil {
+		notes = append(notes, "not used: "+printable(*v))
+	}
+	if v := f.text("last_role"); v != nil && f.shown("role") == "unknown" {
+		notes = append(notes, "was "+printable(*v))
+	}
+	if v := f.text("detail"); v != nil {
+		notes = append(notes, "detail: "+printable(*v))
+	}
+	return notes
+}
+
+// formatList makes a table of an answer, or, where that is wider than width, one record a row, as
+// psql does with \x auto. notes, if not nil, follow their row.
+func formatList(answer rows, columns []column, notes func(fields) []string, width int) string {
+	header := make([]string, len(columns))
+	right := map[string]bool{}
+	for i, c := range columns {
+		header[i], right[c.title] = c.title, c.right
+	}
+	cells := make([][]string, len(answer.values))
+	for i := range answer.values {
+		f := answer.row(i)
+		for _, c := range columns {
+			cells[i] = append(cells[i], c.cell(f))
+		}
+	}
+	table := strings.SplitAfter(formatTable(header, cells, right), "\n")
+	wide := 0
+	for _, line := range table {
+		wide = max(wide, utf8.RuneCountInString(strings.TrimRight(line, "\n")))
+	}
+	var b strings.Builder
+	if wide <= width {
+		b.WriteString(table[0] + table[1])
+	}
+	for i := range cells {
+		if wide <= width {
+			b.WriteString(table[2+i])
+		} else {
+			writeRecord(&b, i, header, cells[i], width)
+		}
+		if notes != nil {
+			for _, n := range notes(answer.row(i)) {
+				writeFolded(&b, "     ", "       ", n, width)
+			}
+		}
+	}
+	return b.String()
+}
+
+func writeRecord(b *strings.Builder, i int, header, cells []string, width int) {
+	title := 0
+	for _, h := range header {
+		title = max(title, len(h))
+	}
+	fmt.Fprintf(b, "-[ %d ]%s\n", i+1, strings.Repeat("-", max(0, min(width, usualWidth)-8)))
+	for j, h := range header {
+		writeFolded(b, fmt.Sprintf("%-*s | ", title, h), strings.Repeat(" ", title)+" | ", cells[j], width)
+	}
+}
+
+// writeFolded writes text after first, and goes on after next where a line is full: at a space, or
+// within a word that is longer than a line.
+func writeFolded(b *strings.Builder, first, next, text string, width int) {
+	rest, prefix := []rune(text), first
+	for {
+		room := max(width-utf8.RuneCountInString(prefix), 8)
+		if len(rest) <= room {
+			b.WriteString(strings.TrimRight(prefix+string(rest), " ") + "\n")
+			return
+		}
+		cut, skip := room, 0
+		for k := room; k > 0; k-- {
+			if rest[k] == ' ' {
+				cut, skip = k, 1
+				break
+			}
+		}
+		b.WriteString(prefix + string(rest[:cut]) + "\n")
+		rest, prefix = rest[cut+skip:], next
+	}
+}

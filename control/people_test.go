@@ -1,0 +1,148 @@
+package control
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func value(s string) *string { return &s }
+
+// answerRows makes an answer of lines of words; "-" is NULL, "_" a space.
+func answerRows(columns string, lines ...string) (a rows) {
+	a.columns = strings.Fields(columns)
+	for _, line := range lines {
+		var row []*string
+		for _, w := range strings.Fields(line) {
+			if w == "-" {
+				row = append(row, nil)
+			} else {
+				row = append(row, value(strings.ReplaceAll(w, "_", " ")))
+			}
+		}
+		a.values = append(a.values, row)
+	}
+	return a
+}
+
+var twoInstances = answerRows("instance host port state role read_only timeline last_heartbeat_ms used_for not_used detail last_role",
+	"0 db0.example 5432 established primary off 3 412 any,read-write - - primary",
+	"1 db1.example 5432 lost unknown - 2 65000 - a_newer_timeline_is_known:_3,_at_instance_0_(host_\"db0.example\") connection_refused primary")
+
+func TestListFitsTheWidth(t *testing.T) {
+	for _, width := range []int{40, 60, 80, 132} {
+		out := formatList(twoInstances, instanceColumns, instanceNotes, width)
+		for _, line := range strings.Split(out, "\n") {
+			if n := utf8.RuneCountInString(line); n > width {
+				t.Errorf("width %d: a line of %d: %q", width, n, line)
+			}
+		}
+		flat := strings.Join(strings.Fields(out), " ")
+		for _, text := range []string{"db0.example", "db1.example", "established", "412 ms", "65 s", "used for any, read-write",
+			"a newer timeline is known", "was primary", "detail: connection refused"} {
+			if !strings.Contains(flat, text) {
+				t.Errorf("width %d: %q is missing in\n%s", width, text, out)
+			}
+		}
+		if table := strings.HasPrefix(out, " instance |"); table != (width >= 80) {
+			t.Errorf("width %d: table %v\n%s", width, table, out)
+		}
+	}
+}
+
+func TestLongWordsAreFolded(t *testing.T) {
+	var b strings.Builder
+	writeFolded(&b, "ab | ", "   | ", strings.Repeat("x", 30)+" yy", 20)
+	want := "ab | xxxxxxxxxxxxxxx\n   | xxxxxxxxxxxxxxx\n   | yy\n"
+	if b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+func TestAgo(t *testing.T) {
+	for ms, want := range map[int64]string{0: "0 ms", 9_999: "9999 ms", 10_000: "10 s", 599_999: "599 s", 600_000: "10 min", 36_000_000: "10 h"} {
+		if got := ago(&ms); got != want {
+			t.Errorf("%d: %q, want %q", ms, got, want)
+		}
+	}
+	if ago(nil) != "" {
+		t.Error("never is not nothing")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	const columns = "state role used_for"
+	for _, c := range []struct {
+		name              string
+		rows              rows
+		primary, all, any bool
+	}{
+		{"none", answerRows(columns), false, false, false},
+		{"primary", answerRows(columns, "established primary read-write"), true, true, true},
+		{"superseded", answerRows(columns, "established primary -"), false, true, true},
+		{"standby", answerRows(columns, "established standby standby", "lost unknown -"), false, false, true},
+		{"of 1.0", answerRows("state role", "established primary", "connecting unknown"), true, false, true},
+		{"lost", answerRows(columns, "lost primary -"), false, false, false},
+	} {
+		for check, want := range map[string]bool{"primary": c.primary, "all": c.all, "any": c.any} {
+			if got := passes(check, c.rows); got != want {
+				t.Errorf("%s: --check=%s: %v, want %v", c.name, check, got, want)
+			}
+		}
+	}
+}
+
+func TestStatusCheck(t *testing.T) {
+	d := newDesk(t, "prompt")
+	d.want(d.cmctl("status", "--check=primary"), 3, "no conmgr process running")
+	d.want(d.cmctl("start"), 0)
+	d.want(d.cmctl("status", "--check=primary"), 0)
+	d.want(d.cmctl("status", "--json", "--check", "any"), 0)
+	d.want(d.cmctl("status", "--check=all"), 2, "check \"all\" has failed: not all instances have a heartbeat connection")
+	if r := d.cmctl("status", "--json", "-i", "application", "--check=all"); r.code != 2 || !strings.Contains(r.stdout, `"instances":[]`) {
+		t.Errorf("exit status %d: %s", r.code, r.stdout)
+	}
+	d.want(d.cmctl("status", "--check=most"), 1, "unrecognized check \"most\": must be \"primary\", \"all\" or \"any\"")
+}
+
+func TestConnectionsToServers(t *testing.T) {
+	for _, family := range []struct{ network, host, table string }{
+		{"tcp4", "127.0.0.1", "/proc/net/tcp"}, {"tcp6", "::1", "/proc/net/tcp6"},
+	} {
+		l, err := net.Listen(family.network, net.JoinHostPort(family.host, "0"))
+		if err != nil {
+			t.Logf("no %s on this machine: %v", family.network, err)
+			continue
+		}
+		defer l.Close()
+		to := netip.MustParseAddrPort(l.Addr().String())
+		for i := range 3 {
+			if got := countConnections(family.table, []netip.AddrPort{to}); got != i {
+				t.Errorf("%s: %d connections counted, want %d", family.network, got, i)
+			}
+			c, err := net.Dial(family.network, l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+	}
+	for s, want := range map[string]string{
+		"0100007F:1538":                         "127.0.0.1:5432",
+		"0000000000000000FFFF00000100007F:1538": "127.0.0.1:5432",
+		"00000000000000000000000001000000:0001": "[::1]:1",
+	} {
+		got, ok := parseProcAddress(s)
+		if littleEndian && (!ok || fmt.Sprint(got) != want) {
+			t.Errorf("%s: %v, want %s", s, got, want)
+		}
+	}
+	for _, s := range []string{"", "0100007F", "xx:1", "01:1", "0100007F:12345"} {
+		if _, ok := parseProcAddress(s); ok {
+			t.Errorf("%q is an address", s)
+		}
+	}
+}
