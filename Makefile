@@ -29,7 +29,7 @@ GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go rawsy
 GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys/*.go) go.mod
 
 .DEFAULT_GOAL := all
-.PHONY: all install uninstall clean deps demo test check lint fuzz bench bench-quick bench-programs help faults testmodule FORCE
+.PHONY: all install uninstall clean deps demo test check lint mutate mutate-fast fuzz bench bench-quick bench-programs help faults testmodule FORCE
 
 include libpq/front.mk
 
@@ -121,8 +121,15 @@ GOTEST = $(GO) test -race -count=1 -timeout 20m
 
 check: all faults testmodule bench-programs $(B)/ubsan/watchdog.so lint
 	$(GOTEST) $(UNIT)
-	$(MAKE) --no-print-directory fuzz
+	$(MAKE) --no-print-directory fuzz mutate-fast
 	$(GOTEST) -v ./test | scripts/summary
+
+mutate:  ## break each stated invariant, and see that a test notices: minutes
+	@$(MAKE) --no-print-directory all faults testmodule
+	$(GO) run ./internal/mutate
+
+mutate-fast:  ## the same for those that need neither a build nor a server
+	$(GO) run ./internal/mutate -fast
 
 lint:  ## gofmt, go vet, and the C compiler's warnings as errors
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))" || { gofmt -l .; echo "run gofmt -w on these" >&2; exit 1; }

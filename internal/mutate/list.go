@@ -1,0 +1,8 @@
+package main
+
+// The invariants, area by area. Adding one: state it, name the line that keeps it, and the test that
+// fails without that line.
+
+import "slices"
+
+var mutations = slices.Concat(heartbeatMutations)
