@@ -32,6 +32,25 @@ func (h *host) Attributes() heartbeat.Attributes {
 	return heartbeat.Attributes{Flags: heartbeat.AttributeFlags(a >> 32), Timeline: uint32(a)}
 }
 
+// Succeeds reads two fields that change together, though seldom: see the rule at their declaration.
+func (h *host) Succeeds() heartbeat.Succession {
+	for {
+		id := atomic.LoadUint64((*uint64)(&h.b.succeeds_system))
+		timeline := atomic.LoadUint32((*uint32)(&h.b.succeeds_timeline))
+		if atomic.LoadUint64((*uint64)(&h.b.succeeds_system)) != id {
+			continue
+		}
+		if id == 0 {
+			return heartbeat.Succession{}
+		}
+		return heartbeat.Succession{SystemIdentifier: id, Timeline: timeline}
+	}
+}
+
+func (h *host) MaxTimeout() time.Duration {
+	return time.Duration(atomic.LoadUint32((*uint32)(&h.b.max_timeout_ms))) * time.Millisecond
+}
+
 func (h *host) Stop() worker.Stop { return worker.Stop(atomic.LoadUint32((*uint32)(&h.b.stop))) }
 
 func (h *host) TerminateOnClose() bool {

@@ -64,6 +64,7 @@ func (h *host) serve() {
 		Port:             int(b.port),
 		SystemIdentifier: uint64(b.system_identifier),
 		PostmasterStart:  int64(b.postmaster_start),
+		PostmasterPort:   uint16(b.postmaster_port),
 	}, h, newStore(b), newClock())
 	if err == nil {
 		err = r.Run(h.spawn)

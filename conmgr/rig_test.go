@@ -273,7 +273,7 @@ func (c *wdConn) welcome(start int64, system uint64, a hb.Attributes) {
 
 func (c *wdConn) beat(a hb.Attributes) {
 	c.seq++
-	c.send(hb.AppendWatchdogBeat(nil, c.seq, a))
+	c.send(hb.WatchdogBeat{Sequence: c.seq, Attributes: a}.Append(nil))
 }
 
 func (c *wdConn) send(b []byte) { c.c.Write(b) } // conmgr may have closed already

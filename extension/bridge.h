@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 1
+#define WATCHDOG_ABI_VERSION 2
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -32,6 +32,12 @@
 #define WD_CAUSE_GOODBYE	2
 #define WD_CAUSE_GIVEN_UP	3
 #define WD_CAUSE_CLOSED		4
+
+/*
+ * Only a silent host is taken for dead. By all other causes it is alive, and
+ * so is what it receives from us as a standby, a base backup or a subscriber.
+ */
+#define WD_CAUSE_SPARES_WALSENDERS(cause)	((cause) != WD_CAUSE_SILENCE)
 
 /*
  * One conmgr, in shared memory, so that it outlives a restart of the worker
@@ -56,7 +62,8 @@ typedef struct WatchdogSlot
 	uint8_t		addr[16];		/* IPv6 address, or IPv4-mapped */
 	uint32_t	scope;			/* zone of a link-local address, else 0 */
 	uint16_t	port;			/* of the heartbeat connection, at the conmgr */
-	uint8_t		closed;			/* WAITING: the conmgr closed the connection */
+	uint8_t		closed;			/* WAITING: how the connection ended: 0 broken,
+								 * 1 closed by the conmgr, 2 reset */
 	uint8_t		cause;			/* why there is a cut-off */
 	uint64_t	generation;
 	uint32_t	interval_ms;
@@ -70,6 +77,10 @@ typedef struct WatchdogSlot
 	uint64_t	resumed;		/* atomic; times that the conmgr resumed */
 	int64_t		cutoff;			/* atomic; µs since the Unix epoch: end the
 								 * sessions that started before; 0 = none */
+	int64_t		deferred;		/* a cut-off that waits for what becomes of the
+								 * other conmgrs of this address; 0 = none */
+	uint32_t	deferred_cause; /* its cause */
+	uint32_t	reserved;
 } WatchdogSlot;
 
 _Static_assert(sizeof(WatchdogSlot) <= 200, "the guide promises about 200 bytes a connection");
@@ -111,6 +122,7 @@ typedef struct WatchdogBridge
 	WatchdogSlot *slots;		/* shared memory */
 	uint64_t	system_identifier;
 	int64_t		postmaster_start;	/* µs since the Unix epoch */
+	uint32_t	postmaster_port;	/* of SQL connections; 0 = not told */
 	int32_t		to_go;			/* eventfd: something below has changed for Go */
 	int32_t		to_c;			/* eventfd: something below has changed for C */
 
@@ -118,6 +130,16 @@ typedef struct WatchdogBridge
 	uint64_t	attributes;		/* atomic; flags << 32 | timeline, as on the wire */
 	uint32_t	stop;			/* atomic */
 	uint32_t	terminate_on_close; /* atomic */
+	uint32_t	max_timeout_ms; /* atomic; longest interval and timeout of a
+								 * HELLO */
+
+	/*
+	 * The declared succession, as on the wire; 0, 0: none. To change it, store
+	 * 0 into succeeds_system, then the timeline, then succeeds_system; then
+	 * wake Go.
+	 */
+	uint64_t	succeeds_system;	/* atomic */
+	uint32_t	succeeds_timeline;	/* atomic */
 	uint32_t	ping;			/* atomic; Go copies it to pong: see worker.c */
 
 	/* Go writes, C reads */

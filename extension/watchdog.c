@@ -24,6 +24,7 @@ int			watchdog_check_attr_interval;
 int			watchdog_max_heartbeat_connections;
 char	   *watchdog_listen_addresses;
 bool		watchdog_terminate_on_close;
+int			watchdog_max_heartbeat_timeout;
 
 static void
 define_settings(void)
@@ -58,6 +59,12 @@ define_settings(void)
 							 &watchdog_terminate_on_close,
 							 true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("watchdog.max_heartbeat_timeout",
+							"Longest heartbeat_interval and heartbeat_timeout that a conmgr process may ask for.",
+							"A conmgr process with a longer one is refused.",
+							&watchdog_max_heartbeat_timeout,
+							3600000, 1000, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	wd_reserve_guc_prefix("watchdog");
 }
 

@@ -50,6 +50,7 @@ extern int	watchdog_check_attr_interval;
 extern int	watchdog_max_heartbeat_connections;
 extern char *watchdog_listen_addresses;
 extern bool watchdog_terminate_on_close;
+extern int	watchdog_max_heartbeat_timeout;
 
 /* shmem.c */
 extern WatchdogShared *watchdog_shared;

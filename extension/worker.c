@@ -374,6 +374,7 @@ make_bridge(void)
 		ereport(ERROR, (errmsg("could not create an event descriptor: %m")));
 	bridge->attributes = current_attributes(server_is_stopping());
 	bridge->terminate_on_close = watchdog_terminate_on_close;
+	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;
 }
 
 /* A worker that fails again and again must not keep the postmaster busy. */
@@ -525,6 +526,7 @@ main_loop(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			wd_store(&bridge->terminate_on_close, watchdog_terminate_on_close);
+			wd_store(&bridge->max_timeout_ms, watchdog_max_heartbeat_timeout);
 			next_attributes = 0;
 		}
 		if (!checked_signals && wd_load(&bridge->running))

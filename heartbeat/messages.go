@@ -167,6 +167,28 @@ type WelcomeFlags uint16
 // Resumed: the watchdog knew this conmgr, and nothing was ended.
 const Resumed WelcomeFlags = 1 << 0
 
+// Succession is what an instance says of the database cluster whose place it has taken: after pg_upgrade, for
+// example, the system identifier is another one on purpose. The zero value: none is declared.
+type Succession struct {
+	SystemIdentifier uint64 // of the predecessor
+	Timeline         uint32 // its last one
+}
+
+const successionSize = 8 + 4
+
+func (s Succession) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, s.SystemIdentifier)
+	return binary.BigEndian.AppendUint32(b, s.Timeline)
+}
+
+// parseSuccession reads what stands at the end of a message, which older peers leave out.
+func parseSuccession(p []byte) (s Succession) {
+	if len(p) >= successionSize {
+		s = Succession{binary.BigEndian.Uint64(p), binary.BigEndian.Uint32(p[8:])}
+	}
+	return s
+}
+
 // Welcome is the watchdog's answer to a HELLO.
 type Welcome struct {
 	Version          uint16
@@ -174,9 +196,14 @@ type Welcome struct {
 	SystemIdentifier uint64
 	PostmasterStart  int64 // microseconds since 1970-01-01 00:00 UTC
 	Attributes       Attributes
+	PostmasterPort   uint16     // on which the server takes SQL connections; 0: not told
+	Succeeds         Succession // zero: not told, or none
 }
 
-const welcomeSize = 2 + 2 + 8 + 8 + attributesSize
+const (
+	welcomeSize     = 2 + 2 + 8 + 8 + attributesSize
+	welcomePortSize = 2 + 2 // port, reserved
+)
 
 // Append appends the frame to b.
 func (w Welcome) Append(b []byte) []byte {
@@ -187,6 +214,9 @@ func (w Welcome) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, w.SystemIdentifier)
 	b = binary.BigEndian.AppendUint64(b, uint64(w.PostmasterStart))
 	b = w.Attributes.append(b)
+	b = binary.BigEndian.AppendUint16(b, w.PostmasterPort)
+	b = binary.BigEndian.AppendUint16(b, 0)
+	b = w.Succeeds.append(b)
 	return end(b, start)
 }
 
@@ -200,6 +230,10 @@ func ParseWelcome(p []byte) (w Welcome, err error) {
 	w.SystemIdentifier = binary.BigEndian.Uint64(p[4:])
 	w.PostmasterStart = int64(binary.BigEndian.Uint64(p[12:]))
 	w.Attributes = parseAttributes(p[20:])
+	if rest := p[welcomeSize:]; len(rest) >= welcomePortSize {
+		w.PostmasterPort = binary.BigEndian.Uint16(rest)
+		w.Succeeds = parseSuccession(rest[welcomePortSize:])
+	}
 	if w.Version < MinVersion || w.Version > MaxVersion {
 		return w, malformed("watchdog chose version %d of the heartbeat protocol, which was not offered", w.Version)
 	}
@@ -214,12 +248,22 @@ func AppendConmgrBeat(b []byte, sequence uint32) []byte {
 	return end(b, start)
 }
 
-// AppendWatchdogBeat appends the watchdog's BEAT.
-func AppendWatchdogBeat(b []byte, sequence uint32, a Attributes) []byte {
+// WatchdogBeat is the watchdog's BEAT.
+type WatchdogBeat struct {
+	Sequence   uint32
+	Attributes Attributes
+	Succeeds   Succession // sent only if one is declared
+}
+
+// Append appends the frame to b.
+func (w WatchdogBeat) Append(b []byte) []byte {
 	start := len(b)
 	b = begin(b, TypeBeat)
-	b = binary.BigEndian.AppendUint32(b, sequence)
-	b = a.append(b)
+	b = binary.BigEndian.AppendUint32(b, w.Sequence)
+	b = w.Attributes.append(b)
+	if w.Succeeds != (Succession{}) {
+		b = w.Succeeds.append(b)
+	}
 	return end(b, start)
 }
 
@@ -232,11 +276,12 @@ func ParseConmgrBeat(p []byte) (sequence uint32, err error) {
 }
 
 // ParseWatchdogBeat decodes the watchdog's BEAT.
-func ParseWatchdogBeat(p []byte) (sequence uint32, a Attributes, err error) {
-	if len(p) < 4+attributesSize {
-		return 0, a, malformed("malformed BEAT of %d bytes", len(p))
+func ParseWatchdogBeat(p []byte) (w WatchdogBeat, err error) {
+	const size = 4 + attributesSize
+	if len(p) < size {
+		return w, malformed("malformed BEAT of %d bytes", len(p))
 	}
-	return binary.BigEndian.Uint32(p), parseAttributes(p[4:]), nil
+	return WatchdogBeat{binary.BigEndian.Uint32(p), parseAttributes(p[4:]), parseSuccession(p[size:])}, nil
 }
 
 // Goodbye announces the end of a connection.

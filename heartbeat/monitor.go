@@ -131,13 +131,13 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 func (m *Monitor) Frame(now Mono, f Frame) (changed bool, loss *Loss, err error) {
 	switch f.Type {
 	case TypeBeat:
-		_, a, err := ParseWatchdogBeat(f.Payload)
+		b, err := ParseWatchdogBeat(f.Payload)
 		if err != nil {
 			return false, nil, err
 		}
 		m.pulse.Received(now)
-		changed = a != m.attributes
-		m.attributes = a
+		changed = b.Attributes != m.attributes
+		m.attributes = b.Attributes
 		return changed, nil, nil
 	case TypeGoodbye:
 		g, err := ParseGoodbye(f.Payload)

@@ -119,7 +119,7 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		}
 	case "beat":
 		attributes()
-		f, _, _ := Next(AppendWatchdogBeat(nil, 1, s.attrs))
+		f, _, _ := Next(WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil))
 		changed, loss, failure = s.m.Frame(s.now, f)
 	case "goodbye":
 		code, e := strconv.Atoi(words[2])

@@ -54,6 +54,7 @@ type GoodbyeCode uint16
 const (
 	GoodbyeConmgrEnds   GoodbyeCode = 1  // conmgr ends
 	GoodbyeGivenUp      GoodbyeCode = 2  // conmgr has declared this instance lost
+	GoodbyeDuplicate    GoodbyeCode = 3  // conmgr monitors this server under another of its entries
 	GoodbyeServerEnds   GoodbyeCode = 16 // the server shuts down
 	GoodbyeConmgrSilent GoodbyeCode = 17 // the watchdog has declared this conmgr dead
 )

@@ -46,12 +46,12 @@ type message struct {
 func messages() []message {
 	hello := testHello()
 	welcome := Welcome{Version: 1, Flags: Resumed, SystemIdentifier: 0x1122334455667788, PostmasterStart: -2,
-		Attributes: Attributes{Flags: InRecovery | ShuttingDown, Timeline: 7}}
-	type watchdogBeat struct {
-		seq uint32
-		a   Attributes
-	}
-	wb := watchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}}
+		Attributes: Attributes{Flags: InRecovery | ShuttingDown, Timeline: 7}, PostmasterPort: 5432,
+		Succeeds: Succession{SystemIdentifier: 0x2122232425262728, Timeline: 0x31323334}}
+	first := welcome // what the watchdog said before it told its port
+	first.PostmasterPort, first.Succeeds = 0, Succession{}
+	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}}
+	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}}
 	goodbye := Goodbye{GoodbyeServerEnds, "bye"}
 	refused := Refused{RefusedFull, "käse"}
 	return []message{
@@ -61,14 +61,20 @@ func messages() []message {
 			 0102030405060708  000003e8 000007d0 00000000`,
 			hello.Append, hello, func(p []byte) (any, error) { return ParseHello(p) }, 60},
 		{"WELCOME", TypeWelcome,
-			`0020 02 00  0001 0001 1122334455667788 fffffffffffffffe  00000005 00000007`,
+			`0030 02 00  0001 0001 1122334455667788 fffffffffffffffe  00000005 00000007
+			 1538 0000  2122232425262728 31323334`,
 			welcome.Append, welcome, func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
+		{"WELCOME of 1.0", TypeWelcome,
+			`0020 02 00  0001 0001 1122334455667788 fffffffffffffffe  00000005 00000007`,
+			func(b []byte) []byte { return end(first.Append(b)[:len(b)+32], len(b)) }, first,
+			func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
 		{"BEAT of conmgr", TypeBeat, `0008 03 00  00000005`,
 			func(b []byte) []byte { return AppendConmgrBeat(b, 5) }, uint32(5),
 			func(p []byte) (any, error) { return ParseConmgrBeat(p) }, 4},
 		{"BEAT of the watchdog", TypeBeat, `0010 03 00  fffffffe  00000002 01020304`,
-			func(b []byte) []byte { return AppendWatchdogBeat(b, wb.seq, wb.a) }, wb,
-			func(p []byte) (any, error) { s, a, err := ParseWatchdogBeat(p); return watchdogBeat{s, a}, err }, 12},
+			wb.Append, wb, func(p []byte) (any, error) { return ParseWatchdogBeat(p) }, 12},
+		{"BEAT of a successor", TypeBeat, `001c 03 00  00000001  00000000 00000003  2122232425262728 31323334`,
+			successor.Append, successor, func(p []byte) (any, error) { return ParseWatchdogBeat(p) }, 12},
 		{"GOODBYE", TypeGoodbye, `000b 04 00  0010 0003 627965`,
 			goodbye.Append, goodbye, func(p []byte) (any, error) { return ParseGoodbye(p) }, 7},
 		{"REFUSED", TypeRefused, `000d 05 00  0003 0005 6bc3a47365`,
@@ -85,6 +91,7 @@ func TestNumbers(t *testing.T) {
 		{"HELLO", uint64(TypeHello), 1}, {"WELCOME", uint64(TypeWelcome), 2}, {"BEAT", uint64(TypeBeat), 3}, {"GOODBYE", uint64(TypeGoodbye), 4},
 		{"REFUSED", uint64(TypeRefused), 5},
 		{"GOODBYE: conmgr ends", uint64(GoodbyeConmgrEnds), 1}, {"GOODBYE: given up", uint64(GoodbyeGivenUp), 2},
+		{"GOODBYE: duplicate", uint64(GoodbyeDuplicate), 3},
 		{"GOODBYE: server ends", uint64(GoodbyeServerEnds), 16}, {"GOODBYE: conmgr silent", uint64(GoodbyeConmgrSilent), 17},
 		{"REFUSED: malformed", uint64(RefusedMalformed), 1}, {"REFUSED: version", uint64(RefusedVersion), 2}, {"REFUSED: full", uint64(RefusedFull), 3},
 		{"REFUSED: setting", uint64(RefusedSetting), 4}, {"REFUSED: slow", uint64(RefusedTooSlow), 5},
@@ -116,14 +123,16 @@ func TestGoldenBytes(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(v, m.value) {
 				t.Errorf("decoded as %+v, %v; want %+v", v, err, m.value)
 			}
-			if m.minimum != len(f.Payload) {
-				t.Fatalf("the test's payload has %d bytes, want %d", len(f.Payload), m.minimum)
-			}
 			for short := range m.minimum {
 				_, err := m.decode(f.Payload[:short])
 				var pe *ProtocolError
 				if !errors.As(err, &pe) || pe.Code != RefusedMalformed || pe.Error() != pe.Text || !strings.Contains(pe.Text, m.typ.String()) {
 					t.Fatalf("payload of %d bytes: %v, want a malformed %s", short, err, m.typ)
+				}
+			}
+			for n := m.minimum; n < len(f.Payload); n++ {
+				if _, err := m.decode(f.Payload[:n]); err != nil {
+					t.Errorf("without the last of what was appended, %d bytes: %v", n, err)
 				}
 			}
 			// The rule that messages grow at their ends.

@@ -114,13 +114,15 @@ func (s *fakeStore) slot(i int) fakeSlot {
 
 // fakeHost is the process. Its eventfd is there only when a reactor needs it.
 type fakeHost struct {
-	attrs   atomic.Uint64
-	stop    atomic.Uint32
-	onClose atomic.Bool
-	wakeFD  int
-	alive   atomic.Int64
-	wakes   atomic.Int64 // of the terminator
-	failed  atomic.Value
+	attrs      atomic.Uint64
+	stop       atomic.Uint32
+	onClose    atomic.Bool
+	cap        atomic.Int64
+	succession atomic.Pointer[heartbeat.Succession]
+	wakeFD     int
+	alive      atomic.Int64
+	wakes      atomic.Int64 // of the terminator
+	failed     atomic.Value
 
 	afterStop atomic.Pointer[func()] // called after each Stop
 	mu        sync.Mutex
@@ -130,6 +132,7 @@ type fakeHost struct {
 func newFakeHost() *fakeHost {
 	h := &fakeHost{wakeFD: -1}
 	h.onClose.Store(true)
+	h.cap.Store(int64(time.Hour))
 	return h
 }
 
@@ -150,11 +153,19 @@ func (h *fakeHost) Stop() Stop {
 	return s
 }
 
-func (h *fakeHost) TerminateOnClose() bool { return h.onClose.Load() }
-func (h *fakeHost) WakeFD() int            { return h.wakeFD }
-func (h *fakeHost) Alive()                 { h.alive.Add(1) }
-func (h *fakeHost) WakeTerminator()        { h.wakes.Add(1) }
-func (h *fakeHost) Fail(why string)        { h.failed.Store(why) }
+func (h *fakeHost) Succeeds() heartbeat.Succession {
+	if s := h.succession.Load(); s != nil {
+		return *s
+	}
+	return heartbeat.Succession{}
+}
+
+func (h *fakeHost) MaxTimeout() time.Duration { return time.Duration(h.cap.Load()) }
+func (h *fakeHost) TerminateOnClose() bool    { return h.onClose.Load() }
+func (h *fakeHost) WakeFD() int               { return h.wakeFD }
+func (h *fakeHost) Alive()                    { h.alive.Add(1) }
+func (h *fakeHost) WakeTerminator()           { h.wakes.Add(1) }
+func (h *fakeHost) Fail(why string)           { h.failed.Store(why) }
 
 func (h *fakeHost) Log(l Line) {
 	h.mu.Lock()

@@ -46,10 +46,12 @@ const (
 // Host is the process that the worker lives in. All methods may be called from any goroutine and never block.
 type Host interface {
 	Attributes() heartbeat.Attributes // current ones
+	Succeeds() heartbeat.Succession   // the current one
 	Stop() Stop
-	TerminateOnClose() bool // current setting
-	WakeFD() int            // an eventfd that becomes readable when one of the above has changed
-	Alive()                 // the worker has looked at WakeFD: it still works
+	TerminateOnClose() bool    // current setting
+	MaxTimeout() time.Duration // current setting: the longest heartbeat_interval and heartbeat_timeout of a HELLO
+	WakeFD() int               // an eventfd that becomes readable when one of the above has changed
+	Alive()                    // the worker has looked at WakeFD: it still works
 	Log(Line)
 	WakeTerminator() // a slot has got a cut-off
 	Fail(why string) // the worker cannot go on: have the process restarted
@@ -60,7 +62,8 @@ type Config struct {
 	ListenAddresses  string // as PostgreSQL's listen_addresses
 	Port             int
 	SystemIdentifier uint64
-	PostmasterStart  int64 // microseconds since 1970-01-01 00:00 UTC
+	PostmasterStart  int64  // microseconds since 1970-01-01 00:00 UTC
+	PostmasterPort   uint16 // 0: not known
 }
 
 // Now is a moment on both clocks: verdicts are measured on the monotonic one, sessions are dated by the wall clock.

@@ -93,7 +93,7 @@ func start(t testing.TB, slots int, options ...liveOption) *live {
 	leak.Check(t)
 	before := epolls()
 	l := &live{t: t, host: newFakeHost(), store: newFakeStore(slots), done: make(chan error, 1)}
-	cfg := Config{ListenAddresses: "127.0.0.1", Port: port, SystemIdentifier: 77, PostmasterStart: 1234567}
+	cfg := Config{ListenAddresses: "127.0.0.1", Port: port, SystemIdentifier: 77, PostmasterStart: 1234567, PostmasterPort: 5433}
 	for _, o := range options {
 		o(&cfg)
 	}

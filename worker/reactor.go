@@ -65,6 +65,7 @@ type Reactor struct {
 	refusals   limiter
 	refused    *strangers
 	attrs      heartbeat.Attributes
+	succeeds   heartbeat.Succession
 	events     [maxEvents]unix.EpollEvent
 	scratch    [scratchSize]byte
 	frame      [heartbeat.MaxFrame]byte
@@ -86,7 +87,8 @@ const (
 func NewReactor(cfg Config, host Host, store Store, clock Clock) (*Reactor, error) {
 	now := clock()
 	r := &Reactor{cfg: cfg, host: host, clock: clock, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
-		resolved: make(chan resolution, 1), strangers: newStrangers(), refused: newStrangers(), attrs: host.Attributes()}
+		resolved: make(chan resolution, 1), strangers: newStrangers(), refused: newStrangers(), attrs: host.Attributes(),
+		succeeds: host.Succeeds()}
 	var err error
 	if r.waiter, err = newWaiter(); err != nil {
 		return nil, err
@@ -190,13 +192,13 @@ func (r *Reactor) handle(now Now, n int) {
 	}
 }
 
-// announce tells everybody at once when the attributes have changed.
+// announce tells everybody at once when the attributes or the succession have changed.
 func (r *Reactor) announce(now Now) {
-	a := r.host.Attributes()
-	if a == r.attrs {
+	a, s := r.host.Attributes(), r.host.Succeeds()
+	if a == r.attrs && s == r.succeeds {
 		return
 	}
-	r.attrs = a
+	r.attrs, r.succeeds = a, s
 	for _, c := range r.conns {
 		if c != nil && c.peer != nil {
 			r.beat(now, c)
@@ -463,7 +465,8 @@ func (r *Reactor) hello(now Now, c *conn, f heartbeat.Frame) error {
 	c.peer = p
 	_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(h.Timeout.Milliseconds(), 1<<31-1)))
 	r.send(now, c, heartbeat.Welcome{Version: h.Version(), Flags: flags, SystemIdentifier: r.cfg.SystemIdentifier,
-		PostmasterStart: r.cfg.PostmasterStart, Attributes: r.attrs}.Append(r.frame[:0]))
+		PostmasterStart: r.cfg.PostmasterStart, Attributes: r.attrs, PostmasterPort: r.cfg.PostmasterPort,
+		Succeeds: r.succeeds}.Append(r.frame[:0]))
 	return nil
 }
 
@@ -517,7 +520,8 @@ func (r *Reactor) beat(now Now, c *conn) {
 	if len(c.out) > 0 {
 		return // the network does not even take what went before
 	}
-	r.send(now, c, heartbeat.AppendWatchdogBeat(r.frame[:0], r.table.NextBeat(c.peer), r.attrs))
+	r.send(now, c, heartbeat.WatchdogBeat{Sequence: r.table.NextBeat(c.peer), Attributes: r.attrs, Succeeds: r.succeeds}.
+		Append(r.frame[:0]))
 }
 
 // send never blocks. What the socket does not take now goes out later.

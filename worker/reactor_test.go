@@ -32,9 +32,9 @@ func TestHeartbeats(t *testing.T) {
 	const beats = 45 // longer than the timeout
 	for i := uint32(1); i <= beats; i++ {
 		c.write(beatFrame(i))
-		seq, a, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
-		if err != nil || seq != i || a != w.Attributes {
-			t.Fatalf("BEAT %d, %+v, %v; want number %d", seq, a, err, i)
+		b, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+		if err != nil || b != (heartbeat.WatchdogBeat{Sequence: i, Attributes: w.Attributes}) {
+			t.Fatalf("BEAT %+v, %v; want number %d", b, err, i)
 		}
 	}
 	if took := time.Since(begin); took < (beats-2)*interval {
@@ -76,9 +76,9 @@ func TestAttributesArePushed(t *testing.T) {
 		l.host.setAttributes(attrs)
 		l.host.wake()
 		for _, c := range []*remote{a, b} {
-			seq, got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
-			if err != nil || got != attrs || seq != uint32(i+1) {
-				t.Fatalf("BEAT %d %+v, %v; want %d %+v", seq, got, err, i+1, attrs)
+			got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+			if want := (heartbeat.WatchdogBeat{Sequence: uint32(i + 1), Attributes: attrs}); err != nil || got != want {
+				t.Fatalf("BEAT %+v, %v; want %+v", got, err, want)
 			}
 		}
 	}
@@ -286,7 +286,7 @@ func TestPausedProcess(t *testing.T) {
 	for pause := range 3 {
 		l.pass(time.Minute)
 		for range 5 { // the reactor turns, and sends
-			if _, _, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil {
+			if _, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -322,8 +322,8 @@ func TestManyConmgrs(t *testing.T) {
 	l.host.setAttributes(heartbeat.Attributes{Timeline: 2})
 	l.host.wake()
 	for _, c := range all {
-		if _, a, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil || a.Timeline != 2 {
-			t.Fatalf("%+v, %v", a, err)
+		if b, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil || b.Attributes.Timeline != 2 {
+			t.Fatalf("%+v, %v", b, err)
 		}
 	}
 	one := l.dial()

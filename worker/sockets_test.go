@@ -126,7 +126,7 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 	half := func(t *testing.T, x *pair) {
 		t.Helper()
 		x.drain()
-		frame := heartbeat.AppendWatchdogBeat(nil, 9, heartbeat.Attributes{})
+		frame := heartbeat.WatchdogBeat{Sequence: 9}.Append(nil)
 		if n, err := unix.Write(x.c.fd, frame[:5]); n != 5 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -143,7 +143,7 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 			half(t, x)
 			next(x)
 			got := x.drain()
-			want := heartbeat.AppendWatchdogBeat(nil, 9, heartbeat.Attributes{})
+			want := heartbeat.WatchdogBeat{Sequence: 9}.Append(nil)
 			if n := min(len(got), len(want)); !bytes.Equal(got[:n], want[:n]) {
 				t.Errorf("the peer gets %x, which does not begin with the BEAT %x", got, want)
 			}
