@@ -1,16 +1,14 @@
 /*
- * expbuffer.c: libpq's two variadic functions, which cannot be forwarded as they are. Run by the application's threads, and by the real
- * libpq itself; block on nothing.
+ * expbuffer.c: libpq's variadic functions, which cannot be forwarded as they are, and the one behind them that psql calls since 18. Run
+ * by the application's threads, and by the real libpq itself; block on nothing.
  */
 #include "front.h"
 
-#include <errno.h>
-#include <stdarg.h>
-
 void		appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void		printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+bool		appendPQExpBufferVA(PQExpBuffer str, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
-static void
+static void __attribute__((format(printf, 2, 0)))
 append(PQExpBuffer str, const char *fmt, va_list args, int saved_errno)
 {
 	char		fixed[1024];
@@ -60,4 +58,12 @@ printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
 	va_start(args, fmt);
 	append(str, fmt, args, saved_errno);
 	va_end(args);
+}
+
+/* libpq's may ask to be called again with more room; this one makes room itself. */
+EXPORT bool
+appendPQExpBufferVA(PQExpBuffer str, const char *fmt, va_list args)
+{
+	append(str, fmt, args, errno);
+	return true;
 }

@@ -13,6 +13,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +32,21 @@
 /* Exported by libpq, but not in its public headers. */
 typedef struct PQExpBufferData *PQExpBuffer;
 typedef void (*pqsigfunc) (int signo);
+
+/* Newer than the headers of the build may be: all functions are forwarded, whichever libpq is there at run time. */
+#ifndef LIBPQ_HAS_PIPELINING	/* 14 */
+typedef unsigned PGpipelineStatus;
+#endif
+#ifndef LIBPQ_HAS_ASYNC_CANCEL	/* 17 */
+typedef struct pg_cancel_conn PGcancelConn;
+#endif
+#ifndef LIBPQ_HAS_SOCKET_POLL	/* 17 */
+typedef int64_t pg_usec_time_t;
+#endif
+#ifndef LIBPQ_HAS_PROMPT_OAUTH_DEVICE	/* 18 */
+typedef unsigned PGauthData;
+typedef int (*PQauthDataHook_type) (PGauthData type, PGconn *conn, void *data);
+#endif
 
 #include "real.h"
 
@@ -204,6 +221,7 @@ typedef struct Front
 	uint64_t	magic;
 	PGconn	   *sql;			/* real; never NULL */
 	bool		special;		/* front_after has something to look at */
+	const char *lacks;			/* function last called that the real libpq does not have; NULL: none */
 	Phase		phase;
 	unsigned	forks;			/* fork_count of the process that used it last */
 	CmLink	   *link;
@@ -280,6 +298,10 @@ void		front_disconnect(Front *f);
 void		real_finish(PGconn *real_conn, bool quietly);
 bool		front_inherited(const Front *f);
 
+/* ---- older.c ---- */
+void		front_lacks(const PGconn *conn, const char *function);
+const char *lacks_message(const char *function);
+
 /* ---- connect.c ---- */
 extern __thread Front *connecting_front;	/* whose PQconnectPoll runs in this thread */
 PostgresPollingStatusType connect_start(Front *f);
@@ -308,13 +330,13 @@ void		events_free(Front *f);
 /* ---- loss.c ---- */
 void		front_adopt(Front *f);
 void		front_glance(Front *f);
-bool		front_refused(Front *f);
 void		front_look(Front *f);
 PGresult   *front_amend(Front *f, PGresult *r);
 
 static inline void
 front_before(Front *f)
 {
+	f->lacks = NULL;
 	if (__builtin_expect(f->forks != fork_count, 0))
 		front_adopt(f);
 }
@@ -325,13 +347,6 @@ front_before_call(Front *f)
 {
 	if (__builtin_expect(f->special, 0))
 		front_glance(f);
-}
-
-/* The same for a call that does not wait for an answer, of which libpq might think that it went well: libpq is made to see the loss before it. */
-static inline bool
-front_refuses(Front *f)
-{
-	return __builtin_expect(f->special, 0) && front_refused(f);
 }
 
 static inline void

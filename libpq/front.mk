@@ -2,12 +2,19 @@
 # the root builds it alone. Needs gcc, Go (for the generator) and libpq-dev.
 
 PKG_CONFIG ?= pkg-config
+PG_CONFIG ?= pg_config
 GO ?= go
 CC ?= gcc
 prefix ?= /usr/local
 
+# libpq's directories by pkg-config, else by pg_config: libpq.pc has no libdir before 15, and asking for more than a variable fails where
+# what it requires (libcurl, since 19) is not installed.
+libpq_dir = $(or $(shell $(PKG_CONFIG) --variable=$(1) libpq 2>/dev/null),$(shell $(PG_CONFIG) --$(1) 2>/dev/null))
+LIBPQ_INCLUDE := $(call libpq_dir,includedir)
+LIBPQ_VERSION = $(or $(shell $(PKG_CONFIG) --modversion libpq 2>/dev/null),$(lastword $(shell $(PG_CONFIG) --version 2>/dev/null)))
+
 # The installed libpq that the front stands before, as the loader will find it: by absolute path.
-REAL_LIBPQ ?= $(shell $(PKG_CONFIG) --variable=libdir libpq 2>/dev/null)/libpq.so.5
+REAL_LIBPQ ?= $(call libpq_dir,libdir)/libpq.so.5
 
 FRONT_OUT := build/connmgr
 FRONT_GEN := build/libpq
@@ -16,12 +23,22 @@ FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
 FRONT_SAN ?=
 FRONT_DEFS ?= -Wl,-z,defs
 FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
-	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(shell $(PKG_CONFIG) --cflags libpq 2>/dev/null) $(FRONT_SAN)
+	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(LIBPQ_INCLUDE:%=-I%) $(FRONT_SAN)
 # nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
 FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now $(FRONT_DEFS) $(FRONT_SAN)
 
-.PHONY: front front-clean front-force
+.PHONY: front front-check front-clean front-force
 front: $(FRONT_OUT)/libpq.so.5 $(FRONT_OUT)/libpq.so build/libpq-cm.pc
+
+$(REAL_LIBPQ):
+	@echo "front.mk: there is no libpq at '$@': install libpq-dev, or give REAL_LIBPQ=/path/to/libpq.so.5" >&2
+	@$(PKG_CONFIG) --print-errors --exists libpq >&2
+	@exit 1
+
+# Is every function of these libraries classed? make -f libpq/front.mk front-check LIBPQS='/path/to/libpq.so.5 ...'
+LIBPQS ?= $(REAL_LIBPQ)
+front-check:
+	$(GO) run ./libpq/gen -check libpq/functions.list $(LIBPQS)
 
 $(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h &: libpq/functions.list libpq/gen/main.go $(REAL_LIBPQ)
 	$(GO) run ./libpq/gen libpq/functions.list $(REAL_LIBPQ) $(FRONT_GEN)
@@ -46,10 +63,9 @@ build/libpq-cm.pc: front-force
 	@mkdir -p build
 	@printf '%s\n' 'prefix=$(prefix)' 'libdir=$${prefix}/lib/connmgr' 'includedir=$${prefix}/include' '' \
 		'Name: libpq-cm' 'Description: libpq with transparent connections by way of the Connection Manager' \
-		'Version: $(shell $(PKG_CONFIG) --modversion libpq 2>/dev/null)' 'Requires.private: libpq' \
-		'Cflags: -I$${includedir} $(shell $(PKG_CONFIG) --cflags libpq 2>/dev/null)' \
+		'Version: $(LIBPQ_VERSION)' 'Cflags: -I$${includedir} $(LIBPQ_INCLUDE:%=-I%)' \
 		'Libs: -L$${libdir} -Wl,-rpath,$${libdir} -lpq' > $@
 
-# Its tests need Debian's libecpg-dev, python3-psycopg2, python3-psycopg, php-cli, php-pgsql, ruby-pg and valgrind, too.
+# Its tests need Debian's libecpg-dev, python3-psycopg2, python3-psycopg, php-cli, php-pgsql, ruby-pg, odbc-postgresql, unixodbc-dev and valgrind, too.
 front-clean:
 	rm -rf $(FRONT_GEN) $(FRONT_OUT) build/libpq-cm.pc

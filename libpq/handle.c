@@ -73,9 +73,7 @@ carry(Front *f, PGconn *to)
 	if (f->trace)
 	{
 		real.PQtrace(to, f->trace);
-#ifdef REAL_HAS_PQsetTraceFlags
 		real.PQsetTraceFlags(to, f->trace_flags);
-#endif
 	}
 	if (f->nonblocking)
 		real.PQsetnonblocking(to, 1);
@@ -249,7 +247,6 @@ PQuntrace(PGconn *conn)
 	real.PQuntrace(f ? f->sql : conn);
 }
 
-#ifdef REAL_HAS_PQsetTraceFlags
 EXPORT void
 PQsetTraceFlags(PGconn *conn, int flags)
 {
@@ -259,7 +256,6 @@ PQsetTraceFlags(PGconn *conn, int flags)
 		f->trace_flags = flags;
 	real.PQsetTraceFlags(f ? f->sql : conn, flags);
 }
-#endif
 
 EXPORT int
 PQsetnonblocking(PGconn *conn, int arg)
@@ -351,7 +347,6 @@ PQhost(const PGconn *conn)
 	return real.PQhost(sql_of(conn));
 }
 
-#ifdef REAL_HAS_PQhostaddr
 EXPORT char *
 PQhostaddr(const PGconn *conn)
 {
@@ -361,7 +356,6 @@ PQhostaddr(const PGconn *conn)
 		return h->hostaddr ? h->hostaddr : "";
 	return real.PQhostaddr(sql_of(conn));
 }
-#endif
 
 EXPORT char *
 PQport(const PGconn *conn)

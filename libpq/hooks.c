@@ -6,7 +6,6 @@
 
 #include <stdatomic.h>
 
-#ifdef REAL_HAS_PQsetSSLKeyPassHook_OpenSSL
 static _Atomic(PQsslKeyPassHook_OpenSSL_type) key_hook;
 
 static int
@@ -31,9 +30,7 @@ PQgetSSLKeyPassHook_OpenSSL(void)
 {
 	return atomic_load(&key_hook);
 }
-#endif
 
-#ifdef REAL_HAS_PQsetAuthDataHook
 static _Atomic(PQauthDataHook_type) auth_hook;
 
 static int
@@ -59,4 +56,3 @@ PQgetAuthDataHook(void)
 
 	return hook ? hook : real.PQgetAuthDataHook();
 }
-#endif

@@ -78,23 +78,6 @@ front_glance(Front *f)
 		watch_glance(f->watch, f->asked);
 }
 
-#define MOST_READS 1000			/* of what a shut down socket may still hold */
-
-/* True: the connection is lost, libpq knows it, and PQerrorMessage says so. */
-bool
-front_refused(Front *f)
-{
-	if (f->phase != PH_DONE || !f->watch)
-		return false;
-	if (!f->ended && watch_glance(f->watch, f->asked))
-	{
-		for (int i = 0; i < MOST_READS && real.PQstatus(f->sql) == CONNECTION_OK; i++)
-			real.PQconsumeInput(f->sql);
-		front_look(f);
-	}
-	return f->loss.len > 0;
-}
-
 PGresult *
 front_amend(Front *f, PGresult *r)
 {
@@ -217,11 +200,10 @@ PQputCopyData(PGconn *conn, const char *buffer, int nbytes)
 		return real.PQputCopyData(conn, buffer, nbytes);
 	front_before(f);
 	f->unlooked += nbytes > 0 ? (unsigned) nbytes : 0;
-	if (f->ended || f->unlooked >= LOOK_AFTER)
+	if (f->unlooked >= LOOK_AFTER)
 	{
 		f->unlooked = 0;
-		if (front_refuses(f))
-			return -1;
+		front_before_call(f);
 	}
 	r = real.PQputCopyData(f->sql, buffer, nbytes);
 	front_after(f);
@@ -236,6 +218,8 @@ PQerrorMessage(const PGconn *conn)
 
 	if (!f)
 		return real.PQerrorMessage(conn);
+	if (f->lacks)
+		return (char *) lacks_message(f->lacks);
 	if (f->phase != PH_DONE && f->err.len + f->err.broken > 0)
 		return (char *) text_of(&f->err);
 	own = real.PQerrorMessage(f->sql);

@@ -53,14 +53,6 @@ func exports(t *testing.T, path string) (names []string) {
 	return names
 }
 
-func TestExportsAreLibpqsAndPQcmSocket(t *testing.T) {
-	want := append(exports(t, installedLibpq(t)), "PQcmSocket")
-	slices.Sort(want)
-	if got := exports(t, filepath.Join(front, "libpq.so.5")); !slices.Equal(got, want) {
-		t.Errorf("exports %v\nwant %v", got, want)
-	}
-}
-
 func TestSoname(t *testing.T) {
 	f, err := elf.Open(filepath.Join(front, "libpq.so.5"))
 	if err != nil {

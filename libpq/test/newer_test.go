@@ -1,0 +1,82 @@
+package libpqtest
+
+// Programs that are newer than the installed libpq, and libpqs that are newer than the front.
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// listed gives the names of functions.list.
+func listed(t *testing.T) (names []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "libpq/functions.list"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^(?:[a-z]+\S*) +\d+ +(?:.*[ *])?(\w+)(?:\(.*)?$`).FindAllStringSubmatch(string(text), -1) {
+		names = append(names, m[1])
+	}
+	if len(names) < 200 {
+		t.Fatalf("only %d names in functions.list", len(names))
+	}
+	return names
+}
+
+// Whatever libpq it was built with, the front exports what any libpq has: a program is linked with the one of another day.
+func TestExportsAreThoseOfEveryLibpq(t *testing.T) {
+	want := append(listed(t), "PQcmSocket")
+	slices.Sort(want)
+	if got := exports(t, filepath.Join(front, "libpq.so.5")); !slices.Equal(got, want) {
+		t.Errorf("exports %v\nwant %v", got, want)
+	}
+	for _, name := range exports(t, installedLibpq(t)) {
+		if !slices.Contains(want, name) {
+			t.Errorf("%s of the installed libpq is missing", name)
+		}
+	}
+}
+
+// linkedWithTheNewest builds a program with a libpq that has every name of the list, and no code.
+func linkedWithTheNewest(t *testing.T, name string) string {
+	t.Helper()
+	dir := t.TempDir()
+	var stub strings.Builder
+	for _, f := range listed(t) {
+		fmt.Fprintf(&stub, "void %s(void) {}\n", f)
+	}
+	source := filepath.Join(dir, "stub.c")
+	writeFile(t, source, stub.String())
+	program := filepath.Join(dir, name)
+	for _, args := range [][]string{
+		{"-w", "-fno-builtin", "-shared", "-fPIC", "-Wl,-soname,libpq.so.5", "-o", filepath.Join(dir, "libpq.so"), source},
+		{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-I/usr/include/postgresql", "-o", program, "libpq/test/c/" + name + ".c", "-L" + dir, "-lpq"},
+	} {
+		if err := run(root, "gcc", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return program
+}
+
+func TestProgramNewerThanTheInstalledLibpq(t *testing.T) {
+	newer := linkedWithTheNewest(t, "newer")
+	for _, port := range []string{conmgr(t).Port(), primary.port} {
+		for _, now := range []string{"", "LD_BIND_NOW=1"} { // looked up when called, and all at the start
+			env := byPath()
+			if now != "" {
+				env = append(env, now)
+			}
+			out := output(t, env, newer, dsn(port, ""), installedLibpq(t))
+			wantAll(t, out, "ok, ")
+			if v := libpqVersion(t); v < 18 && strings.Contains(out, ", 0 lacking") {
+				t.Errorf("libpq %d lacks nothing", v)
+			}
+		}
+	}
+}
