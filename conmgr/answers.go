@@ -103,11 +103,15 @@ func instanceRows(b *board, now heartbeat.Mono) [][]string {
 
 func applicationRows(c *Config, apps []application) [][]string {
 	slices.SortFunc(apps, func(a, b application) int {
-		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.port, b.port))
+		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.peer.Port(), b.peer.Port()))
 	})
 	rows := make([][]string, 0, len(apps))
 	for _, a := range apps {
-		rows = append(rows, []string{a.client, strconv.Itoa(int(a.port)), a.name, a.target, strconv.Itoa(c.Instances[a.instance].Number),
+		client, port := null, "-1" // of a Unix socket, as in pg_stat_activity
+		if a.peer.IsValid() {
+			client, port = a.peer.Addr().Unmap().String(), strconv.Itoa(int(a.peer.Port()))
+		}
+		rows = append(rows, []string{client, port, a.name, a.target, strconv.Itoa(c.Instances[a.instance].Number),
 			a.since.Format(connectedAtFormat), a.via})
 	}
 	return rows

@@ -48,12 +48,18 @@ type Setting struct{ Name, Value, Default, Source string }
 
 // Config is immutable once it is made.
 type Config struct {
+	Dir             string // absolute, of conmgr.conf
 	Port            int
 	ListenAddresses []string
-	MaxConnections  int
-	Instances       []InstanceConfig // ordered by number
-	RelayPorts      []RelayPort
-	DestroySockets  bool
+
+	SocketDirs        []string // absolute, or abstract sockets (@name)
+	SocketDirsDefault bool     // nobody has asked for them
+	SocketMode        os.FileMode
+
+	MaxConnections int
+	Instances      []InstanceConfig // ordered by number
+	RelayPorts     []RelayPort
+	DestroySockets bool
 
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
@@ -208,7 +214,7 @@ func namesHost(name string) bool {
 
 // build makes the Config of the lines and of the defaults, and checks what concerns more than one line.
 func (p *configParser) build() *Config {
-	c := &Config{}
+	c := &Config{Dir: p.dir()}
 	c.Port = p.integer("port", -1)
 	c.ListenAddresses = splitAddresses(p.value("listen_addresses", -1))
 	c.MaxConnections = p.integer("max_connections", -1)
@@ -222,6 +228,7 @@ func (p *configParser) build() *Config {
 	c.SyslogIdent = p.value("syslog_ident", -1)
 	c.LogMinMessages = Level(slices.Index(levelNames[:], p.value("log_min_messages", -1)))
 
+	p.sockets(c)
 	p.relayPorts(c)
 	c.DestroySockets = p.value("destroy_sockets", -1) == "on"
 	p.instances(c)
@@ -233,6 +240,44 @@ func (p *configParser) build() *Config {
 	}
 	p.settings(c)
 	return c
+}
+
+// dir is that of the file; paths in it begin there.
+func (p *configParser) dir() string {
+	dir := filepath.Dir(p.file)
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	return dir
+}
+
+// sockets: a path that is too long for a socket is an error, but for the default one.
+func (p *configParser) sockets(c *Config) {
+	const name = "unix_socket_directories"
+	mode, _ := strconv.ParseUint(p.value("unix_socket_permissions", -1), 8, 32) // checked before
+	c.SocketMode = os.FileMode(mode)
+	g := p.set[key{name, -1}]
+	value := p.value(name, -1)
+	c.SocketDirsDefault = value == findParam(name).Default
+	for _, dir := range splitAddresses(value) {
+		if !filepath.IsAbs(dir) && dir[0] != '@' {
+			dir = filepath.Join(c.Dir, dir)
+		}
+		if path := socketPath(dir, c.Port); len(path) > maxSocketPath {
+			if !c.SocketDirsDefault {
+				p.errorf(g.line, "Name a directory with a shorter path.",
+					"invalid value %q for parameter %q: the path of the Unix socket \"%s\" has %d bytes: allowed are %d",
+					clip(g.value), name, path, len(path), maxSocketPath)
+			} else {
+				p.warnf(g.line, "Name a directory with a shorter path in "+name+", or '' for none.",
+					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path), maxSocketPath)
+			}
+			continue
+		}
+		if !slices.Contains(c.SocketDirs, dir) {
+			c.SocketDirs = append(c.SocketDirs, dir)
+		}
+	}
 }
 
 // relayPorts: each port is listened on for one purpose.

@@ -28,7 +28,12 @@ func mustParse(t testing.TB, text string) *Config {
 func TestConfigDefaults(t *testing.T) {
 	c := mustParse(t, "backend_host0 = db0")
 	c.Settings = nil
-	want := &Config{Port: 27546, ListenAddresses: []string{"localhost"},
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{Dir: dir, Port: 27546, ListenAddresses: []string{"localhost"},
+		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777,
 		Instances:         []InstanceConfig{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second, ConnectTimeout: 10 * time.Second,
 		LogStderr: true, SyslogIdent: "conmgr", LogMinMessages: WARNING}

@@ -44,6 +44,7 @@ type Options struct {
 type daemon struct {
 	conf     *Config
 	log      *Logger
+	limit    *logLimiter // of lines that a peer can cause
 	group    *group
 	registry *registry
 	board    *board
@@ -129,7 +130,9 @@ func Run(o Options) error {
 	}
 	logGroup.onPanic = d.panicked
 	d.log = newLogger(conf.LogMinMessages, logGroup, stopLog, sinks...)
+	d.limit = newLogLimiter(d.log)
 	defer func() {
+		d.limit.end()
 		close(stopLog)
 		logGroup.Wait(shutdownTime)
 	}()
@@ -164,7 +167,8 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	if d.conf.DestroySockets {
 		d.board.destroy = &destroyer{log: d.log, group: d.group}
 	}
-	d.service = &service{conf: d.conf, log: d.log, group: d.group, board: d.board, registry: d.registry, now: monotonic}
+	d.service = &service{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
+		now: monotonic}
 	if err := d.service.listen(ctx); err != nil {
 		d.log.Log(FATAL, "%s", err)
 		if d.conf.LogStderr {
@@ -279,6 +283,7 @@ func (d *daemon) stop(cancel func(), text string) {
 	if !d.group.Wait(shutdownTime) {
 		d.log.Log(DEBUG, "some connections were cut at the end of the shutdown")
 	}
+	d.limit.end()
 	d.log.Log(LOG, "Connection Manager is shut down")
 }
 

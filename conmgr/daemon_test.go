@@ -118,6 +118,20 @@ func runOnce(t *testing.T, cmd *exec.Cmd) (int, string) {
 func start(t *testing.T, conf string, env ...string) *process {
 	t.Helper()
 	dir, port := conmgrDir(t, conf)
+	return startIn(t, dir, port, env...)
+}
+
+// setConf replaces the configuration of a directory.
+func setConf(t *testing.T, dir, conf string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, ConfigFile), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startIn starts conmgr in a directory that has a configuration.
+func startIn(t *testing.T, dir string, port int, env ...string) *process {
+	t.Helper()
 	p := &process{t: t, dir: dir, port: port, cmd: command(t, "", "-D", dir), ended: make(chan struct{})}
 	f, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {

@@ -17,10 +17,10 @@
 // may block; all others only try it. relayed.mu and relayLoop.mu are held for a moment, each by itself.
 //
 //	params.go parse.go values.go config.go sample.go   conmgr.conf
-//	log.go syslog.go group.go clock.go         what everything uses
+//	log.go loglimit.go syslog.go group.go clock.go     what everything uses
 //	instance.go connect.go link.go dial.go     heartbeats
 //	table.go board.go registry.go              routing, binding, loss
-//	listen.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
+//	listen.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
 //	relay.go relaycancel.go relayloop.go       relay ports (2.4)
 //	destroy.go                                 destroy_sockets

@@ -21,20 +21,22 @@ import (
 type service struct {
 	conf     *Config
 	log      *Logger
+	limit    *logLimiter
 	group    *group
 	board    *board
 	registry *registry
 	now      func() heartbeat.Mono
 
-	listeners []listener
+	listeners []listener   // those of the port first
+	sockets   []unixSocket // their files
 	relays    relays
 	nextID    atomic.Uint32
 }
 
 // listener is an open port, and what becomes of a connection to it.
 type listener struct {
-	*net.TCPListener
-	admit func(*net.TCPConn)
+	net.Listener
+	admit func(net.Conn)
 }
 
 // lookupTime bounds the resolution of listen_addresses.
@@ -46,8 +48,11 @@ func (s *service) listen(ctx context.Context) error {
 	for i := range s.conf.RelayPorts {
 		p := &relayPort{RelayPort: s.conf.RelayPorts[i]}
 		if err == nil {
-			err = s.listenPort(ctx, p.Port, func(conn *net.TCPConn) { s.admitRelayed(conn, p) })
+			err = s.listenPort(ctx, p.Port, func(conn net.Conn) { s.admitRelayed(conn.(*net.TCPConn), p) })
 		}
+	}
+	if err == nil {
+		err = s.listenUnix()
 	}
 	if err == nil {
 		err = s.startRelays()
@@ -60,7 +65,7 @@ func (s *service) listen(ctx context.Context) error {
 
 // listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one name, those that this host does not have are
 // left out, as long as one works.
-func (s *service) listenPort(ctx context.Context, port int, admit func(*net.TCPConn)) error {
+func (s *service) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	seen := map[netip.Addr]bool{}
@@ -135,6 +140,7 @@ func (s *service) close() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
+	s.removeSockets()
 	s.stopRelays()
 }
 
@@ -142,9 +148,8 @@ func (s *service) close() {
 const acceptPause = 100 * time.Millisecond
 
 func (s *service) accept(l listener, stop <-chan struct{}) {
-	var logged time.Time
 	for {
-		conn, err := l.AcceptTCP()
+		conn, err := l.Accept()
 		switch {
 		case err == nil:
 			l.admit(conn)
@@ -154,10 +159,7 @@ func (s *service) accept(l listener, stop <-chan struct{}) {
 		case errors.Is(err, syscall.ECONNABORTED):
 			continue
 		}
-		if time.Since(logged) > repeatAfter {
-			logged = time.Now()
-			s.log.Log(ERROR, "could not accept a connection from application: %s", netText(err))
-		}
+		s.limit.Log("accept", ERROR, "could not accept a connection from application: %s", netText(err))
 		t := time.NewTimer(acceptPause)
 		select {
 		case <-stop:
@@ -167,25 +169,36 @@ func (s *service) accept(l listener, stop <-chan struct{}) {
 	}
 }
 
-func (s *service) admit(conn *net.TCPConn) {
-	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	se := &session{service: s, conn: conn, seat: seat{peer: peer, since: time.Now(), bound: -1}}
+func (s *service) admit(conn net.Conn) {
+	se := &session{service: s, conn: conn.(clientConn), seat: seatOf(conn)}
 	if s.hasRoom(se, conn) {
 		s.group.Go("session", se.run)
 	}
 }
 
+// seatOf is the place of a connection that is bound to nothing.
+func seatOf(conn net.Conn) seat {
+	s := seat{since: time.Now(), bound: -1}
+	if u, ok := conn.(*net.UnixConn); ok {
+		s.local = credentials(u)
+	} else {
+		s.peer, _ = netip.ParseAddrPort(conn.RemoteAddr().String())
+	}
+	return s
+}
+
 // hasRoom registers a connection; over max_connections it is closed.
-func (s *service) hasRoom(m member, conn *net.TCPConn) bool {
+func (s *service) hasRoom(m member, conn net.Conn) bool {
 	if s.registry.add(m) {
 		return true
 	}
 	conn.Close()
-	s.log.Log(LOG, "closed a connection from application: %s: there are %d connections already (max_connections)", m.place().peer, s.registry.max)
+	s.limit.Log("max_connections", LOG, "closed a connection from application: %s: there are %d connections already (max_connections)",
+		m.place(), s.registry.max)
 	return false
 }
 
 // logRejection: an application, direct or relayed, gets no instance because of a shutdown.
 func (s *service) logRejection(of *seat) {
-	s.log.Log(LOG, "rejected a connection from application due to going shutdown: %s", of.peer)
+	s.limit.Log("rejected", LOG, "rejected a connection from application due to going shutdown: %s", of)
 }

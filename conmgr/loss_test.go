@@ -63,7 +63,7 @@ func TestLossReachesClientWithUnreadBytes(t *testing.T) {
 func TestLossWithClientThatDoesNotRead(t *testing.T) {
 	r := static(t, "", primary)
 	stuck := r.connect()
-	stuck.c.SetReadBuffer(4096)
+	stuck.c.(*net.TCPConn).SetReadBuffer(4096)
 	stuck.query("show target primary")
 	var many []byte
 	m, err := (&pgproto3.Query{String: strings.Repeat("show help;", 800)}).Encode(nil)

@@ -20,6 +20,7 @@ const (
 	List      // a string: names of Values, separated by commas
 	Enum      // one of Values
 	Boolean   // on or off, as a PostgreSQL server understands it
+	Octal     // permissions of a file, as chmod(1) has them
 )
 
 // Param describes one parameter. All of them take effect at a restart of conmgr.
@@ -48,6 +49,10 @@ var Params = []Param{
 		Doc: "port on which conmgr listens for applications"},
 	{Name: "listen_addresses", Type: String, Default: "localhost",
 		Doc: "addresses on which conmgr listens, separated by commas; * is all of them"},
+	{Name: "unix_socket_directories", Type: String, Default: ".",
+		Doc: "directories of the Unix sockets, separated by commas; . is that of conmgr.conf, and '' none"},
+	{Name: "unix_socket_permissions", Type: Octal, Min: 0, Max: 0o777, Default: "0777",
+		Doc: "permissions of the Unix sockets: who may write to one can connect"},
 	{Name: "max_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
 		Doc: "most application connections at a time, relayed ones included; 0: as many as file descriptors allow"},
 

@@ -4,12 +4,15 @@ package conmgr
 // writing to a client. Called by session goroutines, relays, the board's and the main goroutine.
 
 import (
+	"fmt"
 	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // member is an application connection: a *session, or a *relayed.
@@ -23,7 +26,8 @@ type member interface {
 
 // seat is what the registry knows of a member.
 type seat struct {
-	peer        netip.AddrPort
+	peer        netip.AddrPort // not valid of a Unix socket
+	local       *unix.Ucred    // of a Unix socket: the process at the other end
 	since       time.Time
 	application string
 	relay       bool   // a relayed connection, else one that asks for its target
@@ -32,6 +36,17 @@ type seat struct {
 }
 
 func (s *seat) place() *seat { return s }
+
+// String is the peer, for messages.
+func (s *seat) String() string {
+	switch {
+	case s.peer.IsValid():
+		return netip.AddrPortFrom(s.peer.Addr().Unmap(), s.peer.Port()).String()
+	case s.local != nil:
+		return fmt.Sprintf("[local] user %d, process %d", s.local.Uid, s.local.Pid)
+	}
+	return "[local]"
+}
 
 // relayKey counts relayed connections for CancelRequests.
 type relayKey struct {
@@ -208,10 +223,10 @@ func finishAll(list []member) {
 
 // application is a row of SHOW APPLICATIONS.
 type application struct {
-	client, name, target, via string
-	port                      uint16
-	instance                  int
-	since                     time.Time
+	peer              netip.AddrPort // not valid of a Unix socket
+	name, target, via string
+	instance          int
+	since             time.Time
 }
 
 func (r *registry) applications() []application {
@@ -224,7 +239,7 @@ func (r *registry) applications() []application {
 			if s.relay {
 				via = "relay"
 			}
-			out = append(out, application{client: s.peer.Addr().Unmap().String(), port: s.peer.Port(), name: s.application, target: s.target, via: via,
+			out = append(out, application{peer: s.peer, name: s.application, target: s.target, via: via,
 				instance: i, since: s.since})
 		}
 	}

@@ -30,7 +30,6 @@ const maxRelayLoops = 4
 // relayPort is a port that is listened on.
 type relayPort struct {
 	RelayPort
-	logged atomic.Int64 // Mono at which a failed attempt was last logged
 }
 
 // relays are all the relay ports of a service.
@@ -117,8 +116,8 @@ func (c *relayed) begin(stop func()) {
 func (c *relayed) wake() { c.conn.SetDeadline(longPast) }
 
 func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
-	peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	c := &relayed{service: s, port: port, conn: conn, seat: seat{peer: peer, since: time.Now(), relay: true, bound: -1}}
+	c := &relayed{service: s, port: port, conn: conn, seat: seatOf(conn)}
+	c.relay = true
 	if s.hasRoom(c, conn) {
 		s.group.Go("relayed connection", c.run)
 	}
@@ -229,11 +228,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			text = "no answer"
 		}
 		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port, text)
-		now := c.service.now()
-		if last := c.port.logged.Load(); last == 0 || now.Sub(Mono(last)) >= time.Second {
-			c.port.logged.Store(int64(now))
-			c.service.log.Log(LOG, "could not connect a relayed connection to %s", text)
-		}
+		c.service.limit.Log("relay", LOG, "could not connect a relayed connection to %s", text)
 		failures = append(failures, text)
 		except = append(except, e.cfg.Number)
 	}
@@ -323,7 +318,7 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 
 // decline answers the client's startup with FATAL, as a server does: after what it has sent already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
-	c.service.log.Log(DEBUG, "declined a relayed connection from %s: %s", c.peer, reason)
+	c.service.log.Log(DEBUG, "declined a relayed connection from %s: %s", &c.seat, reason)
 	c.conn.SetDeadline(time.Now().Add(relayStartup))
 	c.begin(c.wake)
 	if c.service.registry.refusing.Load() { // end will not be called again

@@ -26,7 +26,8 @@ func (c *relayed) cancel(request []byte) {
 		c.service.group.Go("cancel request", func() {
 			defer wg.Done()
 			if err := deliver(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)), request); err != nil {
-				c.service.log.Log(LOG, "could not deliver a cancel request to instance %d (host %q): %s", e.cfg.Number, e.cfg.Name(), netText(err))
+				c.service.limit.Log("cancel", LOG, "could not deliver a cancel request to instance %d (host %q): %s",
+					e.cfg.Number, e.cfg.Name(), netText(err))
 			}
 		})
 	}

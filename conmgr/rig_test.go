@@ -81,7 +81,7 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	for i := range c.RelayPorts {
 		c.RelayPorts[i].Port = 0
 	}
-	c.ListenAddresses = []string{"127.0.0.1"}
+	c.ListenAddresses, c.SocketDirs = []string{"127.0.0.1"}, nil
 	r := &rig{t: t, conf: c, log: &memorySink{}, net: systemNetwork}
 	for _, o := range options {
 		o(r)
@@ -89,6 +89,7 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	d := &daemon{conf: c, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	r.d = d
 	d.log = newTestLogger(t, DEBUG, r.log)
+	d.limit = newLogLimiter(d.log)
 	d.group = &group{onPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
 	most := c.MaxConnections
 	if most == 0 {
@@ -97,7 +98,7 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	d.registry = newRegistry(len(c.Instances), most)
 	d.registry.group = d.group
 	d.board = newBoard(c, d.log, d.registry, nil)
-	d.service = &service{conf: c, log: d.log, group: d.group, board: d.board, registry: d.registry, now: r.now}
+	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := d.service.listen(ctx); err != nil {

@@ -25,6 +25,8 @@ func (p *Param) Allowed() string {
 		return strings.Join(p.Values, ", ")
 	case Boolean:
 		return "on or off"
+	case Octal:
+		return "octal number, 0000 to 0777"
 	case IPAddress:
 		return "IPv4 or IPv6 address"
 	}
@@ -33,7 +35,7 @@ func (p *Param) Allowed() string {
 
 // Written is the default as it stands in a file.
 func (p *Param) Written() string {
-	if p.Type == Integer || p.Type == Duration || p.Type == Enum || p.Type == Boolean {
+	if p.Type == Integer || p.Type == Duration || p.Type == Enum || p.Type == Boolean || p.Type == Octal {
 		return p.Default
 	}
 	return Quote(p.Default)

@@ -25,6 +25,11 @@ import (
 // static starts a conmgr whose instances are what the test posts.
 func static(t *testing.T, conf string, states ...hb.Attributes) *rig {
 	t.Helper()
+	return staticWith(t, conf, func(*rig) {}, states...)
+}
+
+func staticWith(t *testing.T, conf string, option func(*rig), states ...hb.Attributes) *rig {
+	t.Helper()
 	for i := range states {
 		conf += fmt.Sprintf("backend_hostaddr%d = 127.0.0.%d\n", i, i+1)
 	}
@@ -34,7 +39,7 @@ func static(t *testing.T, conf string, states ...hb.Attributes) *rig {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-	})
+	}, option)
 	eventually(t, "the instances have begun to connect", func() bool { return r.dials.Load() >= int32(len(states)) })
 	for i, a := range states {
 		r.d.board.post(i, up(a), nil)
@@ -55,8 +60,14 @@ func (r *rig) lose(i int) {
 // client speaks the protocol by hand.
 type client struct {
 	t *testing.T
-	c *net.TCPConn
+	c net.Conn
 	f *pgproto3.Frontend
+}
+
+// clientOf makes a client of a connection.
+func (r *rig) clientOf(c net.Conn) *client {
+	c.SetDeadline(time.Now().Add(patience))
+	return &client{t: r.t, c: c, f: pgproto3.NewFrontend(pgproto3.NewChunkReader(c), c)}
 }
 
 func (r *rig) dial() *client {
@@ -65,9 +76,8 @@ func (r *rig) dial() *client {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(patience))
 	r.t.Cleanup(func() { c.Close() })
-	return &client{t: r.t, c: c.(*net.TCPConn), f: pgproto3.NewFrontend(pgproto3.NewChunkReader(c), c)}
+	return r.clientOf(c)
 }
 
 func (r *rig) connect() *client {
@@ -328,7 +338,7 @@ func TestPsql(t *testing.T) {
 func TestListen(t *testing.T) {
 	checkLeaks(t)
 	c := mustParse(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
-	c.Port = 0
+	c.Port, c.SocketDirs = 0, nil
 	s := &service{conf: c}
 	if err := s.listen(context.Background()); err != nil || len(s.listeners) != 2 {
 		t.Fatalf("%d listeners, %v", len(s.listeners), err)

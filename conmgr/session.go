@@ -11,6 +11,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgproto3/v2"
@@ -30,9 +31,16 @@ const (
 // errEnded: the session was told to end.
 var errEnded = errors.New("the session has been ended")
 
+// clientConn is a TCP connection, or one by a Unix socket.
+type clientConn interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
 type session struct {
 	service *service
-	conn    *net.TCPConn
+	conn    clientConn
 	seat
 
 	started bool // startup is complete; of the session's goroutine

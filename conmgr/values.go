@@ -24,6 +24,12 @@ func (p *Param) check(v string) (string, error) {
 			return "", fmt.Errorf("allowed are %d to %d", p.Min, p.Max)
 		}
 		return strconv.FormatInt(n, 10), nil
+	case Octal:
+		n, err := strconv.ParseUint(strings.TrimPrefix(v, "0o"), 8, 64)
+		if err != nil || n > uint64(p.Max) {
+			return "", errors.New("allowed are octal numbers from 0000 to 0777")
+		}
+		return fmt.Sprintf("%04o", n), nil
 	case Duration:
 		if _, err := parseDuration(v, p.Min, p.Max); err != nil {
 			return "", err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +74,11 @@ func ask(ctx context.Context, info Info, limit time.Duration, statements ...stri
 }
 
 func dial(ctx context.Context, info Info, deadline time.Time) (net.Conn, error) {
+	// The Unix socket first: conmgr keeps places there for its own user and root. It may be elsewhere, or be that of an older conmgr's crash.
+	socket := filepath.Join(info.Dir, fmt.Sprintf(".s.PGSQL.%d", info.Port))
+	if conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, "unix", socket); err == nil {
+		return conn, nil
+	}
 	var errs []error
 	addresses := addressesOf(info.ListenAddresses)
 	for i, a := range addresses {

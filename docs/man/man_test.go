@@ -72,7 +72,7 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 			t.Errorf("conmgr.conf.5 does not describe %s", p.Name)
 			continue
 		}
-		kind := map[conmgr.ParamType]string{conmgr.Integer: "(integer)", conmgr.Duration: "(duration)", conmgr.Enum: "(enum)", conmgr.Boolean: "(boolean)"}[p.Type]
+		kind := map[conmgr.ParamType]string{conmgr.Integer: "(integer)", conmgr.Octal: "(integer)", conmgr.Duration: "(duration)", conmgr.Enum: "(enum)", conmgr.Boolean: "(boolean)"}[p.Type]
 		if kind == "" {
 			kind = "(string)"
 		}

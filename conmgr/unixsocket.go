@@ -1,0 +1,129 @@
+package conmgr
+
+// Unix sockets of the service: "<directory>/.s.PGSQL.<port>" and its lock file, as a PostgreSQL server has them, and who is at the other end
+// of a connection. Opened and removed by the main goroutine; blocks on the file system only.
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/control"
+)
+
+// maxSocketPath is what fits into sun_path of sockaddr_un, with its zero byte.
+const maxSocketPath = 107
+
+// socketPath is where a client with host=dir and that port looks.
+func socketPath(dir string, port int) string {
+	return filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", port))
+}
+
+// unixSocket is an open socket file.
+type unixSocket struct {
+	path string
+	file os.FileInfo
+	lock *control.SocketLock
+}
+
+// listenUnix opens the socket of each directory. That the conmgr directory is one by default keeps no conmgr from starting.
+func (s *service) listenUnix() error {
+	for _, dir := range s.conf.SocketDirs {
+		err := s.listenUnixIn(dir)
+		var used *control.SocketInUseError
+		if err != nil && s.conf.SocketDirsDefault && !errors.As(err, &used) {
+			s.log.Message(Message{Level: WARNING, Text: err.Error(),
+				Hint: "Applications reach conmgr by TCP only. Name another directory in unix_socket_directories, or '' for none."})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *service) listenUnixIn(dir string) error {
+	path := socketPath(dir, s.conf.Port)
+	if dir[0] == '@' { // an abstract socket has no file
+		l, err := openUnix(path, nil)
+		if err != nil {
+			return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netText(err))
+		}
+		s.listeners = append(s.listeners, listener{l, s.admit})
+		return nil
+	}
+	for _, u := range s.sockets { // one directory under two names
+		if a, err := os.Stat(filepath.Dir(u.path)); err == nil {
+			if b, err := os.Stat(dir); err == nil && os.SameFile(a, b) {
+				return nil
+			}
+		}
+	}
+	lock, err := control.LockSocket(path, control.Info{Dir: s.conf.Dir, Port: s.conf.Port})
+	if err != nil {
+		return fmt.Errorf("could not listen on a Unix socket: %w", err)
+	}
+	l, err := openUnix(path, &s.conf.SocketMode)
+	if err != nil {
+		lock.Remove()
+		return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netText(err))
+	}
+	u := unixSocket{path: path, lock: lock}
+	u.file, _ = os.Lstat(path)
+	s.sockets = append(s.sockets, u)
+	s.listeners = append(s.listeners, listener{l, s.admit})
+	return nil
+}
+
+// openUnix sets the permissions before anybody can connect.
+func openUnix(path string, mode *os.FileMode) (net.Listener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), path)
+	defer file.Close() // the listener has a descriptor of its own
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, err
+	}
+	if mode != nil {
+		err = os.Chmod(path, *mode)
+	}
+	if err == nil {
+		err = unix.Listen(fd, unix.SOMAXCONN)
+	}
+	var l net.Listener
+	if err == nil {
+		l, err = net.FileListener(file)
+	}
+	if err != nil && mode != nil {
+		os.Remove(path)
+	}
+	return l, err
+}
+
+// removeSockets removes the socket files that are still ours, then their locks.
+func (s *service) removeSockets() {
+	for _, u := range s.sockets {
+		if now, err := os.Lstat(u.path); err == nil && u.file != nil && os.SameFile(now, u.file) {
+			os.Remove(u.path)
+		}
+		u.lock.Remove()
+	}
+	s.sockets = nil
+}
+
+// credentials is the process at the other end of a Unix socket, as it was when it connected.
+func credentials(conn *net.UnixConn) (c *unix.Ucred) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	raw.Control(func(fd uintptr) { c, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return c
+}
