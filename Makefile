@@ -29,7 +29,7 @@ GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go rawsy
 GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys/*.go) go.mod
 
 .DEFAULT_GOAL := all
-.PHONY: all install uninstall clean deps demo test check lint mutate mutate-fast fuzz bench bench-quick bench-programs help faults testmodule FORCE
+.PHONY: all install uninstall clean deps demo test check lint mutate mutate-fast fuzz vulncheck bench bench-quick bench-programs help faults testmodule FORCE
 
 include libpq/front.mk
 
@@ -139,6 +139,9 @@ lint:  ## gofmt, go vet, and the C compiler's warnings as errors
 FUZZTIME ?= 50000x
 fuzz:  ## run each fuzz target for FUZZTIME (50000x: that many inputs; 10m: that long)
 	scripts/fuzz $(FUZZTIME)
+
+vulncheck:  ## look for known vulnerabilities that the code reaches (fetches their database from the module proxy)
+	$(GO) run ./internal/vulncheck
 
 # C programs of the benchmark: applications of libpq, and the floor that a watchdog is measured against.
 BENCH_C := $(patsubst bench/c/%.c,$(B)/bench/%,$(wildcard bench/c/*.c))

@@ -34,6 +34,8 @@ type conn struct {
 	head  []byte // of the server's answer, read but not delivered
 	login login
 
+	broken broken
+
 	mu sync.Mutex // what asks for addresses, or sets deadlines, may do so before there is an nc
 }
 
@@ -76,7 +78,7 @@ func (c *conn) Read(b []byte) (n int, err error) {
 	if !c.login.over && c.login.sees(b[:n]) {
 		c.nc.SetDeadline(time.Time{})
 	}
-	return n, err
+	return n, c.broken.tell(err)
 }
 
 // Close is called after the first Write, or instead of it.

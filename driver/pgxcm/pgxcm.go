@@ -63,6 +63,9 @@ func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
 	r.install(&config.ConnConfig.Config)
 	// A connection that was lost while nobody used it does not answer the ping, and so the pool takes another one.
 	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
+		if c := unwrap(p.Conn.PgConn().Conn()); c != nil && c.broken.seen() {
+			return true
+		}
 		w := Watch(p.Conn.PgConn())
 		return w != nil && w.Err() != nil || p.IdleDuration > time.Second // the latter is pgxpool's default
 	}

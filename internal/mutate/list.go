@@ -5,4 +5,4 @@ package main
 
 import "slices"
 
-var mutations = slices.Concat(heartbeatMutations)
+var mutations = slices.Concat(heartbeatMutations, goclientMutations)
