@@ -126,7 +126,7 @@ func encryptedCancel(t *testing.T, from *testnet.Host, session *pgconn.PgConn) {
 	}
 	encrypted := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
 	request := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 16, 4, 210, 22, 46}, session.PID())
-	if _, err := encrypted.Write(binary.BigEndian.AppendUint32(request, session.SecretKey())); err != nil {
+	if _, err := encrypted.Write(append(request, session.SecretKey()...)); err != nil {
 		t.Fatal(err)
 	}
 	encrypted.Read(b) // until the server has seen to it
