@@ -10,26 +10,27 @@ import (
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
-// What each gives when PQcmSocket() has become readable and the front's thread has not come to it yet. PQsendQuery follows, and fails.
+// What each gives when PQcmSocket() has become readable and the front's thread has not come to it yet: what it gives on a connection that
+// was reset. The error comes with the result, if not at once; then PQsendQuery fails.
 var sending = map[string]string{
 	"PQexec":                      "gave PGRES_FATAL_ERROR status bad",
 	"PQexecParams":                "gave PGRES_FATAL_ERROR status bad",
 	"PQprepare":                   "gave PGRES_FATAL_ERROR status bad",
-	"PQsendQuery":                 "gave 0 status bad message no connection to the server",
-	"PQsendQueryParams":           "gave 0 status bad message no connection to the server",
-	"PQpipelineSync":              "gave 0 status bad",
-	"PQsendFlushRequest":          "gave 0 status bad",
-	"PQflush":                     "gave -1 status bad",
-	"PQputCopyData":               "gave -1 status bad",
+	"PQsendQuery":                 "gave 1 status ok",
+	"PQsendQueryParams":           "gave 1 status ok",
+	"PQpipelineSync":              "gave 1 status ok",
+	"PQsendFlushRequest":          "gave 1 status ok",
+	"PQflush":                     "gave 0 status ok",
+	"PQputCopyData":               "gave 1 status ok",
 	"PQputCopyData of small rows": "gave -1 status bad",
-	"PQputCopyEnd":                "gave -1 status bad",
+	"PQputCopyEnd":                "gave 1 status ok",
 	"PQsetClientEncoding":         "gave -1 status bad",
 	"PQconsumeInput":              "gave 0 status bad",
 	"lo_open":                     "gave -1 status bad",
 }
 
 func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
-	sql(t, primary, "create table late(who text)")
+	sql(t, primary, "create table if not exists late(who text)")
 	for call, want := range sending {
 		for name, lose := range map[string]func(*fakeconmgr.Server){
 			"instance": func(cm *fakeconmgr.Server) { cm.Lose("0", why) },
@@ -45,12 +46,12 @@ func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 				if name == "conmgr" {
 					lost = "lost the Connection Manager at"
 				}
-				if !strings.Contains(want, "message") {
-					want += " message server closed the connection unexpectedly"
+				wantAll(t, out, want, "message server closed the connection unexpectedly", "gave 0 status bad message no connection to the server", "finished")
+				if strings.Contains(want, "status ok") && call != "PQputCopyData" { // which ends in a PQputCopyEnd that gives -1
+					wantAll(t, out, "gave PGRES_FATAL_ERROR status bad")
 				}
-				wantAll(t, out, want, "gave 0 status bad message no connection to the server", "finished")
-				if n := strings.Count(out, lost); n != 2 {
-					t.Errorf("%d messages of two tell of the loss:\n%s", n, out)
+				if n := strings.Count(out, lost); n < 2 {
+					t.Errorf("%d messages tell of the loss, not that of the error and the last one:\n%s", n, out)
 				}
 			})
 		}
@@ -63,7 +64,7 @@ func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 // PQputCopyEnd comes after the loss, or the loss while its answer is awaited.
 func TestEndOfCopyOnALoss(t *testing.T) {
 	for how, want := range map[string][]string{
-		"copyend":     {"PQputCopyEnd: -1 status bad", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad", "then nothing"},
+		"copyend":     {"PQputCopyEnd: 1 status ok", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad", "then nothing"},
 		"copyendwait": {"PQputCopyEnd: 1 status ok", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad", "then nothing"},
 	} {
 		t.Run(how, func(t *testing.T) {
