@@ -1,6 +1,6 @@
 package conmgr
 
-// One attempt to reach the watchdog at one address: name, TCP connection, HELLO, WELCOME. Run by the instance's goroutine, which goes on
+// One attempt to reach the watchdog at one address: TCP connection, HELLO, WELCOME. Run by the instance's goroutine, which goes on
 // judging while it waits.
 
 import (
@@ -13,29 +13,6 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
-
-func (in *instance) resolve(ctx context.Context, limit Mono) ([]netip.Addr, error) {
-	if in.cfg.HostAddr.IsValid() {
-		return []netip.Addr{in.cfg.HostAddr}, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ch := make(chan result[[]netip.Addr], 1)
-	in.group.Go("resolver", func() {
-		addrs, err := in.net.resolve(ctx, in.cfg.Host)
-		ch <- result[[]netip.Addr]{addrs, err}
-	})
-	r, ok := await(ctx, in, ch, limit)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("could not resolve host name %q in time: %w", in.cfg.Host, errConnectTimeout)
-	case r.err != nil:
-		return nil, fmt.Errorf("could not resolve host name %q: %s", in.cfg.Host, netText(r.err))
-	case len(r.value) == 0:
-		return nil, fmt.Errorf("could not resolve host name %q: it has no address", in.cfg.Host)
-	}
-	return r.value, nil
-}
 
 // connect dials one address and greets the watchdog.
 func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*link, *heartbeat.Loss, error) {

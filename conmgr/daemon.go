@@ -183,10 +183,7 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	boot := bootID()
 	var id heartbeat.ID
 	rand.Read(id[:])
-	for i := range d.conf.Instances {
-		in := &instance{index: i, cfg: &d.conf.Instances[i], conf: d.conf, net: systemNetwork, now: monotonic, log: d.log, board: d.board,
-			group: d.group, goodbye: &d.goodbye, mon: heartbeat.NewMonitor(id, d.conf.HeartbeatInterval, d.conf.HeartbeatTimeout)}
-		in.mon.SetBoot(boot)
+	for _, in := range d.instances(id, boot, systemNetwork, monotonic) {
 		d.group.Go(in.String(), func() { in.run(ctx) })
 	}
 	notifySystemd("READY=1\nSTATUS=connecting to instances")
@@ -294,7 +291,7 @@ func (d *daemon) tellStatus(t *table) {
 	}
 	established := 0
 	for i := range t.entries {
-		if t.entries[i].established() {
+		if t.entries[i].connected() {
 			established++
 		}
 	}

@@ -349,7 +349,7 @@ func TestPidFileStatus(t *testing.T) {
 	}
 	c0.beat(primary)
 	eventually(t, "ready", func() bool { return p.status() == control.StatusReady })
-	c1.welcome(1, 7, standby)
+	c1.welcome(2, 7, standby)
 	eventually(t, "complete", func() bool { return p.status() == control.StatusComplete })
 	c1.c.Close()
 	w1.next()
@@ -419,7 +419,7 @@ func TestFrozenProcess(t *testing.T) {
 	p := start(t, quick+instanceConf(0, w0.port())+instanceConf(1, w1.port()))
 	c0, c1 := w0.next(), w1.next()
 	c0.welcome(1, 7, primary)
-	c1.welcome(1, 7, standby)
+	c1.welcome(2, 7, standby)
 	stop0 := c0.beating(50*time.Millisecond, primary)
 	stop1 := c1.beating(50*time.Millisecond, standby)
 	eventually(t, "complete", func() bool { return p.status() == control.StatusComplete })
@@ -437,7 +437,7 @@ func TestFrozenProcess(t *testing.T) {
 	if c1.hello.Generation != 0 {
 		t.Errorf("instance 1: generation %d", c1.hello.Generation)
 	}
-	c1.welcome(1, 7, standby)
+	c1.welcome(2, 7, standby)
 	stop1 = c1.beating(50*time.Millisecond, standby)
 	for i := 0; i < 10; i++ {
 		if got := app.query("show instances"); strings.Contains(got, "EOF") || strings.Contains(got, "lost") {

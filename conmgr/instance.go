@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,24 +17,47 @@ import (
 )
 
 type instance struct {
-	index int
-	cfg   *InstanceConfig
-	conf  *Config
-	mon   *heartbeat.Monitor
-	net   network
-	now   clock
-	log   *Logger
-	board *board
-	group *group
+	index   int
+	cfg     *InstanceConfig
+	conf    *Config
+	mon     *heartbeat.Monitor
+	net     network
+	now     clock
+	log     *Logger
+	board   *board
+	group   *group
+	servers *serverMap
+	goodbye *atomic.Bool // at the end, say GOODBYE
 
-	goodbye  *atomic.Bool    // at the end, say GOODBYE
-	hostAddr netip.Addr      // to which the connection is or was last established
-	addrs    []netip.Addr    // all addresses of the name, at that time
-	detail   string          // last error
-	before   string          // attributes last told to the log
-	repeats  map[string]Mono // connect failures, and when each was logged
-	pause    time.Duration   // until the next attempt
-	retried  Mono            // when an attempt was last made at once
+	ctx      context.Context // of run
+	lookup   lookup
+	hostAddr netip.Addr   // to which the connection is or was last established
+	addrs    []netip.Addr // all addresses of the name, at that time
+	pause    time.Duration
+	since    Mono // when the connection was established
+
+	endStop     func()          // while the server is stopping: ends the questions to its SQL port
+	stopReplies chan stopReply  // and their answers
+	detail      string          // last error
+	lossText    string          // why the instance was lost, until it is established again
+	before      string          // attributes last told to the log
+	servedBy    int             // index of the instance that was last found to be the same server, -1: none
+	otherPort   uint16          // the postmaster's port, as last complained of
+	repeats     map[string]Mono // complaints, and when each was logged
+}
+
+// instances makes the monitors of all instances, each with a heartbeat id of its own.
+func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, now clock) (all []*instance) {
+	servers := newServerMap(len(d.conf.Instances))
+	for i := range d.conf.Instances {
+		cfg := &d.conf.Instances[i]
+		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, log: d.log, board: d.board, group: d.group, servers: servers,
+			goodbye: &d.goodbye, servedBy: -1, repeats: map[string]Mono{}, before: "unknown",
+			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval, d.conf.HeartbeatTimeout)}
+		in.mon.SetBoot(boot)
+		all = append(all, in)
+	}
+	return all
 }
 
 // Mono is heartbeat.Mono.
@@ -44,8 +66,12 @@ type Mono = heartbeat.Mono
 // repeatAfter is how often a connect failure that goes on is logged again.
 const repeatAfter = time.Minute
 
-// firstPause follows the attempt that is made at once when a connection has broken; it is doubled up to heartbeat_connect_interval.
+// firstPause follows the attempt that is made at once when a connection has broken; it is doubled up to
+// heartbeat_connect_interval, but near the deadline it is again as short as this.
 const firstPause = 50 * time.Millisecond
+
+// leastAttempt is what an attempt has at least when the deadline is near.
+const leastAttempt = 250 * time.Millisecond
 
 var errConnectTimeout = errors.New("no answer")
 
@@ -58,22 +84,73 @@ func (in *instance) String() string {
 	return fmt.Sprintf("instance %d (host %q, port %d)", in.cfg.Number, in.cfg.Name(), in.cfg.Port)
 }
 
+// outcome of an attempt.
+type outcome uint8
+
+const (
+	unreached outcome = iota
+	severed           // a connection was established, and has ended
+	atOnce            // try again at once, whatever the pause: there is something new to tell or to follow
+)
+
 // run connects, exchanges heartbeats and judges until ctx ends.
 func (in *instance) run(ctx context.Context) {
-	in.repeats = map[string]Mono{}
-	in.before = "unknown"
+	in.ctx = ctx
 	in.publish(nil)
-	in.pause = in.conf.ConnectInterval
+	defer in.unwatchStop()
 	for ctx.Err() == nil {
-		again := in.attempt(ctx)
-		if now := in.now(); again && (in.retried == 0 || now.Sub(in.retried) >= in.conf.ConnectInterval) {
-			in.pause, in.retried = 0, now // once an interval: a watchdog that accepts and closes again and again is not flooded
+		select {
+		case <-in.servers.wake[in.index]: // of before this attempt
+		default:
 		}
-		if in.pause > 0 {
-			await[struct{}](ctx, in, nil, in.now().Add(in.pause))
-		}
-		in.pause = min(max(2*in.pause, firstPause), in.conf.ConnectInterval)
+		in.rest(in.attempt(ctx))
 	}
+}
+
+// rest waits until the next attempt is due.
+func (in *instance) rest(o outcome) {
+	pause := in.pauseAfter(o)
+	if pause <= 0 || in.ctx.Err() != nil {
+		return
+	}
+	var wake <-chan struct{}
+	if in.mon.State() == heartbeat.Duplicate {
+		wake = in.servers.wake[in.index]
+	}
+	await(in.ctx, in, wake, in.now().Add(pause))
+}
+
+// pauseAfter is the time until the next attempt. A connection that has broken is wanted back before its deadline: at once
+// if it had stood for a while, then soon, and never later than the deadline allows. Otherwise heartbeat_connect_interval
+// holds; only the first attempt after a loss is made at once.
+func (in *instance) pauseAfter(o outcome) time.Duration {
+	deadline, armed := in.mon.Armed()
+	now, most := in.now(), in.conf.ConnectInterval
+	switch state := in.mon.State(); {
+	case state == heartbeat.Duplicate:
+		return max(in.conf.HeartbeatTimeout, duplicateCheck)
+	case o == atOnce:
+		in.pause = most
+		return 0
+	case !armed || state == heartbeat.Stopping || state == heartbeat.Stopped:
+		in.pause = most
+		return most
+	case o == severed && now.Sub(in.since) >= most:
+		in.pause = 0
+		return 0
+	}
+	in.pause = min(max(2*in.pause, firstPause), most)
+	return min(in.pause, max(firstPause, deadline.Sub(now)/4))
+}
+
+// limit of an attempt that begins now: heartbeat_connect_timeout, but one that waits for a packet that was lost must not
+// take what is left until the deadline.
+func (in *instance) limit() Mono {
+	now, most := in.now(), in.conf.ConnectTimeout
+	if deadline, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting {
+		most = min(most, max(deadline.Sub(now)/2, leastAttempt))
+	}
+	return now.Add(most)
 }
 
 // await waits for a value, until a time at most, and judges meanwhile. ok is false when none came.
@@ -89,6 +166,9 @@ func await[T any](ctx context.Context, in *instance, ch <-chan T, until Mono) (v
 		select {
 		case v = <-ch:
 			return v, true
+		case r := <-in.stopReplies:
+			in.stopAnswered(r)
+			continue
 		case <-ctx.Done():
 			return v, false
 		case <-timer.C:
@@ -107,21 +187,24 @@ func await[T any](ctx context.Context, in *instance, ch <-chan T, until Mono) (v
 
 // tick is called when a timer that was due has fired, after what had come in was read.
 func (in *instance) tick(due Mono) {
+	for range len(in.stopReplies) {
+		in.stopAnswered(<-in.stopReplies)
+	}
 	now := in.now()
 	in.mon.Late(now.Sub(due))
 	if loss := in.mon.Judge(now); loss != nil {
-		in.log.Log(WARNING, "heartbeat is timed out: %s", in)
+		in.complain(WARNING, fmt.Sprintf("heartbeat is timed out: %s", in))
 		in.lost(loss)
 	}
 }
 
-// attempt tries all addresses once, and stays while a connection is established. again: that one has broken, so try again at once.
-func (in *instance) attempt(ctx context.Context) (again bool) {
-	limit := in.now().Add(in.conf.ConnectTimeout)
+// attempt tries all addresses once, and stays while a connection is established.
+func (in *instance) attempt(ctx context.Context) outcome {
+	limit := in.limit()
 	addrs, err := in.resolve(ctx, limit)
 	if err != nil {
 		in.failed(ctx, err)
-		return false
+		return unreached
 	}
 	var errs []error
 	addrs = preferring(addrs, in.hostAddr)
@@ -134,40 +217,57 @@ func (in *instance) attempt(ctx context.Context) (again bool) {
 		l, loss, err := in.connect(ctx, a, start.Add(share))
 		switch {
 		case err == nil:
-			in.established(a, addrs, loss)
-			return in.serve(l)
+			return in.welcomed(l, a, addrs, loss)
 		case errors.Is(err, heartbeat.ErrStaleWelcome):
-			return true
+			return atOnce
 		case ctx.Err() != nil:
-			return false
+			return unreached
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", net.JoinHostPort(a.String(), fmt.Sprint(in.cfg.WatchdogPort)), err))
 	}
 	in.failed(ctx, errors.Join(errs...))
-	return false
+	return unreached
 }
 
-// serve exchanges heartbeats until the connection ends. now: connect again at once.
-func (in *instance) serve(l *link) (now bool) {
+// welcomed: the watchdog at an address has answered.
+func (in *instance) welcomed(l *link, a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) outcome {
+	in.unwatchStop()
+	in.hostAddr, in.addrs = a, all
+	if serving := in.share(loss); serving != in.index {
+		in.duplicated(l, serving, loss)
+		return severed
+	}
+	in.established(loss)
+	return in.serve(l)
+}
+
+// serve exchanges heartbeats until the connection ends.
+func (in *instance) serve(l *link) outcome {
 	defer l.close()
 	var scratch [heartbeat.HeaderSize + 16]byte
 	for {
-		if again, done := in.frames(l); done {
-			return again
+		if in.frames(l) {
+			return severed
+		}
+		if in.followName() {
+			in.closed("its name has other addresses now")
+			return atOnce
 		}
 		if b, due := in.mon.Beat(in.now(), scratch[:0]); due {
 			if err := l.write(b); err != nil {
-				return in.closed("could not send a heartbeat: " + netText(err))
+				in.closed("could not send a heartbeat: " + netText(err))
+				return severed
 			}
 		}
 		wake, _ := in.mon.Wake()
-		err := l.fill(wake)
-		if err == errTimer {
+		switch err := l.fill(wake); {
+		case err == nil:
+		case err == errTimer:
 			heard := false
 			for l.fillNow() {
 				heard = true
-				if again, done := in.frames(l); done {
-					return again
+				if in.frames(l) {
+					return severed
 				}
 			}
 			if heard {
@@ -176,141 +276,57 @@ func (in *instance) serve(l *link) (now bool) {
 			in.tick(wake)
 			if in.mon.State() == heartbeat.Lost {
 				l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeGivenUp, Text: "no heartbeat"}.Append(nil))
-				return true
+				return atOnce
 			}
-			continue
-		}
-		if err != nil {
-			if l.ctx.Err() != nil {
-				if in.goodbye.Load() {
-					l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds, Text: "conmgr is shutting down"}.Append(nil))
-				}
-				return false
+		case l.ctx.Err() != nil:
+			if in.goodbye.Load() {
+				l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds, Text: "conmgr is shutting down"}.Append(nil))
 			}
-			if errors.Is(err, io.EOF) {
-				return in.closed("remote node closes heartbeat connection")
-			}
-			return in.closed(netText(err))
+			return severed
+		case errors.Is(err, io.EOF):
+			in.closed("remote node closes heartbeat connection")
+			return severed
+		default:
+			in.closed(netText(err))
+			return severed
 		}
 	}
 }
 
-// frames takes in the frames of the buffer. done: the connection is over; again: connect again at once.
-func (in *instance) frames(l *link) (again, done bool) {
+// frames takes in the frames of the buffer. done: the connection is over.
+func (in *instance) frames(l *link) (done bool) {
 	for {
 		f, ok, err := l.next()
 		if err != nil {
-			return in.closed(err.Error()), true
+			in.closed(err.Error())
+			return true
 		}
 		if !ok {
-			return false, false
+			return false
 		}
 		if f.Type == heartbeat.TypeRefused {
 			if r, err := heartbeat.ParseRefused(f.Payload); err == nil {
-				return in.closed("watchdog ends the heartbeat connection: " + r.Text), true
+				in.closed("watchdog ends the heartbeat connection: " + r.Text)
+				return true
 			}
 		}
-		changed, loss, err := in.mon.Frame(in.now(), f)
+		changed, err := in.mon.Frame(in.now(), f)
 		if err != nil {
-			return in.closed(err.Error()), true
+			in.closed(err.Error())
+			return true
 		}
 		in.received()
 		switch {
-		case loss != nil:
-			in.log.Log(WARNING, "remote node shuts down heartbeat connection: %s", in)
-			in.lost(loss)
-			l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeGivenUp, Text: loss.String()}.Append(nil))
-			return false, true
+		case f.Type == heartbeat.TypeGoodbye && in.mon.State() == heartbeat.Stopping:
+			in.stopping()
+			return true
 		case f.Type == heartbeat.TypeGoodbye:
 			g, _ := heartbeat.ParseGoodbye(f.Payload) // Frame has parsed it
-			return in.closed("remote node ends heartbeat connection: " + g.Text), true
+			in.closed("remote node ends heartbeat connection: " + g.Text)
+			return true
 		case changed:
 			in.attributesChanged()
 			in.publish(nil)
 		}
 	}
-}
-
-// established: the watchdog has welcomed us at this address.
-func (in *instance) established(a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) {
-	clear(in.repeats)
-	if loss != nil { // another server than the one that the applications know
-		in.log.Log(WARNING, "%s is lost: %s", in, loss)
-		in.publish(loss)
-	}
-	in.hostAddr, in.addrs, in.detail = a, all, ""
-	in.received()
-	in.log.Log(LOG, "heartbeat connection is established: %s, address %s", in, a)
-	in.attributesChanged()
-	in.publish(nil)
-}
-
-func (in *instance) attributesChanged() {
-	a, _ := in.mon.Attributes()
-	now := a.String()
-	if a.Has(heartbeat.ShuttingDown) {
-		now += ",shutting-down"
-	}
-	if now != in.before {
-		in.log.Log(LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'", in.cfg.Name(), in.cfg.Port, in.before, now)
-		in.before = now
-	}
-}
-
-func (in *instance) received() {
-	if t, ok := in.mon.LastReceived(); ok {
-		in.board.received(in.index, t)
-	}
-}
-
-// closed: the connection broke. That is no verdict.
-func (in *instance) closed(why string) (again bool) {
-	in.mon.Closed()
-	in.detail = why
-	in.log.Log(LOG, "heartbeat connection is closed: %s: %s", in, why)
-	in.publish(nil)
-	return true
-}
-
-func (in *instance) lost(loss *heartbeat.Loss) {
-	in.detail = loss.String()
-	in.log.Log(WARNING, "%s is lost: %s", in, loss)
-	in.publish(loss)
-}
-
-// failed: an attempt to connect came to nothing.
-func (in *instance) failed(ctx context.Context, err error) {
-	if ctx.Err() != nil || err == nil {
-		return
-	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	event := "could not establish heartbeat connection: " + in.String() + ": " + text
-	var refused *refusedError
-	switch {
-	case errors.As(err, &refused):
-		text = "heartbeat connect is refused: " + refused.Text
-		event = "heartbeat connect is refused: " + in.String() + ": " + refused.Text
-	case errors.Is(err, errConnectTimeout):
-		event = "heartbeat connect is timed out: " + in.String() + ": " + text
-		text = "heartbeat connect is timed out: " + text
-	}
-	now := in.now()
-	if last, again := in.repeats[event]; !again || now.Sub(last) >= repeatAfter {
-		if len(in.repeats) >= 16 {
-			clear(in.repeats)
-		}
-		in.repeats[event] = now
-		in.log.Log(WARNING, "%s", event)
-	}
-	if text != in.detail && in.mon.State() != heartbeat.Lost || in.detail == "" {
-		in.detail = text
-		in.publish(nil)
-	}
-}
-
-// publish tells the board what the instance is now.
-func (in *instance) publish(loss *heartbeat.Loss) {
-	s := status{State: in.mon.State(), Generation: in.mon.Generation(), SystemIdentifier: in.mon.SystemIdentifier(), HostAddr: in.hostAddr, Addrs: in.addrs, Detail: in.detail}
-	s.Attributes, s.Known = in.mon.Attributes()
-	in.board.post(in.index, s, loss)
 }

@@ -107,9 +107,7 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	r.addr = d.service.listeners[0].Addr().String()
 	d.group.Go("board", func() { d.board.run(ctx.Done()) })
 	d.service.serve(ctx.Done())
-	for i := range c.Instances {
-		in := &instance{index: i, cfg: &c.Instances[i], conf: c, net: r.net, now: r.now, log: d.log, board: d.board, group: d.group,
-			goodbye: &d.goodbye, mon: hb.NewMonitor(hb.ID{1}, c.HeartbeatInterval, c.HeartbeatTimeout)}
+	for _, in := range d.instances(hb.ID{1}, hb.ID{}, r.net, r.now) {
 		d.group.Go(in.String(), func() { in.run(ctx) })
 	}
 	t.Cleanup(func() {
@@ -143,6 +141,13 @@ type watchdog struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	open  []net.Conn
+	known map[hb.ID]welcomed // conmgrs that were welcomed last
+}
+
+// welcomed is what a watchdog knows of a conmgr.
+type welcomed struct {
+	start      int64
+	generation uint64
 }
 
 func newWatchdog(t *testing.T, address string) *watchdog {
@@ -152,7 +157,7 @@ func newWatchdog(t *testing.T, address string) *watchdog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watchdog{t: t, l: l, conns: make(chan *wdConn, 100)}
+	w := &watchdog{t: t, l: l, conns: make(chan *wdConn, 100), known: map[hb.ID]welcomed{}}
 	w.wg.Add(1)
 	go w.accept()
 	t.Cleanup(w.close)
@@ -268,8 +273,28 @@ func (c *wdConn) goodbye() hb.GoodbyeCode {
 var primary = hb.Attributes{Timeline: 1}
 var standby = hb.Attributes{Flags: hb.InRecovery, Timeline: 1}
 
+// welcome answers as a watchdog does: whom it knows is resumed.
 func (c *wdConn) welcome(start int64, system uint64, a hb.Attributes) {
-	c.send(hb.Welcome{Version: 1, SystemIdentifier: system, PostmasterStart: start, Attributes: a}.Append(nil))
+	c.send(c.answer(start, system, a).Append(nil))
+}
+
+func (c *wdConn) answer(start int64, system uint64, a hb.Attributes) hb.Welcome {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	w := hb.Welcome{Version: 1, SystemIdentifier: system, PostmasterStart: start, Attributes: a}
+	this := welcomed{start, c.hello.Generation}
+	if c.w.known[c.hello.ID] == this {
+		w.Flags = hb.Resumed
+	}
+	c.w.known[c.hello.ID] = this
+	return w
+}
+
+// forget makes the watchdog forget all conmgrs.
+func (w *watchdog) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.known)
 }
 
 func (c *wdConn) beat(a hb.Attributes) {

@@ -40,6 +40,9 @@ func (e *entry) address() netip.Addr {
 
 func (e *entry) established() bool { return e.State == heartbeat.Established }
 
+// connected tells whether heartbeats prove that the server is there, by way of this entry or of another one.
+func (e *entry) connected() bool { return e.established() || e.State == heartbeat.Duplicate }
+
 func (e *entry) usable() bool {
 	return e.established() && !e.Attributes.Has(heartbeat.ShuttingDown)
 }

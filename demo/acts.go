@@ -159,11 +159,11 @@ func (s *script) oldPrimaryWakes() error {
 	begun := time.Now()
 	t.add(begun, "manager", "shuts the old primary down")
 	s.primary.Stop(pgtest.Fast)
-	down, err := s.conmgrLine(patience, begun, `instance 0 .*is lost: (.*)`)
+	down, err := s.conmgrLine(patience, begun, `(the server has shut down): instance 0`)
 	if err != nil {
 		return err
 	}
-	t.add(down.at, "conmgr", "an announced end needs no timeout: instance 0 is lost: %s", down.groups[1])
+	t.add(down.at, "conmgr", "an announced end is no death, and needs no timeout: instance 0: %s", down.groups[1])
 	return nil
 }
 

@@ -19,7 +19,7 @@ func TestFindLine(t *testing.T) {
 	const log = `2026-11-23 03:08:17.744 UTC [22643] WARNING:  instance 0 (host "a", port 1) is lost: no heartbeat for 2001 ms
 some text without a time stamp: instance 0 is lost: never
 2026-11-23 03:08:19.225 UTC [22601] terminator worker LOG:  terminator: terminated connections: ipaddress="127.0.0.1", count=1
-2026-11-23 03:08:19.250 UTC [22643] WARNING:  instance 0 (host "a", port 1) is lost: the server is shutting down
+2026-11-23 03:08:19.250 UTC [22643] WARNING:  instance 0 (host "a", port 1) is lost: the server has shut down
 2026-11-23 03:08:19.300 UTC [22643] ERROR:  statement "instance 0 is lost: never"
 `
 	at := func(s string) time.Time {
@@ -38,7 +38,7 @@ some text without a time stamp: instance 0 is lost: never
 	}{
 		{"03:08:00", lost, "no heartbeat for 2001 ms", "03:08:17.744"},
 		{"03:08:17.7449", lost, "no heartbeat for 2001 ms", "03:08:17.744"}, // a stamp is cut to milliseconds
-		{"03:08:17.745", lost, "the server is shutting down", "03:08:19.250"},
+		{"03:08:17.745", lost, "the server has shut down", "03:08:19.250"},
 		{"03:08:19.251", lost, "", ""},
 		{"03:08:00", regexp.MustCompile(`^terminator: .*count=(\d+)`), "1", "03:08:19.225"},
 	} {

@@ -19,18 +19,26 @@ const (
 	Connecting  State = iota // not connected (any more, or yet), and not lost
 	Established              // heartbeats go both ways
 	Lost                     // declared lost; conmgr goes on connecting
+	Stopping                 // said that its server shuts down, and that one may still run; not lost
+	Stopped                  // its server has ended, and its kernel lives; not lost yet
+	Duplicate                // its server is monitored by way of another entry
 )
 
-func (s State) String() string { return [...]string{"connecting", "established", "lost"}[s] }
+var stateNames = [...]string{"connecting", "established", "lost", "stopping", "stopped", "duplicate"}
+
+func (s State) String() string { return stateNames[s] }
 
 // LossReason says by which rule an instance was declared lost (docs/protocol.md 1.5).
 type LossReason uint8
 
 const (
 	LossSilence     LossReason = iota + 1 // nothing received for heartbeat_timeout
-	LossShutdown                          // the server announced its end
+	LossShutdown                          // the server announced its end, and has ended
 	LossRestarted                         // another postmaster answers at that address
 	LossOtherSystem                       // another database cluster answers at that address
+	LossForgotten                         // the watchdog does not know us any more, and so has ended our sessions
+	LossStopping                          // the server announced its end, and then nothing was heard for heartbeat_timeout
+	LossMoved                             // a server that is monitored by way of another entry answers at that address
 )
 
 // Loss is a verdict.
@@ -45,14 +53,29 @@ func (l Loss) String() string {
 	case LossSilence:
 		return fmt.Sprintf("no heartbeat for %d ms", l.Silence.Milliseconds())
 	case LossShutdown:
-		return "the server is shutting down"
+		return "the server has shut down"
 	case LossRestarted:
 		return "the server was restarted"
 	case LossOtherSystem:
 		return "another database cluster answers at its address"
+	case LossForgotten:
+		return "the server has forgotten this Connection Manager and has ended its sessions"
+	case LossStopping:
+		return fmt.Sprintf("the server was shutting down and was not heard of for %d ms", l.Silence.Milliseconds())
+	case LossMoved:
+		return "its address leads to another server now"
 	}
 	return "unknown reason"
 }
+
+// StopAnswer is what the SQL port of a server that has announced its end said when it was asked.
+type StopAnswer uint8
+
+const (
+	StopSilent  StopAnswer = iota // nothing, or nothing that tells
+	StopGoesOn                    // still shutting down
+	StopRefused                   // connection refused: a living kernel, which has closed the server's connections itself
+)
 
 // Monitor is the state of one instance. It is owned by one goroutine.
 type Monitor struct {
@@ -63,12 +86,13 @@ type Monitor struct {
 	generation uint64
 	offered    uint64 // generation in the last HELLO
 	pulse      Pulse  // valid while armed
-	armed      bool   // a deadline runs: the instance was established and has not been lost since
+	armed      bool   // a deadline runs: the instance was established and has not been lost since (see Armed)
 	sequence   uint32
 
 	known            bool // the following are from a WELCOME
 	systemIdentifier uint64
 	postmasterStart  int64
+	postmasterPort   uint16
 	attributes       Attributes
 }
 
@@ -84,7 +108,7 @@ func (m *Monitor) SetBoot(boot ID) { m.boot = boot }
 func (m *Monitor) State() State { return m.state }
 
 // Generation counts the times that the applications of a server that may still be running were told that it is lost. (A restarted
-// server has no session of theirs to end: LossRestarted and LossOtherSystem do not count.)
+// server has no session of theirs to end, and one that has forgotten us has ended them: these do not count.)
 func (m *Monitor) Generation() uint64 { return m.generation }
 
 // Attributes are what the instance last said of itself. known is false until its first WELCOME.
@@ -95,6 +119,15 @@ func (m *Monitor) SystemIdentifier() uint64 { return m.systemIdentifier }
 
 // LastReceived is when the instance was last heard of; ok is false while no deadline runs.
 func (m *Monitor) LastReceived() (t Mono, ok bool) { return m.pulse.LastReceived(), m.armed }
+
+// Armed tells whether a deadline runs, at which the instance would be lost: t.
+func (m *Monitor) Armed() (t Mono, ok bool) { return m.pulse.Deadline(), m.armed }
+
+// PostmasterStart of the instance, 0 until its first WELCOME.
+func (m *Monitor) PostmasterStart() int64 { return m.postmasterStart }
+
+// PostmasterPort is the server's own port, 0 if its watchdog does not tell it.
+func (m *Monitor) PostmasterPort() uint16 { return m.postmasterPort }
 
 // Hello is the message to open a connection with.
 func (m *Monitor) Hello() Hello {
@@ -116,9 +149,12 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 		loss = m.lose(now, LossOtherSystem)
 	case w.PostmasterStart != m.postmasterStart:
 		loss = m.lose(now, LossRestarted)
+	case w.Flags&Resumed == 0: // a watchdog that knew us would say so, as the generation is the one that it was told
+		loss = m.lose(now, LossForgotten)
 	}
 	m.known = true
 	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
+	m.postmasterPort = w.PostmasterPort
 	m.state = Established
 	m.pulse = NewPulse(m.interval, m.timeout, now)
 	m.armed = true
@@ -126,36 +162,61 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	return loss, nil
 }
 
-// Frame takes in a frame that came after WELCOME. changed: the attributes are others than before. An error is a *ProtocolError: close the
-// connection, and call Closed.
-func (m *Monitor) Frame(now Mono, f Frame) (changed bool, loss *Loss, err error) {
+// Frame takes in a frame that came after WELCOME. changed: the attributes are others than before. An error is a
+// *ProtocolError: close the connection, and call Closed. A server that shuts down is not lost: it still delivers to
+// whoever is connected, and its kernel will close those connections. See StopAnswer.
+func (m *Monitor) Frame(now Mono, f Frame) (changed bool, err error) {
 	switch f.Type {
 	case TypeBeat:
 		b, err := ParseWatchdogBeat(f.Payload)
 		if err != nil {
-			return false, nil, err
+			return false, err
 		}
 		m.pulse.Received(now)
 		changed = b.Attributes != m.attributes
 		m.attributes = b.Attributes
-		return changed, nil, nil
+		return changed, nil
 	case TypeGoodbye:
 		g, err := ParseGoodbye(f.Payload)
 		if err != nil {
-			return false, nil, err
+			return false, err
 		}
 		m.pulse.Received(now)
-		if g.Code == GoodbyeServerEnds && m.armed { // not armed: lost already, and a loss counts once
-			loss = m.lose(now, LossShutdown)
+		if g.Code == GoodbyeServerEnds && m.state == Established {
+			m.state = Stopping
 		}
-		return false, loss, nil
+		return false, nil
 	}
-	return false, nil, malformed("watchdog sent an unexpected %s", f.Type)
+	return false, malformed("watchdog sent an unexpected %s", f.Type)
 }
 
-// Closed records that the connection has ended. The deadline goes on: a connection that is resumed in time is no loss.
+// StopAnswer takes in what the SQL port said at a time, while the instance is stopping. As long as it says that the
+// server is still shutting down, the deadline is re-armed. What refuses is not asked for its life any more: the deadline
+// stands, and then whoever is still bound there is told. changed: there is a new state.
+func (m *Monitor) StopAnswer(at Mono, a StopAnswer) (changed bool) {
+	if m.state != Stopping {
+		return false
+	}
+	switch a {
+	case StopGoesOn:
+		m.pulse.Received(max(at, m.pulse.LastReceived()))
+	case StopRefused:
+		m.state = Stopped
+		return true
+	}
+	return false
+}
+
+// Duplicate records that the server is monitored by way of another entry: there is nothing to judge by this one.
+func (m *Monitor) Duplicate() {
+	m.state = Duplicate
+	m.armed = false
+}
+
+// Closed records that the connection has ended, or could not be established. The deadline goes on: a connection that is
+// resumed in time is no loss.
 func (m *Monitor) Closed() {
-	if m.state == Established {
+	if m.state == Established || m.state == Duplicate {
 		m.state = Connecting
 	}
 }
@@ -173,6 +234,12 @@ func (m *Monitor) Beat(now Mono, b []byte) ([]byte, bool) {
 func (m *Monitor) Judge(now Mono) *Loss {
 	if !m.armed || !m.pulse.Dead(now) {
 		return nil
+	}
+	switch m.state {
+	case Stopping:
+		return m.lose(now, LossStopping)
+	case Stopped:
+		return m.lose(now, LossShutdown)
 	}
 	return m.lose(now, LossSilence)
 }
@@ -195,7 +262,8 @@ func (m *Monitor) Wake() (t Mono, ok bool) {
 func (m *Monitor) lose(now Mono, reason LossReason) *Loss {
 	m.state = Lost
 	m.armed = false
-	if reason == LossSilence || reason == LossShutdown {
+	switch reason {
+	case LossSilence, LossShutdown, LossStopping:
 		m.generation++
 	}
 	return &Loss{Reason: reason, Silence: now.Sub(m.pulse.LastReceived())}

@@ -4,9 +4,11 @@ package heartbeat
 //
 //	<time>ms <event> [arguments] -> <what has to come of it>
 //
-// Events: hello; welcome sys= start= attrs= tl=; beat attrs= tl= (attributes stay as they were when left out); goodbye <code>; frame <type>; closed;
-// judge; late <ms>ms; send (is a BEAT due?); wake. After each one the state and the generation are checked when the line names them:
-// established, connecting, lost, gen=<n>. `lost <reason>` alone means that the event returned a loss, `no loss` that it did not.
+// Events: hello; welcome sys= start= attrs= tl= resumed=yes; beat attrs= tl= (attributes stay as they were when left
+// out); goodbye <code>; frame <type>; closed; duplicate; asked <answer of a stopping server's SQL port>; judge;
+// late <ms>ms; send (is a BEAT due?); wake. After each one the state and the generation are checked when the line names
+// them: established, connecting, lost, gen=<n>. `lost <reason>` alone means that the event returned a loss, `no loss`
+// that it did not.
 
 import (
 	"errors"
@@ -113,33 +115,45 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		said = append(said, fmt.Sprintf("offers %d", h.Generation))
 	case "welcome":
 		attributes()
-		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, SystemIdentifier: number("sys"), PostmasterStart: int64(number("start")), Attributes: s.attrs})
+		flags := WelcomeFlags(0)
+		if args["resumed"] == "yes" {
+			flags = Resumed
+		}
+		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"), PostmasterStart: int64(number("start")), Attributes: s.attrs})
 		if errors.Is(failure, ErrStaleWelcome) {
 			said = append(said, "stale")
 		}
 	case "beat":
 		attributes()
 		f, _, _ := Next(WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil))
-		changed, loss, failure = s.m.Frame(s.now, f)
+		changed, failure = s.m.Frame(s.now, f)
 	case "goodbye":
 		code, e := strconv.Atoi(words[2])
 		if e != nil {
 			return nil, e
 		}
 		f, _, _ := Next(Goodbye{Code: GoodbyeCode(code)}.Append(nil))
-		changed, loss, failure = s.m.Frame(s.now, f)
+		changed, failure = s.m.Frame(s.now, f)
 	case "frame":
 		typ, e := strconv.Atoi(words[2])
 		if e != nil {
 			return nil, e
 		}
-		changed, loss, failure = s.m.Frame(s.now, Frame{Type: Type(typ), Payload: nil})
+		changed, failure = s.m.Frame(s.now, Frame{Type: Type(typ), Payload: nil})
 		var pe *ProtocolError
 		if failure != nil && !errors.As(failure, &pe) {
 			return nil, failure
 		}
 	case "closed":
 		s.m.Closed()
+	case "duplicate":
+		s.m.Duplicate()
+	case "asked":
+		answer, ok := map[string]StopAnswer{"silent": StopSilent, "goes-on": StopGoesOn, "refused": StopRefused}[words[2]]
+		if !ok {
+			return nil, fmt.Errorf("answer %q", words[2])
+		}
+		changed = s.m.StopAnswer(s.now, answer)
 	case "judge":
 		loss = s.m.Judge(s.now)
 	case "late":
@@ -168,7 +182,8 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		return nil, fmt.Errorf("unknown event %q", words[1])
 	}
 	if loss != nil {
-		reason := map[LossReason]string{LossSilence: "silence", LossShutdown: "shutdown", LossRestarted: "restarted", LossOtherSystem: "other-system"}[loss.Reason]
+		reason := map[LossReason]string{LossSilence: "silence", LossShutdown: "shutdown", LossRestarted: "restarted", LossOtherSystem: "other-system",
+			LossForgotten: "forgotten", LossStopping: "stopping"}[loss.Reason]
 		said = append(said, "lost "+reason, fmt.Sprintf("silence=%dms", loss.Silence.Milliseconds()), "says "+loss.String())
 	} else {
 		said = append(said, "no loss")

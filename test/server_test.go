@@ -117,11 +117,10 @@ func TestServerLife(t *testing.T) {
 			t.Errorf("conmgr knew after %v: %s", l.At-start, l.Text)
 		}
 	}
-	generation := 0 // as the server has been told
 	back := func(t *testing.T) {
 		t.Helper()
 		cm.WaitInstance(0, "state", "established")
-		cm.WaitInstance(0, "generation", fmt.Sprint(generation))
+		cm.WaitInstance(0, "generation", "0")
 		if row := cm.Show("SHOW TARGET read-write")[0]; row["hostaddr"] != w.db.Addr4.String() {
 			t.Errorf("SHOW TARGET read-write: %v", row)
 		}
@@ -131,14 +130,20 @@ func TestServerLife(t *testing.T) {
 	t.Run("fast stop", func(t *testing.T) {
 		bound, mark, start := cm.Bind("read-write"), cm.Mark(), testnet.Monotonic()
 		w.primary.Stop(pgtest.Fast)
-		lost(t, bound, mark, start, "the server is shutting down")
 		cm.WaitLog(mark, `remote node shuts down heartbeat connection`, patience)
 		if _, err := cm.Try("SHOW TARGET any"); err == nil || !contains(err.Error(), "no target server address from Connection Manager") {
 			t.Errorf("SHOW TARGET any: %v", err)
 		}
-		cm.WaitInstance(0, "state", "lost")
+		if l := cm.WaitLog(mark, `the server has shut down`, patience); l.At-start > soon {
+			t.Errorf("conmgr knew after %v: %s", l.At-start, l.Text)
+		}
+		cm.WaitInstance(0, "state", "stopped")
+		if err := bound.Wait(10 * time.Millisecond); err != nil { // its own connection has ended: by the server's kernel
+			t.Errorf("the application was told: %v", err)
+		}
+		start = testnet.Monotonic()
 		w.primary.Start()
-		generation++
+		lost(t, bound, mark, start, "the server was restarted")
 		back(t)
 	})
 	t.Run("immediate stop and start", func(t *testing.T) {
@@ -219,14 +224,21 @@ func TestServerLife(t *testing.T) {
 		}
 		start := testnet.Monotonic()
 		s.end()
-		lost(t, bound, mark, start, "the server is shutting down")
+		if l := cm.WaitLog(mark, `the server has shut down`, patience); l.At-start > soon {
+			t.Errorf("conmgr knew after %v: %s", l.At-start, l.Text)
+		}
 		_ = w.primary.WaitEnd()
+		if err := bound.Wait(2 * patience); err == nil || !contains(err.Error(), "FATAL 57P01", "is lost: the server has shut down") {
+			t.Errorf("the application was told: %v", err)
+		}
 	})
 }
 
-// crash kills a backend, so that the postmaster resets all sessions and shared memory. It is the same postmaster that goes on: conmgr resumes.
+// crash kills a backend, so that the postmaster resets all sessions and shared memory. It is the same postmaster that goes
+// on, but its sessions have ended, and it does not know conmgr any more.
 func crash(w *world, client *testnet.Host, cm *cmtest.Conmgr) {
 	workers := func() [2]int { return [2]int{w.primary.WorkerPid(workerTitle), w.primary.WorkerPid(terminatorTitle)} }
+	bound := cm.Bind("primary")
 	s, before, mark, since := w.session(client), workers(), cm.Mark(), w.primary.LogSize()
 	if err := syscall.Kill(s.pid, syscall.SIGKILL); err != nil {
 		w.Fatal(err)
@@ -241,8 +253,8 @@ func crash(w *world, client *testnet.Host, cm *cmtest.Conmgr) {
 		_, err := w.primary.TryQuery("SELECT 1")
 		return err == nil, fmt.Sprint(err)
 	})
-	if l, ok := cm.Find(mark, `is lost`); ok {
-		w.Errorf("conmgr: %s", l.Text)
+	if err := bound.Wait(patience); err == nil || !contains(err.Error(), "is lost: the server has forgotten this Connection Manager") {
+		w.Errorf("the application was told: %v", err)
 	}
 	later := w.session(client)
 	w.alive(later, "a session after the reset")

@@ -1,0 +1,16 @@
+package heartbeat
+
+// The ids by which one conmgr process is known: one for each instance that it monitors, so that two entries that lead to
+// one server are two peers there, and do not throw each other out. Pure.
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// InstanceID derives the id for an instance's number from the id of the process.
+func InstanceID(process ID, number int) (id ID) {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32(process[:len(process):len(process)], uint32(number)))
+	copy(id[:], sum[:])
+	return id
+}
