@@ -91,11 +91,36 @@ watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy)
 	return false;
 }
 
+/*
+ * A worker's latch, for the others to set: NULL when it ends. Latches of
+ * processes live in shared memory for ever, so one that was read and is not
+ * its owner's any more is set for nothing, which does no harm.
+ */
 void
-watchdog_wake_terminator(void)
+watchdog_publish_latch(Latch **place, Latch *latch)
 {
 	SpinLockAcquire(&watchdog_shared->mutex);
-	if (watchdog_shared->terminator_latch)
-		SetLatch(watchdog_shared->terminator_latch);
+	*place = latch;
 	SpinLockRelease(&watchdog_shared->mutex);
+}
+
+Latch *
+watchdog_published_latch(Latch **place)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&watchdog_shared->mutex);
+	latch = *place;
+	SpinLockRelease(&watchdog_shared->mutex);
+	return latch;
+}
+
+/* SetLatch() is a system call: never under the spinlock. */
+void
+watchdog_set_latch(Latch **place)
+{
+	Latch	   *latch = watchdog_published_latch(place);
+
+	if (latch != NULL)
+		SetLatch(latch);
 }

@@ -8,6 +8,10 @@
  * pg_terminate_backend() does. Pure C, no database connection; blocks on its
  * latch only, and on nothing that a session holds.
  *
+ * Walsenders end by silence only. A conmgr that says goodbye, closes or has
+ * given this instance up is no dead host: what replicates to that host, or
+ * takes a backup of this server, goes on.
+ *
  * A session that was still being authenticated is not in the snapshot yet, so
  * the same request is followed up until authentication_timeout has passed.
  */
@@ -30,7 +34,7 @@
 
 #include <arpa/inet.h>
 
-#define FOLLOW_UPS		64		/* requests followed up at a time; the oldest gives way */
+#define SPARE_FOLLOW_UPS	64	/* beyond one for each slot */
 #define FIRST_FOLLOW_UP_MS	1000	/* a thousand sessions take about as long to end */
 
 /* What has to end: the sessions of one address up to a cut-off. */
@@ -39,10 +43,11 @@ typedef struct Request
 	uint8		addr[16];
 	uint32		scope;
 	TimestampTz cutoff;
+	TimestampTz walsender_cutoff;	/* 0: walsenders are spared */
 	uint8		cause;
 	bool		first;			/* not a follow-up */
 	int			signaled;
-	int			missed;			/* could not be signaled */
+	int			spared;			/* walsenders */
 	char		text[INET6_ADDRSTRLEN];
 } Request;
 
@@ -56,17 +61,42 @@ typedef struct FollowUp
 	int64		skew;			/* wall clock minus monotonic clock, in µs */
 } FollowUp;
 
-static FollowUp follow_ups[FOLLOW_UPS];
+/*
+ * An address has one at most, so there is one for each host that can die
+ * within authentication_timeout. Only slots that are used by ever other
+ * addresses need more; the oldest gives way then.
+ */
+static FollowUp *follow_ups;
+static int	nfollow_ups;
 
 #define MAX_CLOCK_STEP_US	500000
 
+/*
+ * How far the wall clock is ahead of the monotonic one, in µs. Taken anew if
+ * this process was held up between the two readings: that is no clock that
+ * somebody has set.
+ */
 static int64
-clock_skew(TimestampTz now)
+clock_skew(void)
 {
-	struct timespec mono;
+	int64		skew = 0;
+	int64		window = PG_INT64_MAX;
 
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	return now - (mono.tv_sec * USECS_PER_SEC + mono.tv_nsec / 1000);
+	for (int i = 0; i < 10 && window > MAX_CLOCK_STEP_US / 10; i++)
+	{
+		struct timespec mono;
+		TimestampTz before = GetCurrentTimestamp();
+		TimestampTz after;
+
+		clock_gettime(CLOCK_MONOTONIC, &mono);
+		after = GetCurrentTimestamp();
+		if (after - before >= 0 && after - before < window)
+		{
+			window = after - before;
+			skew = before - (mono.tv_sec * USECS_PER_SEC + mono.tv_nsec / 1000);
+		}
+	}
+	return skew;
 }
 
 /*
@@ -82,7 +112,10 @@ fold_loopback(uint8 *addr)
 		memcpy(addr, loopback4, sizeof(loopback4));
 }
 
-/* The client address in the form of a slot: 16 bytes, IPv4 mapped. false: no client host (unix socket, internal process). */
+/*
+ * The client address in the form of a slot: 16 bytes, IPv4 mapped. false: no
+ * client host (unix socket, internal process).
+ */
 static bool
 client_address(const SockAddr *client, uint8 *addr, uint32 *scope)
 {
@@ -108,18 +141,24 @@ client_address(const SockAddr *client, uint8 *addr, uint32 *scope)
 }
 
 static bool
-session_matches(const PgBackendStatus *session, const Request *request, TimestampTz now)
+is_client_session(const PgBackendStatus *session)
 {
-	uint8		addr[16];
-	uint32		scope;
+	return session->st_procpid > 0 &&
+		(session->st_backendType == B_BACKEND || session->st_backendType == B_WAL_SENDER);
+}
 
-	if (session->st_procpid <= 0 ||
-		(session->st_backendType != B_BACKEND && session->st_backendType != B_WAL_SENDER))
-		return false;
-	if (!client_address(&session->st_clientaddr, addr, &scope) ||
-		memcmp(addr, request->addr, sizeof(addr)) != 0 || scope != request->scope)
-		return false;
-	if (session->st_proc_start_timestamp <= request->cutoff)
+static bool
+same_host(const Request *request, const uint8 *addr, uint32 scope)
+{
+	return memcmp(addr, request->addr, sizeof(request->addr)) == 0 && scope == request->scope;
+}
+
+/* Did the session start before the cut-off? */
+static bool
+started_before(const PgBackendStatus *session, const Request *request, TimestampTz cutoff,
+			   TimestampTz now)
+{
+	if (session->st_proc_start_timestamp <= cutoff)
 		return true;
 
 	/* Started in the future: before somebody set the clock back. */
@@ -135,10 +174,23 @@ end_session(int pid, Request *request)
 	if (kill(-pid, SIGTERM) == 0)
 		request->signaled++;
 	else if (errno != ESRCH)
-	{
-		request->missed++;
-		ereport(WARNING, (errmsg("could not send signal to process %d: %m", pid)));
-	}
+		ereport(WARNING,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not send signal to process %d: %m", pid)));
+}
+
+/* Does the request want the end of this session, which is of its host? */
+static bool
+wants_end_of(Request *request, const PgBackendStatus *session, TimestampTz now)
+{
+	if (!started_before(session, request, request->cutoff, now))
+		return false;
+	if (session->st_backendType != B_WAL_SENDER)
+		return true;
+	if (request->walsender_cutoff != 0)
+		return started_before(session, request, request->walsender_cutoff, now);
+	request->spared++;
+	return false;
 }
 
 /* One pass over all sessions for all requests. */
@@ -151,10 +203,15 @@ end_sessions(Request *requests, int nrequests)
 	for (int i = 1; i <= nsessions; i++)
 	{
 		PgBackendStatus *session = wd_session(i);
+		uint8		addr[16];
+		uint32		scope;
 
-		for (int r = 0; session != NULL && r < nrequests; r++)
+		if (session == NULL || !is_client_session(session) ||
+			!client_address(&session->st_clientaddr, addr, &scope))
+			continue;
+		for (int r = 0; r < nrequests; r++)
 		{
-			if (session_matches(session, &requests[r], now))
+			if (same_host(&requests[r], addr, scope) && wants_end_of(&requests[r], session, now))
 			{
 				end_session(session->st_procpid, &requests[r]);
 				break;
@@ -185,13 +242,21 @@ cause_text(uint8 cause)
 static void
 report(const Request *request)
 {
-	if (request->first)
+	if (request->first && request->spared > 0)
 		ereport(LOG,
-				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d", request->text, request->signaled),
+				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
+						request->text, request->signaled),
+				 errdetail("%s Its host lives: replication connections that are spared: %d.",
+						   cause_text(request->cause), request->spared)));
+	else if (request->first)
+		ereport(LOG,
+				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
+						request->text, request->signaled),
 				 errdetail("%s", cause_text(request->cause))));
 	else if (request->signaled > 0)
 		ereport(LOG,
-				(errmsg("terminator: terminated connections again: ipaddress=\"%s\", count=%d", request->text, request->signaled),
+				(errmsg("terminator: terminated connections again: ipaddress=\"%s\", count=%d",
+						request->text, request->signaled),
 				 errdetail("They were still starting, or have not ended yet.")));
 }
 
@@ -203,6 +268,7 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 	request->scope = slot->scope;
 	request->cutoff = cutoff;
 	request->cause = slot->cause;
+	request->walsender_cutoff = slot->cause == WD_CAUSE_SILENCE ? cutoff : 0;
 	request->first = true;
 	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) slot->addr))
 		inet_ntop(AF_INET, slot->addr + 12, request->text, sizeof(request->text));
@@ -211,23 +277,54 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 	fold_loopback(request->addr);
 }
 
+/* The clock was set since this follow-up was made: its cut-off says nothing any more. */
+static bool
+is_void(const FollowUp *f, int64 skew)
+{
+	int64		step = skew - f->skew;
+
+	return step > MAX_CLOCK_STEP_US || step < -MAX_CLOCK_STEP_US;
+}
+
+/* The place for a request: the one that its host has already, a free one, or the oldest. */
+static FollowUp *
+follow_up_place(const Request *request)
+{
+	FollowUp   *place = &follow_ups[0];
+
+	for (int i = 0; i < nfollow_ups; i++)
+	{
+		FollowUp   *f = &follow_ups[i];
+
+		if (f->next != 0 && same_host(&f->request, request->addr, request->scope))
+			return f;
+		if (place->next != 0 && (f->next == 0 || f->until < place->until))
+			place = f;
+	}
+	return place;
+}
+
 static void
 follow_up(const Request *request)
 {
-	FollowUp   *place = &follow_ups[0];
+	FollowUp   *place = follow_up_place(request);
 	TimestampTz now = GetCurrentTimestamp();
+	int64		skew = clock_skew();
+	Request		merged = *request;
 
-	for (int i = 0; i < FOLLOW_UPS && place->next != 0; i++)
+	if (place->next != 0 && same_host(&place->request, request->addr, request->scope) &&
+		!is_void(place, skew))
 	{
-		if (follow_ups[i].next == 0 || follow_ups[i].until < place->until)
-			place = &follow_ups[i];
+		merged.cutoff = Max(merged.cutoff, place->request.cutoff);
+		merged.walsender_cutoff = Max(merged.walsender_cutoff, place->request.walsender_cutoff);
 	}
-	place->request = *request;
+	place->request = merged;
 	place->request.first = false;
+	place->request.signaled = place->request.spared = 0;
 	place->delay_ms = FIRST_FOLLOW_UP_MS;
 	place->next = now + place->delay_ms * INT64CONST(1000);
 	place->until = now + AuthenticationTimeout * USECS_PER_SEC;
-	place->skew = clock_skew(now);
+	place->skew = skew;
 }
 
 /* Serve the slots with a cut-off, and answer them. Returns how many. */
@@ -283,26 +380,30 @@ serve_follow_ups(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = 0;
+	int64		skew = clock_skew();
+	int			ndue = 0;
+	Request    *due = palloc_extended(nfollow_ups * sizeof(Request), MCXT_ALLOC_HUGE);
 
-	for (int i = 0; i < FOLLOW_UPS; i++)
+	for (int i = 0; i < nfollow_ups; i++)
 	{
 		FollowUp   *f = &follow_ups[i];
-		int64		step = clock_skew(now) - f->skew;
 
-		/* Somebody has set the clock: the cut-off says nothing any more. */
-		if (f->next != 0 && (step > MAX_CLOCK_STEP_US || step < -MAX_CLOCK_STEP_US))
+		if (f->next != 0 && is_void(f, skew))
 			f->next = 0;
 		if (f->next != 0 && f->next <= now)
 		{
-			f->request.signaled = f->request.missed = 0;
-			end_sessions(&f->request, 1);
-			report(&f->request);
+			due[ndue++] = f->request;
 			f->delay_ms *= 2;
 			f->next = now >= f->until ? 0 : now + f->delay_ms * INT64CONST(1000);
 		}
 		if (f->next != 0 && (next == 0 || f->next < next))
 			next = f->next;
 	}
+	if (ndue > 0)
+		end_sessions(due, ndue);
+	for (int i = 0; i < ndue; i++)
+		report(&due[i]);
+	pfree(due);
 	if (next == 0)
 		return -1;
 	now = GetCurrentTimestamp();
@@ -310,17 +411,9 @@ serve_follow_ups(void)
 }
 
 static void
-publish_latch(Latch *latch)
-{
-	SpinLockAcquire(&watchdog_shared->mutex);
-	watchdog_shared->terminator_latch = latch;
-	SpinLockRelease(&watchdog_shared->mutex);
-}
-
-static void
 withdraw_latch(int code, Datum arg)
 {
-	publish_latch(NULL);
+	watchdog_publish_latch(&watchdog_shared->terminator_latch, NULL);
 }
 
 void
@@ -332,10 +425,13 @@ watchdog_terminator_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
+	nfollow_ups = watchdog_shared->nslots + SPARE_FOLLOW_UPS;
+	follow_ups = MemoryContextAllocExtended(TopMemoryContext, nfollow_ups * sizeof(FollowUp),
+											MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	context = AllocSetContextCreate(TopMemoryContext, "terminator", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	on_shmem_exit(withdraw_latch, (Datum) 0);
-	publish_latch(MyLatch);
+	watchdog_publish_latch(&watchdog_shared->terminator_latch, MyLatch);
 
 	while (!ShutdownRequestPending)
 	{

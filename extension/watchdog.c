@@ -6,8 +6,10 @@
  * opens nor blocks on anything. It must stay plain C: a Go runtime in the
  * postmaster would leave every forked process with a dead one (docs/design.md).
  */
+#define _GNU_SOURCE				/* dladdr() */
 #include "watchdog.h"
 
+#include <dlfcn.h>
 #include <limits.h>
 
 #include "fmgr.h"
@@ -68,6 +70,23 @@ define_settings(void)
 	wd_reserve_guc_prefix("watchdog");
 }
 
+/*
+ * The name by which the workers' processes ask for this library. By the very
+ * path that it was loaded by they get what the postmaster has loaded, also
+ * when the file is gone; by another name they would look for the file and
+ * fail, at every start.
+ */
+static const char *
+library_name(size_t size)
+{
+	Dl_info		info;
+
+	if (dladdr(&watchdog_port, &info) != 0 && info.dli_fname != NULL &&
+		strlen(info.dli_fname) < size)
+		return info.dli_fname;
+	return "watchdog";
+}
+
 static void
 register_worker(const char *name, const char *function)
 {
@@ -76,7 +95,8 @@ register_worker(const char *name, const char *function)
 	memset(&worker, 0, sizeof(worker));
 	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
-	strlcpy(worker.bgw_library_name, "watchdog", BGW_MAXLEN);
+	strlcpy(worker.bgw_library_name, library_name(sizeof(worker.bgw_library_name)),
+			sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
 
 	/* No database connection: standbys have them as well, nothing is pinned. */

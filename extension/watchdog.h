@@ -5,6 +5,9 @@
  *	  watchdog.c    settings, registration of the workers (postmaster)
  *	  shmem.c       the shared memory (everybody)
  *	  worker.c      the watchdog worker: host of the Go library
+ *	  attributes.c  what it tells of the instance
+ *	  process.c     its descriptors and signals
+ *	  restarts.c    how soon it begins again after a failure
  *	  terminator.c  the terminator worker: ends sessions
  *	  view.c        pgx_stat_watchdog (backends)
  */
@@ -33,12 +36,13 @@
  */
 typedef struct WatchdogShared
 {
-	slock_t		mutex;			/* protects terminator_latch */
-	Latch	   *terminator_latch;	/* NULL while the terminator does not run */
+	slock_t		mutex;			/* protects the latches */
+	Latch	   *terminator_latch;	/* NULL while that worker does not run */
 
 	/* only used by the watchdog worker, across its restarts */
-	TimestampTz last_start;
-	int			quick_restarts; /* restarts in a row after a short life */
+	TimestampTz last_start;		/* 0: there is no failure to remember */
+	int			quick_restarts; /* in a row, each after a short life */
+	int			failed_starts;	/* in a row, each after hardly any life */
 
 	uint32		nslots;
 	WatchdogSlot slots[FLEXIBLE_ARRAY_MEMBER];
@@ -56,7 +60,23 @@ extern int	watchdog_max_heartbeat_timeout;
 extern WatchdogShared *watchdog_shared;
 extern void watchdog_shmem_init(void);
 extern bool watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy);
-extern void watchdog_wake_terminator(void);
+extern void watchdog_publish_latch(Latch **place, Latch *latch);
+extern Latch *watchdog_published_latch(Latch **place);
+extern void watchdog_set_latch(Latch **place);
+
+/* attributes.c */
+extern bool watchdog_server_is_stopping(void);
+extern uint64 watchdog_attributes(bool stopping);
+extern int	watchdog_watch_data_directory(void);
+extern bool watchdog_data_directory_changed(int fd);
+
+/* process.c */
+extern bool watchdog_signals_are_blocked(char *culprit, size_t size);
+extern void watchdog_raise_file_limit(void);
+
+/* restarts.c */
+extern void watchdog_pause_after_failures(void);
+extern void watchdog_forget_failures(void);
 
 /* entry points of the workers */
 extern PGDLLEXPORT void watchdog_worker_main(Datum arg);

@@ -17,30 +17,22 @@
 #define _GNU_SOURCE				/* dladdr() */
 #include "watchdog.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/inotify.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/pidfile.h"
 #include "utils/timestamp.h"
 
 #define GO_LIBRARY			"watchdog_go.so"
-#define POSTMASTER_PID_FILE	"postmaster.pid"	/* relative to the data directory, where we are */
 #define PING_INTERVAL_MS	1000
 #define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
 #define TERMINATOR_PINGS	5	/* until a missing terminator is reported, and ... */
@@ -48,14 +40,9 @@
 #define CLOSE_LOOK_MS		10	/* between checks of the attributes while they may be about to change */
 #define CLOSE_LOOK_TIME_MS	10000
 #define FAREWELL_MS			200 /* what Go gets to say goodbye at a shutdown */
-#define SHORT_LIFE_MS		10000	/* a worker that lived shorter has failed quickly */
-#define FREE_RESTARTS		10	/* quick restarts in a row without a pause */
-#define MAX_PAUSE_S			30
-#define SPARE_FILES			64
 
 static WatchdogBridge *bridge = NULL;
 static char load_error[256];	/* why the helper thread could not start Go */
-static bool files_limited = false;
 static volatile sig_atomic_t crash_signal = 0;	/* that hit the heartbeat thread */
 
 static const int crash_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
@@ -119,54 +106,9 @@ set_handler(int signo, void (*handler) (int), void (*action) (int, siginfo_t *, 
 	else
 		act.sa_handler = handler;
 	if (sigaction(signo, &act, NULL) != 0)
-		elog(ERROR, "could not set a signal handler: %m");
-}
-
-/* Is the postmaster shutting down? It says so in its pid file before it signals anybody. */
-static bool
-server_is_stopping(void)
-{
-	char		buf[1024];
-	char	   *line = buf;
-	int			fd;
-	ssize_t		len;
-
-	fd = open(POSTMASTER_PID_FILE, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	len = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (len <= 0)
-		return false;
-	buf[len] = '\0';
-	for (int i = 1; i < LOCK_FILE_LINE_PM_STATUS && line != NULL; i++)
-	{
-		line = strchr(line, '\n');
-		if (line != NULL)
-			line++;
-	}
-	return line != NULL && strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
-}
-
-/* The attributes as they go over the wire: flags in the high half, timeline in the low one. */
-static uint64
-current_attributes(bool stopping)
-{
-	uint64		flags = 0;
-	TimeLineID	timeline = 0;
-
-	if (RecoveryInProgress())
-	{
-		flags |= WD_ATTR_IN_RECOVERY;
-		GetXLogReplayRecPtr(&timeline);
-	}
-	else
-		timeline = wd_primary_timeline();
-	if (DefaultXactReadOnly)
-		flags |= WD_ATTR_READ_ONLY;
-	if (stopping)
-		flags |= WD_ATTR_SHUTTING_DOWN;
-	return flags << 32 | timeline;
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not set a signal handler: %m")));
 }
 
 static void
@@ -200,7 +142,9 @@ drain_log(void)
 	}
 	dropped = __atomic_exchange_n(&bridge->log_dropped, 0, __ATOMIC_SEQ_CST);
 	if (dropped > 0)
-		ereport(LOG, (errmsg("%u messages of the heartbeat thread were too many to log", dropped)));
+		ereport(LOG,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%u messages of the heartbeat thread were too many to log", dropped)));
 }
 
 /* The directory that this library was loaded from holds the Go library too. */
@@ -210,13 +154,18 @@ go_library_path(char *path, size_t size)
 	Dl_info		info;
 
 	if (dladdr(&bridge, &info) == 0 || info.dli_fname == NULL)
-		elog(ERROR, "could not find out where watchdog.so was loaded from");
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not find out where watchdog.so was loaded from")));
 	strlcpy(path, info.dli_fname, size);
 	get_parent_directory(path);
 	strlcat(path, "/" GO_LIBRARY, size);
 }
 
-/* The helper thread: opens the Go library and lends it this thread. All signals are blocked here, and so in all of Go's threads. */
+/*
+ * The helper thread: opens the Go library and lends it this thread. All
+ * signals are blocked here, and so in all of Go's threads.
+ */
 static void *
 run_go(void *arg)
 {
@@ -277,85 +226,11 @@ start_go(const char *path)
 	if (rc != 0)
 	{
 		errno = rc;
-		ereport(ERROR, (errmsg("could not start the heartbeat thread: %m")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not start the heartbeat thread: %m")));
 	}
 	pthread_detach(thread);
-}
-
-/*
- * A signal that PostgreSQL waits for must not be taken by one of Go's threads:
- * latches would lose their wake-ups (SIGURG since PostgreSQL 14, SIGUSR1
- * before). Returns false, and the thread in question, if one could.
- */
-static bool
-signals_are_blocked_elsewhere(char *culprit, size_t size)
-{
-	static const int signals[] = {SIGURG, SIGUSR1, SIGTERM, SIGHUP, SIGQUIT, SIGINT};
-	DIR		   *dir = opendir("/proc/self/task");
-	struct dirent *entry;
-	bool		good = true;
-
-	if (dir == NULL)
-		return true;			/* no /proc: nothing to check with */
-	while (good && (entry = readdir(dir)) != NULL)
-	{
-		char		path[64];
-		char		line[256];
-		FILE	   *status;
-
-		if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
-			continue;
-		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
-		status = fopen(path, "r");
-		if (status == NULL)
-			continue;			/* the thread has ended */
-		while (fgets(line, sizeof(line), status))
-		{
-			uint64		mask;
-
-			if (strncmp(line, "SigBlk:", 7) != 0)
-				continue;
-			mask = strtoull(line + 7, NULL, 16);
-			for (int i = 0; i < lengthof(signals); i++)
-			{
-				if ((mask & (UINT64CONST(1) << (signals[i] - 1))) == 0)
-				{
-					snprintf(culprit, size, "signal %d in thread %.20s", signals[i], entry->d_name);
-					good = false;
-				}
-			}
-		}
-		fclose(status);
-	}
-	closedir(dir);
-	return good;
-}
-
-/* Every heartbeat connection is a descriptor that PostgreSQL's own accounting does not know. */
-static void
-raise_file_limit(void)
-{
-	struct rlimit lim;
-	rlim_t		need = (rlim_t) max_files_per_process + 2 * (rlim_t) watchdog_max_heartbeat_connections;
-
-	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)
-		return;
-	if (lim.rlim_max == RLIM_INFINITY || lim.rlim_max > need)
-		lim.rlim_cur = need + SPARE_FILES;
-	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_cur > lim.rlim_max)
-		lim.rlim_cur = lim.rlim_max;
-	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_max <= need)
-	{
-		lim.rlim_cur = lim.rlim_max;
-		files_limited = true;
-	}
-	if (setrlimit(RLIMIT_NOFILE, &lim) != 0)
-		files_limited = true;
-	if (files_limited)
-		ereport(LOG,
-				(errmsg("the limit of open files is %lu, which may not suffice for %d heartbeat connections",
-						(unsigned long) lim.rlim_cur, watchdog_max_heartbeat_connections),
-				 errhint("Raise it (ulimit -n) above max_files_per_process + watchdog.max_heartbeat_connections x 2.")));
 }
 
 static void
@@ -371,36 +246,12 @@ make_bridge(void)
 	bridge->to_go = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bridge->to_c = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (bridge->to_go < 0 || bridge->to_c < 0)
-		ereport(ERROR, (errmsg("could not create an event descriptor: %m")));
-	bridge->attributes = current_attributes(server_is_stopping());
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not create an event descriptor: %m")));
+	bridge->attributes = watchdog_attributes(watchdog_server_is_stopping());
 	bridge->terminate_on_close = watchdog_terminate_on_close;
 	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;
-}
-
-/* A worker that fails again and again must not keep the postmaster busy. */
-static void
-pause_after_failures(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	int			pause_s = 0;
-
-	if (watchdog_shared->last_start != 0 &&
-		!TimestampDifferenceExceeds(watchdog_shared->last_start, now, SHORT_LIFE_MS))
-		watchdog_shared->quick_restarts++;
-	else
-		watchdog_shared->quick_restarts = 0;
-	watchdog_shared->last_start = now;
-	if (watchdog_shared->quick_restarts > FREE_RESTARTS)
-		pause_s = Min(1 << Min(watchdog_shared->quick_restarts - FREE_RESTARTS - 1, 10), MAX_PAUSE_S);
-	for (TimestampTz until = now + pause_s * USECS_PER_SEC; !ShutdownRequestPending && (now = GetCurrentTimestamp()) < until;)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 (until - now) / 1000 + 1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	if (pause_s > 0)			/* the pause is no life */
-		watchdog_shared->last_start = GetCurrentTimestamp();
 }
 
 /* Tell Go to end, and give it a moment to tell the conmgrs. Never delays a shutdown. */
@@ -409,7 +260,7 @@ stop_go(void)
 {
 	TimestampTz until = GetCurrentTimestamp() + FAREWELL_MS * 1000;
 
-	wd_store(&bridge->stop, server_is_stopping() ? WD_STOP_SERVER : WD_STOP_WORKER);
+	wd_store(&bridge->stop, watchdog_server_is_stopping() ? WD_STOP_SERVER : WD_STOP_WORKER);
 	poke_go();
 	while (wd_load(&bridge->running) && !wd_load(&bridge->finished) && !wd_load(&bridge->failed))
 	{
@@ -428,39 +279,6 @@ stop_go(void)
 }
 
 /*
- * Promotion and shutdown announce themselves by files in the data directory:
- * the postmaster writes its status into its pid file, a promotion removes
- * standby.signal. Returns a descriptor that tells of such changes, -1 if there
- * is none to be had: the attributes are then checked by their interval alone.
- */
-static int
-watch_data_directory(void)
-{
-	int			fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-
-	if (fd >= 0 && inotify_add_watch(fd, ".", IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE) < 0)
-	{
-		close(fd);
-		fd = -1;
-	}
-	if (fd < 0)
-		elog(LOG, "could not watch the data directory: %m");
-	return fd;
-}
-
-/* Has anything changed there? Which file it was does not matter: a needless look costs little. */
-static bool
-data_directory_changed(int fd)
-{
-	char		buf[4096];
-	bool		changed = false;
-
-	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
-		changed = true;
-	return changed;
-}
-
-/*
  * The end of a worker whose heartbeat thread is parked or hangs, perhaps with a
  * lock of the C library: proc_exit() would wait for that lock in exit(), for
  * ever, and a shutdown of the server for us. What PostgreSQL needs is done.
@@ -473,30 +291,19 @@ leave_at_once(void)
 	_exit(1);
 }
 
-static bool
-terminator_is_there(void)
-{
-	bool		there;
-
-	SpinLockAcquire(&watchdog_shared->mutex);
-	there = watchdog_shared->terminator_latch != NULL;
-	SpinLockRelease(&watchdog_shared->mutex);
-	return there;
-}
-
 /* Serve until there is a reason to end. */
 static void
 main_loop(void)
 {
 	WaitEventSet *set = wd_create_wait_event_set(4);
-	int			directory = watch_data_directory();
+	int			directory = watchdog_watch_data_directory();
 	TimestampTz next_attributes = 0;
 	TimestampTz next_ping = 0;
 	TimestampTz close_look_until = 0;
 	int			unanswered = 0;
 	int			without_terminator = 0;
 	bool		checked_signals = false;
-	bool		stopping = server_is_stopping();
+	bool		stopping = watchdog_server_is_stopping();
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -512,12 +319,14 @@ main_loop(void)
 		TimestampTz next;
 
 		if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-			elog(ERROR, "could not read from an event descriptor: %m");
+			ereport(ERROR,
+					(errcode(ERRCODE_SYSTEM_ERROR),
+					 errmsg("could not read from an event descriptor: %m")));
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 
 		if (__atomic_exchange_n(&bridge->wake_terminator, 0, __ATOMIC_SEQ_CST))
-			watchdog_wake_terminator();
+			watchdog_set_latch(&watchdog_shared->terminator_latch);
 		drain_log();
 		if (ShutdownRequestPending || wd_load(&bridge->failed) || wd_load(&bridge->finished))
 			break;
@@ -534,40 +343,46 @@ main_loop(void)
 			char		culprit[64];
 
 			checked_signals = true;
-			if (!signals_are_blocked_elsewhere(culprit, sizeof(culprit)))
-				ereport(ERROR, (errmsg("the heartbeat library does not block %s", culprit)));
+			if (!watchdog_signals_are_blocked(culprit, sizeof(culprit)))
+				ereport(ERROR,
+						(errcode(ERRCODE_INTERNAL_ERROR),
+						 errmsg("the heartbeat library does not block %s", culprit)));
 		}
 
 		now = GetCurrentTimestamp();
-		if (data_directory_changed(directory))
+		if (watchdog_data_directory_changed(directory))
 		{
-			stopping = server_is_stopping();
+			stopping = watchdog_server_is_stopping();
 			close_look_until = now + CLOSE_LOOK_TIME_MS * 1000;
 			next_attributes = 0;
 		}
 		if (now >= next_ping || now < next_ping - PING_INTERVAL_MS * 1000)
 		{
-			stopping = server_is_stopping();
+			stopping = watchdog_server_is_stopping();
 			if (wd_load(&bridge->pong) == wd_load(&bridge->ping))
 				unanswered = 0;
 			else if (++unanswered >= PING_LIMIT)
 			{
-				ereport(WARNING, (errmsg("the heartbeat thread hangs: the watchdog worker is restarted")));
+				ereport(WARNING,
+						(errcode(ERRCODE_INTERNAL_ERROR),
+						 errmsg("the heartbeat thread hangs: the watchdog worker is restarted")));
 				leave_at_once();
 			}
-			if (terminator_is_there())
+			if (watchdog_published_latch(&watchdog_shared->terminator_latch) != NULL)
 				without_terminator = 0;
 			else if (without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
 				ereport(WARNING,
-						(errmsg("the terminator worker does not run: sessions of dead clients are not terminated"),
-						 errhint("If it does not come back, raise max_worker_processes, of which watchdog needs two.")));
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("the terminator worker does not run: sessions of dead clients are not terminated"),
+						 errhint("If it does not come back, raise max_worker_processes, "
+								 "of which watchdog needs two.")));
 			wd_store(&bridge->ping, wd_load(&bridge->ping) + 1);
 			poke_go();
 			next_ping = now + PING_INTERVAL_MS * 1000;
 		}
 		if (now >= next_attributes || now < next_attributes - watchdog_check_attr_interval * INT64CONST(1000))
 		{
-			uint64		attributes = current_attributes(stopping);
+			uint64		attributes = watchdog_attributes(stopping);
 
 			if (attributes != bridge->attributes)
 			{
@@ -592,12 +407,12 @@ watchdog_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
-	pause_after_failures();
+	watchdog_pause_after_failures();
 	make_bridge();
 	for (int i = 0; i < lengthof(crash_signals); i++)
 		set_handler(crash_signals[i], handle_crash, NULL);
 	set_handler(SIGQUIT, NULL, handle_quit);
-	raise_file_limit();
+	watchdog_raise_file_limit();
 	go_library_path(path, sizeof(path));
 	if (!ShutdownRequestPending)
 	{
@@ -606,14 +421,19 @@ watchdog_worker_main(Datum arg)
 	}
 	if (crash_signal != 0)
 		ereport(WARNING,
-				(errmsg("the heartbeat thread has crashed (signal %d): the watchdog worker is restarted", (int) crash_signal),
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("the heartbeat thread has crashed (signal %d): the watchdog worker is restarted", (int) crash_signal),
 				 errhint("If this happens at each start, install watchdog_go.so again.")));
 	else if (load_error[0])
 		ereport(WARNING,
-				(errmsg("could not load the heartbeat library: %s", load_error),
+				(errcode(ERRCODE_UNDEFINED_FILE),
+				 errmsg("could not load the heartbeat library: %s", load_error),
 				 errhint("Install watchdog.so and watchdog_go.so of the same version in the same directory.")));
 	else if (!wd_load(&bridge->failed))
+	{
 		stop_go();
+		watchdog_forget_failures();
+	}
 	if (crash_signal != 0 || (wd_load(&bridge->running) && !wd_load(&bridge->finished)))
 		leave_at_once();
 	proc_exit(1);				/* see above: never 0 */

@@ -1,0 +1,97 @@
+/*
+ * process.c
+ *	  What the watchdog worker's process needs beside PostgreSQL's own care:
+ *	  descriptors for the heartbeat connections, and a check of Go's threads.
+ *
+ * Runs in the watchdog worker's main thread. Reads /proc; blocks on nothing.
+ */
+#include "watchdog.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "storage/fd.h"
+
+#define SPARE_FILES		64
+
+/*
+ * A signal that PostgreSQL waits for must not be taken by one of Go's threads:
+ * latches would lose their wake-ups (SIGURG since PostgreSQL 14, SIGUSR1
+ * before). Returns false, and the thread in question, if one could.
+ */
+bool
+watchdog_signals_are_blocked(char *culprit, size_t size)
+{
+	static const int signals[] = {SIGURG, SIGUSR1, SIGTERM, SIGHUP, SIGQUIT, SIGINT};
+	DIR		   *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	bool		good = true;
+
+	if (dir == NULL)
+		return true;			/* no /proc: nothing to check with */
+	while (good && (entry = readdir(dir)) != NULL)
+	{
+		char		path[64];
+		char		line[256];
+		FILE	   *status;
+
+		if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
+		status = fopen(path, "r");
+		if (status == NULL)
+			continue;			/* the thread has ended */
+		while (fgets(line, sizeof(line), status))
+		{
+			uint64		mask;
+
+			if (strncmp(line, "SigBlk:", 7) != 0)
+				continue;
+			mask = strtoull(line + 7, NULL, 16);
+			for (int i = 0; i < lengthof(signals); i++)
+			{
+				if ((mask & (UINT64CONST(1) << (signals[i] - 1))) == 0)
+				{
+					snprintf(culprit, size, "signal %d in thread %.20s", signals[i], entry->d_name);
+					good = false;
+				}
+			}
+		}
+		fclose(status);
+	}
+	closedir(dir);
+	return good;
+}
+
+/* Every heartbeat connection is a descriptor that PostgreSQL's own accounting does not know. */
+void
+watchdog_raise_file_limit(void)
+{
+	struct rlimit lim;
+	rlim_t		need = (rlim_t) max_files_per_process +
+	2 * (rlim_t) watchdog_max_heartbeat_connections;
+	bool		files_limited = false;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)
+		return;
+	if (lim.rlim_max == RLIM_INFINITY || lim.rlim_max > need)
+		lim.rlim_cur = need + SPARE_FILES;
+	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_cur > lim.rlim_max)
+		lim.rlim_cur = lim.rlim_max;
+	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_max <= need)
+	{
+		lim.rlim_cur = lim.rlim_max;
+		files_limited = true;
+	}
+	if (setrlimit(RLIMIT_NOFILE, &lim) != 0)
+		files_limited = true;
+	if (files_limited)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the limit of open files is %lu, which may not suffice for %d heartbeat connections",
+						(unsigned long) lim.rlim_cur, watchdog_max_heartbeat_connections),
+				 errhint("Raise it (ulimit -n) above max_files_per_process + "
+						 "watchdog.max_heartbeat_connections x 2.")));
+}
