@@ -470,7 +470,7 @@ func TestPanicEndsTheDaemon(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	r.d.log.Flush(patience)
-	if r.log.count("PANIC:  victim: oops") != 1 || r.log.count("daemon_test.go") == 0 {
+	if r.logged("PANIC:  victim: oops") != 1 || r.logged("daemon_test.go") == 0 {
 		t.Errorf("log: %s", r.log)
 	}
 }

@@ -22,7 +22,7 @@
 //	table.go board.go registry.go              routing, binding, loss
 //	listen.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
-//	relay.go relaycancel.go relayloop.go       relay ports (2.4)
+//	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
 //	destroy.go                                 destroy_sockets
 //	daemon.go limits.go notify.go              the process
 package conmgr

@@ -51,7 +51,7 @@ func TestEstablishAndShutdown(t *testing.T) {
 		"LOG:  attribute of the instance(host='127.0.0.1', port=27500) is changed from 'unknown' to 'primary,read-write'",
 		"LOG:  attribute of the instance(host='127.0.0.1', port=27500) is changed from 'primary,read-write' to 'standby,read-only'",
 	} {
-		if r.log.count(want) != 1 {
+		if r.logged(want) != 1 {
 			t.Errorf("not once in the log: %s", want)
 		}
 	}
@@ -82,7 +82,7 @@ func TestSilence(t *testing.T) {
 	}
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	if r.log.count("WARNING:  heartbeat is timed out") != 1 {
+	if r.logged("WARNING:  heartbeat is timed out") != 1 {
 		t.Error("not in the log")
 	}
 }
@@ -186,7 +186,7 @@ func TestOtherPostmaster(t *testing.T) {
 		if g := r.entry(0).Generation; g != 0 {
 			t.Errorf("generation %d", g)
 		}
-		if r.log.count(x.want) != 1 {
+		if r.logged(x.want) != 1 {
 			t.Errorf("log: %s", r.log)
 		}
 		stop()
@@ -217,7 +217,7 @@ func TestRefused(t *testing.T) {
 		c := w.next()
 		c.send(hb.Refused{Code: hb.RefusedFull, Text: "too many heartbeat connections"}.Append(nil))
 	}
-	if n := r.log.count(`WARNING:  heartbeat connect is refused: instance 0 (host "127.0.0.1", port 27500): too many heartbeat connections`); n != 1 {
+	if n := r.logged(`WARNING:  heartbeat connect is refused: instance 0 (host "127.0.0.1", port 27500): too many heartbeat connections`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
 	if d := r.entry(0).Detail; d != "heartbeat connect is refused: too many heartbeat connections" {
@@ -370,7 +370,7 @@ func TestTwoPrimariesWarnOnce(t *testing.T) {
 	eventually(t, "the change is seen", func() bool { return r.entry(1).Attributes.Has(hb.ReadOnly) })
 	r.d.log.Flush(patience)
 	for _, want := range []string{"more than one instance is a primary", "the instances belong to different database clusters"} {
-		if n := r.log.count(want); n != 1 {
+		if n := r.logged(want); n != 1 {
 			t.Errorf("%s: logged %d times", want, n)
 		}
 	}

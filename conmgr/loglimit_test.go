@@ -85,10 +85,10 @@ func TestFloodOfConnectionsIsAFewLines(t *testing.T) {
 	}
 	r.stop()
 	r.d.log.Flush(patience)
-	if got := r.log.count("closed a connection from application"); got != limitBurst+1 {
+	if got := r.logged("closed a connection from application"); got != limitBurst+1 {
 		t.Errorf("%d lines", got)
 	}
-	if r.log.count("45 messages like this one were left out: closed a connection from application: 127.0.0.1:") != 1 {
+	if r.logged("45 messages like this one were left out: closed a connection from application: 127.0.0.1:") != 1 {
 		t.Errorf("the count is not told:\n%s", r.log)
 	}
 }

@@ -181,7 +181,7 @@ func TestSmartShutdown(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("not idle without a bound connection")
 	}
-	if n := r.log.count("rejected a connection from application due to going shutdown"); n != 2 {
+	if n := r.logged("rejected a connection from application due to going shutdown"); n != 2 {
 		t.Errorf("logged %d times", n)
 	}
 	r.stop()
@@ -200,7 +200,7 @@ func TestConnectionAfterTheEnd(t *testing.T) {
 	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {
 		t.Errorf("got %s", got)
 	}
-	if n := r.log.count("rejected a connection from application due to going shutdown"); n != 1 {
+	if n := r.logged("rejected a connection from application due to going shutdown"); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
 	r.stop()

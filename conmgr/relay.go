@@ -84,6 +84,9 @@ type relayed struct {
 // errRelayEnded: the registry has ended the connection, or its instance was lost.
 var errRelayEnded = errors.New("the instance was lost meanwhile")
 
+// errClientGone: the client has left while the instance was waited for.
+var errClientGone = errors.New("the client has left")
+
 // end stops whatever the connection is doing. While it is being made, it goes on to the next instance.
 func (c *relayed) end([]byte) {
 	c.mu.Lock()
@@ -149,6 +152,9 @@ func (c *relayed) serve() bool {
 		return false
 	}
 	server, code, err := c.connect()
+	if err == errClientGone {
+		return false
+	}
 	if err != nil {
 		c.decline(code, err)
 		return false
@@ -157,6 +163,7 @@ func (c *relayed) serve() bool {
 	c.conn.SetDeadline(until)
 	server.SetDeadline(until)
 	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) || c.negotiate(server) != nil {
+		server.SetLinger(0) // nothing of what was given up arrives later
 		server.Close()
 		return false
 	}
@@ -212,8 +219,18 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			return nil, "08001", &stmtError{text: "no target server address from Connection Manager", detail: detail}
 		}
 		e := &t.entries[i]
+		var left atomic.Bool
+		stop := c.watch(false, func() { left.Store(true); cancel() })
 		conn, err := dialTCP(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
 		cancel()
+		stop()
+		c.conn.SetDeadline(time.Now().Add(relayStartup)) // before phase: an end from here on sets its own
+		if left.Load() {
+			if err == nil {
+				conn.Close()
+			}
+			return nil, "", errClientGone
+		}
 		if !c.phase(c.wake) {
 			if err == nil {
 				conn.Close()
@@ -245,8 +262,8 @@ func (c *relayed) negotiate(server *net.TCPConn) error {
 			return err
 		}
 		c.first = nil
-		var answer [1]byte
-		if _, err := server.Read(answer[:]); err != nil {
+		answer, err := c.await(server)
+		if err != nil {
 			return err
 		}
 		if _, err := c.conn.Write(answer[:]); err != nil {
@@ -269,6 +286,18 @@ func (c *relayed) negotiate(server *net.TCPConn) error {
 	}
 	_, err := server.Write(c.first)
 	return err
+}
+
+// await reads the instance's answer to a request for encryption, as long as the client waits for it.
+func (c *relayed) await(server *net.TCPConn) (answer [1]byte, err error) {
+	stop := c.watch(false, func() { server.SetDeadline(longPast) })
+	_, err = server.Read(answer[:])
+	stop()
+	c.conn.SetDeadline(time.Now().Add(relayStartup))
+	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) && err == nil { // meanwhile, and its deadline is overwritten
+		err = errRelayEnded
+	}
+	return answer, err
 }
 
 func wantsEncryptionIn(p []byte) bool {

@@ -546,7 +546,7 @@ func TestRelayShutdown(t *testing.T) {
 	if got, err := io.ReadAll(late); err != nil || !bytes.Contains(got, []byte("C57P03\x00")) {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if n := r.log.count("rejected a connection from application due to going shutdown"); n != 1 {
+	if n := r.logged("rejected a connection from application due to going shutdown"); n != 1 {
 		t.Errorf("the log tells it %d times", n)
 	}
 	server.Write([]byte("x"))

@@ -18,6 +18,8 @@ func (c *relayed) cancel(request []byte) {
 	if !c.phase(stop) {
 		return
 	}
+	// Who closes his connection has given up; who has only said all that he has to say waits for the end.
+	defer c.watch(true, stop)()
 	t := c.service.board.table.Load()
 	var wg sync.WaitGroup
 	for _, i := range c.service.registry.relayedTo(string(c.port.Attribute)) {
@@ -25,7 +27,11 @@ func (c *relayed) cancel(request []byte) {
 		wg.Add(1)
 		c.service.group.Go("cancel request", func() {
 			defer wg.Done()
-			if err := deliver(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)), request); err != nil {
+			err := deliver(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)), request)
+			switch {
+			case err != nil && ctx.Err() == context.Canceled:
+				c.service.log.Log(DEBUG, "a cancel request from %s was given up: instance %d", &c.seat, e.cfg.Number)
+			case err != nil:
 				c.service.limit.Log("cancel", LOG, "could not deliver a cancel request to instance %d (host %q): %s",
 					e.cfg.Number, e.cfg.Name(), netText(err))
 			}
@@ -40,11 +46,15 @@ func deliver(ctx context.Context, to netip.AddrPort, request []byte) error {
 		return err
 	}
 	defer conn.Close()
+	conn.SetLinger(0) // what is on its way when the client has given up does not arrive later
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longPast) })
 	defer stop()
 	if _, err := conn.Write(request); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, conn)
+	if err == nil {
+		conn.SetLinger(-1) // the instance has ended
+	}
 	return err
 }

@@ -36,6 +36,7 @@ const (
 type flow struct {
 	client, server end
 	closed         bool // of the loop, as everything else
+	heard          bool // the instance has said something
 	done           func()
 }
 
@@ -73,6 +74,7 @@ type relayLoop struct {
 	mu       sync.Mutex
 	incoming []*flow
 	resets   []*flow
+	looks    []look
 	quitting bool
 }
 
@@ -188,8 +190,8 @@ func (l *relayLoop) take() bool {
 	unix.Read(l.event, count[:])
 	l.mu.Lock()
 	l.urgent.Store(false)
-	incoming, resets, quitting := l.incoming, l.resets, l.quitting
-	l.incoming, l.resets = nil, nil
+	incoming, resets, looks, quitting := l.incoming, l.resets, l.looks, l.quitting
+	l.incoming, l.resets, l.looks = nil, nil, nil
 	l.mu.Unlock()
 	for _, f := range incoming {
 		l.live[f] = struct{}{}
@@ -214,6 +216,9 @@ func (l *relayLoop) take() bool {
 	}
 	for _, f := range resets {
 		l.close(f, true)
+	}
+	for _, k := range looks {
+		l.look(k)
 	}
 	return !quitting
 }
@@ -241,8 +246,8 @@ func (l *relayLoop) ready(e *end, events uint32) {
 		l.close(e.flow, true)
 		return
 	}
-	ok := true
-	if events&unix.EPOLLOUT != 0 && e.to.blocked() {
+	ok := events&unix.EPOLLERR == 0 || !e.passed // of an end that is not read any more, nothing else would tell
+	if ok && events&unix.EPOLLOUT != 0 && e.to.blocked() {
 		ok = l.move(e.to)
 	}
 	if ok && !e.blocked() && !e.passed {
@@ -278,6 +283,9 @@ func (l *relayLoop) move(e *end) bool {
 			if !e.passed {
 				e.passed = true
 				unix.Shutdown(e.to.fd, unix.SHUT_WR) // fails if it is gone; then reading from there says so
+				if e == &e.flow.client {
+					l.lookLater(look{e.flow, lookAgain})
+				}
 			}
 			return true
 		}
@@ -303,6 +311,7 @@ func (l *relayLoop) move(e *end) bool {
 			e.eof = true
 			continue
 		}
+		e.flow.heard = e.flow.heard || e == &e.flow.server
 		if !e.write(l.buf[:n]) {
 			return false
 		}

@@ -119,6 +119,12 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	return r
 }
 
+// logged counts in the log what was said until now: it is written by a goroutine of its own.
+func (r *rig) logged(s string) int {
+	r.d.log.Flush(patience)
+	return r.log.count(s)
+}
+
 func (r *rig) stop() {
 	r.d.stop(r.cancel, shutdownText)
 	if !r.d.group.Wait(patience) {

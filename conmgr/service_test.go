@@ -30,6 +30,7 @@ func static(t *testing.T, conf string, states ...hb.Attributes) *rig {
 
 func staticWith(t *testing.T, conf string, option func(*rig), states ...hb.Attributes) *rig {
 	t.Helper()
+	conf = "heartbeat_connect_timeout = 1h\n" + conf // the instances stay as they are posted, however slow the machine
 	for i := range states {
 		conf += fmt.Sprintf("backend_hostaddr%d = 127.0.0.%d\n", i, i+1)
 	}
