@@ -12,4 +12,20 @@ var goclientMutations = []mutation{
 		test:      "-run TestLossOfWhatIsUnderWay ./driver/pgxcm",
 		build:     "all",
 	},
+	{
+		name:      "goclient/closed-socket-has-an-owner",
+		invariant: "a peer that has closed its socket, which the kernel shows as root's, is not taken for root",
+		file:      "internal/sockowner/sockowner.go",
+		from:      "case s.state != established || s.inode == 0:",
+		to:        "case false:",
+		test:      "-run TestNotAccepted ./internal/sockowner",
+	},
+	{
+		name:      "goclient/reset-is-unknown",
+		invariant: "a peer that has answered and reset the connection is gone, and not of another namespace",
+		file:      "internal/sockowner/linux.go",
+		from:      "if ownState(c) != established {",
+		to:        "if false {",
+		test:      "-run TestGone ./internal/sockowner",
+	},
 }

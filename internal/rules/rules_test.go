@@ -93,6 +93,9 @@ func under(imported string, folders ...string) bool {
 	return slices.ContainsFunc(folders, func(f string) bool { return imported == f || strings.HasPrefix(imported, f+"/") })
 }
 
+// installed are the packages of internal/ that are no test helpers: what several programs and the Go client need.
+var installed = []string{"internal/sockowner", "internal/pgwire"}
+
 func anyOf(folders ...string) forbids {
 	return func(_ *source, imported string) bool { return under(imported, folders...) }
 }
@@ -109,6 +112,7 @@ var importRules = []importRule{
 	{[]string{"terminator"}, leaf, "whose sessions end is a pure policy that can be read and tested alone"},
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
+	{installed, leaf, "applications link it with the Go client, and nothing else along with it"},
 	{[]string{"rawsys"}, leaf, "the worker and conmgr share it, and nothing else"},
 	{[]string{"control"}, leaf, "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
@@ -123,7 +127,7 @@ var importRules = []importRule{
 		"C memory is touched in cgo/ only, and Go's own behind its back in rawsys/ only, where each can be reviewed as a whole"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd"},
 		func(s *source, i string) bool {
-			return !s.test && under(i, "internal", "test", "bench", "demo") && !under(i, s.dir)
+			return !s.test && under(i, "internal", "test", "bench", "demo") && !under(i, s.dir) && !under(i, installed...)
 		},
 		"test helpers are not part of what is installed"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "driver"}, func(s *source, i string) bool { return !s.test && under(i, "os/signal") },
@@ -309,6 +313,8 @@ func TestRulesBite(t *testing.T) {
 		{"cmd/conmgr/a.go", imports("main", module+"cgo"), "C library's main package"},
 		{"cgo/a.go", imports("main", module+"internal/leak"), "imports internal/leak"},
 		{"worker/a.go", imports("worker", module+"internal/leak"), "test helpers"},
+		{"conmgr/a.go", imports("conmgr", module+"internal/sockowner"), ""},
+		{"internal/sockowner/a.go", imports("sockowner", module+"conmgr"), "applications link it"},
 		{"worker/a_test.go", imports("worker", module+"internal/leak"), ""},
 		{"worker/a.go", imports("worker", "unsafe"), "reviewed as a whole"},
 		{"worker/a_test.go", imports("worker", "unsafe"), "reviewed as a whole"},

@@ -1,0 +1,81 @@
+// Package sockowner finds out which user's process is at the other end of a connection on this machine: for clients that have to
+// know whom they believe, and for servers that give each local user a share.
+//
+// The answer is the kernel's. On a Unix-domain socket it is SO_PEERCRED. On TCP it is the owner of the peer's socket, looked up by
+// the exact addresses and ports with sock_diag, which needs no privilege, or in /proc/net/tcp where netlink is refused.
+//
+// Called by whoever owns the connection, in its goroutine; blocks on nothing but the kernel's answer.
+package sockowner
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// ErrUnknown says that the kernel does not tell: the peer is on another machine or in another network namespace, or this process may
+// not ask.
+var ErrUnknown = errors.New("the owner of the peer's socket is not known")
+
+// ErrGone says that the peer's process has closed its socket. Who it was cannot be told any more: the kernel shows such a socket as
+// root's.
+var ErrGone = errors.New("the process at the other end has closed the connection")
+
+// Nobody is the number that the kernel gives for users whom it cannot name here: those of another user namespace. It tells nothing.
+const Nobody = 65534
+
+// Peer returns the number of the user who owns the other end of a connection, as *net.TCPConn or *net.UnixConn. The error is, or
+// wraps, [ErrUnknown] or [ErrGone].
+//
+// A peer that has not accepted the connection yet has no owner: read its first bytes before.
+func Peer(conn net.Conn) (uid uint32, err error) {
+	switch c := conn.(type) {
+	case *net.UnixConn:
+		return unixPeer(c)
+	case *net.TCPConn:
+		return tcpPeer(c)
+	}
+	return 0, fmt.Errorf("%w: %T is no socket", ErrUnknown, conn)
+}
+
+// pair is a connection as its peer's socket sees it.
+type pair struct{ local, remote netip.AddrPort }
+
+func pairOf(c *net.TCPConn) (pair, error) {
+	local, ok1 := c.RemoteAddr().(*net.TCPAddr)
+	remote, ok2 := c.LocalAddr().(*net.TCPAddr)
+	if !ok1 || !ok2 {
+		return pair{}, ErrGone
+	}
+	unmap := func(a *net.TCPAddr) netip.AddrPort {
+		p := a.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+	}
+	p := pair{unmap(local), unmap(remote)}
+	if p.local.Addr().Is4() != p.remote.Addr().Is4() {
+		return pair{}, fmt.Errorf("%w: %s to %s", ErrUnknown, p.remote, p.local)
+	}
+	return p, nil
+}
+
+// socket is what the kernel says of one.
+type socket struct {
+	pair
+	state uint8 // of TCP
+	uid   uint32
+	inode uint64 // 0: no process has it open
+}
+
+// owner judges what was found for p. A listener may be shown where no connection was found.
+func (s socket) owner(p pair) (uint32, error) {
+	switch {
+	case s.pair != p:
+		return 0, fmt.Errorf("%w: it is not on this machine, or in another network namespace", ErrUnknown)
+	case s.state != established || s.inode == 0:
+		return 0, ErrGone
+	}
+	return s.uid, nil
+}
+
+const established = 1 // TCP_ESTABLISHED
