@@ -17,12 +17,12 @@ func (in *instance) established(loss *heartbeat.Loss) {
 	clear(in.repeats)
 	in.since, in.servedBy = in.now(), -1
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
-		in.log.Log(WARNING, "%s is lost: %s", in, loss)
+		in.note("lost", WARNING, "%s is lost: %s", in, loss)
 		in.publish(loss)
 	}
 	in.lossText, in.detail = "", in.portMismatch()
 	in.received()
-	in.log.Log(LOG, "heartbeat connection is established: %s, address %s", in, in.hostAddr)
+	in.note("established", LOG, "heartbeat connection is established: %s, address %s", in, in.hostAddr)
 	in.attributesChanged()
 	in.publish(nil)
 }
@@ -34,7 +34,7 @@ func (in *instance) attributesChanged() {
 		now += ",shutting-down"
 	}
 	if now != in.before {
-		in.log.Log(LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'", in.cfg.Name(), in.cfg.Port, in.before, now)
+		in.note("attribute", LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'", in.cfg.Name(), in.cfg.Port, in.before, now)
 		in.before = now
 	}
 }
@@ -48,13 +48,13 @@ func (in *instance) received() {
 // closed: the connection broke. That is no verdict.
 func (in *instance) closed(why string) {
 	in.mon.Closed()
-	in.log.Log(LOG, "heartbeat connection is closed: %s: %s", in, why)
+	in.note("closed", LOG, "heartbeat connection is closed: %s: %s", in, why)
 	in.say(why)
 }
 
 // stopping: the server has announced its end. Nobody is sent there any more, and nothing is cut.
 func (in *instance) stopping() {
-	in.log.Log(LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server", in)
+	in.note("goodbye", LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server", in)
 	in.watchStop(in.ctx)
 	in.say("the server is shutting down")
 }
@@ -65,7 +65,7 @@ func (in *instance) stopAnswered(r stopReply) {
 	in.received()
 	if changed {
 		in.unwatchStop()
-		in.log.Log(LOG, "the server has shut down: %s", in)
+		in.note("stopped", LOG, "the server has shut down: %s", in)
 		in.say("the server has shut down")
 	}
 }
@@ -74,7 +74,7 @@ func (in *instance) lost(loss *heartbeat.Loss) {
 	in.unwatchStop()
 	in.servers.release(in.index)
 	in.detail, in.lossText = loss.String(), loss.String()
-	in.log.Log(WARNING, "%s is lost: %s", in, loss)
+	in.note("lost", WARNING, "%s is lost: %s", in, loss)
 	in.publish(loss)
 }
 
@@ -111,7 +111,12 @@ func (in *instance) complain(level Level, text string) {
 		clear(in.repeats)
 	}
 	in.repeats[text] = now
-	in.log.Log(level, "%s", text)
+	in.note("attempt", level, "%s", text)
+}
+
+// note logs a line that a peer can cause again and again.
+func (in *instance) note(kind string, level Level, format string, args ...any) {
+	in.limit.Log(fmt.Sprintf("%s %d", kind, in.cfg.Number), level, format, args...)
 }
 
 // say makes a text the instance's detail: the last error. Of a lost instance it says as well why that was lost.
@@ -133,8 +138,7 @@ func (in *instance) portMismatch() string {
 	text := fmt.Sprintf("backend_port%d is %d, but the server's own port is %d", in.cfg.Number, in.cfg.Port, port)
 	if port != in.otherPort {
 		in.otherPort = port
-		in.log.Message(Message{Level: WARNING, Text: fmt.Sprintf("%s: %s", in, text),
-			Hint: fmt.Sprintf("Set backend_port%d, unless a pooler or a forwarded port is meant.", in.cfg.Number)})
+		in.note("port", WARNING, "%s: %s (a mistake, unless a pooler or a forwarded port is meant)", in, text)
 	}
 	return text
 }

@@ -23,7 +23,7 @@ type instance struct {
 	mon     *heartbeat.Monitor
 	net     network
 	now     clock
-	log     *Logger
+	limit   *logLimiter
 	board   *board
 	group   *group
 	servers *serverMap
@@ -51,7 +51,7 @@ func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, n
 	servers := newServerMap(len(d.conf.Instances))
 	for i := range d.conf.Instances {
 		cfg := &d.conf.Instances[i]
-		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, log: d.log, board: d.board, group: d.group, servers: servers,
+		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board, group: d.group, servers: servers,
 			goodbye: &d.goodbye, servedBy: -1, repeats: map[string]Mono{}, before: "unknown",
 			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval, d.conf.HeartbeatTimeout)}
 		in.mon.SetBoot(boot)
@@ -143,9 +143,9 @@ func (in *instance) pauseAfter(o outcome) time.Duration {
 	return min(in.pause, max(firstPause, deadline.Sub(now)/4))
 }
 
-// limit of an attempt that begins now: heartbeat_connect_timeout, but one that waits for a packet that was lost must not
+// attemptLimit is the end of an attempt that begins now: heartbeat_connect_timeout, but one that waits for a packet that was lost must not
 // take what is left until the deadline.
-func (in *instance) limit() Mono {
+func (in *instance) attemptLimit() Mono {
 	now, most := in.now(), in.conf.ConnectTimeout
 	if deadline, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting {
 		most = min(most, max(deadline.Sub(now)/2, leastAttempt))
@@ -200,7 +200,7 @@ func (in *instance) tick(due Mono) {
 
 // attempt tries all addresses once, and stays while a connection is established.
 func (in *instance) attempt(ctx context.Context) outcome {
-	limit := in.limit()
+	limit := in.attemptLimit()
 	addrs, err := in.resolve(ctx, limit)
 	if err != nil {
 		in.failed(ctx, err)

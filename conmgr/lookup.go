@@ -22,6 +22,7 @@ type lookup struct {
 	waited  bool // an attempt has waited for the pending one: no other does
 	fresh   bool // addrs are the answer to the last look-up
 	last    Mono // when one was last begun
+	told    Mono // when the log was last told that known addresses are used
 	err     error
 }
 
@@ -110,13 +111,10 @@ func (in *instance) followName() (moved bool) {
 
 // failedLookup tells the log, not more than once a minute, that known addresses are used.
 func (in *instance) failedLookup() {
-	in.complain(WARNING, fmt.Sprintf("%s; the last known addresses of %s are used", lookupText(in.lookup.err), in))
-}
-
-// lookupText is what went wrong.
-func lookupText(err error) string {
-	if err == nil {
-		return "could not resolve its host name"
+	lk, now := &in.lookup, in.now()
+	if lk.told != 0 && now.Sub(lk.told) < repeatAfter {
+		return
 	}
-	return err.Error()
+	lk.told = now
+	in.note("name", WARNING, "%s; the last known addresses of %s are used", lk.err, in)
 }

@@ -148,6 +148,9 @@ type watchdog struct {
 	mu    sync.Mutex
 	open  []net.Conn
 	known map[hb.ID]welcomed // conmgrs that were welcomed last
+
+	goodbyes []hb.GoodbyeCode
+	closed   chan struct{}
 }
 
 // welcomed is what a watchdog knows of a conmgr.
@@ -163,7 +166,7 @@ func newWatchdog(t *testing.T, address string) *watchdog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watchdog{t: t, l: l, conns: make(chan *wdConn, 100), known: map[hb.ID]welcomed{}}
+	w := &watchdog{t: t, l: l, conns: make(chan *wdConn, 100), known: map[hb.ID]welcomed{}, closed: make(chan struct{})}
 	w.wg.Add(1)
 	go w.accept()
 	t.Cleanup(w.close)
@@ -174,6 +177,7 @@ func (w *watchdog) port() int { return w.l.Addr().(*net.TCPAddr).Port }
 
 func (w *watchdog) close() {
 	w.l.Close()
+	close(w.closed)
 	w.mu.Lock()
 	for _, c := range w.open {
 		c.Close()

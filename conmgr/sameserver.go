@@ -14,7 +14,7 @@ import (
 
 // duplicateCheck is the least time after which a duplicate looks where its address leads. It costs the server a
 // connection that is closed at once.
-const duplicateCheck = 10 * time.Second
+var duplicateCheck = 10 * time.Second
 
 // serverKey is one run of one server: whatever the address by which it is reached.
 type serverKey struct {
@@ -113,6 +113,6 @@ func (in *instance) duplicated(l *link, serving int, loss *heartbeat.Loss) {
 	in.say(fmt.Sprintf("same server as instance %d", number))
 	if serving != in.servedBy {
 		in.servedBy = serving
-		in.log.Log(LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in, number)
+		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in, number)
 	}
 }

@@ -1,0 +1,145 @@
+package conmgr
+
+// Tests of name resolution: it may fail, hang, or tell something new, and never decides that an instance is lost.
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// names is a name service that does what a test says.
+type names struct {
+	mu      sync.Mutex
+	answer  []string // nil: it fails
+	hangs   bool
+	lookups int
+}
+
+func (n *names) set(hangs bool, answer ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hangs, n.answer = hangs, answer
+}
+
+func (n *names) asked() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lookups
+}
+
+func (n *names) resolve(ctx context.Context, host string) (out []netip.Addr, err error) {
+	n.mu.Lock()
+	n.lookups++
+	hangs, answer := n.hangs, n.answer
+	n.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if answer == nil {
+		return nil, errors.New("server misbehaving")
+	}
+	for _, a := range answer {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out, nil
+}
+
+const namedConf = "heartbeat_interval = 100ms\nheartbeat_timeout = 800ms\nheartbeat_connect_interval = 50ms\nbackend_host0 = db0\nwatchdog_port0 = "
+
+// The name service fails or hangs, and the connection breaks, again and again: resumed in time each time.
+func TestNameServiceFails(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
+		r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
+		c := w.next()
+		c.welcome(1, 7, primary)
+		r.waitState(0, hb.Established)
+		n.set(hangs)
+		for range 4 {
+			c.beat(primary)
+			c.c.Close()
+			c = w.next()
+			c.welcome(1, 7, primary)
+			r.waitState(0, hb.Established)
+		}
+		if e := r.entry(0); e.losses != 0 {
+			t.Errorf("hangs %v: %+v", hangs, e.status)
+		}
+		if got := r.log.count("the last known addresses of instance 0"); got != 1 {
+			t.Errorf("hangs %v: said %d times\n%s", hangs, got, r.log)
+		}
+	}
+}
+
+// Without any address that is known the attempt waits for the name service, and tells why it came to nothing.
+func TestNameIsNotKnownYet(t *testing.T) {
+	w, n := newWatchdog(t, "127.0.0.1:0"), &names{}
+	r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
+	eventually(t, "the reason is shown", func() bool {
+		return r.entry(0).Detail == `could not resolve host name "db0": server misbehaving`
+	})
+	n.set(false, "127.0.0.1")
+	w.next().welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+}
+
+// The name has other addresses: they are followed at the next attempt, and also when the answer comes late, beside a
+// connection that was made to the old one.
+func TestNameChanges(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		w1, w2, n := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
+		r := newRig(t, namedConf+"1", func(r *rig) {
+			r.net.resolve = n.resolve
+			r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+				w := w1
+				if to.Addr() == netip.MustParseAddr("127.0.0.2") {
+					w = w2
+				}
+				return dialTCP(ctx, netip.MustParseAddrPort(w.l.Addr().String()))
+			}
+		})
+		c := w1.next()
+		c.welcome(1, 7, primary)
+		r.waitState(0, hb.Established)
+		if late {
+			n.set(false)
+			c.c.Close()
+			c = w1.next()
+			c.welcome(1, 7, primary)
+			r.waitState(0, hb.Established)
+			stop := c.beating(50*time.Millisecond, primary)
+			asked := n.asked()
+			eventually(t, "look-ups go on", func() bool { return n.asked() > asked+1 })
+			n.set(false, "127.0.0.2")
+			w2.next().welcome(2, 7, primary)
+			stop()
+		} else {
+			n.set(false, "127.0.0.2")
+			c.c.Close()
+			w2.next().welcome(2, 7, primary)
+		}
+		eventually(t, "it is followed", func() bool { return r.entry(0).address() == netip.MustParseAddr("127.0.0.2") })
+		if l := r.entry(0).losses; l != 1 { // another server
+			t.Errorf("late %v: %d losses", late, l)
+		}
+	}
+}
+
+// A look-up is not needed, and not made, where the address is configured; and the name does not count then.
+func TestHostAddrIsPreferred(t *testing.T) {
+	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"192.0.2.1"}}
+	r := newRig(t, quick+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.resolve = n.resolve })
+	w.next().welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+	if e := r.entry(0); e.address() != netip.MustParseAddr("127.0.0.1") || e.cfg.Name() != "db0" || n.asked() != 0 {
+		t.Errorf("address %s, name %s, %d look-ups", e.address(), e.cfg.Name(), n.asked())
+	}
+}
