@@ -3,6 +3,7 @@ package conmgr
 // Config: what conmgr.conf says, checked. Run once at start, by the main goroutine; it blocks on reading the file only.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +13,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // ConfigFile is the name of the file in conmgr's directory.
 const ConfigFile = "conmgr.conf"
 
-const maxConfigSize = 1 << 20
+const (
+	maxConfigSize  = 1 << 20
+	maxDiagnostics = 100 // errors: as many as a PostgreSQL server tells
+)
 
 // InstanceConfig is one instance to monitor.
 type InstanceConfig struct {
@@ -92,11 +97,14 @@ func (d Diagnostic) String() string {
 // LoadConfig reads conmgr.conf of a directory. The config is nil if there is an error among the diagnostics.
 func LoadConfig(dir string) (*Config, []Diagnostic) {
 	file := filepath.Join(dir, ConfigFile)
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a FIFO
 	if err != nil {
 		return nil, []Diagnostic{{File: file, Text: "could not open the configuration file: " + rootCause(err)}}
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
+		return nil, []Diagnostic{{File: file, Text: "could not read the configuration file: it is not a regular file"}}
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
 	if err != nil {
 		return nil, []Diagnostic{{File: file, Text: "could not read the configuration file: " + rootCause(err)}}
@@ -131,10 +139,12 @@ type configParser struct {
 	diags []Diagnostic
 	set   map[key]given
 
+	errors  int
 	badHost bool // a line that names a host has an error: it is not missing
 }
 
 func (p *configParser) errorf(line int, hint, format string, args ...any) {
+	p.errors++
 	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
@@ -145,11 +155,19 @@ func (p *configParser) warnf(line int, hint, format string, args ...any) {
 // ParseConfig takes the content of a file; file is its name for messages. All errors of the file are reported at once.
 func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
 	p := &configParser{file: file, set: map[key]given{}}
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		p.errorf(0, "Save it as UTF-8.", "the configuration file is UTF-16 text")
+		return nil, p.diags
+	}
 	for i, s := range splitLines(data) {
+		if p.errors >= maxDiagnostics {
+			p.errorf(i+1, "", "too many errors: the rest of the file is not read")
+			return nil, p.diags
+		}
 		l, err := parseLine(s)
 		switch {
 		case err != nil:
-			p.errorf(i+1, "", "%s", err)
+			p.errorf(i+1, lineHint(s), "%s", err)
 			p.badHost = p.badHost || namesHost(l.name)
 		case l.name != "":
 			if !p.setting(i+1, l) {
@@ -194,13 +212,20 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 		}
 	}
 	if param == nil {
-		p.errorf(n, "", "unknown parameter %q", clip(l.name))
+		p.errorf(n, nameHint(name), "unknown parameter %q", clip(l.name))
 		return false
 	}
 	v, err := param.check(l.value)
 	if err != nil {
-		p.errorf(n, "", "invalid value %q for parameter %q: %s", clip(l.value), l.name, err)
+		hint := lineHint(l.value)
+		if he := (hintedError{}); errors.As(err, &he) {
+			hint = strings.ReplaceAll(he.hint, "backend_portN", "backend_port"+strconv.Itoa(k.number))
+		}
+		p.errorf(n, hint, "invalid value %q for parameter %q: %s", clip(l.value), l.name, err)
 		return false
+	}
+	if first, again := p.set[k]; again {
+		p.warnf(n, "", "parameter %q is set on line %d already: line %d counts", name, first.line, n)
 	}
 	p.set[k] = given{v, n}
 	return true

@@ -16,7 +16,7 @@
 // registry.mu is held for a moment only, and with no other lock. session.wmu is held by the session's own goroutine while it writes, which
 // may block; all others only try it. relayed.mu and relayLoop.mu are held for a moment, each by itself.
 //
-//	params.go parse.go values.go config.go sample.go   conmgr.conf
+//	params.go parse.go values.go hints.go config.go sample.go   conmgr.conf
 //	log.go loglimit.go syslog.go group.go clock.go     what everything uses
 //	instance.go connect.go link.go dial.go     heartbeats
 //	table.go board.go registry.go              routing, binding, loss

@@ -49,6 +49,9 @@ func parseLine(s string) (l line, err error) {
 	if err != nil {
 		return l, fmt.Errorf("%w for parameter %q", err, l.name)
 	}
+	if !l.quoted && strings.ContainsFunc(l.value, isTypographic) {
+		return l, fmt.Errorf("the value of parameter %q has typographic quotes", l.name)
+	}
 	if rest = trimSpace(rest); rest != "" && rest[0] != '#' {
 		err = fmt.Errorf("syntax error at or near %q after the value of parameter %q", firstToken(rest), l.name)
 		if !l.quoted {
@@ -60,6 +63,9 @@ func parseLine(s string) (l line, err error) {
 		if l.value[i] < ' ' || l.value[i] == 0x7f {
 			return l, fmt.Errorf("the value of parameter %q contains a control character", l.name)
 		}
+	}
+	if !utf8.ValidString(l.value) { // by an escape
+		return l, fmt.Errorf("the value of parameter %q is not valid UTF-8 text", l.name)
 	}
 	return l, nil
 }
@@ -77,6 +83,10 @@ func scanValue(s string) (value string, quoted bool, rest string, err error) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
 		switch {
+		case q == '\'' && s[i] == '\\' && i+1 < len(s):
+			c, n := unescape(s[i+1:])
+			b.WriteByte(c)
+			i += n
 		case s[i] == q && i+1 < len(s) && s[i+1] == q: // doubled
 			b.WriteByte(q)
 			i++
@@ -90,6 +100,30 @@ func scanValue(s string) (value string, quoted bool, rest string, err error) {
 		}
 	}
 	return "", true, "", fmt.Errorf("unterminated quoted value")
+}
+
+// unescape is what stands after a backslash within single quotes, and how long that is: as in postgresql.conf.
+func unescape(s string) (c byte, n int) {
+	switch s[0] {
+	case 'b':
+		return '\b', 1
+	case 'f':
+		return '\f', 1
+	case 'n':
+		return '\n', 1
+	case 'r':
+		return '\r', 1
+	case 't':
+		return '\t', 1
+	}
+	for n < len(s) && n < 3 && s[n] >= '0' && s[n] <= '7' {
+		c = c<<3 + s[n] - '0'
+		n++
+	}
+	if n == 0 {
+		return s[0], 1
+	}
+	return c, n
 }
 
 // splitLines cuts a file into lines; CRLF and a missing newline at the end are fine.
@@ -106,7 +140,9 @@ func splitLines(data []byte) []string {
 }
 
 // Quote writes a value as conmgr.conf wants it.
-func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+func Quote(s string) string {
+	return "'" + strings.NewReplacer("'", "''", `\`, `\\`).Replace(s) + "'"
+}
 
 func trimSpace(s string) string { return strings.Trim(s, " \t\v\f\r") }
 

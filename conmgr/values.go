@@ -61,22 +61,43 @@ func (p *Param) check(v string) (string, error) {
 		}
 		a, err := netip.ParseAddr(v)
 		if err != nil {
-			return "", errors.New("allowed is an IPv4 or IPv6 address")
+			return "", hintedError{errors.New("allowed is an IPv4 or IPv6 address"), hostHint(v)}
 		}
 		return a.String(), nil
 	case HostName:
-		if strings.ContainsAny(v, " \t,/'\"") {
-			return "", errors.New("allowed is one host name or IP address")
+		if !isHost(v) {
+			return "", hintedError{errors.New("allowed is one host name or IP address"), hostHint(v)}
 		}
 	case String:
 		if p.Name == "listen_addresses" && len(splitAddresses(v)) == 0 {
 			return "", errors.New("allowed are host names and IP addresses, separated by commas, or *")
+		}
+		if p.Name == "listen_addresses" {
+			for _, a := range splitAddresses(v) {
+				if !isHost(a) {
+					err := errors.New("allowed are host names and IP addresses, separated by commas, or *")
+					return "", hintedError{err, strings.ReplaceAll(hostHint(a), "backend_portN", "port")}
+				}
+			}
 		}
 		if p.Name == "syslog_ident" && (v == "" || len(v) > maxSyslogIdent || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })) {
 			return "", fmt.Errorf("allowed are 1 to %d bytes of printable text", maxSyslogIdent)
 		}
 	}
 	return v, nil
+}
+
+// maxHostName is that of DNS, with something to spare.
+const maxHostName = 255
+
+// isHost: a name, or an IP address; "" is missing.
+func isHost(v string) bool {
+	if _, err := netip.ParseAddr(v); err == nil {
+		return true
+	}
+	return len(v) <= maxHostName && !strings.ContainsAny(v, " \t,/'\":;@=[]") && !strings.ContainsFunc(v, func(r rune) bool {
+		return isTypographic(r) || !unicode.IsPrint(r)
+	})
 }
 
 // parseBool understands what a PostgreSQL server does: on, off, true, false, yes, no, their unambiguous beginnings, 1 and 0.

@@ -56,8 +56,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return misuse(stderr, "unrecognized argument %q", a)
 		}
 	}
-	if err := conmgr.CheckUser(); err != nil {
-		return report(stderr, err)
+	if !check {
+		if err := conmgr.CheckUser(); err != nil {
+			return report(stderr, err)
+		}
 	}
 	if dir == "" {
 		return misuse(stderr, "no directory specified: use -D or set the environment variable CMDATA")
