@@ -29,7 +29,7 @@ GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go rawsy
 GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys/*.go) go.mod
 
 .DEFAULT_GOAL := all
-.PHONY: all install uninstall clean deps demo test check lint mutate mutate-fast fuzz vulncheck bench bench-quick bench-programs help faults testmodule FORCE
+.PHONY: all install uninstall clean deps demo test check lint mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule FORCE
 
 include libpq/front.mk
 
@@ -123,6 +123,11 @@ check: all faults testmodule bench-programs $(B)/ubsan/watchdog.so lint
 	$(GOTEST) $(UNIT)
 	$(MAKE) --no-print-directory fuzz mutate-fast
 	$(GOTEST) -v ./test | scripts/summary
+
+test-patroni:  ## run beside a real Patroni cluster of three (as root): minutes; ROUNDS=5 repeats the first fault
+	@scripts/deps patroni
+	@$(MAKE) --no-print-directory all
+	ROUNDS=$(ROUNDS) $(GO) test -tags patroni -count=1 -timeout 40m -v ./test/patroni
 
 mutate:  ## break each stated invariant, and see that a test notices: minutes
 	@$(MAKE) --no-print-directory all faults testmodule

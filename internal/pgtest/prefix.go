@@ -215,3 +215,22 @@ func copyFile(from, to string, mode os.FileMode) error {
 	}
 	return out.Close()
 }
+
+// Install makes the private installation, with the watchdog extension, for whoever runs servers of his
+// own from it, and returns its directory of executables. It is there until the end of the test.
+func Install(t testkit.TB) (bin string) {
+	t.Helper()
+	inst, err := acquire(true)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+	return inst.bin
+}
+
+// BinDir is the directory of the cluster's executables.
+func (c *Cluster) BinDir() string { return c.inst.bin }
