@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -16,7 +17,7 @@ const null = "\x00null"
 var columns = map[verb][]string{
 	showTarget: {"instance", "host", "hostaddr", "port", "attributes"},
 	showInstances: {"instance", "host", "hostaddr", "port", "watchdog_port", "state", "role", "read_only", "timeline",
-		"last_heartbeat_ms", "generation", "detail"},
+		"last_heartbeat_ms", "generation", "detail", "used_for", "not_used", "last_role", "system_identifier"},
 	showApplications: {"client_addr", "client_port", "application_name", "target", "instance", "connected_at", "via"},
 	showConfig:       {"name", "setting", "default", "source"},
 	showVersion:      {"version"},
@@ -58,14 +59,14 @@ func (s *session) answer(st *statement) ([][]string, error) {
 
 func (s *session) bindTarget(st *statement) ([][]string, error) {
 	r, b := s.service.registry, s.service.board
-	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.choose(st.want, st.except) })
+	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.Choose(st.want, st.except) })
 	if !ok {
 		s.service.logRejection(&s.seat)
 		return nil, &stmtError{code: "57P03", text: shutdownText}
 	}
 	if i < 0 {
 		return nil, &stmtError{code: "08001", text: "no target server address from Connection Manager",
-			detail: "No instance has the attribute " + string(st.want) + ": " + t.describe() + "."}
+			detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
 	}
 	e := &t.entries[i]
 	return [][]string{{strconv.Itoa(e.cfg.Number), e.cfg.Name(), e.address().String(), strconv.Itoa(e.cfg.Port), e.Attributes.String()}}, nil
@@ -76,12 +77,12 @@ func instanceRows(b *board, now heartbeat.Mono) [][]string {
 	t := b.table.Load()
 	for i := range t.entries {
 		e := &t.entries[i]
-		addr, role, readOnly, timeline, last, detail := null, "unknown", null, null, null, null
+		addr, readOnly, timeline, last, detail := null, null, null, null, null
 		if a := e.address(); a.IsValid() {
 			addr = a.String()
 		}
 		if e.Known {
-			role, readOnly = e.Attributes.Role(), "off"
+			readOnly = "off"
 			if e.Attributes.IsReadOnly() {
 				readOnly = "on"
 			}
@@ -96,9 +97,32 @@ func instanceRows(b *board, now heartbeat.Mono) [][]string {
 			detail = e.Detail
 		}
 		rows = append(rows, []string{strconv.Itoa(e.cfg.Number), e.cfg.Name(), addr, strconv.Itoa(e.cfg.Port), strconv.Itoa(e.cfg.WatchdogPort),
-			e.State.String(), role, readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail})
+			e.State.String(), e.role(), readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail,
+			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), e.lastRole(), e.system()})
 	}
 	return rows
+}
+
+func orNull(s string) string {
+	if s == "" {
+		return null
+	}
+	return s
+}
+
+// lastRole is what the instance was when it was last heard of.
+func (e *entry) lastRole() string {
+	if !e.Known {
+		return null
+	}
+	return e.Attributes.Role()
+}
+
+func (e *entry) system() string {
+	if !e.Known {
+		return null
+	}
+	return strconv.FormatUint(e.SystemIdentifier, 10)
 }
 
 func applicationRows(c *Config, apps []application) [][]string {

@@ -1,16 +1,22 @@
 package conmgr
 
-// The board gathers what the instances' goroutines tell, and one goroutine (run) makes the routing table of it and tells applications of a
-// loss. post never blocks: heartbeats do not wait for anything here.
+// The board gathers what the instances' goroutines tell, and one goroutine (run) makes the routing table of it, keeps what is known of the
+// set, and tells applications of a loss. post never blocks: heartbeats do not wait for anything here.
 
 import (
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
+
+// settleTime is how long a first start waits for instances that have neither answered nor failed, before those that have answered tell which
+// database cluster the set is.
+const settleTime = time.Second
 
 type update struct {
 	status
@@ -25,6 +31,8 @@ type board struct {
 	registry *registry
 	onTable  func(*table) // called by run after each new table
 	destroy  *destroyer   // nil: destroy_sockets is off
+	keeper   *keeper      // nil: nothing is kept
+	started  time.Time
 
 	table atomic.Pointer[table]
 	heard []atomic.Int64 // Mono of the last reception; 0: none
@@ -36,16 +44,19 @@ type board struct {
 	told []string // conflicts that were logged; owned by run
 }
 
-func newBoard(conf *Config, log *Logger, r *registry, onTable func(*table)) *board {
-	b := &board{conf: conf, log: log, registry: r, onTable: onTable,
+// newBoard makes the first table; known is what was kept.
+func newBoard(conf *Config, log *Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
+	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k, started: time.Now(),
 		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)), wake: make(chan struct{}, 1)}
 	entries := make([]entry, len(conf.Instances))
 	for i := range entries {
 		entries[i].cfg = &conf.Instances[i]
 	}
-	b.table.Store(newTable(entries))
+	b.table.Store(newTable(entries, known, b.rules(), b.started))
 	return b
 }
+
+func (b *board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace} }
 
 // received records a reception, without a new table.
 func (b *board) received(index int, t Mono) { b.heard[index].Store(int64(t)) }
@@ -68,18 +79,35 @@ func (b *board) post(index int, s status, loss *heartbeat.Loss) {
 
 // run makes tables until stop is closed.
 func (b *board) run(stop <-chan struct{}) {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
 	for {
 		select {
 		case <-b.wake:
 			b.rebuild()
+		case <-timer.C:
+			b.rebuild()
 		case <-stop:
 			return
+		}
+		if next := b.next(); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(0, time.Until(next)))
 		}
 	}
 }
 
-// rebuild publishes a new table, and then ends the bindings that a loss has made void. In this order: an application that binds meanwhile
-// either is found here, or finds the new table (registry.bind).
+// next is when a table has to be made though nothing has happened.
+func (b *board) next() time.Time {
+	t := b.table.Load()
+	if t.Known.SystemIdentifier == 0 && time.Since(b.started) < settleTime {
+		return b.started.Add(settleTime)
+	}
+	return t.Next
+}
+
+// rebuild takes in what the instances have posted.
 func (b *board) rebuild() {
 	b.mu.Lock()
 	updates := slices.Clone(b.pending)
@@ -91,51 +119,104 @@ func (b *board) rebuild() {
 	entries := slices.Clone(b.table.Load().entries)
 	for i := range updates {
 		if u := &updates[i]; u.fresh {
-			entries[i].status = u.status
-			entries[i].losses += u.losses
+			e := &entries[i]
+			e.status = u.status
+			e.tried = e.tried || u.Known || u.Detail != ""
+			e.losses += u.losses
 		}
 	}
-	t := newTable(entries)
+	now := time.Now()
+	known := b.table.Load().Known.Learn(factsOf(entries), now.Sub(b.started) >= settleTime, now)
+	b.publish(entries, updates, known, now)
+}
+
+// publish publishes a new table, and then ends the bindings that a loss, or what is known now, has made void. In this order: an application
+// that binds meanwhile either is found here, or finds the new table (registry.bind).
+func (b *board) publish(entries []entry, updates []update, known route.Known, now time.Time) {
+	before := b.table.Load()
+	t := newTable(entries, known, b.rules(), now)
+	lost := func(i int) bool { return updates != nil && updates[i].loss != nil }
+	left := func(i int) bool { return !lost(i) && t.Verdicts[i].Void && !before.Verdicts[i].Void }
+	for i := range entries {
+		if left(i) {
+			entries[i].losses++
+		}
+	}
 	b.table.Store(t)
 	var told []member
-	for i := range updates {
-		if u := &updates[i]; u.loss != nil {
-			e := &entries[i]
-			b.destroy.lost(entries, i)
-			list := b.registry.lose(i, fatal("57P01", lossText(e, u.loss), "", "Close the connection to the instance, and connect again."))
-			told = append(told, list...)
-			relayed := 0
-			for _, c := range list {
-				if c.place().relay {
-					relayed++
-				}
-			}
-			if n := len(list) - relayed; n > 0 {
-				b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number, e.cfg.Name())
-			}
-			if relayed > 0 {
-				b.log.Log(LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed, e.cfg.Number, e.cfg.Name())
-			}
+	for i := range entries {
+		switch {
+		case lost(i):
+			told = append(told, b.lost(t, i, lossText(&entries[i], updates[i].loss), true)...)
+		case left(i):
+			told = append(told, b.superseded(t, i)...)
 		}
 	}
 	finishAll(told)
-	conflicts := t.conflicts()
+	if !known.Equal(before.Known) {
+		b.keeper.put(known)
+		if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
+			b.log.Log(LOG, "known of the set of instances: %s", known)
+		}
+	}
+	b.warn(t)
+	if b.onTable != nil {
+		b.onTable(t)
+	}
+}
+
+// lost ends what is bound to an instance, and returns it for finishAll.
+func (b *board) lost(t *table, i int, text string, destroy bool) []member {
+	e := &t.entries[i]
+	if destroy {
+		b.destroy.lost(t.entries, i)
+	}
+	list := b.registry.lose(i, fatal("57P01", text, "", "Close the connection to the instance, and connect again."))
+	relayed := 0
+	for _, c := range list {
+		if c.place().relay {
+			relayed++
+		}
+	}
+	if n := len(list) - relayed; n > 0 {
+		b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number, e.cfg.Name())
+	}
+	if relayed > 0 {
+		b.log.Log(LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed, e.cfg.Number, e.cfg.Name())
+	}
+	return list
+}
+
+// superseded ends what is bound to an instance from whose writes nothing will remain. Its heartbeats go on. Only where that is proved are
+// connections destroyed that did not come by way of conmgr.
+func (b *board) superseded(t *table, i int) []member {
+	e, v := &t.entries[i], &t.Verdicts[i]
+	if v.Superseded {
+		b.log.Log(WARNING, "instance %d (host %q) is superseded by %s", e.cfg.Number, e.cfg.Name(), v.By)
+	}
+	return b.lost(t, i, e.lostText("superseded by "+v.By), v.Superseded)
+}
+
+// warn logs what an administrator should look into, once for as long as it goes on.
+func (b *board) warn(t *table) {
+	conflicts := t.Conflicts()
 	for _, c := range conflicts {
 		if !slices.Contains(b.told, c) {
 			b.log.Log(WARNING, "%s", c)
 		}
 	}
 	b.told = conflicts
-	if b.onTable != nil {
-		b.onTable(t)
-	}
 }
 
 // lossText is what the application's error message says.
 func lossText(e *entry, loss *heartbeat.Loss) string {
-	s := fmt.Sprintf("instance %d (host %q, address %s, port %d) is lost: %s", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port, loss)
+	s := loss.String()
 	if loss.Reason != heartbeat.LossSilence {
 		s += fmt.Sprintf(" (last heartbeat %d ms ago)", loss.Silence.Milliseconds())
 	}
-	return s
+	return e.lostText(s)
+}
+
+func (e *entry) lostText(why string) string {
+	return fmt.Sprintf("instance %d (host %q, address %s, port %d) is lost: %s", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port, why)
 }

@@ -68,6 +68,7 @@ type Config struct {
 
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
+	StandbyTimelineGrace                time.Duration // negative: for ever
 
 	LogStderr, LogSyslog bool
 	SyslogFacility       int // 0 to 7: LOCALn
@@ -247,6 +248,7 @@ func (p *configParser) build() *Config {
 	c.HeartbeatTimeout = p.duration("heartbeat_timeout")
 	c.ConnectInterval = p.duration("heartbeat_connect_interval")
 	c.ConnectTimeout = p.duration("heartbeat_connect_timeout")
+	c.StandbyTimelineGrace = p.duration("standby_timeline_grace")
 	dest := strings.Split(p.value("log_destination", -1), ",")
 	c.LogStderr, c.LogSyslog = slices.Contains(dest, "stderr"), slices.Contains(dest, "syslog")
 	c.SyslogFacility = slices.Index(findParam("syslog_facility").Values, p.value("syslog_facility", -1))
@@ -393,7 +395,11 @@ func (p *configParser) integer(name string, number int) int {
 
 func (p *configParser) duration(name string) time.Duration {
 	prm := findParam(name)
-	d, _ := parseDuration(p.value(name, -1), prm.Min, prm.Max) // checked before
+	v := p.value(name, -1)
+	if v == prm.Also {
+		return -1
+	}
+	d, _ := parseDuration(v, prm.Min, prm.Max) // checked before
 	return d
 }
 

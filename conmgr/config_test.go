@@ -36,7 +36,8 @@ func TestConfigDefaults(t *testing.T) {
 		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777,
 		Instances:         []InstanceConfig{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second, ConnectTimeout: 10 * time.Second,
-		LogStderr: true, SyslogIdent: "conmgr", LogMinMessages: WARNING}
+		StandbyTimelineGrace: time.Minute,
+		LogStderr:            true, SyslogIdent: "conmgr", LogMinMessages: WARNING}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
 	}

@@ -42,6 +42,7 @@ type Options struct {
 }
 
 type daemon struct {
+	dir      string
 	conf     *Config
 	log      *Logger
 	limit    *logLimiter // of lines that a peer can cause
@@ -118,7 +119,7 @@ func Run(o Options) error {
 	}
 	defer pidFile.Remove()
 
-	d := &daemon{conf: conf, pidFile: pidFile, status: control.StatusStarting, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	d := &daemon{dir: dir, conf: conf, pidFile: pidFile, status: control.StatusStarting, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	stopLog := make(chan struct{})
 	logGroup := &group{}
 	var sinks []sink
@@ -158,12 +159,13 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	defer cancel()
 	stop := ctx.Done()
 
+	keeper, known := newKeeper(d.dir, d.log, time.Now())
 	d.board = newBoard(d.conf, d.log, d.registry, func(*table) {
 		select {
 		case d.changed <- struct{}{}:
 		default:
 		}
-	})
+	}, keeper, known)
 	if d.conf.DestroySockets {
 		d.board.destroy = &destroyer{log: d.log, group: d.group}
 	}
@@ -179,6 +181,7 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	defer d.service.close()
 	d.log.Log(LOG, "starting Connection Manager %s: %d instances, port %d", Version, len(d.conf.Instances), d.conf.Port)
 	d.group.Go("routing table", func() { d.board.run(stop) })
+	d.group.Go("kept knowledge", func() { keeper.run(stop) })
 	d.service.serve(stop)
 	boot := bootID()
 	var id heartbeat.ID
@@ -296,14 +299,14 @@ func (d *daemon) tellStatus(t *table) {
 		}
 	}
 	primary := "no primary"
-	if t.primary >= 0 {
-		primary = fmt.Sprintf("primary is instance %d", t.entries[t.primary].cfg.Number)
+	if t.Primary >= 0 {
+		primary = fmt.Sprintf("primary is instance %d", t.entries[t.Primary].cfg.Number)
 	}
 	notifySystemd(fmt.Sprintf("STATUS=%d of %d instances established, %s", established, len(t.entries), primary))
 	switch {
 	case established == len(t.entries):
 		d.setStatus(control.StatusComplete)
-	case t.primary >= 0 && d.status == control.StatusStarting:
+	case t.Primary >= 0 && d.status == control.StatusStarting:
 		d.setStatus(control.StatusReady)
 	}
 }

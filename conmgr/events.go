@@ -145,8 +145,8 @@ func (in *instance) portMismatch() string {
 
 // publish tells the board what the instance is now.
 func (in *instance) publish(loss *heartbeat.Loss) {
-	s := status{State: in.mon.State(), Generation: in.mon.Generation(), SystemIdentifier: in.mon.SystemIdentifier(), HostAddr: in.hostAddr,
-		Addrs: in.addrs, Detail: in.detail}
+	s := status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs, Detail: in.detail}
+	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(), in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
 	in.board.post(in.index, s, loss)
 }

@@ -358,18 +358,18 @@ func TestFrozenWhileConnecting(t *testing.T) {
 	}
 }
 
-func TestTwoPrimariesWarnOnce(t *testing.T) {
-	w0, w1 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, instanceConf(0, w0.port())+instanceConf(1, w1.port()))
-	c0, c1 := w0.next(), w1.next()
-	c0.welcome(1, 7, primary)
-	c1.welcome(1, 9, hb.Attributes{Timeline: 2})
-	r.waitState(0, hb.Established)
-	r.waitState(1, hb.Established)
-	c1.beat(hb.Attributes{Timeline: 2, Flags: hb.ReadOnly})
-	eventually(t, "the change is seen", func() bool { return r.entry(1).Attributes.Has(hb.ReadOnly) })
-	r.d.log.Flush(patience)
-	for _, want := range []string{"more than one instance is a primary", "the instances belong to different database clusters"} {
+func TestConflictsWarnOnce(t *testing.T) {
+	for system, want := range map[uint64]string{7: "more than one instance is a primary", 9: "the instances belong to different database clusters"} {
+		w0, w1 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
+		r := newRig(t, instanceConf(0, w0.port())+instanceConf(1, w1.port()))
+		c0, c1 := w0.next(), w1.next()
+		c0.welcome(1, 7, primary)
+		c1.welcome(2, system, hb.Attributes{Timeline: 2})
+		r.waitState(0, hb.Established)
+		r.waitState(1, hb.Established)
+		c1.beat(hb.Attributes{Timeline: 2, Flags: hb.ReadOnly})
+		eventually(t, "the change is seen", func() bool { return r.entry(1).Attributes.Has(hb.ReadOnly) })
+		r.d.log.Flush(patience)
 		if n := r.logged(want); n != 1 {
 			t.Errorf("%s: logged %d times", want, n)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 
 	"github.com/jackc/pgproto3/v2"
@@ -55,7 +56,7 @@ func benchDaemon(b *testing.B) *daemon {
 	c := mustParse(b, "backend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
 	d := &daemon{conf: c, group: &group{onPanic: func(_ string, v any, _ []byte) { b.Error(v) }}, registry: newRegistry(1, 1<<20)}
-	d.board = newBoard(c, nil, d.registry, nil)
+	d.board = newBoard(c, nil, d.registry, nil, nil, route.Known{})
 	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: monotonic}
 	if err := d.service.listen(b.Context()); err != nil {
 		b.Fatal(err)

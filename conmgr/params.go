@@ -29,6 +29,7 @@ type Param struct {
 	Type     ParamType
 	Numbered bool   // an instance number follows the name
 	Min, Max int64  // of Integer; of Duration in milliseconds
+	Also     string // one more value that is allowed
 	Default  string // as it would be written
 	Values   []string
 	Doc      string // one line
@@ -90,6 +91,8 @@ var Params = []Param{
 		Doc: "time from a failed heartbeat connection attempt to the next"},
 	{Name: "heartbeat_connect_timeout", Type: Duration, Min: minDuration, Max: maxDuration, Default: "10",
 		Doc: "limit of one attempt, from name resolution to the watchdog's answer"},
+	{Name: "standby_timeline_grace", Type: Duration, Min: 0, Max: maxDuration, Also: "-1", Default: "60",
+		Doc: "time for which a standby of an older timeline is offered after a promotion; 0: not at all, -1: for ever"},
 
 	{Name: "log_destination", Type: List, Values: []string{"stderr", "syslog"}, Default: "stderr",
 		Doc: "where messages go, separated by commas"},

@@ -204,7 +204,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
 		c.begin(cancel)
-		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load, func(t *table) int { return t.choose(c.port.Attribute, except) })
+		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load, func(t *table) int { return t.Choose(c.port.Attribute, except) })
 		switch {
 		case !ok:
 			cancel()
@@ -212,7 +212,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			return nil, "57P03", errors.New(shutdownText)
 		case i < 0:
 			cancel()
-			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " + t.describe() + "."
+			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " + t.Describe(c.port.Attribute, except) + "."
 			if len(failures) > 0 {
 				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
 			}

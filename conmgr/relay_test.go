@@ -353,7 +353,7 @@ func TestRelayRoleChange(t *testing.T) {
 	client, server := r.through(0, b0)
 	r.d.board.post(0, up(standby), nil)
 	r.d.board.post(1, up(hb.Attributes{Timeline: 2}), nil)
-	eventually(t, "the roles have changed", func() bool { return r.d.board.table.Load().primary == 1 })
+	eventually(t, "the roles have changed", func() bool { return r.d.board.table.Load().Primary == 1 })
 	r.through(0, b1)
 	server.Write([]byte("x"))
 	expect(t, client, []byte("x"))
@@ -457,7 +457,7 @@ func TestRelayCancel(t *testing.T) {
 	down := standby
 	down.Flags |= hb.ShuttingDown
 	r.d.board.post(0, up(down), nil)
-	eventually(t, "instance 0 takes no more", func() bool { return !r.entry(0).usable() })
+	eventually(t, "instance 0 takes no more", func() bool { return r.d.board.table.Load().Verdicts[0].Why != "" })
 	last, lastServer := r.through(0, b1)
 	cancel(0, short, b0, b1)
 	cancel(0, long, b0, b1)

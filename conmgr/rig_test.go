@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
@@ -68,6 +69,7 @@ type rig struct {
 	net    network
 	addr   string
 	dials  atomic.Int32
+	known  route.Known // kept from before
 }
 
 func (r *rig) now() hb.Mono { return monotonic().Add(time.Duration(r.jump.Load())) }
@@ -99,6 +101,8 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	d.registry.group = d.group
 	d.board = newBoard(c, d.log, d.registry, nil)
 	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}
+	d.board = newBoard(c, d.log, d.registry, nil, nil, r.known)
+	d.service = &service{conf: c, log: d.log, group: d.group, board: d.board, registry: d.registry, now: r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := d.service.listen(ctx); err != nil {

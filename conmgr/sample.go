@@ -18,7 +18,11 @@ func (p *Param) Allowed() string {
 		}
 		return fmt.Sprintf("integer, %d to %d", p.Min, p.Max)
 	case Duration:
-		return fmt.Sprintf("seconds, or with a unit (ms, s, min, h, d), %d ms to %d s", p.Min, p.Max/1000)
+		s := fmt.Sprintf("seconds, or with a unit (ms, s, min, h, d), %d ms to %d s", p.Min, p.Max/1000)
+		if p.Also != "" {
+			s += "; or " + p.Also
+		}
+		return s
 	case List:
 		return "list of " + strings.Join(p.Values, ", ")
 	case Enum:

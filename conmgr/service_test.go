@@ -51,10 +51,12 @@ func staticWith(t *testing.T, conf string, option func(*rig), states ...hb.Attri
 	return r
 }
 
-func up(a hb.Attributes) status { return status{State: hb.Established, Known: true, Attributes: a} }
+func up(a hb.Attributes) status {
+	return status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: 1}
+}
 
 func (r *rig) lose(i int) {
-	r.d.board.post(i, status{State: hb.Lost, Known: true, Attributes: primary, Detail: "no heartbeat for 2003 ms"},
+	r.d.board.post(i, status{State: hb.Lost, Known: true, Attributes: primary, SystemIdentifier: 7, PostmasterStart: 1, Detail: "no heartbeat for 2003 ms"},
 		&hb.Loss{Reason: hb.LossSilence, Silence: 2003 * time.Millisecond})
 }
 
@@ -329,7 +331,8 @@ func TestPsql(t *testing.T) {
 	out, err := exec.Command("psql", "-X", "-A", "-t", "-h", host, "-p", port, "-U", "x", "db", "-c", "show target standby", "-c", "show instances",
 		"-c", `SHOW TARGET "any" EXCEPT 1;`).CombinedOutput()
 	want := "1|127.0.0.2|127.0.0.2|27500|standby,read-only\n" +
-		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0|\n1|127.0.0.2|127.0.0.2|27500|27545|established|standby|on|1||0|\n" +
+		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0||any,read-write,primary||primary|7\n" +
+		"1|127.0.0.2|127.0.0.2|27500|27545|established|standby|on|1||0||read-only,standby,prefer-standby,prefer-read||standby|7\n" +
 		"0|127.0.0.1|127.0.0.1|27500|primary,read-write\n"
 	if err != nil || string(out) != want {
 		t.Errorf("%v: got\n%s", err, out)

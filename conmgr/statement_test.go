@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 )
 
 func TestStatements(t *testing.T) {
@@ -27,13 +29,13 @@ func TestStatements(t *testing.T) {
 		{"show\tinstances ;", []any{statement{verb: showInstances}}},
 		{"/* a */ Show -- b\n Applications", []any{statement{verb: showApplications}}},
 		{"SHOW CONFIG; SHOW VERSION;;SHOW HELP", []any{statement{verb: showConfig}, statement{verb: showVersion}, statement{verb: showHelp}}},
-		{"SHOW TARGET any", []any{target(attrAny)}},
-		{"show target READ-write", []any{target(attrReadWrite)}},
-		{"show target 'read-only'", []any{target(attrReadOnly)}},
-		{`show target "prefer-standby";`, []any{target(attrPreferStandby)}},
-		{"show target prefer-read EXCEPT 0", []any{target(attrPreferRead, 0)}},
-		{"show target primary except 0,12 , 3", []any{target(attrPrimary, 0, 12, 3)}},
-		{"show target standby--comment\nexcept 1", []any{target(attrStandby, 1)}},
+		{"SHOW TARGET any", []any{target(route.Any)}},
+		{"show target READ-write", []any{target(route.ReadWrite)}},
+		{"show target 'read-only'", []any{target(route.ReadOnly)}},
+		{`show target "prefer-standby";`, []any{target(route.PreferStandby)}},
+		{"show target prefer-read EXCEPT 0", []any{target(route.PreferRead, 0)}},
+		{"show target primary except 0,12 , 3", []any{target(route.Primary, 0, 12, 3)}},
+		{"show target standby--comment\nexcept 1", []any{target(route.Standby, 1)}},
 		{"SHOW TARGET master", []any{"22023"}},
 		{"SHOW TARGET 'x;y'", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 10000", []any{"22023"}},

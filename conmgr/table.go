@@ -1,13 +1,12 @@
 package conmgr
 
-// The routing table: an immutable snapshot of all instances, and the choice among them. Any goroutine reads it, without a lock.
+// The routing table: an immutable snapshot of all instances, with the verdicts of package route. Any goroutine reads it, without a lock.
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
+	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -15,9 +14,11 @@ import (
 type status struct {
 	State            heartbeat.State
 	Generation       uint64
-	Known            bool // Attributes and SystemIdentifier are
+	Known            bool // the following four are
 	Attributes       heartbeat.Attributes
 	SystemIdentifier uint64
+	PostmasterStart  int64
+	Succeeds         route.Succession
 	HostAddr         netip.Addr   // of the last established connection
 	Addrs            []netip.Addr // all that the name had then; never changed
 	Detail           string       // last error
@@ -27,6 +28,7 @@ type status struct {
 type entry struct {
 	status
 	cfg    *InstanceConfig
+	tried  bool   // an attempt to connect has succeeded or failed
 	losses uint64 // times that it was declared lost, for whatever reason: bindings made before the last one are void
 }
 
@@ -43,122 +45,43 @@ func (e *entry) established() bool { return e.State == heartbeat.Established }
 // connected tells whether heartbeats prove that the server is there, by way of this entry or of another one.
 func (e *entry) connected() bool { return e.established() || e.State == heartbeat.Duplicate }
 
-func (e *entry) usable() bool {
-	return e.established() && !e.Attributes.Has(heartbeat.ShuttingDown)
+func (e *entry) isPrimary() bool { return e.Known && !e.Attributes.Has(heartbeat.InRecovery) }
+
+// role is what the instance is; nobody knows that of a lost one.
+func (e *entry) role() string {
+	if !e.Known || e.State == heartbeat.Lost || e.State == heartbeat.Stopped {
+		return "unknown"
+	}
+	return e.Attributes.Role()
 }
 
-func (e *entry) isPrimary() bool { return e.Known && !e.Attributes.Has(heartbeat.InRecovery) }
+// facts are what the choice depends on.
+func (e *entry) facts() route.Instance {
+	return route.Instance{Number: e.cfg.Number, Host: e.cfg.Name(), Address: e.address(), Port: e.cfg.Port, State: e.State, Detail: e.Detail, Tried: e.tried,
+		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier, PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds}
+}
 
 // table is never changed once it is published.
 type table struct {
+	*route.Table
 	entries []entry // ordered by instance number
-	primary int     // index of the established primary of the highest timeline, -1: none
 }
 
 // attribute names what an application wants.
-type attribute string
+type attribute = route.Attribute
 
-const (
-	attrAny           attribute = "any"
-	attrReadWrite     attribute = "read-write"
-	attrReadOnly      attribute = "read-only"
-	attrPrimary       attribute = "primary"
-	attrStandby       attribute = "standby"
-	attrPreferStandby attribute = "prefer-standby"
-	attrPreferRead    attribute = "prefer-read" // the old name of prefer-standby
-)
+const attrPrimary = route.Primary
 
-var attributes = []attribute{attrAny, attrReadWrite, attrReadOnly, attrPrimary, attrStandby, attrPreferStandby, attrPreferRead}
+var attributes = route.Attributes
 
-func newTable(entries []entry) *table {
-	t := &table{entries: entries, primary: -1}
+func factsOf(entries []entry) []route.Instance {
+	facts := make([]route.Instance, len(entries))
 	for i := range entries {
-		e := &entries[i]
-		if e.established() && e.isPrimary() && (t.primary < 0 || e.Attributes.Timeline > entries[t.primary].Attributes.Timeline) {
-			t.primary = i
-		}
+		facts[i] = entries[i].facts()
 	}
-	return t
+	return facts
 }
 
-// choose returns the index of an instance, -1 if there is none. Of two primaries the one of the lower timeline is what a failover has left
-// behind: what is written there is lost. It is offered for no attribute, even if the other one is excepted or shuts down.
-func (t *table) choose(want attribute, except []int) int {
-	find := func(ok func(i int, e *entry) bool) int {
-		for i := range t.entries {
-			e := &t.entries[i]
-			stale := e.isPrimary() && i != t.primary
-			if e.usable() && !stale && !slices.Contains(except, e.cfg.Number) && ok(i, e) {
-				return i
-			}
-		}
-		return -1
-	}
-	all := func(int, *entry) bool { return true }
-	standby := func(_ int, e *entry) bool { return !e.isPrimary() }
-	switch want {
-	case attrAny:
-		return find(all)
-	case attrReadWrite:
-		return find(func(i int, e *entry) bool { return i == t.primary && !e.Attributes.IsReadOnly() })
-	case attrReadOnly:
-		return find(func(_ int, e *entry) bool { return e.Attributes.IsReadOnly() })
-	case attrPrimary:
-		return find(func(i int, _ *entry) bool { return i == t.primary })
-	case attrStandby:
-		return find(standby)
-	case attrPreferStandby, attrPreferRead:
-		if i := find(standby); i >= 0 {
-			return i
-		}
-		return find(all)
-	}
-	return -1
-}
-
-// conflicts describes what an administrator should look into, one text each.
-func (t *table) conflicts() (out []string) {
-	var primaries, systems []string
-	ids := map[uint64]bool{}
-	for i := range t.entries {
-		e := &t.entries[i]
-		if !e.established() {
-			continue
-		}
-		if e.isPrimary() {
-			primaries = append(primaries, fmt.Sprintf("instance %d (timeline %d)", e.cfg.Number, e.Attributes.Timeline))
-		}
-		ids[e.SystemIdentifier] = true
-		systems = append(systems, fmt.Sprintf("instance %d (system identifier %d)", e.cfg.Number, e.SystemIdentifier))
-	}
-	if len(primaries) > 1 {
-		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; instance %d is used",
-			strings.Join(primaries, ", "), t.entries[t.primary].cfg.Number))
-	}
-	if len(ids) > 1 {
-		out = append(out, "the instances belong to different database clusters: "+strings.Join(systems, ", "))
-	}
-	return out
-}
-
-// describe tells the state of each instance in one line, for the DETAIL of an error.
-func (t *table) describe() string {
-	var b strings.Builder
-	for i := range t.entries {
-		e := &t.entries[i]
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		fmt.Fprintf(&b, "instance %d (host %q) is %s", e.cfg.Number, e.cfg.Name(), e.State)
-		switch {
-		case e.established():
-			fmt.Fprintf(&b, ", %s", e.Attributes)
-			if !e.usable() {
-				b.WriteString(", shutting down")
-			}
-		case e.Detail != "":
-			fmt.Fprintf(&b, " (%s)", e.Detail)
-		}
-	}
-	return b.String()
+func newTable(entries []entry, known route.Known, rules route.Rules, now time.Time) *table {
+	return &table{route.Decide(known, factsOf(entries), rules, now), entries}
 }

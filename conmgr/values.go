@@ -31,7 +31,12 @@ func (p *Param) check(v string) (string, error) {
 		}
 		return fmt.Sprintf("%04o", n), nil
 	case Duration:
-		if _, err := parseDuration(v, p.Min, p.Max); err != nil {
+		if v == p.Also && v != "" {
+			return v, nil
+		}
+		if _, err := parseDuration(v, p.Min, p.Max); err != nil && p.Also != "" {
+			return "", fmt.Errorf("%w, and %s", err, p.Also)
+		} else if err != nil {
 			return "", err
 		}
 	case Enum:

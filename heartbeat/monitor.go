@@ -94,6 +94,7 @@ type Monitor struct {
 	postmasterStart  int64
 	postmasterPort   uint16
 	attributes       Attributes
+	succeeds         Succession
 }
 
 // NewMonitor returns the monitor of an instance that has not been reached yet.
@@ -116,6 +117,9 @@ func (m *Monitor) Attributes() (a Attributes, known bool) { return m.attributes,
 
 // SystemIdentifier of the instance, 0 until its first WELCOME.
 func (m *Monitor) SystemIdentifier() uint64 { return m.systemIdentifier }
+
+// Succeeds is the succession that the instance declares.
+func (m *Monitor) Succeeds() Succession { return m.succeeds }
 
 // LastReceived is when the instance was last heard of; ok is false while no deadline runs.
 func (m *Monitor) LastReceived() (t Mono, ok bool) { return m.pulse.LastReceived(), m.armed }
@@ -155,6 +159,7 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	m.known = true
 	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
 	m.postmasterPort = w.PostmasterPort
+	m.succeeds = w.Succeeds
 	m.state = Established
 	m.pulse = NewPulse(m.interval, m.timeout, now)
 	m.armed = true
@@ -173,8 +178,8 @@ func (m *Monitor) Frame(now Mono, f Frame) (changed bool, err error) {
 			return false, err
 		}
 		m.pulse.Received(now)
-		changed = b.Attributes != m.attributes
-		m.attributes = b.Attributes
+		changed = b.Attributes != m.attributes || b.Succeeds != m.succeeds
+		m.attributes, m.succeeds = b.Attributes, b.Succeeds
 		return changed, nil
 	case TypeGoodbye:
 		g, err := ParseGoodbye(f.Payload)

@@ -1,0 +1,131 @@
+package conmgr
+
+// What is known of the set of instances, in conmgr.state: read at the start by the main goroutine, written by one goroutine of its own, as a
+// disk may be slow when a loss has to be told. A file that cannot be written is said, and tried again; conmgr goes on by what it has in memory.
+
+import (
+	"sync"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/control"
+)
+
+// saveAgain is the time until a failed write is tried again.
+const saveAgain = time.Minute
+
+// keeper writes the file. A nil one does nothing: tests without a directory.
+type keeper struct {
+	dir string
+	log *Logger
+
+	wake chan struct{}
+
+	mu     sync.Mutex
+	latest route.Known // to be written
+
+	writing sync.Mutex // held while writing
+	written route.Known
+	failure string // the last one that was logged; guarded by writing
+}
+
+// newKeeper reads what was kept.
+func newKeeper(dir string, log *Logger, now time.Time) (*keeper, route.Known) {
+	k := &keeper{dir: dir, log: log, wake: make(chan struct{}, 1)}
+	s, err := control.LoadState(dir)
+	if err != nil {
+		aside, aerr := control.SetStateAside(dir)
+		var hint string
+		if aerr != nil {
+			hint = aerr.Error() + "."
+		} else {
+			hint = "It was renamed to \"" + aside + "\"."
+		}
+		log.Message(Message{Level: WARNING, Text: "what was known of the instances is lost: " + err.Error(), Hint: hint})
+	}
+	known := knownOf(s)
+	if known.Since.After(now) { // the clock was put back
+		known.Since = now
+	}
+	k.latest, k.written = known, known
+	if known.SystemIdentifier != 0 {
+		log.Log(LOG, "known from before: %s", known)
+	}
+	return k, known
+}
+
+// put leaves what is to be written. It never blocks.
+func (k *keeper) put(known route.Known) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	k.latest = known
+	k.mu.Unlock()
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// save writes what put has left, unless the file has it already.
+func (k *keeper) save() error {
+	if k == nil {
+		return nil
+	}
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	k.mu.Lock()
+	known := k.latest
+	k.mu.Unlock()
+	if known.Equal(k.written) {
+		return nil
+	}
+	err := control.SaveState(k.dir, stateOf(known))
+	switch {
+	case err == nil:
+		k.written, k.failure = known, ""
+	case err.Error() != k.failure:
+		k.failure = err.Error()
+		k.log.Message(Message{Level: WARNING, Text: k.failure, Detail: "What is known of the instances would be lost at a restart of conmgr."})
+	}
+	return err
+}
+
+// run writes until stop is closed, and then once more.
+func (k *keeper) run(stop <-chan struct{}) {
+	again := time.NewTimer(saveAgain)
+	defer again.Stop()
+	for {
+		select {
+		case <-k.wake:
+		case <-again.C:
+		case <-stop:
+			k.save()
+			return
+		}
+		if k.save() == nil {
+			again.Stop()
+		} else {
+			again.Reset(saveAgain)
+		}
+	}
+}
+
+func knownOf(s control.State) route.Known {
+	k := route.Known{SystemIdentifier: s.SystemIdentifier, Timeline: s.Timeline, Since: s.Since, Held: s.Holds,
+		At: route.Place{Instance: s.Instance, Host: s.Host, Address: s.HostAddr, Port: s.Port, PostmasterStart: s.PostmasterStart}}
+	for _, o := range s.Successions {
+		k.Takeovers = append(k.Takeovers, route.Takeover{From: o.From, To: o.To, Timeline: o.Timeline})
+	}
+	return k
+}
+
+func stateOf(k route.Known) control.State {
+	s := control.State{SystemIdentifier: k.SystemIdentifier, Timeline: k.Timeline, Since: k.Since, Holds: k.Held, Instance: k.At.Instance, Host: k.At.Host,
+		HostAddr: k.At.Address, Port: k.At.Port, PostmasterStart: k.At.PostmasterStart}
+	for _, o := range k.Takeovers {
+		s.Successions = append(s.Successions, control.Succession{From: o.From, To: o.To, Timeline: o.Timeline})
+	}
+	return s
+}

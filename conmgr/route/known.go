@@ -1,0 +1,177 @@
+package route
+
+// How knowledge grows, and how it is forgotten. Pure.
+
+import (
+	"slices"
+	"time"
+)
+
+// maxTakeovers bounds what is kept of successions: enough to tell a declaration that has been used from a new one.
+const maxTakeovers = 16
+
+// Learn adds what the instances say now. settled: whoever answers at a first start has had the time for it.
+func (k Known) Learn(all []Instance, settled bool, now time.Time) Known {
+	k.Takeovers = slices.Clone(k.Takeovers)
+	if k.SystemIdentifier == 0 {
+		if !settled && !allTried(all) {
+			return k
+		}
+		if k.SystemIdentifier = firstContact(all); k.SystemIdentifier == 0 {
+			return k
+		}
+	}
+	k.learnTimeline(all, now)
+	for range len(all) { // a successor may have a successor
+		in := k.successor(all)
+		if in == nil {
+			break
+		}
+		k.note(in)
+		k.SystemIdentifier, k.Timeline, k.At, k.Held = in.SystemIdentifier, 0, in.place(), false
+		k.learnTimeline(all, now)
+	}
+	for i := range all { // predecessors that were never seen, or come back
+		if in := &all[i]; in.heard() && in.SystemIdentifier == k.SystemIdentifier && in.Succeeds.SystemIdentifier != 0 {
+			k.note(in)
+		}
+	}
+	return k
+}
+
+// note keeps the succession that an instance declares: it is in force.
+func (k *Known) note(in *Instance) {
+	t := Takeover{in.Succeeds.SystemIdentifier, in.SystemIdentifier, in.Succeeds.Timeline}
+	if slices.Contains(k.Takeovers, t) || t.From == t.To {
+		return
+	}
+	k.Takeovers = append(k.Takeovers, t)
+	if n := len(k.Takeovers) - maxTakeovers; n > 0 {
+		k.Takeovers = slices.Delete(k.Takeovers, 0, n)
+	}
+}
+
+func allTried(all []Instance) bool {
+	return !slices.ContainsFunc(all, func(in Instance) bool { return !in.Told && !in.Tried })
+}
+
+// learnTimeline raises the timeline, and finds who holds it. Primaries come first: one of them can hold it.
+func (k *Known) learnTimeline(all []Instance, now time.Time) {
+	for _, primary := range []bool{true, false} {
+		for i := range all {
+			in := &all[i]
+			if in.heard() && in.SystemIdentifier == k.SystemIdentifier && in.isPrimary() == primary && in.Attributes.Timeline > k.Timeline {
+				k.Timeline, k.Since, k.At, k.Held = in.Attributes.Timeline, now, in.place(), primary
+			}
+		}
+	}
+	if holder := k.findHolder(all); holder != nil {
+		k.At, k.Held = holder.place(), true
+	}
+}
+
+// findHolder returns who holds the timeline among those that say so, nil if nobody does. It is the server that was known to hold
+// it, or the same entry after a restart. Another one has been promoted to the same timeline, and is refused, for as long as the
+// holder is among the instances of conmgr.conf.
+func (k *Known) findHolder(all []Instance) *Instance {
+	var first, started, entry, both *Instance
+	for i := range all {
+		in := &all[i]
+		if !in.heard() || in.SystemIdentifier != k.SystemIdentifier || !in.isPrimary() || in.Attributes.Timeline != k.Timeline || k.Timeline == 0 {
+			continue
+		}
+		same, start := k.At.sameEntry(in), k.At.PostmasterStart == in.PostmasterStart
+		for _, c := range []struct {
+			is   bool
+			slot **Instance
+		}{{true, &first}, {start, &started}, {same, &entry}, {same && start, &both}} {
+			if c.is && *c.slot == nil {
+				*c.slot = in
+			}
+		}
+	}
+	configured := slices.ContainsFunc(all, func(in Instance) bool { return k.At.sameEntry(&in) })
+	switch {
+	case !k.Held || !configured && started == nil:
+		return first
+	case both != nil:
+		return both
+	case started != nil:
+		return started
+	}
+	return entry
+}
+
+// successor is an instance of another cluster that declares to take the set's place.
+func (k *Known) successor(all []Instance) *Instance {
+	for i := range all {
+		in := &all[i]
+		s := in.Succeeds
+		if !in.heard() || in.SystemIdentifier == k.SystemIdentifier || s.SystemIdentifier != k.SystemIdentifier || s.Timeline < k.Timeline {
+			continue
+		}
+		if !slices.Contains(k.Takeovers, Takeover{k.SystemIdentifier, in.SystemIdentifier, s.Timeline}) {
+			return in
+		}
+	}
+	return nil
+}
+
+// firstContact finds the set's system identifier where none is known: the one of most servers. Who was first does not count, nor
+// does the number of an instance. It is 0 while none has more than the others, as it might be the wrong one.
+func firstContact(all []Instance) uint64 {
+	type server struct {
+		system uint64
+		start  int64
+	}
+	servers := map[server]bool{} // two entries may be one server
+	votes := map[uint64]int{}
+	timelines := map[uint64]uint32{}
+	for i := range all {
+		in := &all[i]
+		if !in.heard() || in.SystemIdentifier == 0 {
+			continue
+		}
+		timelines[in.SystemIdentifier] = max(timelines[in.SystemIdentifier], in.Attributes.Timeline)
+		if s := (server{in.SystemIdentifier, in.PostmasterStart}); !servers[s] {
+			servers[s] = true
+			votes[in.SystemIdentifier]++
+		}
+	}
+	succeeds := func(a, b uint64) bool {
+		return slices.ContainsFunc(all, func(in Instance) bool {
+			return in.heard() && in.SystemIdentifier == a && in.Succeeds.SystemIdentifier == b && in.Succeeds.Timeline >= timelines[b]
+		})
+	}
+	best, second := uint64(0), 0
+	for a := range votes {
+		left := false // behind by a successor's declaration, unless each has declared to succeed the other
+		for b := range votes {
+			left = left || succeeds(b, a) && !succeeds(a, b)
+		}
+		switch {
+		case left:
+		case best == 0 || votes[a] > votes[best]:
+			second, best = votes[best], a
+		default:
+			second = max(second, votes[a])
+		}
+	}
+	if best != 0 && votes[best] > second {
+		return best
+	}
+	return 0
+}
+
+// Forget returns what is known without what one instance told; number < 0: without anything. What the others say now counts at once.
+func (k Known) Forget(number int, all []Instance, now time.Time) Known {
+	if number < 0 {
+		return Known{}
+	}
+	if k.Timeline == 0 || k.At.Instance != number {
+		return k
+	}
+	others := slices.DeleteFunc(slices.Clone(all), func(in Instance) bool { return in.Number == number })
+	k.Timeline, k.Since, k.At, k.Held = 0, time.Time{}, Place{}, false
+	return k.Learn(others, true, now)
+}

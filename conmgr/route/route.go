@@ -1,0 +1,120 @@
+// Package route decides which instance is offered for which attribute, and which one has been superseded. It is pure: what is
+// known of the instances and what was kept from before go in, a table comes out. conmgr's board calls it from one goroutine;
+// tables are immutable, and read by any.
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// Attribute names what an application wants.
+type Attribute string
+
+// The attributes of docs/protocol.md 2.2. PreferRead is the old name of PreferStandby.
+const (
+	Any           Attribute = "any"
+	ReadWrite     Attribute = "read-write"
+	ReadOnly      Attribute = "read-only"
+	Primary       Attribute = "primary"
+	Standby       Attribute = "standby"
+	PreferStandby Attribute = "prefer-standby"
+	PreferRead    Attribute = "prefer-read"
+)
+
+// Attributes are all of them.
+var Attributes = []Attribute{Any, ReadWrite, ReadOnly, Primary, Standby, PreferStandby, PreferRead}
+
+// Succession is a declaration of a server: its cluster takes the place of another one.
+type Succession = heartbeat.Succession
+
+// Instance is what is known of one.
+type Instance struct {
+	Number  int
+	Host    string     // as configured
+	Address netip.Addr // invalid: not known yet
+	Port    int
+
+	State  heartbeat.State
+	Detail string // last error
+	Tried  bool   // an attempt to reach it has come to an end since conmgr's start
+
+	Told             bool // it was reached once, and said of itself:
+	Attributes       heartbeat.Attributes
+	SystemIdentifier uint64
+	PostmasterStart  int64
+	Succeeds         Succession
+}
+
+func (in *Instance) established() bool { return in.State == heartbeat.Established }
+
+// heard: it speaks for itself now, so that its word counts.
+func (in *Instance) heard() bool { return in.established() && in.Told }
+
+func (in *Instance) isPrimary() bool { return in.Told && !in.Attributes.Has(heartbeat.InRecovery) }
+
+// place is where a server was seen. Its own number may change with conmgr.conf: an entry is known again by its host and port.
+func (in *Instance) place() Place {
+	return Place{Instance: in.Number, Host: in.Host, Address: in.Address, Port: in.Port, PostmasterStart: in.PostmasterStart}
+}
+
+func (in *Instance) name() string { return fmt.Sprintf("instance %d (host %q)", in.Number, in.Host) }
+
+// Place is an entry of conmgr.conf, and the server that was there.
+type Place struct {
+	Instance        int
+	Host            string
+	Address         netip.Addr
+	Port            int
+	PostmasterStart int64
+}
+
+func (p Place) String() string { return fmt.Sprintf("instance %d (host %q)", p.Instance, p.Host) }
+
+// sameEntry: a server that was restarted has another start, but still its host or its address.
+func (p Place) sameEntry(in *Instance) bool {
+	return p.Port == in.Port && (p.Host == in.Host || p.Address.IsValid() && p.Address == in.Address)
+}
+
+// Takeover is a succession that has come into force.
+type Takeover struct {
+	From, To uint64 // system identifiers
+	Timeline uint32 // that was declared
+}
+
+// Known is what is kept of the set of instances, whatever becomes of those that told it. The zero value is: nothing.
+type Known struct {
+	SystemIdentifier uint64 // of the set; 0: not known
+	Timeline         uint32 // the highest one that was seen of it; 0: none
+	Since            time.Time
+	At               Place      // where it was seen
+	Held             bool       // At was a primary then: it holds the timeline, and no other primary of the same timeline is used
+	Takeovers        []Takeover // the latest last
+}
+
+// Equal tells whether there is nothing to write.
+func (k Known) Equal(o Known) bool {
+	if len(k.Takeovers) != len(o.Takeovers) {
+		return false
+	}
+	for i := range k.Takeovers {
+		if k.Takeovers[i] != o.Takeovers[i] {
+			return false
+		}
+	}
+	return k.SystemIdentifier == o.SystemIdentifier && k.Timeline == o.Timeline && k.Since.Equal(o.Since) &&
+		k.At == o.At && k.Held == o.Held
+}
+
+func (k Known) String() string {
+	switch {
+	case k.SystemIdentifier == 0:
+		return "nothing"
+	case k.Timeline == 0:
+		return fmt.Sprintf("system identifier %d", k.SystemIdentifier)
+	}
+	return fmt.Sprintf("system identifier %d, timeline %d of %s", k.SystemIdentifier, k.Timeline, k.At)
+}

@@ -1,0 +1,241 @@
+package route
+
+// The table: a verdict on each instance, and the choice among them. Pure.
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// Rules are what conmgr.conf says of the choice.
+type Rules struct {
+	// StandbyGrace is how long a standby of an older timeline than the highest is offered, from when that became known. 0: not at
+	// all; negative: for ever.
+	StandbyGrace time.Duration
+}
+
+// Verdict on an instance.
+type Verdict struct {
+	Why        string // it is not used; "": it is, for what it can do
+	Void       bool   // nothing may stay bound to it: what is written there is lost
+	Superseded bool   // of the void ones: proved by a newer timeline or by a declared succession
+	By         string // what has made it void, for people
+}
+
+// Table is never changed once it is made.
+type Table struct {
+	Known    Known
+	Verdicts []Verdict // by index of the instance
+	Primary  int       // index of the primary in use, -1: none
+	Next     time.Time // when a verdict changes though nothing happens; zero: never
+
+	all []Instance
+}
+
+// Decide judges the instances by what is known. It is called for each change.
+func Decide(known Known, all []Instance, rules Rules, now time.Time) *Table {
+	t := &Table{Known: known, all: all, Verdicts: make([]Verdict, len(all)), Primary: -1}
+	for i := range all {
+		v := t.judge(&all[i], rules, now)
+		if all[i].State == heartbeat.Lost {
+			v.Void, v.Superseded = false, false // whoever was bound has been told
+		}
+		t.Verdicts[i] = v
+		if v.Why == "" && all[i].isPrimary() && t.Primary < 0 {
+			t.Primary = i
+		}
+	}
+	return t
+}
+
+// judge says why an instance is not used. The order is that of weight: what stays true while it is not connected comes first.
+func (t *Table) judge(in *Instance, rules Rules, now time.Time) Verdict {
+	v := t.superseded(in)
+	switch {
+	case !in.established():
+		v.Why = "it is " + in.State.String()
+		if in.Detail != "" {
+			v.Why += ": " + in.Detail
+		}
+	case v.Why != "":
+	case t.Known.SystemIdentifier == 0 && !allTried(t.all):
+		v.Why = "this is the first start, and other instances have not been reached yet"
+	case t.Known.SystemIdentifier == 0:
+		v.Why = "the instances belong to different database clusters, and none of these has most of them"
+	case in.Attributes.Has(heartbeat.ShuttingDown):
+		v.Why = "it is shutting down"
+	case in.isPrimary() && in.Attributes.Timeline == 0 && t.Known.Timeline > 0:
+		v.Why = "its timeline is not known yet"
+	case !in.isPrimary() && in.Attributes.Timeline > 0 && in.Attributes.Timeline < t.Known.Timeline && rules.StandbyGrace >= 0:
+		if end := t.Known.Since.Add(rules.StandbyGrace); now.Before(end) {
+			if t.Next.IsZero() || end.Before(t.Next) {
+				t.Next = end
+			}
+		} else {
+			v.Why = fmt.Sprintf("it is a standby of timeline %d: %s, for longer than standby_timeline_grace", in.Attributes.Timeline, t.newer())
+		}
+	}
+	return v
+}
+
+func (t *Table) newer() string {
+	return fmt.Sprintf("a newer timeline is known, %d, seen at %s", t.Known.Timeline, t.Known.At)
+}
+
+// superseded judges an instance by what it said last, connected or not.
+func (t *Table) superseded(in *Instance) (v Verdict) {
+	k := &t.Known
+	switch {
+	case !in.Told || k.SystemIdentifier == 0:
+	case in.SystemIdentifier != k.SystemIdentifier:
+		v.Void = true
+		v.Why = fmt.Sprintf("it belongs to another database cluster: its system identifier is %d, that of the set is %d", in.SystemIdentifier, k.SystemIdentifier)
+		v.By = fmt.Sprintf("system identifier %d", k.SystemIdentifier)
+		if k.succeeded(in.SystemIdentifier) {
+			v.Superseded = true
+			v.Why += ", which has succeeded it"
+			v.By = fmt.Sprintf("instance %d, system identifier %d", k.At.Instance, k.SystemIdentifier)
+		}
+	case !in.isPrimary() || in.Attributes.Timeline == 0:
+	case in.Attributes.Timeline < k.Timeline:
+		v.Void, v.Superseded = true, true
+		v.Why = fmt.Sprintf("it is a primary of timeline %d: %s", in.Attributes.Timeline, t.newer())
+		v.By = fmt.Sprintf("instance %d, timeline %d", k.At.Instance, k.Timeline)
+	case k.Held && !t.holds(in):
+		v.Void = true
+		v.Why = fmt.Sprintf("it is a primary of timeline %d, which %s holds", in.Attributes.Timeline, k.At)
+		v.By = fmt.Sprintf("instance %d, which holds timeline %d", k.At.Instance, k.Timeline)
+	}
+	return v
+}
+
+// holds: Learn has noted who does, with the start of its postmaster.
+func (t *Table) holds(in *Instance) bool { return t.Known.At.PostmasterStart == in.PostmasterStart }
+
+func (k *Known) succeeded(system uint64) bool {
+	return slices.ContainsFunc(k.Takeovers, func(o Takeover) bool { return o.From == system })
+}
+
+// has tells whether an instance that is used has an attribute.
+func (t *Table) has(i int, want Attribute) bool {
+	in := &t.all[i]
+	switch want {
+	case Any:
+		return true
+	case ReadWrite:
+		return !in.Attributes.IsReadOnly()
+	case ReadOnly:
+		return in.Attributes.IsReadOnly()
+	case Primary:
+		return in.isPrimary()
+	}
+	return !in.isPrimary()
+}
+
+// Choose returns the index of an instance, -1 if there is none. except are numbers.
+func (t *Table) Choose(want Attribute, except []int) int {
+	first := func(want Attribute) int {
+		for i := range t.all {
+			if t.Verdicts[i].Why == "" && !slices.Contains(except, t.all[i].Number) && t.has(i, want) {
+				return i
+			}
+		}
+		return -1
+	}
+	if want == PreferStandby || want == PreferRead {
+		if i := first(Standby); i >= 0 {
+			return i
+		}
+		want = Any
+	}
+	return first(want)
+}
+
+// UsedFor are the attributes for which an instance would be handed out now.
+func (t *Table) UsedFor(index int) (used []string) {
+	for _, a := range Attributes {
+		if t.Choose(a, nil) == index {
+			used = append(used, string(a))
+		}
+	}
+	return used
+}
+
+// NotUsed says why an instance is handed out for no attribute; "" if it is for some.
+func (t *Table) NotUsed(index int) string {
+	if why := t.Verdicts[index].Why; why != "" || len(t.UsedFor(index)) > 0 {
+		return why
+	}
+	return fmt.Sprintf("%s comes first", t.all[t.Choose(t.all[index].kind(), nil)].name())
+}
+
+// kind is the attribute for which others of its kind stand in its way.
+func (in *Instance) kind() Attribute {
+	if in.isPrimary() {
+		return Primary
+	}
+	return Standby
+}
+
+// Describe tells of each instance why it is not the one, for the DETAIL of an error.
+func (t *Table) Describe(want Attribute, except []int) string {
+	var b strings.Builder
+	for i := range t.all {
+		in := &t.all[i]
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%s is %s", in.name(), in.State)
+		why := t.Verdicts[i].Why
+		switch {
+		case !in.established():
+			why = ""
+			if in.Detail != "" {
+				fmt.Fprintf(&b, " (%s)", in.Detail)
+			}
+		case slices.Contains(except, in.Number):
+			why = "it is left out by EXCEPT"
+		case why == "" && !t.has(i, want):
+			why = "it is not " + string(want)
+		}
+		if in.established() {
+			b.WriteString(", " + in.Attributes.String())
+		}
+		if why != "" {
+			b.WriteString(": " + why)
+		}
+	}
+	return b.String()
+}
+
+// Conflicts describes what an administrator should look into, one text each.
+func (t *Table) Conflicts() (out []string) {
+	var primaries, systems []string
+	for i := range t.all {
+		in := &t.all[i]
+		if !in.heard() {
+			continue
+		}
+		if in.isPrimary() && (t.Known.SystemIdentifier == 0 || in.SystemIdentifier == t.Known.SystemIdentifier) {
+			primaries = append(primaries, fmt.Sprintf("instance %d (timeline %d)", in.Number, in.Attributes.Timeline))
+		}
+		systems = append(systems, fmt.Sprintf("instance %d (system identifier %d)", in.Number, in.SystemIdentifier))
+		if v := t.Verdicts[i]; t.Known.SystemIdentifier != 0 && in.SystemIdentifier != t.Known.SystemIdentifier {
+			out = append(out, fmt.Sprintf("%s is not used: %s", in.name(), v.Why))
+		}
+	}
+	switch {
+	case t.Known.SystemIdentifier == 0 && allTried(t.all) && len(systems) > 1:
+		out = append(out, "the instances belong to different database clusters, and none of these has most of them: "+
+			strings.Join(systems, ", ")+"; none is used")
+	case len(primaries) > 1 && t.Primary >= 0:
+		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; instance %d is used", strings.Join(primaries, ", "), t.all[t.Primary].Number))
+	case len(primaries) > 1:
+		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; none of them is used", strings.Join(primaries, ", ")))
+	}
+	return out
+}

@@ -1,0 +1,240 @@
+package control
+
+// conmgr.state: what conmgr knows of its set of instances, kept over its restarts. Written by whoever has the lock of conmgr.pid: the
+// running conmgr (one goroutine), or cm_ctl forget while none runs. Blocks on the file system only.
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// StateFile is the name of the file in conmgr's directory.
+const StateFile = "conmgr.state"
+
+const (
+	stateVersion  = "1"
+	maxStateFile  = 64 * 1024
+	damagedSuffix = ".damaged"
+)
+
+// State is the content of the file. The zero value is: nothing is known, and no file.
+type State struct {
+	SystemIdentifier uint64
+	Timeline         uint32 // 0: none; the next seven are of it
+	Since            time.Time
+	Instance         int // number, where it was seen
+	Host             string
+	HostAddr         netip.Addr // may be invalid
+	Port             int
+	PostmasterStart  int64 // microseconds since 1970
+	Holds            bool  // it was a primary
+	Successions      []Succession
+}
+
+// Succession of one cluster to another, at a timeline.
+type Succession struct {
+	From, To uint64
+	Timeline uint32
+}
+
+// DamagedError: the file is there, and cannot be used.
+type DamagedError struct {
+	Path   string
+	Reason error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("could not use file \"%s\": %v", e.Path, e.Reason)
+}
+
+func (e *DamagedError) Unwrap() error { return e.Reason }
+
+// LoadState reads the file of a directory. Without a file, nothing is known. Another error is a *DamagedError.
+func LoadState(dir string) (State, error) {
+	path := filepath.Join(dir, StateFile)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{}, nil
+	}
+	if err != nil {
+		return State{}, &DamagedError{path, cause(err)}
+	}
+	defer file.Close()
+	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
+		return State{}, &DamagedError{path, errors.New("it is not a regular file")}
+	}
+	b, err := io.ReadAll(io.LimitReader(file, maxStateFile+1))
+	if err != nil {
+		return State{}, &DamagedError{path, cause(err)}
+	}
+	s, err := parseState(b)
+	if err != nil {
+		return State{}, &DamagedError{path, err}
+	}
+	return s, nil
+}
+
+// SetStateAside renames a file that cannot be used, and returns its new path. An older one of that name is lost.
+func SetStateAside(dir string) (string, error) {
+	path := filepath.Join(dir, StateFile)
+	aside := path + damagedSuffix
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("could not rename file \"%s\" to \"%s\": %w", path, aside, linkCause(err))
+	}
+	return aside, nil
+}
+
+func linkCause(err error) error {
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		return link.Err
+	}
+	return cause(err)
+}
+
+// SaveState replaces the file of a directory, so that a reader, also one after a power failure, finds the old or the new one whole.
+func SaveState(dir string, s State) error {
+	path := filepath.Join(dir, StateFile)
+	if err := replaceFile(dir, path, s.encode()); err != nil {
+		return fmt.Errorf("could not write file \"%s\": %w", path, linkCause(err))
+	}
+	return nil
+}
+
+func replaceFile(dir, path string, content []byte) error {
+	temporary := path + ".tmp"
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err == nil {
+		err = file.Sync()
+	}
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		_ = os.Remove(temporary)
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Forget returns the state without what one instance told of the timeline; number < 0: without anything.
+func (s State) Forget(number int) State {
+	switch {
+	case number < 0:
+		return State{}
+	case s.Timeline == 0 || s.Instance != number:
+		return s
+	}
+	return State{SystemIdentifier: s.SystemIdentifier, Successions: s.Successions}
+}
+
+func (s State) encode() []byte {
+	b := []byte("# What conmgr has learned of its instances. \"cm_ctl forget\" is the way to change it.\n")
+	add := func(name string, value any) { b = fmt.Appendf(b, "%s = %v\n", name, value) }
+	add("version", stateVersion)
+	add("system_identifier", s.SystemIdentifier)
+	if s.Timeline > 0 {
+		add("timeline", s.Timeline)
+		add("since", s.Since.UTC().Format(time.RFC3339Nano))
+		add("instance", s.Instance)
+		add("host", strconv.Quote(s.Host))
+		if s.HostAddr.IsValid() {
+			add("hostaddr", s.HostAddr)
+		}
+		add("port", s.Port)
+		add("postmaster_start", s.PostmasterStart)
+		add("holds", s.Holds)
+	}
+	for _, o := range s.Successions {
+		add("succession", fmt.Sprintf("%d %d %d", o.From, o.To, o.Timeline))
+	}
+	return fmt.Appendf(b, "checksum = %08x\n", crc32.ChecksumIEEE(b))
+}
+
+// parseState accepts names that it does not know: a later version may have added them.
+func parseState(b []byte) (s State, err error) {
+	if len(b) > maxStateFile {
+		return State{}, fmt.Errorf("it is longer than %d bytes", maxStateFile)
+	}
+	text, sum, found := strings.Cut(string(b), "checksum = ")
+	if !found || sum != fmt.Sprintf("%08x\n", crc32.ChecksumIEEE([]byte(text))) {
+		return State{}, errors.New("it is damaged: its checksum is wrong or missing")
+	}
+	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, found := strings.Cut(line, " = ")
+		if !found {
+			err = errors.New("not a setting")
+		} else {
+			err = s.set(name, value)
+		}
+		if err != nil {
+			return State{}, fmt.Errorf("line %d: %w", i+1, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *State) set(name, value string) (err error) {
+	unsigned := func(bits int) (n uint64) {
+		n, err = strconv.ParseUint(value, 10, bits)
+		return n
+	}
+	switch name {
+	case "version":
+		if value != stateVersion {
+			return fmt.Errorf("version %q is not one that this program knows", clip(value))
+		}
+	case "system_identifier":
+		s.SystemIdentifier = unsigned(64)
+	case "timeline":
+		s.Timeline = uint32(unsigned(32))
+	case "since":
+		s.Since, err = time.Parse(time.RFC3339Nano, value)
+	case "instance":
+		s.Instance = int(unsigned(31))
+	case "host":
+		s.Host, err = strconv.Unquote(value)
+	case "hostaddr":
+		s.HostAddr, err = netip.ParseAddr(value)
+	case "port":
+		s.Port = int(unsigned(16))
+	case "postmaster_start":
+		s.PostmasterStart, err = strconv.ParseInt(value, 10, 64)
+	case "holds":
+		s.Holds, err = strconv.ParseBool(value)
+	case "succession":
+		var o Succession
+		_, err = fmt.Sscanf(value, "%d %d %d", &o.From, &o.To, &o.Timeline)
+		s.Successions = append(s.Successions, o)
+	}
+	if err != nil {
+		return fmt.Errorf("invalid %s %q", name, clip(value))
+	}
+	return nil
+}
