@@ -99,10 +99,8 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	}
 	d.registry = newRegistry(len(c.Instances), most)
 	d.registry.group = d.group
-	d.board = newBoard(c, d.log, d.registry, nil)
-	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}
 	d.board = newBoard(c, d.log, d.registry, nil, nil, r.known)
-	d.service = &service{conf: c, log: d.log, group: d.group, board: d.board, registry: d.registry, now: r.now}
+	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := d.service.listen(ctx); err != nil {
