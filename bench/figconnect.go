@@ -37,10 +37,10 @@ var figureConnect = figure{
 	run: func(b *bench) {
 		net := testnet.New(b)
 		client, db1, db2, db3 := net.Host("client"), net.Host("db1"), net.Host("db2"), net.Host("db3")
-		// The dead one comes first in every list; all of them are standalone primaries, so that whichever answers will do.
-		var servers []*pgtest.Cluster
-		for i, h := range []*testnet.Host{db1, db2, db3} {
-			servers = append(servers, pgtest.New(b, pgtest.Host(h), pgtest.Named(fmt.Sprintf("db%d", i+1)), pgtest.Watchdog()))
+		// The dead one comes first in every list. Whichever answers will do; a conmgr serves one database cluster only.
+		servers := []*pgtest.Cluster{pgtest.New(b, pgtest.Host(db1), pgtest.Named("db1"), pgtest.Watchdog())}
+		for i, h := range []*testnet.Host{db2, db3} {
+			servers = append(servers, servers[0].Standby(fmt.Sprintf("db%d", i+2), pgtest.Host(h)))
 		}
 		paths := b.paths(client, servers[1])
 		all := cmtest.Start(b, client, cmtest.Config{Clusters: servers, Interval: "100ms", Timeout: "500ms", Port: conmgrPort + 100})
