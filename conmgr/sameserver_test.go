@@ -134,7 +134,7 @@ func TestSameServer(t *testing.T) {
 	r.waitState(1, hb.Established)
 	f.moves(w)
 	r.waitState(0, hb.Duplicate)
-	if e := r.entry(0); e.Detail != "same server as instance 1" || !e.connected() || e.usable() {
+	if e := r.entry(0); e.Detail != "same server as instance 1" || !e.connected() || e.established() {
 		t.Errorf("got %+v", e.status)
 	}
 	if got := r.connect().query("show target any except 1"); !strings.Contains(got, "E(ERROR 08001") {
