@@ -116,7 +116,9 @@ var importRules = []importRule{
 	{[]string{"rawsys"}, leaf, "the worker and conmgr share it, and nothing else"},
 	{[]string{"control"}, leaf, "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
-	{[]string{"conmgr/route"}, func(s *source, i string) bool { return local(i) && i != "heartbeat" && !(s.test && under(i, "internal")) },
+	{[]string{"conmgr/route"}, func(s *source, i string) bool {
+		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal"))
+	},
 		"who is offered is a pure decision: it can neither reach a socket nor a file, and needs no more than what instances say"},
 	{[]string{"conmgr/route"}, forbids(func(_ *source, i string) bool {
 		return i == "net" || under(i, "os", "golang.org/x/sys", "syscall", "log", "context")
