@@ -37,6 +37,7 @@ request_shmem(void)
 		prev_shmem_request_hook();
 #endif
 	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche(WATCHDOG_TRANCHE, 1);
 }
 
 static void

@@ -268,7 +268,7 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 	request->scope = slot->scope;
 	request->cutoff = cutoff;
 	request->cause = slot->cause;
-	request->walsender_cutoff = slot->cause == WD_CAUSE_SILENCE ? cutoff : 0;
+	request->walsender_cutoff = WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
 	request->first = true;
 	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) slot->addr))
 		inet_ntop(AF_INET, slot->addr + 12, request->text, sizeof(request->text));

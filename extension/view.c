@@ -48,15 +48,30 @@ seconds_up(uint32 ms)
 	return (int32) (ms / 1000 + (ms % 1000 != 0));
 }
 
+/*
+ * A conmgr is known by its id: who knows it can speak for that conmgr. So a
+ * hash is shown, which tells as much to those who look.
+ */
+static Datum
+hash_of(const uint8 *id)
+{
+	pg_uuid_t  *shown = palloc(sizeof(pg_uuid_t));
+	bytea	   *bytes = palloc(VARHDRSZ + UUID_LEN);
+
+	SET_VARSIZE(bytes, VARHDRSZ + UUID_LEN);
+	memcpy(VARDATA(bytes), id, UUID_LEN);
+	bytes = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, PointerGetDatum(bytes)));
+	memcpy(shown->data, VARDATA_ANY(bytes), UUID_LEN);
+	return UUIDPGetDatum(shown);
+}
+
 static void
 put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 {
 	Datum		values[VIEW_COLUMNS];
 	bool		nulls[VIEW_COLUMNS] = {0};
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 	int			i = 0;
 
-	memcpy(id->data, slot->id, UUID_LEN);
 	values[i++] = inet_of(slot);
 	values[i++] = Int32GetDatum(slot->port);
 	values[i++] = Int32GetDatum(seconds_up(slot->interval_ms));
@@ -69,7 +84,7 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 	values[i++] = Int64GetDatum((int64) slot->sent);
 	values[i++] = Int64GetDatum((int64) slot->resumed);
 	values[i++] = Int64GetDatum((int64) slot->generation);
-	values[i++] = UUIDPGetDatum(id);
+	values[i++] = hash_of(slot->id);
 	Assert(i == VIEW_COLUMNS);
 	tuplestore_putvalues(store, desc, values, nulls);
 }
@@ -90,7 +105,9 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 
 	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("return type must be a row type")));
 	if (desc->natts != VIEW_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -9,6 +9,7 @@
  *	  process.c     its descriptors and signals
  *	  restarts.c    how soon it begins again after a failure
  *	  terminator.c  the terminator worker: ends sessions
+ *	  succession.c  which cluster this one succeeds (backends, watchdog worker)
  *	  view.c        pgx_stat_watchdog (backends)
  */
 #ifndef WATCHDOG_H
@@ -23,6 +24,7 @@
 #include "storage/latch.h"
 #include "storage/spin.h"
 
+#define WATCHDOG_TRANCHE		"watchdog"
 #define WATCHDOG_WORKER_NAME	"watchdog worker"
 #define TERMINATOR_WORKER_NAME	"terminator worker"
 
@@ -30,14 +32,23 @@
 #define WD_EPOCH_DIFF_US \
 	(((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY)
 
+/* Which cluster this one succeeds, up to which timeline; 0, 0: none. */
+typedef struct WatchdogSuccession
+{
+	uint64		system_identifier;
+	uint32		timeline;
+} WatchdogSuccession;
+
 /*
  * The shared memory. It is made anew when the postmaster resets all sessions:
  * the conmgrs then are strangers again, as the sessions are gone anyway.
  */
 typedef struct WatchdogShared
 {
-	slock_t		mutex;			/* protects the latches */
+	slock_t		mutex;			/* protects the latches and the succession */
 	Latch	   *terminator_latch;	/* NULL while that worker does not run */
+	Latch	   *worker_latch;	/* the same */
+	WatchdogSuccession succession;
 
 	/* only used by the watchdog worker, across its restarts */
 	TimestampTz last_start;		/* 0: there is no failure to remember */
@@ -63,6 +74,10 @@ extern bool watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy);
 extern void watchdog_publish_latch(Latch **place, Latch *latch);
 extern Latch *watchdog_published_latch(Latch **place);
 extern void watchdog_set_latch(Latch **place);
+
+/* succession.c */
+extern WatchdogSuccession watchdog_get_succession(void);
+extern void watchdog_load_succession(void);
 
 /* attributes.c */
 extern bool watchdog_server_is_stopping(void);

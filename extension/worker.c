@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "postmaster/postmaster.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -234,6 +235,26 @@ start_go(const char *path)
 }
 
 static void
+withdraw_latch(int code, Datum arg)
+{
+	watchdog_publish_latch(&watchdog_shared->worker_latch, NULL);
+}
+
+/* Go reads the two in this order: see the rule at their declaration. */
+static void
+show_succession(void)
+{
+	WatchdogSuccession s = watchdog_get_succession();
+
+	if (s.system_identifier == bridge->succeeds_system && s.timeline == bridge->succeeds_timeline)
+		return;
+	wd_store(&bridge->succeeds_system, 0);
+	wd_store(&bridge->succeeds_timeline, s.timeline);
+	wd_store(&bridge->succeeds_system, s.system_identifier);
+	poke_go();
+}
+
+static void
 make_bridge(void)
 {
 	bridge = MemoryContextAllocZero(TopMemoryContext, sizeof(WatchdogBridge));
@@ -242,6 +263,7 @@ make_bridge(void)
 	bridge->nslots = watchdog_shared->nslots;
 	bridge->slots = watchdog_shared->slots;
 	bridge->system_identifier = GetSystemIdentifier();
+	bridge->postmaster_port = PostPortNumber;
 	bridge->postmaster_start = PgStartTime + WD_EPOCH_DIFF_US;
 	bridge->to_go = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bridge->to_c = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -327,6 +349,7 @@ main_loop(void)
 
 		if (__atomic_exchange_n(&bridge->wake_terminator, 0, __ATOMIC_SEQ_CST))
 			watchdog_set_latch(&watchdog_shared->terminator_latch);
+		show_succession();
 		drain_log();
 		if (ShutdownRequestPending || wd_load(&bridge->failed) || wd_load(&bridge->finished))
 			break;
@@ -408,7 +431,11 @@ watchdog_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 
 	watchdog_pause_after_failures();
+	watchdog_load_succession();
+	on_shmem_exit(withdraw_latch, (Datum) 0);
+	watchdog_publish_latch(&watchdog_shared->worker_latch, MyLatch);
 	make_bridge();
+	show_succession();
 	for (int i = 0; i < lengthof(crash_signals); i++)
 		set_handler(crash_signals[i], handle_crash, NULL);
 	set_handler(SIGQUIT, NULL, handle_quit);

@@ -174,16 +174,16 @@ func TestView(t *testing.T) {
 		}
 	})
 	t.Run("upgrade", func(t *testing.T) {
-		script := filepath.Join(strings.TrimSpace(w.client("pg_config", "--sharedir")), "extension", "watchdog--1.0--1.1.sql")
+		script := filepath.Join(strings.TrimSpace(w.client("pg_config", "--sharedir")), "extension", "watchdog--1.1--1.2.sql")
 		text := "\\echo Use \"ALTER EXTENSION watchdog UPDATE\" to load this file. \\quit\n" +
 			"CREATE OR REPLACE VIEW pgx_stat_watchdog AS SELECT *, 'made up'::text AS made_up FROM pgx_stat_get_watchdog();\n"
 		if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		defer os.Remove(script)
-		w.primary.Exec("ALTER EXTENSION watchdog UPDATE TO '1.1'")
+		w.primary.Exec("ALTER EXTENSION watchdog UPDATE TO '1.2'")
 		got := w.primary.Query("SELECT extversion, (SELECT string_agg(DISTINCT made_up, '') FROM pgx_stat_watchdog) FROM pg_extension WHERE extname = 'watchdog'")
-		if !reflect.DeepEqual(got, [][]string{{"1.1", "made up"}}) {
+		if !reflect.DeepEqual(got, [][]string{{"1.2", "made up"}}) {
 			t.Errorf("after the upgrade: %v", got)
 		}
 		if err := as("granted", "postgres"); err != nil {
