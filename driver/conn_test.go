@@ -49,6 +49,7 @@ func newInstance(t *testing.T) *instance {
 			s.wg.Add(1)
 			go func() {
 				defer s.wg.Done()
+				defer nc.Close() // also one that was accepted while the others were closed
 				b := make([]byte, 4)
 				for {
 					if _, err := io.ReadFull(nc, b); err != nil {
