@@ -3,6 +3,7 @@
  * block in poll(2) until the connection is made, or connect_timeout is over for each host.
  */
 #include "front.h"
+#include "steps.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -103,6 +104,7 @@ begin(Front *f, PGconn *failed, bool oom)
 		return f;
 	}
 	f->sql = front_blank();
+	f->blank = true;
 	if (!f->sql)
 	{
 		PQfinish((PGconn *) f);
@@ -246,25 +248,16 @@ PQresetPoll(PGconn *conn)
 
 /* ---- ping ---- */
 
-/*
- * The real libpq's judgement of the last server that answered, but not with a session: it sees the SQLSTATE. f->sql is that connection, or it has gone
- * on to the host with port 0 (connect.c).
- */
+/* The real libpq's judgement of the last server that answered, but not with a session: it sees the SQLSTATE. */
 static PGPing
 real_ping(const Front *f)
 {
-	const char *port = real.PQport(f->sql);
-	bool		moved = f->bogus_host && port && !strcmp(port, "0");
-	const Host *h = &f->options.hosts[f->order[f->options.nhosts - 1]];
-	const char *host = moved ? h->host : real.PQhost(f->sql);
-	const char *hostaddr = moved ? h->hostaddr : host && *host == '/' ? NULL : real.PQhostaddr(f->sql);
+	const Host *h = &f->tried.given;
 	Text		conninfo = {0};
 	PGPing		r = PQPING_NO_RESPONSE;
 
 	options_conninfo(&f->options, &conninfo);
-	text_add_conninfo(&conninfo, "host", host ? host : "");
-	text_add_conninfo(&conninfo, "hostaddr", hostaddr ? hostaddr : "");
-	text_add_conninfo(&conninfo, "port", moved ? h->port ? h->port : "" : port ? port : "");
+	add_host(&conninfo, h->host, f->tried.address[0] ? f->tried.address : h->hostaddr, h->port, false);
 	if (!conninfo.broken)
 	{
 		pinging = true;
@@ -280,7 +273,7 @@ ping(Front *f)
 {
 	PGPing		r = PQPING_NO_RESPONSE;
 
-	if (!f || f->options.nhosts == 0)
+	if (!f || f->options.nhosts == 0 || f->invalid)
 		r = PQPING_NO_ATTEMPT;
 	else if (f->phase == PH_DONE || real.PQconnectionNeedsPassword(f->sql) || real.PQconnectionUsedPassword(f->sql))
 		r = PQPING_OK;

@@ -10,6 +10,7 @@
  * What conmgr says is taken apart in cmanswer.c.
  */
 #include "front.h"
+#include "steps.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -77,6 +78,7 @@ dial(CmLink *link)
 		if (connect(link->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
 		{
 			link->state = LS_CONNECTING;
+			address_text(a->ai_addr, a->ai_addrlen, link->peer, sizeof link->peer);
 			return true;
 		}
 	}

@@ -38,7 +38,10 @@ next_host(Front *f)
 	if (f->host == f->options.nhosts)
 	{
 		if (f->options.target != TARGET_PREFER_STANDBY || f->pass > 0)
+		{
+			f->host--;			/* the one that was tried last */
 			return FAILED;
+		}
 		f->pass++;
 		f->host = 0;
 	}
@@ -53,11 +56,12 @@ start_host(Front *f)
 	const Host *h = current_host(f);
 
 	f->attempt++;
-	f->reached = f->rejected = false;
+	f->reached = f->rejected = f->invalid = f->old_protocol = false;
 	text_cut(&f->except, 0);
 	f->refusals = 0;
-	if (f->options.strict && !f->skip_probe && host_is_loopback(h))
+	if (f->options.strict && !f->skip_probe && !for_console(f) && host_is_loopback(h))
 	{
+		tried_set(f, h->host, h->hostaddr, h->port);
 		f->link = link_open(h, &f->options);
 		if (f->link)
 		{
@@ -75,14 +79,19 @@ finish(Front *f, bool connected)
 {
 	text_cut(&f->except, 0);
 	forget_addresses(f);
+	if (f->phase == PH_STAGE2)
+		verbose_errors(f, false);	/* the application's own from here on */
 	if (!connected)
 	{
 		front_leave_conmgr(f);
+		if (f->options.nhosts > 0)
+			tried_show(f);
 		f->phase = PH_FAILED;
 		f->special = true;
 		return PGRES_POLLING_FAILED;
 	}
 	text_free(&f->err);
+	tried_free(f);
 	f->phase = PH_DONE;
 	f->special = f->watch != NULL;
 	f->ended = false;
@@ -193,7 +202,9 @@ connect_timed_out(Front *f)
 		conmgr_failed(f, "could not receive server address from Connection Manager: ", "timeout expired\n");
 	else
 	{
-		text_add(&f->err, real.PQerrorMessage(f->sql));
+		char		sqlstate[6];
+
+		tried_verbose_message(f, sqlstate);
 		text_add(&f->err, "timeout expired\n");
 		if (f->phase != PH_STAGE2 && later_address(f))
 		{

@@ -184,6 +184,7 @@ typedef struct CmLink
 	int			columns[4];		/* where instance, host, hostaddr, port are in the row; -1: nowhere */
 	CmTarget	target;
 	Text		error;			/* message of conmgr or of the system */
+	char		peer[64];		/* its address, numeric */
 } CmLink;
 
 CmLink	   *link_open(const Host *h, const Options *o);
@@ -207,6 +208,16 @@ typedef enum Phase
 	PH_ASK,						/* waiting for conmgr's answer */
 	PH_STAGE2					/* connecting to the instance */
 } Phase;
+
+/* ---- tried.c: an attempt of the real libpq ---- */
+typedef struct Tried
+{
+	Host		given;			/* host, hostaddr and port of it */
+	char		address[64];	/* numeric, as far as known */
+	bool		closed;			/* the peer had closed without a word when libpq last looked */
+	char		first;			/* byte that libpq was about to read */
+	PostgresPollingStatusType polled;	/* what libpq said last */
+} Tried;
 
 typedef struct FrontEvent
 {
@@ -239,7 +250,12 @@ typedef struct Front
 	struct addrinfo *address;	/* that is tried now; NULL: libpq looks them up */
 	bool		skip_probe;
 	bool		bogus_host;		/* sql's host list has an entry behind the real one: see connect.c */
+	bool		blank;			/* sql is none, only something to be asked (tried_show) */
+	bool		old_protocol;	/* this host is asked with protocol 3.0, whatever the user wants ... */
+	size_t		before_that;	/* ... and err was so long before it refused that */
+	bool		invalid;		/* libpq did not come to try anything (PQping) */
 	bool		resetting;
+	Tried		tried;
 	Text		except;			/* instances that refused */
 	int			refusals;
 	Text		err;			/* what went wrong so far */

@@ -3,6 +3,7 @@
  * may ask. Run by the application's threads; PQfinish and PQtrace block as libpq's do.
  */
 #include "front.h"
+#include "steps.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -121,6 +122,7 @@ front_take_sql(Front *f)
 		return NULL;
 	carry(f, blank);
 	f->sql = blank;
+	f->blank = true;
 	if (f->trace)
 		real.PQuntrace(old);
 	return old;
@@ -135,6 +137,8 @@ front_disconnect(Front *f)
 	front_leave_conmgr(f);
 	f->nonblocking = false;		/* as libpq does */
 	front_set_sql(f, front_blank());
+	f->blank = true;
+	tried_free(f);
 	f->forks = fork_count;
 	f->phase = PH_FAILED;
 	f->special = true;
@@ -164,6 +168,7 @@ PQfinish(PGconn *conn)
 	text_free(&f->except);
 	text_free(&f->loss);
 	text_free(&f->shown);
+	tried_free(f);
 	free(f->order);
 	free(f);
 }
@@ -205,8 +210,12 @@ PQsetErrorVerbosity(PGconn *conn, PGVerbosity verbosity)
 
 	if (f)
 	{
+		PGVerbosity before = f->verbosity_set ? f->verbosity : PQERRORS_DEFAULT;
+
 		f->verbosity = verbosity;
 		f->verbosity_set = true;
+		if (f->phase == PH_STAGE2)
+			return before;		/* verbose_errors has set another one for now */
 	}
 	return real.PQsetErrorVerbosity(f ? f->sql : conn, verbosity);
 }
@@ -333,7 +342,7 @@ static const Host *
 shown_host(const Front *f)
 {
 	if (f && (f->phase == PH_PROBE || f->phase == PH_ASK))
-		return &f->options.hosts[f->order[f->host]];
+		return current_host(f);
 	return NULL;
 }
 
@@ -350,10 +359,12 @@ PQhost(const PGconn *conn)
 EXPORT char *
 PQhostaddr(const PGconn *conn)
 {
-	const Host *h = shown_host(front_of(conn));
+	Front	   *f = front_of(conn);
 
-	if (h)
-		return h->hostaddr ? h->hostaddr : "";
+	if (shown_host(f))
+		return f->link->peer;
+	if (f && f->blank)
+		return (char *) tried_address(f);
 	return real.PQhostaddr(sql_of(conn));
 }
 
@@ -389,7 +400,8 @@ PQconninfo(PGconn *conn)
 		else if (!strcmp(o->keyword, "load_balance_hosts"))
 			value = f->options.load_balance_hosts;
 		else
-			value = f->phase == PH_PROBE || f->phase == PH_ASK ? options_get(&f->options, o->keyword) : o->val;
+			value = f->blank && (f->phase != PH_FAILED || !strcmp(o->keyword, "sslmode")) ?
+				options_get(&f->options, o->keyword) : o->val;	/* a blank one has some of its own */
 		if (value == o->val)
 			continue;
 		free(o->val);

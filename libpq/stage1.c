@@ -1,9 +1,6 @@
 /*
  * stage1.c: the first connection to a host of the list, by which the front learns whether it is a conmgr or a server. Run by the application's
  * thread that connects; never blocks, but for looking up names, as libpq.
- *
- * Whether a server's refusal ends the list or leads to the next host is for libpq to say, by rules that differ from version to version.
- * So libpq is given two hosts, the second one with the impossible port 0: if it has gone on to that one, the front goes on.
  */
 #include "front.h"
 #include "steps.h"
@@ -19,13 +16,6 @@ __thread Front *connecting_front;
  * libpq's own blocking functions go on to the host's next address when connect_timeout is over. PQconnectPoll cannot be told to do so: the
  * addresses behind the one that took too long are connected to one by one.
  */
-static void
-numeric(const struct addrinfo *a, char *out, size_t size)
-{
-	if (getnameinfo(a->ai_addr, a->ai_addrlen, out, (socklen_t) size, NULL, 0, NI_NUMERICHOST) != 0)
-		*out = '\0';
-}
-
 bool
 later_address(Front *f)
 {
@@ -45,7 +35,7 @@ later_address(Front *f)
 		}
 		for (f->address = f->addresses; f->address; f->address = f->address->ai_next)
 		{
-			numeric(f->address, text, sizeof text);
+			address_text(f->address->ai_addr, f->address->ai_addrlen, text, sizeof text);
 			if (!strcmp(text, used))
 				break;
 		}
@@ -74,25 +64,11 @@ host_conninfo(const Front *f, const Host *h, bool bogus, Text *out)
 	options_conninfo(o, out);
 	if (h)
 	{
-		Text		host = {0};
-		Text		hostaddr = {0};
-		Text		port = {0};
-		char		address[NI_MAXHOST] = "";
+		char		address[NI_MAXHOST];
 
-		if (h->hostaddr)
-			snprintf(address, sizeof address, "%s", h->hostaddr);
-		text_addf(&host, "%s%s", h->host ? h->host : "", bogus && (h->host || !h->hostaddr) ? ",none" : "");
 		if (f->address)
-			numeric(f->address, address, sizeof address);
-		text_addf(&hostaddr, "%s%s", address, bogus && *address ? ",127.0.0.1" : "");
-		text_addf(&port, "%s%s", h->port ? h->port : "", bogus ? ",0" : "");
-		text_add_conninfo(out, "host", text_of(&host));
-		text_add_conninfo(out, "hostaddr", text_of(&hostaddr));
-		text_add_conninfo(out, "port", text_of(&port));
-		out->broken |= host.broken || hostaddr.broken || port.broken;
-		text_free(&host);
-		text_free(&hostaddr);
-		text_free(&port);
+			address_text(f->address->ai_addr, f->address->ai_addrlen, address, sizeof address);
+		add_host(out, h->host, f->address && *address ? address : h->hostaddr, h->port, bogus);
 	}
 	else
 	{
@@ -120,30 +96,38 @@ start_real(Front *f, Text *conninfo)
 	text_free(conninfo);
 	f->reached = false;
 	if (conn)
+	{
 		front_set_sql(f, conn);
+		f->blank = false;
+	}
 	else
 		text_add(&f->err, "out of memory\n");
 	return conn != NULL;
 }
 
-/* Takes libpq's message over, without its complaint about the second host, which is the last line. */
+/*
+ * A conmgr that speaks no later protocol than 3.0 (it says so by NegotiateProtocolVersion, 'v') does not suit a user who insists on one. The
+ * user means the instance: what this is, is asked once more by 3.0.
+ */
+static bool
+protocol_refused(const Front *f)
+{
+	return f->tried.first == 'v' && !f->old_protocol && options_get(&f->options, "min_protocol_version");
+}
+
 static Step
 stage1_failed(Front *f)
 {
-	const char *message = real.PQerrorMessage(f->sql);
-	const char *port = real.PQport(f->sql);
-	size_t		len = strlen(message);
-	bool		on = f->options.random;
+	bool		on = f->options.random || tried_goes_on(f);
 
-	if (f->bogus_host && port && !strcmp(port, "0"))
+	if (!f->old_protocol)
+		f->before_that = f->err.len;
+	tried_message(f);
+	if (protocol_refused(f))
 	{
-		on = true;
-		if (len > 0)
-			len--;
-		while (len > 0 && message[len - 1] != '\n')
-			len--;
+		f->old_protocol = true;
+		return stage1_start(f);
 	}
-	text_addn(&f->err, message, len);
 	if (on && f->address && later_address(f))
 		return stage1_start(f);
 	return on ? next_host(f) : FAILED;
@@ -152,14 +136,54 @@ stage1_failed(Front *f)
 Step
 stage1_start(Front *f)
 {
+	const Host *h = current_host(f);
 	Text		conninfo = {0};
 
 	f->phase = PH_STAGE1;
 	f->bogus_host = !f->options.random;
-	host_conninfo(f, current_host(f), f->bogus_host, &conninfo);
+	tried_set(f, h->host, h->hostaddr, h->port);
+	host_conninfo(f, h, f->bogus_host, &conninfo);
+	if (f->old_protocol)
+	{
+		text_add_conninfo(&conninfo, "min_protocol_version", "3.0");
+		text_add_conninfo(&conninfo, "max_protocol_version", "3.0");
+	}
 	if (!start_real(f, &conninfo))
 		return FAILED;
-	return real.PQstatus(f->sql) == CONNECTION_BAD ? stage1_failed(f) : WRITE;
+	if (real.PQstatus(f->sql) != CONNECTION_BAD)
+		return WRITE;
+	f->invalid = f->bogus_host && !tried_moved(f);
+	return stage1_failed(f);
+}
+
+/* dbname=conmgr: the application wants to talk to conmgr itself, as to PgBouncer by its database pgbouncer. */
+bool
+for_console(const Front *f)
+{
+	const char *dbname = options_get(&f->options, "dbname");
+
+	return dbname && !strcmp(dbname, "conmgr");
+}
+
+static Step
+server_connected(Front *f)
+{
+	if (f->old_protocol)
+		return FAILED;			/* a server, and it does not speak what the user wants: that is in f->err */
+	switch (target_suits(f, &f->err))
+	{
+		case SUITS:
+			return DONE;
+		case SUITS_NOT:
+			return next_host(f);
+		case SUITS_ASK:
+			break;
+	}
+	f->phase = PH_CHECK;
+	if (target_ask(f))
+		return READ;
+	text_add(&f->err, real.PQerrorMessage(f->sql));
+	return FAILED;
 }
 
 static Step
@@ -168,22 +192,11 @@ stage1_connected(Front *f)
 	PGconn	   *conmgr;
 
 	if (!real.PQparameterStatus(f->sql, "conmgr.version"))
-	{
-		switch (target_suits(f, &f->err))
-		{
-			case SUITS:
-				return DONE;
-			case SUITS_NOT:
-				return next_host(f);
-			case SUITS_ASK:
-				break;
-		}
-		f->phase = PH_CHECK;
-		if (target_ask(f))
-			return READ;
-		text_add(&f->err, real.PQerrorMessage(f->sql));
-		return FAILED;
-	}
+		return server_connected(f);
+	if (f->old_protocol)
+		text_cut(&f->err, f->before_that);
+	if (for_console(f))
+		return DONE;
 	f->reached = false;
 	conmgr = front_take_sql(f);
 	if (conmgr && (f->link = link_adopt(conmgr)))
@@ -197,13 +210,7 @@ stage1_connected(Front *f)
 Step
 stage1(Front *f)
 {
-	PostgresPollingStatusType s;
-
-	f->reached |= real.PQstatus(f->sql) == CONNECTION_AWAITING_RESPONSE;
-	connecting_front = f;
-	s = real.PQconnectPoll(f->sql);
-	connecting_front = NULL;
-	switch (s)
+	switch (real_step(f))
 	{
 		case PGRES_POLLING_READING:
 			return READ;

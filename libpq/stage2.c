@@ -6,6 +6,7 @@
 #include "front.h"
 #include "steps.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #define MAX_REFUSALS 64			/* instances of a conmgr that are tried for one connection */
@@ -14,7 +15,14 @@
 Step
 ask(Front *f)
 {
+	struct sockaddr_storage peer;
+	socklen_t	len = sizeof peer;
+
 	f->phase = PH_ASK;
+	if (!f->link->peer[0] && getpeername(f->link->fd, (struct sockaddr *) &peer, &len) == 0)
+		address_text((struct sockaddr *) &peer, len, f->link->peer, sizeof f->link->peer);
+	if (f->refusals == 0)
+		snprintf(f->tried.address, sizeof f->tried.address, "%s", f->link->peer);
 	link_ask(f->link, target_name(f), text_of(&f->except));
 	return AGAIN;
 }
@@ -56,20 +64,48 @@ unwatched(Front *f, const char *problem)
 
 /* An instance's name is a number; another name goes as a literal. */
 static void
-add_except(Front *f, const char *instance)
+add_name(Text *out, const char *instance)
 {
 	bool		quoted = instance[0] == '\0' || instance[strspn(instance, "0123456789")] != '\0';
 
-	text_addf(&f->except, "%s%s", f->except.len ? ", " : "", quoted ? "'" : "");
+	text_addf(out, "%s%s", out->len ? ", " : "", quoted ? "'" : "");
 	for (const char *p = instance; *p; p++)
-		text_addn(&f->except, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
-	text_add(&f->except, quoted ? "'" : "");
+		text_addn(out, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
+	text_add(out, quoted ? "'" : "");
+}
+
+/* Is it one of those that refused? */
+static bool
+excepted(const Front *f, const char *instance)
+{
+	Text		name = {0};
+	const char *list = text_of(&f->except);
+	bool		found = false;
+
+	add_name(&name, instance);
+	for (const char *p = list; !found && (p = strstr(p, text_of(&name))); p++)
+		found = (p == list || p[-1] == ' ') && (p[name.len] == '\0' || p[name.len] == ',');
+	text_free(&name);
+	return found;
+}
+
+/*
+ * Another instance may do better where this one could not be reached, starts, shuts down or has no room. By libpq's rules a refusal of
+ * the user ends the attempt: elsewhere it would be the same one, and count as one more.
+ */
+static bool
+another_may_do(const Front *f, const char *sqlstate)
+{
+	return tried_goes_on(f) || !strncmp(sqlstate, "53", 2) || !strncmp(sqlstate, "57P", 3);
 }
 
 static Step
 refused(Front *f)
 {
-	text_add(&f->err, real.PQerrorMessage(f->sql));
+	char		sqlstate[6];
+
+	tried_verbose_message(f, sqlstate);
+	verbose_errors(f, false);
 	if (f->watch && watch_look(f->watch))
 	{
 		const char *said = watch_said(f->watch);
@@ -82,11 +118,11 @@ refused(Front *f)
 	}
 	watch_end(f->watch);
 	f->watch = NULL;
-	if (real.PQconnectionNeedsPassword(f->sql))
+	if (real.PQconnectionNeedsPassword(f->sql) || !another_may_do(f, sqlstate))
 		return FAILED;			/* the application may ask its user and come back */
 	if (++f->refusals > MAX_REFUSALS)
 		return next_host(f);
-	add_except(f, f->link->target.instance);
+	add_name(&f->except, f->link->target.instance);
 	return ask(f);
 }
 
@@ -97,15 +133,22 @@ stage2_start(Front *f)
 	Text		conninfo = {0};
 	const char *problem;
 
+	if (excepted(f, t->instance))
+	{
+		conmgr_failed(f, "the Connection Manager names an instance again that refused", "\n");
+		return next_host(f);
+	}
 	f->phase = PH_STAGE2;
-	f->bogus_host = false;
+	f->bogus_host = true;
+	tried_set(f, t->host, t->hostaddr, t->port);
 	options_conninfo(&f->options, &conninfo);
-	text_add_conninfo(&conninfo, "host", t->host);
-	text_add_conninfo(&conninfo, "hostaddr", t->hostaddr);
-	text_add_conninfo(&conninfo, "port", t->port);
+	add_host(&conninfo, t->host, t->hostaddr, t->port, true);
 	text_add_conninfo(&conninfo, "target_session_attrs", "any");
+	if (f->options.load_balance_hosts)
+		text_add_conninfo(&conninfo, "load_balance_hosts", "disable");
 	if (!start_real(f, &conninfo))
 		return FAILED;
+	verbose_errors(f, true);
 	if (real.PQstatus(f->sql) == CONNECTION_BAD)
 		return refused(f);
 	return follow(f, &problem) ? WRITE : unwatched(f, problem);
@@ -140,13 +183,9 @@ answer(Front *f)
 Step
 stage2(Front *f)
 {
-	PostgresPollingStatusType s;
+	PostgresPollingStatusType s = real_step(f);
 	const char *problem;
 
-	f->reached |= real.PQstatus(f->sql) == CONNECTION_AWAITING_RESPONSE;
-	connecting_front = f;
-	s = real.PQconnectPoll(f->sql);
-	connecting_front = NULL;
 	if (s == PGRES_POLLING_FAILED)
 		return refused(f);
 	if (!follow(f, &problem))

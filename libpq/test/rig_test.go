@@ -63,7 +63,7 @@ func setup(r *testkit.Run) (err error) {
 	if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
 		return err
 	}
-	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings", "keypass", "settings", "resets"} {
+	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings", "keypass", "settings", "resets", "failed"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
 			"-Wl,--export-dynamic-symbol=epoll_wait", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name), "libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
 			return err

@@ -40,6 +40,7 @@ type Server struct {
 	frozen    bool
 	silent    bool
 	shutdown  Shutdown
+	forgetful bool
 	asked     []string
 	started   []Application
 	closed    bool
@@ -124,6 +125,13 @@ func (s *Server) FreezeAnswers(frozen bool) {
 	defer s.mu.Unlock()
 	s.silent = frozen
 	s.changed.Broadcast()
+}
+
+// ForgetExcept makes it answer as if there were no EXCEPT.
+func (s *Server) ForgetExcept() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetful = true
 }
 
 // Shutdown is how far a conmgr has come with its end.
@@ -317,6 +325,9 @@ func (s *Server) answer(c *session, query string) {
 	var except []string
 	for _, e := range strings.Split(m[2], ", ") {
 		except = append(except, strings.Trim(e, "'"))
+	}
+	if s.forgetful {
+		except = nil
 	}
 	i := s.find(m[1], except)
 	if i == nil {
