@@ -79,7 +79,7 @@ var figureScale = figure{
 	run: func(b *bench) {
 		db := testnet.New(b).Host("db")
 		sizes := b.sizes()
-		slots := sizes[len(sizes)-1] + 10
+		slots := sizes[len(sizes)-1] * 9 / 8 // some are kept for other addresses
 		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog(), pgtest.Set("watchdog.max_heartbeat_connections", strconv.Itoa(slots)))
 		floor := b.As(db, nil, b.Program("floor"), strconv.Itoa(floorPort), strconv.FormatInt(scaleInterval.Milliseconds(), 10))
 		b.Start(floor)

@@ -60,6 +60,7 @@ func (s store) Put(i int, v *worker.Slot) {
 	c := &s[i]
 	serial := atomic.LoadUint32((*uint32)(&c.serial)) | 1
 	atomic.StoreUint32((*uint32)(&c.serial), serial)
+	C.wd_fence() // nothing of what follows may be seen before the odd serial
 	c.id = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Key.ID))
 	c.boot = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Boot))
 	addr := v.Key.Addr.As16()
@@ -67,10 +68,9 @@ func (s store) Put(i int, v *worker.Slot) {
 	zone, _ := strconv.ParseUint(v.Key.Addr.Zone(), 10, 32) // ours are numbers: see fromSockaddr
 	c.scope = C.uint32_t(zone)
 	c.port = C.uint16_t(v.Port)
-	c.closed = 0
-	if v.Closed {
-		c.closed = 1
-	}
+	c.closed = C.uint8_t(v.Closed)
+	c.deferred = C.int64_t(v.Deferred)
+	c.deferred_cause = C.uint32_t(v.DeferredCause)
 	c.generation = C.uint64_t(v.Generation)
 	c.interval_ms = C.uint32_t(v.Interval.Milliseconds())
 	c.timeout_ms = C.uint32_t(v.Timeout.Milliseconds())
@@ -91,19 +91,21 @@ func (s store) Load(i int) worker.Slot {
 		addr = addr.WithZone(strconv.FormatUint(uint64(c.scope), 10))
 	}
 	return worker.Slot{
-		State:        s.State(i),
-		Key:          worker.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
-		Boot:         *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
-		Port:         uint16(c.port),
-		Closed:       c.closed != 0,
-		Generation:   uint64(c.generation),
-		Interval:     time.Duration(c.interval_ms) * time.Millisecond,
-		Timeout:      time.Duration(c.timeout_ms) * time.Millisecond,
-		ConnectedAt:  terminator.Wall(c.connected_at),
-		WaitingSince: terminator.Wall(c.waiting_since),
-		Resumed:      uint64(c.resumed),
-		Received:     uint64(c.received),
-		Sent:         uint64(c.sent),
-		LastReceived: worker.Now{Mono: heartbeat.Mono(c.last_received_mono), Wall: terminator.Wall(c.last_received_at)},
+		State:         s.State(i),
+		Key:           worker.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
+		Boot:          *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
+		Port:          uint16(c.port),
+		Closed:        worker.Close(c.closed),
+		Generation:    uint64(c.generation),
+		Interval:      time.Duration(c.interval_ms) * time.Millisecond,
+		Timeout:       time.Duration(c.timeout_ms) * time.Millisecond,
+		ConnectedAt:   terminator.Wall(c.connected_at),
+		WaitingSince:  terminator.Wall(c.waiting_since),
+		Deferred:      terminator.Wall(c.deferred),
+		DeferredCause: terminator.Cause(c.deferred_cause),
+		Resumed:       uint64(c.resumed),
+		Received:      uint64(c.received),
+		Sent:          uint64(c.sent),
+		LastReceived:  worker.Now{Mono: heartbeat.Mono(c.last_received_mono), Wall: terminator.Wall(c.last_received_at)},
 	}
 }

@@ -85,6 +85,16 @@ typedef struct WatchdogSlot
 
 _Static_assert(sizeof(WatchdogSlot) <= 200, "the guide promises about 200 bytes a connection");
 
+/*
+ * For the writer of a slot, after it has made the serial odd: Go's atomic
+ * stores keep back what was written before them, not what comes after.
+ */
+static inline void
+wd_fence(void)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 /* Flags of WatchdogBridge.attributes, as on the wire. */
 #define WD_ATTR_IN_RECOVERY		(UINT64_C(1) << 0)
 #define WD_ATTR_READ_ONLY		(UINT64_C(1) << 1)

@@ -15,15 +15,43 @@ type Cause uint8
 
 const (
 	None    Cause = iota
-	Silence       // nothing was received for heartbeat_timeout, or the connection broke without the conmgr's doing and was not resumed
+	Silence       // nothing was received for heartbeat_timeout, whether or not the connection broke or was reset meanwhile
 	Goodbye       // the conmgr announced its end
 	GivenUp       // the conmgr has told its applications that this instance is lost
-	Closed        // the conmgr closed the connection and did not resume
+	Closed        // the conmgr closed the connection (FIN) and did not resume
 )
 
 // MinJourney is how long a session's start may at least lag behind the packets that asked for it, for the cut-off after a silence: a busy
 // postmaster accepts and forks late.
 const MinJourney = 500 * time.Millisecond
+
+// SparesWalsenders tells whether walsenders of that host go on: only a silent host is taken for dead. By all other causes
+// it is alive, and so is what it receives as a standby, for a base backup or by logical replication.
+// WD_CAUSE_SPARES_WALSENDERS in extension/bridge.h is the same rule.
+func (c Cause) SparesWalsenders() bool { return c != Silence }
+
+// AtDeadline is the cause if a conmgr has not been heard of until its deadline. Only a FIN is taken for the conmgr's own
+// doing: a reset is also what a firewall answers in the name of a host that is dead.
+func AtDeadline(closedByConmgr bool) Cause {
+	if closedByConmgr {
+		return Closed
+	}
+	return Silence
+}
+
+// Other is what counts of another conmgr of the same address.
+type Other struct {
+	Closed   bool          // its connection was closed or reset
+	Rebooted bool          // of another boot of the machine, and first connected after the silence in question began
+	Silent   time.Duration // since it was last heard
+	Timeout  time.Duration // its heartbeat_timeout
+}
+
+// Protects tells whether o proves that the host of a conmgr with that heartbeat_timeout is up. What o itself has for a
+// timeout does not matter: sessions were promised the end of theirs, and so whoever says HELLO cannot put it off.
+func (o Other) Protects(timeout time.Duration) bool {
+	return !o.Closed && !o.Rebooted && o.Silent < timeout
+}
 
 // Facts about the conmgr in question, at the time of the verdict.
 type Facts struct {
@@ -31,7 +59,9 @@ type Facts struct {
 	LastReceived     Wall          // Silence: the last frame
 	ClosedAt         Wall          // Closed: when the connection was closed
 	Interval         time.Duration // heartbeat_interval
-	OtherAlive       bool          // another conmgr of the same address is connected, or may still resume
+	Timeout          time.Duration // heartbeat_timeout
+	Back             bool          // it has connected again, with this verdict
+	Others           []Other       // the other conmgrs of its address
 	TerminateOnClose bool          // watchdog.terminate_on_close
 }
 
@@ -41,22 +71,29 @@ type Action uint8
 const (
 	Spare Action = iota // nothing
 	End                 // end those that started at or before the cut-off
-	Defer               // nothing while another conmgr of the address is alive; if that one dies too, the later cut-off holds
+	Defer               // nothing yet: ask Review again later
 )
 
 // Decision is what is to be done, and why.
 type Decision struct {
 	Action Action
-	CutOff Wall   // End, Defer
-	Why    string // Spare, Defer: for the log
+	Cause  Cause         // End, Defer: which of the sessions, see SparesWalsenders
+	CutOff Wall          // End, Defer
+	Wait   time.Duration // Defer: for so long; never more than heartbeat_timeout
+	Why    string        // Spare, Defer: for the log
 }
+
+const (
+	whySetting = "watchdog.terminate_on_close is off"
+	whyAlive   = "another conmgr of this address is alive"
+)
 
 // Decide applies the rules.
 func Decide(cause Cause, f Facts) Decision {
 	if (cause == Goodbye || cause == Closed) && !f.TerminateOnClose {
-		return Decision{Why: "watchdog.terminate_on_close is off"}
+		return Decision{Why: whySetting}
 	}
-	d := Decision{Action: End, CutOff: f.Now}
+	d := Decision{Action: End, Cause: cause, CutOff: f.Now}
 	switch cause {
 	case Silence:
 		// The host was alive until its next BEAT was due; a session that
@@ -68,8 +105,58 @@ func Decide(cause Cause, f Facts) Decision {
 	default:
 		return Decision{Why: "no verdict"}
 	}
-	if f.OtherAlive {
-		d.Action, d.Why = Defer, "another conmgr of this address is alive"
+	if wait, ok := protection(f.Others, f.Timeout); ok {
+		d.Action, d.Wait, d.Why = Defer, wait, whyAlive
+		if f.Back { // and so is this one: what becomes of its host is judged by its own heartbeats
+			d = Decision{Why: whyAlive}
+		}
 	}
 	return d
+}
+
+// Deferred is a cut-off that was put off, as another conmgr of the address was alive.
+type Deferred struct {
+	Cause            Cause
+	CutOff           Wall
+	Timeout          time.Duration // heartbeat_timeout of the conmgr whose verdict it was
+	Age              time.Duration // since it was put off first
+	Others           []Other
+	TerminateOnClose bool
+}
+
+// Review decides about a deferred cut-off when its time has come. The sessions were promised to end when their host has
+// not been heard of for Timeout. They stay while somebody at the address is heard that often; they are no longer in
+// question when a conmgr with no longer timeout has been heard since, whose own verdict then covers them.
+func Review(d Deferred) Decision {
+	if wait, ok := protection(d.Others, d.Timeout); ok {
+		for _, o := range d.Others {
+			if o.Protects(d.Timeout) && o.Timeout <= d.Timeout && o.Silent < d.Age {
+				return Decision{Why: whyAlive}
+			}
+		}
+		return Decision{Action: Defer, Cause: d.Cause, CutOff: d.CutOff, Wait: wait, Why: whyAlive}
+	}
+	if (d.Cause == Goodbye || d.Cause == Closed) && !d.TerminateOnClose {
+		return Decision{Why: whySetting}
+	}
+	return Decision{Action: End, Cause: d.Cause, CutOff: d.CutOff}
+}
+
+// Merge is one deferred cut-off for two of the same address: the wider of both.
+func Merge(a, b Deferred) Deferred {
+	a.CutOff = max(a.CutOff, b.CutOff)
+	if b.Cause == Silence {
+		a.Cause = Silence
+	}
+	return a
+}
+
+// protection tells whether one of the others protects, and for how long at least.
+func protection(others []Other, timeout time.Duration) (wait time.Duration, ok bool) {
+	for _, o := range others {
+		if o.Protects(timeout) {
+			wait, ok = max(wait, timeout-o.Silent), true
+		}
+	}
+	return wait, ok
 }

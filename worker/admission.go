@@ -1,10 +1,11 @@
 package worker
 
-// Peers that have not proven themselves: connected, but no HELLO yet; or refused, and being given time to read why. They are limited in number and
-// time, so that whoever reaches the port cannot take anything from conmgrs.
+// Peers that have not proven themselves: connected, but no HELLO yet; or refused, and being given time to read why. They
+// are limited in number and time, so that whoever reaches the port cannot take anything from conmgrs. Called by the
+// reactor's goroutine only; blocks on nothing.
 
 import (
-	"fmt"
+	"container/list"
 	"net/netip"
 	"time"
 
@@ -12,70 +13,74 @@ import (
 )
 
 const (
-	refusalsLogged = 10 // a second
-	helloTime      = 5 * time.Second
-	lingerTime     = 1 * time.Second
-	maxStrangers   = 256
-	maxOfOneHost   = 8
-	drainPerVisit  = 16 // reads on one socket before others get their turn
+	helloTime     = 5 * time.Second
+	lingerTime    = 1 * time.Second
+	maxStrangers  = 256 // or as many as there are slots: so many conmgrs may come at once
+	drainPerVisit = 16  // reads on one socket before others get their turn
 )
 
 // strangers is a queue by age: all wait for the same time, so the oldest is due first. Refused ones go through a second one.
 type strangers struct {
-	list  []*conn
-	count map[netip.Addr]int
+	limit int
+	all   list.List // of *conn
+	hosts map[netip.Addr]*list.List
 }
 
-func newStrangers() *strangers { return &strangers{count: make(map[netip.Addr]int)} }
+// place is where a conn stands in both lists of its queue.
+type place struct {
+	in         *strangers
+	all, hosts *list.Element
+}
 
-// crowded tells whether that host has as many as it may. Ask it before full: a host beyond its own limit must not push out others.
-func (s *strangers) crowded(addr netip.Addr) bool { return s.count[addr] >= maxOfOneHost }
+func newStrangers(limit int) *strangers {
+	return &strangers{limit: max(limit, maxStrangers), hosts: make(map[netip.Addr]*list.List)}
+}
 
 // add puts c at the end.
 func (s *strangers) add(c *conn, due heartbeat.Mono) {
+	host := s.hosts[c.addr]
+	if host == nil {
+		host = list.New()
+		s.hosts[c.addr] = host
+	}
 	c.due = due
-	s.list = append(s.list, c)
-	s.count[c.addr]++
+	c.place = place{s, s.all.PushBack(c), host.PushBack(c)}
 }
 
 func (s *strangers) remove(c *conn) {
-	for i := range s.list {
-		if s.list[i] == c {
-			s.list = append(s.list[:i], s.list[i+1:]...)
-			if s.count[c.addr]--; s.count[c.addr] <= 0 {
-				delete(s.count, c.addr)
-			}
-			return
-		}
+	if c.place.in != s {
+		return
 	}
+	s.all.Remove(c.place.all)
+	host := s.hosts[c.addr]
+	host.Remove(c.place.hosts)
+	if host.Len() == 0 {
+		delete(s.hosts, c.addr)
+	}
+	c.place = place{}
 }
 
 // oldest is the one that is due first, nil if there is none.
-func (s *strangers) oldest() *conn {
-	if len(s.list) == 0 {
+func (s *strangers) oldest() *conn { return front(&s.all) }
+
+// excess is the one that has to go, nil if there are no more than may be: of the host that has most of them the oldest. So a
+// host that says nothing crowds out itself, and who says HELLO soon after it has connected is heard.
+func (s *strangers) excess() *conn {
+	if s.all.Len() <= s.limit {
 		return nil
 	}
-	return s.list[0]
-}
-
-func (s *strangers) full() bool { return len(s.list) >= maxStrangers }
-
-// limiter keeps strangers from filling the log, and from crowding verdicts out of it.
-type limiter struct {
-	since   heartbeat.Mono
-	n, lost int
-}
-
-func (l *limiter) log(host Host, now Now, line Line) {
-	if l.since == 0 || now.Mono.Sub(l.since) >= time.Second {
-		if l.lost > 0 {
-			line.Detail = fmt.Sprintf("%d refusals before this one are not logged.", l.lost)
+	var most *list.List
+	for _, host := range s.hosts {
+		if most == nil || host.Len() > most.Len() {
+			most = host
 		}
-		*l = limiter{since: now.Mono}
 	}
-	if l.n++; l.n > refusalsLogged {
-		l.lost++
-		return
+	return front(most)
+}
+
+func front(l *list.List) *conn {
+	if e := l.Front(); e != nil {
+		return e.Value.(*conn)
 	}
-	host.Log(line)
+	return nil
 }

@@ -206,10 +206,13 @@ type bench struct {
 	table *Table
 	now   int64 // ms
 	conns int
+
+	interval, timeout time.Duration // of the HELLOs to come
+	displaced         *conn         // by the last HELLO
 }
 
 func newBench(t *testing.T, slots int) *bench {
-	b := &bench{t: t, store: newFakeStore(slots), host: newFakeHost()}
+	b := &bench{t: t, store: newFakeStore(slots), host: newFakeHost(), interval: testInterval, timeout: testTimeout}
 	b.table = NewTable(b.host, b.store, at(0))
 	return b
 }
@@ -239,9 +242,10 @@ func (b *bench) hello(ms int64, w who) (*peer, heartbeat.WelcomeFlags, *conn, er
 	b.until(ms)
 	b.conns++
 	c := &conn{fd: b.conns}
-	p, flags, replaced, err := b.table.Hello(at(ms), c, w.addr, uint16(40000+b.conns), heartbeat.Hello{ID: heartbeat.ID{w.id}, Boot: heartbeat.ID{w.boot},
-		Generation: w.gen, Interval: testInterval, Timeout: testTimeout})
-	return p, flags, replaced, err
+	h := heartbeat.Hello{ID: heartbeat.ID{w.id}, Boot: heartbeat.ID{w.boot}, Generation: w.gen, Interval: b.interval, Timeout: b.timeout}
+	a, err := b.table.Hello(at(ms), c, w.addr, uint16(40000+b.conns), h)
+	b.displaced = a.displaced
+	return a.peer, a.flags, a.replaced, err
 }
 
 // admit is a hello that has to succeed.
@@ -257,11 +261,15 @@ func (b *bench) admit(ms int64, w who) *peer {
 func (b *bench) beat(ms int64, p *peer) { b.until(ms); b.table.Received(at(ms), p) }
 func (b *bench) fin(ms int64, p *peer) {
 	b.until(ms)
-	b.table.Closed(at(ms), p, true, "the connection was closed")
+	b.table.Closed(at(ms), p, Finished, "the connection was closed")
+}
+func (b *bench) rst(ms int64, p *peer) {
+	b.until(ms)
+	b.table.Closed(at(ms), p, Reset, "connection reset by peer")
 }
 func (b *bench) broke(ms int64, p *peer) {
 	b.until(ms)
-	b.table.Closed(at(ms), p, false, "connection timed out")
+	b.table.Closed(at(ms), p, Broken, "connection timed out")
 }
 func (b *bench) bye(ms int64, p *peer, code heartbeat.GoodbyeCode) {
 	b.until(ms)

@@ -1,12 +1,16 @@
 // Package worker is the heart of the watchdog worker: it listens for conmgrs, exchanges heartbeats with them, and decides when one is dead.
 //
 //	host.go       what it needs of the process that it lives in
-//	table.go      the conmgrs that are known, and the rules of docs/protocol.md 1.4 and 1.5: pure, time injected
+//	table.go      the conmgrs that are known: docs/protocol.md 1.4, pure, time injected
+//	hello.go      who is admitted, and as whom
+//	slots.go      whose slot a new conmgr gets
+//	verdict.go    the ends of conmgrs: docs/protocol.md 1.5; terminator/ decides
 //	timers.go     who has to be looked at next
 //	listen.go     listening sockets
 //	reactor.go    one goroutine, one epoll: sockets in, table, sockets out
 //	wait.go       waiting for events and for what is due
 //	admission.go  peers that have not proven themselves yet
+//	loglimit.go   what peers can make the log say, within bounds
 //	faults_*.go   faults on request, in the test build only
 //
 // It runs inside the watchdog worker process of PostgreSQL, on threads that never call PostgreSQL (cgo/ is the bridge).
@@ -85,20 +89,33 @@ const (
 	Ending  // the terminator ends its sessions, then frees the slot
 )
 
+// Close is how a heartbeat connection ended without a GOODBYE, as in extension/bridge.h.
+type Close uint8
+
+const (
+	Broken   Close = iota // the network gave up, the peer broke the protocol, or the worker was restarted
+	Finished              // FIN: the conmgr, or its kernel for it
+	Reset                 // RST: that too, or a firewall in the name of a host that may be dead
+)
+
 // Slot is one conmgr in shared memory.
 type Slot struct {
 	State             State
 	Key               Key
 	Boot              heartbeat.ID
 	Port              uint16
-	Closed            bool // Waiting: the conmgr closed the connection
+	Closed            Close // Waiting: how its connection ended
 	Generation        uint64
 	Interval, Timeout time.Duration
 	ConnectedAt       terminator.Wall
 	WaitingSince      terminator.Wall
-	Resumed           uint64
-	Received, Sent    uint64
-	LastReceived      Now
+	// A cut-off that waits for what becomes of the other conmgrs of the address, and by which rule; 0: there is none.
+	// State Waiting.
+	Deferred       terminator.Wall
+	DeferredCause  terminator.Cause
+	Resumed        uint64
+	Received, Sent uint64
+	LastReceived   Now
 }
 
 // Store is the array of slots in shared memory. The worker owns it, but for slots with a cut-off: those are requests to the terminator,

@@ -35,6 +35,7 @@ type conn struct {
 	port   uint16
 	peer   *peer // nil: a stranger
 	due    heartbeat.Mono
+	place  place  // among strangers or refused
 	linger bool   // refused: only waits for the peer to read why
 	in     []byte // begin of a frame that is not complete yet
 	out    []byte // what the socket did not take yet
@@ -62,7 +63,6 @@ type Reactor struct {
 	complaint  string
 	complainT  heartbeat.Mono
 	strangers  *strangers
-	refusals   limiter
 	refused    *strangers
 	attrs      heartbeat.Attributes
 	succeeds   heartbeat.Succession
@@ -87,7 +87,7 @@ const (
 func NewReactor(cfg Config, host Host, store Store, clock Clock) (*Reactor, error) {
 	now := clock()
 	r := &Reactor{cfg: cfg, host: host, clock: clock, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
-		resolved: make(chan resolution, 1), strangers: newStrangers(), refused: newStrangers(), attrs: host.Attributes(),
+		resolved: make(chan resolution, 1), strangers: newStrangers(store.Len()), refused: newStrangers(0), attrs: host.Attributes(),
 		succeeds: host.Succeeds()}
 	var err error
 	if r.waiter, err = newWaiter(); err != nil {
@@ -113,6 +113,7 @@ func (r *Reactor) Run(spawn func(func())) error {
 	defer r.close()
 	for {
 		if stop := r.host.Stop(); stop != Run {
+			r.table.log.report(never)
 			r.goodbye(stop)
 			return nil
 		}
@@ -150,6 +151,7 @@ func (r *Reactor) nextWake() heartbeat.Mono {
 	if r.acceptAt != 0 {
 		t = min(t, r.acceptAt)
 	}
+	t = min(t, r.table.log.reportAt)
 	return t
 }
 
@@ -307,22 +309,19 @@ func (r *Reactor) accept(now Now, lfd int) {
 		}
 		addr, port := fromSockaddr(sa)
 		c := &conn{fd: fd, addr: addr, port: port}
-		if r.strangers.crowded(addr) {
-			unix.Close(fd)
-			r.host.Log(Line{Level: Debug, Message: "too many connections without a HELLO from " + hostPort(addr, port)})
-			continue
-		}
-		if r.strangers.full() {
-			r.drop(r.strangers.oldest())
-		}
-		r.strangers.add(c, now.Mono.Add(helloTime))
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		r.insert(c)
 		if err := r.watch(fd, c.index, r.serials[c.index]); err != nil {
 			r.drop(c)
 			continue
 		}
+		r.strangers.add(c, now.Mono.Add(helloTime))
 		r.read(now, c) // a HELLO that has come already: only who is mute counts as a stranger
+		if c := r.strangers.excess(); c != nil {
+			r.table.log.routine(now, c.addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
+				"it has not said HELLO, and there are too many of these", hostPort(c.addr, c.port))})
+			r.drop(c)
+		}
 	}
 }
 
@@ -377,10 +376,14 @@ func (r *Reactor) read(now Now, c *conn) {
 		case err == unix.EAGAIN:
 			return
 		case err != nil:
-			r.ended(now, c, err == unix.ECONNRESET || err == unix.EPIPE, err.Error())
+			how := Broken
+			if err == unix.ECONNRESET || err == unix.EPIPE {
+				how = Reset
+			}
+			r.ended(now, c, how, err.Error())
 			return
 		case n == 0:
-			r.ended(now, c, true, "the connection was closed")
+			r.ended(now, c, Finished, "the connection was closed")
 			return
 		}
 		r.input(now, c, r.scratch[:n])
@@ -454,17 +457,21 @@ func (r *Reactor) hello(now Now, c *conn, f heartbeat.Frame) error {
 		return err
 	}
 	faultRequest(h)
-	p, flags, replaced, err := r.table.Hello(now, c, c.addr, c.port, h)
+	a, err := r.table.Hello(now, c, c.addr, c.port, h)
 	if err != nil {
 		return err
 	}
-	if replaced != nil {
-		r.drop(replaced)
+	if a.replaced != nil {
+		r.drop(a.replaced)
+	}
+	if d := a.displaced; d != nil {
+		d.peer = nil
+		r.refuse(now, d, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: r.table.shortage()})
 	}
 	r.strangers.remove(c)
-	c.peer = p
+	c.peer = a.peer
 	_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(h.Timeout.Milliseconds(), 1<<31-1)))
-	r.send(now, c, heartbeat.Welcome{Version: h.Version(), Flags: flags, SystemIdentifier: r.cfg.SystemIdentifier,
+	r.send(now, c, heartbeat.Welcome{Version: h.Version(), Flags: a.flags, SystemIdentifier: r.cfg.SystemIdentifier,
 		PostmasterStart: r.cfg.PostmasterStart, Attributes: r.attrs, PostmasterPort: r.cfg.PostmasterPort,
 		Succeeds: r.succeeds}.Append(r.frame[:0]))
 	return nil
@@ -477,14 +484,15 @@ func (r *Reactor) refuse(now Now, c *conn, err error) {
 		pe = &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed, Text: err.Error()}
 	}
 	if pe.Code != heartbeat.RefusedFull { // which the table tells
-		r.refusals.log(r.host, now, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", hostPort(c.addr, c.port), pe.Text)})
+		r.table.log.routine(now, c.addr, Line{Level: Log,
+			Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", hostPort(c.addr, c.port), pe.Text)})
 	}
 	c.in = nil
 	r.strangers.remove(c)
 	if c.peer != nil {
 		p := c.peer
 		c.peer = nil
-		r.table.Closed(now, p, false, "it violated the protocol")
+		r.table.Closed(now, p, Broken, "it violated the protocol")
 	}
 	r.send(now, c, heartbeat.Refused{Code: pe.Code, Text: pe.Text}.Append(r.frame[:0]))
 	r.finish(now, c)
@@ -497,22 +505,18 @@ func (r *Reactor) finish(now Now, c *conn) {
 	}
 	_ = unix.Shutdown(c.fd, unix.SHUT_WR)
 	c.linger, c.peer = true, nil
-	if r.refused.crowded(c.addr) {
-		r.drop(c)
-		return
-	}
-	if r.refused.full() {
-		r.drop(r.refused.oldest())
-	}
 	r.refused.add(c, now.Mono.Add(lingerTime))
+	if x := r.refused.excess(); x != nil {
+		r.drop(x)
+	}
 }
 
 // ended records that a connection is gone.
-func (r *Reactor) ended(now Now, c *conn, byPeer bool, cause string) {
+func (r *Reactor) ended(now Now, c *conn, how Close, cause string) {
 	p := c.peer
 	r.drop(c)
 	if p != nil {
-		r.table.Closed(now, p, byPeer, cause)
+		r.table.Closed(now, p, how, cause)
 	}
 }
 
@@ -580,6 +584,7 @@ func (r *Reactor) fire(now Now) {
 	for c := r.refused.oldest(); c != nil && c.due <= now.Mono; c = r.refused.oldest() {
 		r.drop(c)
 	}
+	r.table.log.report(now.Mono)
 	if r.acceptAt != 0 && r.acceptAt <= now.Mono {
 		r.acceptAt = 0
 		for fd := range r.listeners {

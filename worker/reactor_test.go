@@ -5,7 +5,6 @@ package worker
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"testing"
 	"time"
 
@@ -139,7 +138,7 @@ func TestCloseAndReset(t *testing.T) {
 				_ = c.conn.SetLinger(0)
 			}
 			c.conn.Close()
-			if s := l.slotOf(1, "waiting", inState(Waiting)); !s.Closed || s.cutOff != 0 {
+			if s := l.slotOf(1, "waiting", inState(Waiting)); s.Closed != map[bool]Close{false: Finished, true: Reset}[reset] || s.cutOff != 0 {
 				t.Errorf("closed %v, cut-off %d", s.Closed, s.cutOff)
 			}
 			l.logged("remote node closes heartbeat connection: conmgr host=127.0.0.1")
@@ -192,7 +191,7 @@ func TestViolations(t *testing.T) {
 		r.greet(helloOf(id, 0, time.Hour, time.Hour))
 		r.write(append(c.bytes, bytes.Repeat([]byte{0xee}, 40000)...))
 		r.refused(heartbeat.RefusedMalformed, c.text)
-		if s := l.slotOf(id, "waiting", inState(Waiting)); s.Closed || s.cutOff != 0 {
+		if s := l.slotOf(id, "waiting", inState(Waiting)); s.Closed != Broken || s.cutOff != 0 {
 			t.Errorf("%s: closed %v, cut-off %d", c.name, s.Closed, s.cutOff)
 		}
 		r = l.dial()
@@ -310,7 +309,7 @@ func TestManyConmgrs(t *testing.T) {
 		t.Fatal(err)
 	}
 	n = min(n, int(min(limit.Cur, 1<<20)-100)/2) // both ends are in this process
-	l := start(t, n).listening()
+	l := start(t, n*9/8).listening()             // some slots are kept for other addresses
 	var all []*remote
 	for i := range n {
 		h := helloOf(0, 0, time.Hour, time.Hour)
@@ -326,9 +325,6 @@ func TestManyConmgrs(t *testing.T) {
 			t.Fatalf("%+v, %v", b, err)
 		}
 	}
-	one := l.dial()
-	one.write(helloOf(0xff, 0, time.Hour, time.Hour).Append(nil))
-	one.refused(heartbeat.RefusedFull, fmt.Sprintf("all %d heartbeat connections", n))
 	all[0].write(beatFrame(1))
 	l.slotOf(0, "still served", func(s fakeSlot) bool { return s.Key.ID[3] == 1 && s.Slot.Received == 2 })
 }

@@ -219,7 +219,7 @@ func TestRefusedSeesTheEndAtOnce(t *testing.T) {
 func TestStaleEvent(t *testing.T) {
 	x := newPair(t)
 	stale := unix.EpollEvent{Events: unix.EPOLLIN, Fd: x.c.index, Pad: x.r.serials[x.c.index]}
-	x.r.ended(x.now, x.c, true, "the connection was closed")
+	x.r.ended(x.now, x.c, Finished, "the connection was closed")
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func liveRandomly(t *testing.T, data []byte) {
 			t.Fatalf("%s at %d ms: a cut-off in the future", what, b.now)
 		}
 		for _, o := range b.table.peers {
-			if o.slot == i || o.Key.Addr != s.Key.Addr || o.Boot != s.Boot || o.remembered {
+			if o.slot == i || o.Key.Addr != s.Key.Addr || o.Boot != s.Boot || o.remembered || o.Deferred != 0 || o.State == Waiting && o.Closed != Broken {
 				continue
 			}
 			if at(b.now).Mono < o.LastReceived.Mono.Add(o.Timeout) {

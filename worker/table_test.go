@@ -61,7 +61,7 @@ func TestAnnouncedEnds(t *testing.T) {
 		{"GOODBYE 2", heartbeat.GoodbyeGivenUp, true, true, terminator.GivenUp},
 		{"GOODBYE 1, terminate_on_close off", heartbeat.GoodbyeConmgrEnds, false, false, terminator.None},
 		{"GOODBYE 2, terminate_on_close off", heartbeat.GoodbyeGivenUp, false, true, terminator.GivenUp},
-		{"GOODBYE of a later version", 3, true, true, terminator.Goodbye},
+		{"GOODBYE of a later version", 4, true, true, terminator.Goodbye},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, 2)
@@ -91,7 +91,7 @@ func TestClosedAndNotResumed(t *testing.T) {
 	p := b.admit(0, who{1, addrA, 1, 0})
 	b.beat(1000, p)
 	b.fin(1400, p)
-	if b.states() != "waiting free" || !b.store.slot(0).Closed || b.store.slot(0).WaitingSince != at(1400).Wall {
+	if b.states() != "waiting free" || b.store.slot(0).Closed != Finished || b.store.slot(0).WaitingSince != at(1400).Wall {
 		t.Errorf("slot %+v", b.store.slot(0))
 	}
 	b.until(3999)
@@ -130,7 +130,7 @@ func TestResume(t *testing.T) {
 				t.Errorf("replaced connection %v, the old one %v", replaced, old)
 			}
 			b.wantNone(addrA)
-			if s := b.store.slot(0); s.State != Connected || s.Closed || s.Resumed != 1 || s.Port != 40002 {
+			if s := b.store.slot(0); s.State != Connected || s.Closed != Broken || s.Resumed != 1 || s.Port != 40002 {
 				t.Errorf("slot %+v", s)
 			}
 			b.until(5899)
@@ -228,129 +228,6 @@ func TestAnotherConmgrOfTheAddressIsAlive(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestLastOfTwo: the second dies as well, and was not heard of since: the later of both cut-offs holds.
-func TestLastOfTwo(t *testing.T) {
-	setup := func(t *testing.T) (b *bench, p, q *peer) {
-		b = newBench(t, 4)
-		return b, b.admit(0, who{1, addrA, 1, 0}), b.admit(100, who{2, addrA, 1, 0})
-	}
-	t.Run("GOODBYE, then silence: the GOODBYE is later", func(t *testing.T) {
-		b, p, _ := setup(t)
-		b.bye(2900, p, heartbeat.GoodbyeConmgrEnds)
-		b.wantNone(addrA)
-		b.until(3100)
-		b.wantCutOff(addrA, 2900, terminator.Silence)
-	})
-	t.Run("silence, then silence: the own is later", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.beat(2000, q)
-		_ = p
-		b.until(3000)
-		b.wantNone(addrA)
-		b.until(5000)
-		b.wantCutOff(addrA, 3500, terminator.Silence)
-	})
-	t.Run("GOODBYE, then a close: the GOODBYE is later", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.fin(1000, q)
-		b.bye(2000, p, heartbeat.GoodbyeConmgrEnds)
-		b.wantNone(addrA) // q may still resume
-		b.until(3100)
-		b.wantCutOff(addrA, 2000, terminator.Closed)
-	})
-	t.Run("a close and terminate_on_close off: the silence of the first holds", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.host.onClose.Store(false)
-		b.beat(1900, q)
-		_ = p
-		b.until(3000) // p is dead: cut-off 1500
-		b.fin(3100, q)
-		b.until(4900)
-		b.wantCutOff(addrA, 1500, terminator.Closed)
-	})
-	t.Run("heard again: dropped", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.bye(2900, p, heartbeat.GoodbyeConmgrEnds)
-		b.beat(2950, q)
-		b.host.onClose.Store(false)
-		b.fin(3000, q)
-		b.until(60000)
-		b.wantNone(addrA)
-	})
-	t.Run("resumed: dropped", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.host.onClose.Store(false)
-		b.fin(1000, q)
-		b.bye(1500, p, heartbeat.GoodbyeGivenUp)
-		q = b.admit(2000, who{2, addrA, 1, 0})
-		b.fin(2100, q)
-		b.until(60000)
-		b.wantNone(addrA)
-	})
-	t.Run("its GOODBYE is heard as well: dropped", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.host.onClose.Store(false)
-		b.bye(1500, p, heartbeat.GoodbyeGivenUp)
-		b.bye(2000, q, heartbeat.GoodbyeConmgrEnds)
-		b.until(60000)
-		b.wantNone(addrA)
-	})
-	t.Run("the third dies too", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.admit(200, who{3, addrA, 1, 0})
-		b.bye(2800, p, heartbeat.GoodbyeConmgrEnds)
-		b.bye(2900, q, heartbeat.GoodbyeConmgrEnds)
-		b.wantNone(addrA)
-		b.until(3200)
-		b.wantCutOff(addrA, 2900, terminator.Silence)
-	})
-	t.Run("the second dies, the third is alive", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.host.onClose.Store(false)
-		r := b.admit(200, who{3, addrA, 1, 0})
-		b.bye(1100, p, heartbeat.GoodbyeGivenUp)
-		b.fin(1200, q)
-		b.beat(2500, r)
-		b.until(5000) // q is dead since 3100
-		b.wantNone(addrA)
-		b.fin(5200, r) // it has inherited from q, and was not heard of since
-		b.until(5500)
-		b.wantCutOff(addrA, 1100, terminator.Closed)
-	})
-	t.Run("of two requests handed on the later holds", func(t *testing.T) {
-		b, p, q := setup(t)
-		r := b.admit(200, who{3, addrA, 1, 0})
-		b.fin(1000, r) // may resume until 3200
-		b.bye(2900, p, heartbeat.GoodbyeConmgrEnds)
-		_ = q
-		b.until(3100) // q falls silent: 1600 is earlier than the 2900 that it has got
-		b.until(3200)
-		b.wantCutOff(addrA, 2900, terminator.Closed)
-	})
-	t.Run("both at once", func(t *testing.T) {
-		b := newBench(t, 4)
-		b.admit(0, who{1, addrA, 1, 0})
-		b.admit(0, who{2, addrA, 1, 0})
-		b.until(3000)
-		b.wantCutOff(addrA, 1500, terminator.Silence)
-		if b.host.count("is alive") != 0 {
-			t.Errorf("a conmgr whose own time is over counts as alive:\n%s", b.host.log())
-		}
-	})
-	t.Run("the second hands on what it has got of the first", func(t *testing.T) {
-		b, p, q := setup(t)
-		b.host.onClose.Store(false)
-		r := b.admit(200, who{3, addrA, 1, 0})
-		b.fin(1000, r)
-		b.until(1100)
-		b.bye(1100, p, heartbeat.GoodbyeGivenUp)
-		_ = q
-		b.until(3100) // q: its own cut-off would be 1600
-		b.until(3200)
-		b.wantCutOff(addrA, 1600, terminator.Closed)
-	})
 }
 
 // TestRebooted: a conmgr of a later boot says nothing of what ran before; one of the same boot, or one that was there before the silence, does.
@@ -501,66 +378,6 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 	})
 }
 
-func TestFullTable(t *testing.T) {
-	b := newBench(t, 2)
-	p := b.admit(0, who{1, addrA, 1, 0})
-	q := b.admit(0, who{2, netip.MustParseAddr("192.0.2.2"), 1, 0})
-	third := who{3, netip.MustParseAddr("192.0.2.3"), 1, 0}
-	_, _, _, err := b.hello(100, third)
-	var pe *heartbeat.ProtocolError
-	if !errors.As(err, &pe) || pe.Code != heartbeat.RefusedFull || pe.Text != "all 2 heartbeat connections that watchdog.max_heartbeat_connections allows are taken" {
-		t.Fatalf("got %v", err)
-	}
-	if b.host.count("WARNING|could not accept heartbeat connection from host=192.0.2.3 port=40003|All 2 slots for heartbeat connections are taken.|Raise watchdog.max_heartbeat_connections.") != 1 {
-		t.Errorf("the log:\n%s", b.host.log())
-	}
-	if p.conn == nil || q.conn == nil {
-		t.Error("those that were there are harmed")
-	}
-	if _, flags, _, err := b.hello(200, who{1, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
-		t.Errorf("a known one cannot resume: %v", err)
-	}
-	// An ending slot is the terminator's until it is done.
-	b.bye(300, p, heartbeat.GoodbyeConmgrEnds)
-	if _, _, _, err := b.hello(400, third); err == nil {
-		t.Error("the slot of sessions that are being ended was taken")
-	}
-	b.store.terminate(ending(b))
-	if _, _, _, err := b.hello(500, third); err != nil {
-		t.Errorf("the slot that the terminator has freed is not used: %v", err)
-	}
-	if len(b.store.errs) > 0 {
-		t.Error(b.store.errs)
-	}
-}
-
-// TestHoardedSlots: a host that has left many closed connections with long timeouts does not keep others out, and nobody's sessions end for that.
-func TestHoardedSlots(t *testing.T) {
-	b := newBench(t, 5)
-	other := netip.MustParseAddr("192.0.2.2")
-	honest := b.admit(0, who{1, other, 1, 0})
-	b.fin(10, honest) // closed before all others, and about to resume
-	for id := byte(2); id <= 5; id++ {
-		b.fin(20+int64(id), b.admit(20+int64(id), who{id, addrA, id, 0}))
-	}
-	for id := byte(6); id <= 8; id++ { // from elsewhere: they get the hoarder's slots, the oldest first
-		if _, _, _, err := b.hello(100, who{id, netip.AddrFrom4([4]byte{192, 0, 2, id}), 1, 0}); err != nil {
-			t.Fatalf("conmgr %d: %v", id, err)
-		}
-	}
-	if _, flags, _, err := b.hello(200, who{1, other, 1, 0}); err != nil || flags != heartbeat.Resumed {
-		t.Errorf("the honest one cannot resume: %v", err)
-	}
-	b.wantNone(addrA)
-	b.wantNone(other)
-	if n := b.host.count("is forgotten: its slot is needed"); n != 3 {
-		t.Errorf("%d were forgotten, want 3; the log:\n%s", n, b.host.log())
-	}
-	// One of the hoarder's is left, and dies by the rules.
-	b.until(4000)
-	b.wantCutOff(addrA, 25, terminator.Closed)
-}
-
 // ending is the slot that is ending.
 func ending(b *bench) int {
 	for i := range b.store.slots {
@@ -629,7 +446,7 @@ func TestWorkerRestart(t *testing.T) {
 	if counts[Waiting] != 2 || counts[Ending] != 1 || counts[Free] != 3 {
 		t.Errorf("slots: %s", b.states())
 	}
-	if s := b.store.slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed || s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
+	if s := b.store.slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken || s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
 		t.Errorf("slot of the connected one: %+v", s)
 	}
 	// Both have heartbeat_timeout from now on.

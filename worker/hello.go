@@ -1,0 +1,145 @@
+package worker
+
+// Who is admitted, and as whom: docs/protocol.md 1.4. Pure; called by the reactor's goroutine only.
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/terminator"
+)
+
+// maxGenerationStep is by how much the generation of a known conmgr may rise at a time. A conmgr cannot lose an instance
+// again before it has reached it, with a HELLO, so that it rises by one; some more do no harm.
+const maxGenerationStep = 16
+
+// Admission is what became of a HELLO.
+type Admission struct {
+	peer      *peer
+	flags     heartbeat.WelcomeFlags
+	replaced  *conn // its older connection, if it still has one: to be closed
+	displaced *conn // of another conmgr, that has lost its slot: to be refused
+}
+
+// Hello admits a conmgr. The error is a *heartbeat.ProtocolError, and then nothing has changed.
+func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbeat.Hello) (a Admission, err error) {
+	p := t.peers[Key{h.ID, addr}]
+	givenUp := false
+	if p != nil {
+		if err := p.accepts(h); err != nil {
+			return a, err
+		}
+		givenUp = h.Generation > p.Generation
+		a.replaced = p.conn
+		p.Resumed++
+		if !givenUp {
+			a.flags |= heartbeat.Resumed
+		}
+	} else {
+		if err := withinLimit(h, t.host.MaxTimeout()); err != nil {
+			return a, err
+		}
+		slot, displaced, err := t.place(now, addr, port, h)
+		if err != nil {
+			return a, err
+		}
+		a.displaced = displaced
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, addr}, ConnectedAt: now.Wall}}
+		t.add(p)
+	}
+	a.peer = p
+	if p.Deferred != 0 {
+		t.deferrals--
+	}
+	p.State, p.Closed, p.remembered, p.Deferred, p.DeferredCause = Connected, Broken, false, 0, terminator.None
+	p.Boot, p.Port, p.Generation, p.Interval, p.Timeout = h.Boot, port, h.Generation, h.Interval, h.Timeout
+	p.conn, p.sequence = c, 0
+	p.pulse = heartbeat.NewPulse(h.Interval, h.Timeout, now.Mono)
+	p.Received++
+	p.Sent++
+	p.LastReceived = now
+	t.store.Put(p.slot, &p.Slot)
+	t.timers.set(p, p.pulse.Wake())
+	if t.deferrals > 0 {
+		t.settle(now, addr)
+	}
+	what := "established"
+	if givenUp {
+		t.givenUp(now, p)
+		what = "established again, after conmgr had declared this instance lost"
+	} else if a.flags&heartbeat.Resumed != 0 {
+		what = "resumed"
+	}
+	t.log.routine(now, addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what, p.remote()),
+		Detail: fmt.Sprintf("heartbeat_interval is %d ms, heartbeat_timeout is %d ms.",
+			p.Interval.Milliseconds(), p.Timeout.Milliseconds())})
+	return a, nil
+}
+
+// accepts tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does not change while its
+// process lives, and its generation moves by small steps. Somebody else with its id must neither take its place nor have
+// it refused from then on.
+func (p *peer) accepts(h heartbeat.Hello) error {
+	if h.Generation < p.Generation || !p.remembered && h.Generation-p.Generation > maxGenerationStep {
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
+			Text: fmt.Sprintf("generation %d after %d", h.Generation, p.Generation)}
+	}
+	if h.Boot != p.Boot {
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed, Text: "this conmgr id is known with another boot id"}
+	}
+	if h.Interval != p.Interval || h.Timeout != p.Timeout {
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
+			Text: fmt.Sprintf("this conmgr id is known with heartbeat_interval %d ms and heartbeat_timeout %d ms",
+				p.Interval.Milliseconds(), p.Timeout.Milliseconds())}
+	}
+	return nil
+}
+
+// withinLimit holds a new conmgr's settings against watchdog.max_heartbeat_timeout. One that is known keeps its settings when
+// that is lowered: to refuse it would end its sessions.
+func withinLimit(h heartbeat.Hello, limit time.Duration) error {
+	for _, s := range [...]struct {
+		name string
+		v    time.Duration
+	}{{"heartbeat_interval", h.Interval}, {"heartbeat_timeout", h.Timeout}} {
+		if s.v > limit && limit > 0 {
+			return &heartbeat.ProtocolError{Code: heartbeat.RefusedSetting,
+				Text: fmt.Sprintf("%s is %d ms: this server allows %d to %d (watchdog.max_heartbeat_timeout)",
+					s.name, s.v.Milliseconds(), heartbeat.MinInterval.Milliseconds(), limit.Milliseconds())}
+		}
+	}
+	return nil
+}
+
+// place makes room for a new conmgr.
+func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) (slot int, displaced *conn, err error) {
+	replaces := t.supersede(now, addr, h)
+	slot, displaced = t.allocate(now, addr, replaces)
+	if slot >= 0 {
+		return slot, displaced, nil
+	}
+	if t.fullTold == 0 || now.Mono.Sub(t.fullTold) >= repeatLog { // a conmgr tries again every second
+		t.fullTold = now.Mono
+		t.host.Log(Line{Level: Warning, Message: "could not accept heartbeat connection from " + hostPort(addr, port),
+			Detail: sentence(t.shortage()), Hint: hintSlots})
+	} else {
+		t.log.repeated(now, addr)
+	}
+	return -1, nil, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: t.shortage()}
+}
+
+// supersede frees the slots of conmgrs that closed their connection and left this address to a new one: the host is alive.
+// One that was to be heard of more often than the new one stays until its deadline, and is judged then.
+func (t *Table) supersede(now Now, addr netip.Addr, h heartbeat.Hello) (any bool) {
+	for _, p := range t.live(addr, nil) {
+		if p.State == Waiting && p.Closed != Broken && p.Boot == h.Boot && h.Timeout <= p.Timeout {
+			t.log.routine(now, addr, Line{Level: Log,
+				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
+			t.drop(p, Free)
+			any = true
+		}
+	}
+	return any
+}
