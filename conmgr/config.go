@@ -61,10 +61,13 @@ type Config struct {
 	SocketDirsDefault bool     // nobody has asked for them
 	SocketMode        os.FileMode
 
-	MaxConnections int
-	Instances      []InstanceConfig // ordered by number
-	RelayPorts     []RelayPort
-	DestroySockets bool
+	MaxConnections     int
+	MaxUserConnections int
+	IdleTimeout        time.Duration    // 0: none
+	Instances          []InstanceConfig // ordered by number
+	RelayPorts         []RelayPort
+	RelayNetworks      []netip.Prefix // beside this host
+	DestroySockets     bool
 
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
@@ -244,6 +247,8 @@ func (p *configParser) build() *Config {
 	c.Port = p.integer("port", -1)
 	c.ListenAddresses = splitAddresses(p.value("listen_addresses", -1))
 	c.MaxConnections = p.integer("max_connections", -1)
+	c.MaxUserConnections = p.integer("max_user_connections", -1)
+	c.IdleTimeout = p.duration("idle_timeout")
 	c.HeartbeatInterval = p.duration("heartbeat_interval")
 	c.HeartbeatTimeout = p.duration("heartbeat_timeout")
 	c.ConnectInterval = p.duration("heartbeat_connect_interval")
@@ -257,6 +262,7 @@ func (p *configParser) build() *Config {
 
 	p.sockets(c)
 	p.relayPorts(c)
+	p.relayNetworks(c)
 	c.DestroySockets = p.value("destroy_sockets", -1) == "on"
 	p.instances(c)
 	if c.HeartbeatTimeout <= c.HeartbeatInterval {
@@ -330,6 +336,19 @@ func (p *configParser) relayPorts(c *Config) {
 		}
 		taken[port] = name
 		c.RelayPorts = append(c.RelayPorts, RelayPort{a, port})
+	}
+}
+
+// relayNetworks: relay ports on other than loopback addresses take nobody from elsewhere, unless he is named.
+func (p *configParser) relayNetworks(c *Config) {
+	c.RelayNetworks, _ = parseNetworks(p.value("relay_allowed_networks", -1)) // checked before
+	beyond := slices.ContainsFunc(c.ListenAddresses, func(name string) bool {
+		a, err := netip.ParseAddr(name)
+		return name != "localhost" && (err != nil || !a.Unmap().IsLoopback())
+	})
+	if len(c.RelayPorts) > 0 && beyond && len(c.RelayNetworks) == 0 {
+		p.warnf(p.set[key{"listen_addresses", -1}].line, "Name the networks in relay_allowed_networks whose clients may use them.",
+			"relay ports take connections of this host only, whatever listen_addresses says")
 	}
 }
 

@@ -141,7 +141,11 @@ func Run(o Options) error {
 	for _, w := range diags {
 		d.log.Message(Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
 	}
+	if conf.MaxConnections == 0 {
+		most = max(1, most-reservedPlaces)
+	}
 	d.registry = newRegistry(len(conf.Instances), most)
+	d.registry.share = userShare(conf, most)
 	d.registry.group = d.group
 	return d.run(o.Signals)
 }

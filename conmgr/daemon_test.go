@@ -132,7 +132,13 @@ func setConf(t *testing.T, dir, conf string) {
 // startIn starts conmgr in a directory that has a configuration.
 func startIn(t *testing.T, dir string, port int, env ...string) *process {
 	t.Helper()
-	p := &process{t: t, dir: dir, port: port, cmd: command(t, "", "-D", dir), ended: make(chan struct{})}
+	return startCommand(t, command(t, "", "-D", dir), dir, port, env...)
+}
+
+// startCommand starts conmgr by a command of the caller's.
+func startCommand(t *testing.T, cmd *exec.Cmd, dir string, port int, env ...string) *process {
+	t.Helper()
+	p := &process{t: t, dir: dir, port: port, cmd: cmd, ended: make(chan struct{})}
 	f, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)

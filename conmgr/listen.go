@@ -31,6 +31,7 @@ type service struct {
 	sockets   []unixSocket // their files
 	relays    relays
 	nextID    atomic.Uint32
+	refusing  atomic.Int32 // connections that are told why they are refused
 }
 
 // listener is an open port, and what becomes of a connection to it.
@@ -159,7 +160,7 @@ func (s *service) accept(l listener, stop <-chan struct{}) {
 		case errors.Is(err, syscall.ECONNABORTED):
 			continue
 		}
-		s.limit.Log("accept", ERROR, "could not accept a connection from application: %s", netText(err))
+		s.limit.Log("accept", ERROR, "could not accept a connection from application: %s", acceptText(err))
 		t := time.NewTimer(acceptPause)
 		select {
 		case <-stop:
@@ -169,33 +170,24 @@ func (s *service) accept(l listener, stop <-chan struct{}) {
 	}
 }
 
+// acceptText names the limit that an administrator can raise.
+func acceptText(err error) string {
+	text := netText(err)
+	if errors.Is(err, unix.EMFILE) {
+		text += " (the limit of open file descriptors is reached, ulimit -n)"
+	}
+	return text
+}
+
 func (s *service) admit(conn net.Conn) {
 	se := &session{service: s, conn: conn.(clientConn), seat: seatOf(conn)}
-	if s.hasRoom(se, conn) {
+	refuse := func(code, text, hint string) {
+		se.refusal = fatal(code, text, "", hint)
+		se.talk()
+	}
+	if s.hasRoom(se, conn, refuse) {
 		s.group.Go("session", se.run)
 	}
-}
-
-// seatOf is the place of a connection that is bound to nothing.
-func seatOf(conn net.Conn) seat {
-	s := seat{since: time.Now(), bound: -1}
-	if u, ok := conn.(*net.UnixConn); ok {
-		s.local = credentials(u)
-	} else {
-		s.peer, _ = netip.ParseAddrPort(conn.RemoteAddr().String())
-	}
-	return s
-}
-
-// hasRoom registers a connection; over max_connections it is closed.
-func (s *service) hasRoom(m member, conn net.Conn) bool {
-	if s.registry.add(m) {
-		return true
-	}
-	conn.Close()
-	s.limit.Log("max_connections", LOG, "closed a connection from application: %s: there are %d connections already (max_connections)",
-		m.place(), s.registry.max)
-	return false
 }
 
 // logRejection: an application, direct or relayed, gets no instance because of a shutdown.

@@ -20,6 +20,7 @@ const (
 	List      // a string: names of Values, separated by commas
 	Enum      // one of Values
 	Boolean   // on or off, as a PostgreSQL server understands it
+	Networks  // a list of networks, as in 192.0.2.0/24
 	Octal     // permissions of a file, as chmod(1) has them
 )
 
@@ -56,6 +57,10 @@ var Params = []Param{
 		Doc: "permissions of the Unix sockets: who may write to one can connect"},
 	{Name: "max_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
 		Doc: "most application connections at a time, relayed ones included; 0: as many as file descriptors allow"},
+	{Name: "max_user_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
+		Doc: "most connections of one local user at a time; 0: all of max_connections, or three quarters if that is 0"},
+	{Name: "idle_timeout", Type: Duration, Min: 0, Max: maxDuration, Default: "1h",
+		Doc: "idle time after which a connection that is bound to no instance is ended; 0: none"},
 
 	{Name: "relay_port_any", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc: "port whose connections are carried to an instance, whichever; 0: none"},
@@ -71,6 +76,8 @@ var Params = []Param{
 		Doc: "port whose connections are carried to a standby, else to any instance; 0: none"},
 	{Name: "relay_port_prefer_read", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc: "the same as relay_port_prefer_standby, by its old name; 0: none"},
+	{Name: "relay_allowed_networks", Type: Networks, Default: "",
+		Doc: "networks, beside this host, whose clients may use the relay ports, separated by commas"},
 	{Name: "destroy_sockets", Type: Boolean, Default: "off",
 		Doc: "abort all TCP connections of this host to a lost instance; needs CAP_NET_ADMIN"},
 

@@ -28,6 +28,7 @@ type member interface {
 type seat struct {
 	peer        netip.AddrPort // not valid of a Unix socket
 	local       *unix.Ucred    // of a Unix socket: the process at the other end
+	owner       owner
 	since       time.Time
 	application string
 	relay       bool   // a relayed connection, else one that asks for its target
@@ -56,10 +57,12 @@ type relayKey struct {
 
 type registry struct {
 	max   int    // most connections
+	share int    // most of one owner; 0: no limit but max
 	group *group // nil: no goroutines of its own
 
 	mu       sync.Mutex
 	all      map[member]struct{}
+	owners   map[owner]int         // how many of all are whose
 	bound    []map[member]struct{} // by index of the instance
 	count    int                   // of bound ones
 	relayed  map[relayKey]int      // how many of these are relayed
@@ -69,29 +72,33 @@ type registry struct {
 }
 
 func newRegistry(instances, maxConnections int) *registry {
-	r := &registry{max: maxConnections, all: map[member]struct{}{}, relayed: map[relayKey]int{}, bound: make([]map[member]struct{}, instances), idle: make(chan struct{})}
+	r := &registry{max: maxConnections, all: map[member]struct{}{}, owners: map[owner]int{},
+		relayed: map[relayKey]int{}, bound: make([]map[member]struct{}, instances), idle: make(chan struct{})}
 	for i := range r.bound {
 		r.bound[i] = map[member]struct{}{}
 	}
 	return r
 }
 
-// add tells whether there is room for one more.
-func (r *registry) add(c member) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.all) >= r.max {
-		return false
-	}
-	r.all[c] = struct{}{}
-	return true
-}
-
 func (r *registry) remove(c member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unbind(c)
+	if _, is := r.all[c]; !is {
+		return
+	}
 	delete(r.all, c)
+	o := c.place().owner
+	if r.owners[o]--; r.owners[o] == 0 {
+		delete(r.owners, o)
+	}
+}
+
+// isBound tells whether a connection has a target.
+func (r *registry) isBound(c member) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.place().bound >= 0
 }
 
 // unbind is called with the lock held.

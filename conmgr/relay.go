@@ -121,7 +121,13 @@ func (c *relayed) wake() { c.conn.SetDeadline(longPast) }
 func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
 	c := &relayed{service: s, port: port, conn: conn, seat: seatOf(conn)}
 	c.relay = true
-	if s.hasRoom(c, conn) {
+	if !s.mayRelay(conn, &c.seat) {
+		return
+	}
+	refuse := func(code, text, hint string) {
+		c.declineWithin(refusedTime, code, &stmtError{text: text, hint: hint})
+	}
+	if s.hasRoom(c, conn, refuse) {
 		s.group.Go("relayed connection", c.run)
 	}
 }
@@ -348,7 +354,11 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 // decline answers the client's startup with FATAL, as a server does: after what it has sent already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
 	c.service.log.Log(DEBUG, "declined a relayed connection from %s: %s", &c.seat, reason)
-	c.conn.SetDeadline(time.Now().Add(relayStartup))
+	c.declineWithin(relayStartup, code, reason)
+}
+
+func (c *relayed) declineWithin(most time.Duration, code string, reason error) {
+	c.conn.SetDeadline(time.Now().Add(most))
 	c.begin(c.wake)
 	if c.service.registry.refusing.Load() { // end will not be called again
 		c.conn.SetDeadline(time.Now().Add(drainTime))
@@ -365,12 +375,12 @@ func (c *relayed) decline(code string, reason error) {
 		case err != nil || st.kind == wantsNothing:
 			return
 		}
-		text, detail := reason.Error(), ""
+		text, detail, hint := reason.Error(), "", ""
 		var se *stmtError
 		if errors.As(reason, &se) {
-			detail = se.detail
+			detail, hint = se.detail, se.hint
 		}
-		c.conn.Write(fatal(code, text, detail, ""))
+		c.conn.Write(fatal(code, text, detail, hint))
 		c.conn.CloseWrite()
 		c.conn.SetReadDeadline(time.Now().Add(drainTime))
 		io.Copy(io.Discard, c.conn) // closing with unread bytes would destroy the message on its way

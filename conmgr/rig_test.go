@@ -98,6 +98,7 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 		most = 1 << 20
 	}
 	d.registry = newRegistry(len(c.Instances), most)
+	d.registry.share = userShare(c, most)
 	d.registry.group = d.group
 	d.board = newBoard(c, d.log, d.registry, nil, nil, r.known)
 	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}

@@ -29,6 +29,8 @@ func (p *Param) Allowed() string {
 		return strings.Join(p.Values, ", ")
 	case Boolean:
 		return "on or off"
+	case Networks:
+		return "list of networks such as 192.0.2.0/24"
 	case Octal:
 		return "octal number, 0000 to 0777"
 	case IPAddress:

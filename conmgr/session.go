@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -43,7 +44,8 @@ type session struct {
 	conn    clientConn
 	seat
 
-	started bool // startup is complete; of the session's goroutine
+	refusal []byte // the answer to its startup, if it may not connect; it is not registered then
+	started bool   // startup is complete; of the session's goroutine
 
 	ended atomic.Pointer[[]byte] // the last message, once somebody has ended the session
 
@@ -55,6 +57,11 @@ type session struct {
 func (s *session) run() {
 	defer s.service.registry.remove(s)
 	defer s.conn.Close()
+	s.talk()
+}
+
+// talk is the whole conversation.
+func (s *session) talk() {
 	err := s.start()
 	if err == nil {
 		err = s.serve()
@@ -66,7 +73,11 @@ func (s *session) run() {
 
 // start does what precedes the first statement.
 func (s *session) start() error {
-	s.conn.SetDeadline(time.Now().Add(startupTime))
+	limit := startupTime
+	if s.refusal != nil {
+		limit = refusedTime
+	}
+	s.conn.SetDeadline(time.Now().Add(limit))
 	if s.ended.Load() != nil {
 		return errEnded
 	}
@@ -95,6 +106,9 @@ func (s *session) start() error {
 			return err
 		}
 	}
+	if s.refusal != nil {
+		return s.refuse(s.refusal)
+	}
 	s.application = st.application
 	if s.service.registry.ending.Load() {
 		s.service.logRejection(&s.seat)
@@ -118,6 +132,7 @@ func (s *session) start() error {
 func (s *session) serve() error {
 	c := &conversation{session: s, backend: pgproto3.NewBackend(&boundedReader{r: s.conn}, nil)}
 	for {
+		s.limitIdle() // before looking at ended: finish sets a deadline afterwards
 		if s.ended.Load() != nil {
 			return errEnded
 		}
@@ -129,12 +144,26 @@ func (s *session) serve() error {
 			return s.refuse(fatal("54000", err.Error(), "", consoleHint))
 		case errors.As(err, &bad):
 			return s.refuse(fatal("08P01", err.Error(), "", ""))
+		case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:
+			return s.refuse(fatal("57P05", "terminating connection due to idle timeout", "It was bound to no instance.", ""))
 		case err != nil:
 			return err
 		}
 		if err := c.handle(m); err != nil {
 			return err
 		}
+	}
+}
+
+// limitIdle bounds the wait for the next message of a connection that is bound to nothing.
+func (s *session) limitIdle() {
+	most := s.service.conf.IdleTimeout
+	switch {
+	case most <= 0:
+	case s.service.registry.isBound(s):
+		s.conn.SetReadDeadline(time.Time{})
+	default:
+		s.conn.SetReadDeadline(time.Now().Add(most))
 	}
 }
 

@@ -24,6 +24,13 @@ func (p *Param) check(v string) (string, error) {
 			return "", fmt.Errorf("allowed are %d to %d", p.Min, p.Max)
 		}
 		return strconv.FormatInt(n, 10), nil
+	case Networks:
+		list, err := parseNetworks(v)
+		var out []string
+		for _, n := range list {
+			out = append(out, n.String())
+		}
+		return strings.Join(out, ","), err
 	case Octal:
 		n, err := strconv.ParseUint(strings.TrimPrefix(v, "0o"), 8, 64)
 		if err != nil || n > uint64(p.Max) {

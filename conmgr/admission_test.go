@@ -1,0 +1,319 @@
+package conmgr
+
+// Tests of who may connect: shares, places for cm_ctl, idle connections, relay ports from elsewhere.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestUserShare(t *testing.T) {
+	for _, x := range []struct {
+		conf   string
+		places int
+		want   int
+	}{{"", 1000, 750}, {"", 1, 1}, {"max_connections = 100", 100, 0}, {"max_connections = 100\nmax_user_connections = 7", 100, 7},
+		{"max_user_connections = 7", 1000, 7}} {
+		if got := userShare(mustParse(t, x.conf+"\nbackend_host0 = a"), x.places); got != x.want {
+			t.Errorf("%q: %d, want %d", x.conf, got, x.want)
+		}
+	}
+}
+
+// A user who has his share is told why he gets no more; relayed connections count; what he closes he may open again.
+func TestShareIsRefused(t *testing.T) {
+	b := newBackend(t, 0)
+	r := static(t, "max_user_connections = 3\nrelay_port_primary = 1\n"+b.conf(0), primary)
+	one, _ := r.connect(), r.connect()
+	r.through(0, b)
+	c := r.dial()
+	c.c.Write(packet(sslRequestCode))
+	expect(t, c.c, []byte{'N'})
+	c.c.Write(packet(3<<16, "user", "x"))
+	want := fmt.Sprintf("E(FATAL 53300 too many connections of user %d: at most 3) EOF", os.Geteuid())
+	if got := c.until(""); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	relayed := r.relay(0)
+	relayed.Write(packet(3<<16, "user", "x"))
+	if got, err := io.ReadAll(relayed); err != nil || !bytes.Contains(got, []byte("C53300\x00Mtoo many connections of user")) {
+		t.Errorf("relayed: %q, %v", got, err)
+	}
+	if n := r.logged("(max_user_connections)"); n != 2 {
+		t.Errorf("logged %d times:\n%s", n, r.log)
+	}
+	one.c.Close()
+	eventually(t, "there is room again", func() bool { return r.count() == 2 })
+	r.connect()
+	if n := r.d.registry.owners[owner{uid: uint32(os.Geteuid()), known: true}]; n != 3 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
+// Many that are refused and say nothing hold neither memory nor descriptors for long.
+func TestRefusedAreBounded(t *testing.T) {
+	r := static(t, "max_user_connections = 1\n", primary)
+	r.connect()
+	closed := 0
+	for range refusedMost + 10 {
+		c := r.dial()
+		c.c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, err := c.c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+			closed++
+		}
+		if n := r.d.service.refusing.Load(); n > refusedMost {
+			t.Fatalf("%d at a time", n)
+		}
+	}
+	eventually(t, "they are closed", func() bool { return r.d.service.refusing.Load() == 0 })
+}
+
+func TestReservedPlaces(t *testing.T) {
+	r := newRegistry(1, 2)
+	r.share = 2
+	add := func(s seat) admission { s.bound = -1; return r.add(&relayed{seat: s}) }
+	foreign := seat{owner: owner{uid: uint32(os.Geteuid()) + 1, known: true}}
+	elsewhere := seat{owner: owner{address: netip.MustParseAddr("192.0.2.1")}}
+	own := seat{owner: owner{uid: uint32(os.Geteuid()), known: true}}
+	byUnix := own
+	byUnix.local = &unix.Ucred{Uid: uint32(os.Geteuid())}
+	rootByUnix := seat{owner: owner{known: true}, local: &unix.Ucred{}}
+	foreignByUnix := seat{owner: foreign.owner, local: &unix.Ucred{}}
+	for i, x := range []struct {
+		s    seat
+		want admission
+	}{{foreign, admitted}, {foreign, admitted}, {foreign, overAll}, {foreignByUnix, overAll}, {elsewhere, overAll},
+		{own, overAll},
+		{byUnix, admitted}, {rootByUnix, admitted}, {byUnix, admitted}, {byUnix, overAll}, {rootByUnix, overAll}} {
+		if got := add(x.s); got != x.want {
+			t.Errorf("%d: %s: %d, want %d", i, &x.s, got, x.want)
+		}
+	}
+}
+
+// Somebody takes all the connections that he can get: cm_ctl status works, and with the default share other users' applications do.
+// With the real programs, and the descriptor limit as what bounds connections.
+func TestCrowdOfOneUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to be several users")
+	}
+	cmCtl := filepath.Join(t.TempDir(), "cm_ctl")
+	if out, err := exec.Command("go", "build", "-o", cmCtl, "../cmd/cm_ctl").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	const limit = 256
+	const places = limit - baseDescriptors - instanceDescriptors - reservedPlaces
+	for _, x := range []struct {
+		conf  string
+		crowd int
+		reply string // to one more of the crowd
+	}{
+		{"", places / 4 * 3, "E(FATAL 53300 too many connections of user 0: at most 180) EOF"},
+		{"max_user_connections = 100000\n", places, "EOF"},
+	} {
+		dir, port := conmgrDir(t, "backend_host0 = 127.0.0.1\n"+x.conf)
+		p := startCommand(t, command(t, "sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$CONMGR" -D "%s"`, limit, dir)), dir, port)
+		for i := range x.crowd {
+			c, err := net.Dial("tcp", p.addr())
+			if err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			defer c.Close()
+		}
+		more := (&rig{t: t, addr: p.addr()}).dial()
+		if x.reply != "EOF" {
+			more.c.Write(packet(3<<16, "user", "x"))
+		}
+		if got := more.until(""); got != x.reply {
+			t.Errorf("%q: one more: %s", x.conf, got)
+		}
+		if x.reply == "EOF" {
+			eventually(t, "the log names the limit", func() bool {
+				return strings.Contains(p.log(), "as many as the limit of open file descriptors allows, ulimit -n")
+			})
+		}
+		file := filepath.Join(dir, "cm_ctl")
+		copyFile(t, cmCtl, file)
+		cmd := exec.Command(file, "status", "-D", dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "127.0.0.1") || strings.Contains(string(out), "does not answer") {
+			t.Errorf("%q: cm_ctl status: %v\n%s", x.conf, err, out)
+		}
+		if x.conf == "" {
+			cmd := exec.Command("psql", "-XAtc", "SHOW VERSION", "-h", "127.0.0.1", "-p", fmt.Sprint(p.port), "-U", "x")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("another user: %v\n%s", err, out)
+			}
+		}
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	r := static(t, "idle_timeout = 300ms\nrelay_port_primary = 1\nbackend_port0 = 1\n", primary)
+	bound, idle := r.connect(), r.connect()
+	bound.query("SHOW TARGET any")
+	begin := time.Now()
+	if got := idle.until(""); got != "E(FATAL 57P05 terminating connection due to idle timeout) EOF" {
+		t.Errorf("got %s", got)
+	}
+	if d := time.Since(begin); d < 250*time.Millisecond {
+		t.Errorf("after %v", d)
+	}
+	busy := r.connect()
+	for range 10 { // each statement begins anew
+		timer := time.NewTimer(100 * time.Millisecond)
+		<-timer.C
+		if got := busy.query("SHOW VERSION"); !strings.HasSuffix(got, "Z") {
+			t.Fatalf("got %s", got)
+		}
+	}
+	// What was bound longer than that ago is still there, until it is told of the loss.
+	r.lose(0)
+	if got := bound.until(""); !strings.HasPrefix(got, "E(FATAL 57P01 instance 0 ") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestParseNetworks(t *testing.T) {
+	for v, want := range map[string]string{
+		"":                              "",
+		"192.0.2.77/24, 2001:DB8::1/32": "192.0.2.0/24,2001:db8::/32",
+		"10.0.0.5":                      "10.0.0.5/32",
+		"::ffff:10.0.0.0/104":           "10.0.0.0/8",
+		"0.0.0.0/0,::/0":                "0.0.0.0/0,::/0",
+		"10.0.0.0/33":                   "error",
+		"host":                          "error",
+		"::ffff:0:0/80":                 "error",
+		"fe80::1%eth0":                  "error",
+	} {
+		got, err := findParam("relay_allowed_networks").check(v)
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", v, got, want)
+		}
+	}
+}
+
+// addressesOf says from where and to where a connection goes.
+type addressedConn struct {
+	net.Conn
+	own, peer string
+	closed    bool
+}
+
+func (a *addressedConn) Close() error { a.closed = true; return nil }
+func (a *addressedConn) LocalAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a.own))
+}
+func (a *addressedConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a.peer))
+}
+
+func TestRelayFromElsewhere(t *testing.T) {
+	sink := &memorySink{}
+	log := newTestLogger(t, WARNING, sink)
+	s := &service{conf: mustParse(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"), log: log, limit: newLogLimiter(log)}
+	for _, x := range []struct {
+		own, peer string
+		want      bool
+	}{
+		{"127.0.0.1:5", "127.0.0.1:1000", true},
+		{"[::1]:5", "[::1]:1000", true},
+		{"127.0.0.1:5", "127.8.8.8:1000", true},
+		{"[::ffff:127.0.0.1]:5", "[::ffff:127.0.0.1]:1000", true},
+		{"198.51.100.1:5", "192.0.2.7:1000", true},
+		{"198.51.100.1:5", "[::ffff:192.0.2.7]:1000", true},
+		{"198.51.100.1:5", "198.51.100.2:1000", false},
+		{"198.51.100.1:5", "198.51.100.1:1", false}, // this host's address, but no process of this host
+		{"[2001:db8:1::1]:5", "[2001:db8:2::1]:1000", true},
+		{"[fe80::1]:5", "[fe80::2%eth0]:1000", false},
+		{"[2001:db9::1]:5", "[2001:db9::2]:1000", false},
+	} {
+		conn := &addressedConn{own: x.own, peer: x.peer}
+		of := seatOf(conn)
+		if got := s.mayRelay(conn, &of); got != x.want || conn.closed == x.want {
+			t.Errorf("%s to %s: %v, closed %v", x.peer, x.own, got, conn.closed)
+		}
+	}
+	log.Flush(patience)
+	if sink.count("closed a connection to a relay port: 198.51.100.2:1000: it is not from this host") != 1 {
+		t.Errorf("the log does not tell:\n%s", sink)
+	}
+}
+
+func TestRelayBeyondLoopbackWarns(t *testing.T) {
+	const warning = "relay ports take connections of this host only, whatever listen_addresses says"
+	for conf, want := range map[string]bool{
+		"listen_addresses = '*'\nrelay_port_any = 1":                                        true,
+		"listen_addresses = '0.0.0.0'\nrelay_port_any = 1":                                  true,
+		"listen_addresses = '10.0.0.5'\nrelay_port_any = 1":                                 true,
+		"listen_addresses = 'localhost, 127.0.0.2, ::1'\nrelay_port_any = 1":                false,
+		"listen_addresses = '*'":                                                            false,
+		"listen_addresses = '*'\nrelay_port_any = 1\nrelay_allowed_networks = '10.0.0.0/8'": false,
+	} {
+		c, diags := ParseConfig("f", []byte(conf+"\nbackend_host0 = a"))
+		if c == nil || (len(diags) == 1) != want || want && diags[0].Text != warning {
+			t.Errorf("%q: %v", conf, diags)
+		}
+	}
+}
+
+// A process of this host that uses an address of it other than loopback is of this host.
+func TestRelayFromOwnAddress(t *testing.T) {
+	own := ownAddress(t)
+	b := newBackend(t, 0)
+	r := staticWith(t, "relay_port_primary = 1\n"+b.conf(0), func(r *rig) { r.conf.ListenAddresses = []string{"127.0.0.1", own.String()} }, primary)
+	_, port, _ := net.SplitHostPort(r.d.service.listeners[3].Addr().String())
+	c, err := net.Dial("tcp", net.JoinHostPort(own.String(), port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	hello := packet(3<<16, "user", "x")
+	c.Write(hello)
+	expect(t, b.next(), hello)
+}
+
+// ownAddress is an IPv4 address of this host that is not loopback's.
+func ownAddress(t *testing.T) netip.Addr {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
+			return p.Addr()
+		}
+	}
+	t.Skip("this host has no address but loopback's")
+	return netip.Addr{}
+}
