@@ -10,7 +10,11 @@
 
 #define MAX_MESSAGE (64 * 1024)
 
-static const char *const column_names[4] = {"instance", "host", "hostaddr", "port"};
+#define COLUMNS 5
+
+static const char *const column_names[COLUMNS] = {
+	"instance", "host", "hostaddr", "port", "attributes"
+};
 
 static uint32_t
 get32(const char *p)
@@ -61,43 +65,59 @@ take_error(CmLink *link, const char *p, const char *end)
 		text_addf(&link->error, "DETAIL:  %s\n", detail);
 }
 
+/*
+ * The columns are found by their names, as later versions may have more;
+ * each once.
+ */
 static bool
 take_columns(CmLink *link, const char *p, const char *end)
 {
-	int			n;
+	int			seen = 0;
 
-	if (end - p < 2)
+	if (end - p < 2 || link->fields)
 		return false;
-	n = (unsigned char) p[0] << 8 | (unsigned char) p[1];
+	link->fields = (unsigned char) p[0] << 8 | (unsigned char) p[1];
 	p += 2;
-	for (int c = 0; c < 4; c++)
-		link->columns[c] = -1;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < link->fields; i++)
 	{
 		const char *name = string_at(&p, end);
 
 		if (!name || end - p < 18)
 			return false;
 		p += 18;
-		for (int c = 0; c < 4; c++)
+		for (int c = 0; c < COLUMNS; c++)
 			if (!strcmp(name, column_names[c]))
+			{
+				if (seen & 1 << c)
+					return false;
+				seen |= 1 << c;
 				link->columns[c] = i;
+			}
 	}
-	return link->columns[0] >= 0 && link->columns[1] >= 0 && link->columns[2] >= 0 && link->columns[3] >= 0;
+	return seen == (1 << COLUMNS) - 1;
 }
 
+/*
+ * One row, as it was described, with a value in each of the columns. A value
+ * with a zero byte would be cut at it: that is none.
+ */
 static bool
 take_row(CmLink *link, const char *p, const char *end)
 {
-	char	  **to[4] = {&link->target.instance, &link->target.host, &link->target.hostaddr, &link->target.port};
-	int			n;
+	char	   *attributes = NULL;
+	char	  **to[COLUMNS] = {
+		&link->target.instance, &link->target.host, &link->target.hostaddr,
+		&link->target.port, &attributes
+	};
+	bool		sound;
 
-	if (end - p < 2)
+	if (link->got_target)
+		text_add(&link->error, "the answer has more than one row\n");
+	if (end - p < 2 || !link->fields || link->got_target ||
+		((unsigned char) p[0] << 8 | (unsigned char) p[1]) != link->fields)
 		return false;
-	n = (unsigned char) p[0] << 8 | (unsigned char) p[1];
 	p += 2;
-	target_free(&link->target);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < link->fields; i++)
 	{
 		int32_t		len;
 
@@ -107,14 +127,17 @@ take_row(CmLink *link, const char *p, const char *end)
 		p += 4;
 		if (len > end - p)
 			return false;
-		for (int c = 0; c < 4; c++)
-			if (link->columns[c] == i && len >= 0 && !(*to[c] = strndup(p, (size_t) len)))
-				return false;
+		for (int c = 0; c < COLUMNS; c++)
+			if (link->columns[c] == i && len >= 0 &&
+				!memchr(p, 0, (size_t) len))
+				*to[c] = strndup(p, (size_t) len);
 		if (len > 0)
 			p += len;
 	}
-	link->got_target = link->target.instance && link->target.host && link->target.hostaddr && link->target.port;
-	return link->got_target;
+	sound = attributes && link->target.instance && link->target.host &&
+		link->target.hostaddr && link->target.port && p == end;
+	free(attributes);
+	return link->got_target = sound;
 }
 
 /* One message from the buffer. False: not what a conmgr says. */

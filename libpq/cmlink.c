@@ -4,7 +4,7 @@
  *
  * It starts in one of two ways. link_adopt: the real libpq has connected, as the user has asked for, and conmgr has announced itself.
  * link_open: the user wants TLS or the like, which conmgr does not have; then the front connects itself, in the clear, to a loopback
- * address, and gives away nothing: it asks for TLS first (conmgr always declines, so one that accepts is a server), and whatever
+ * address or a Unix socket, and gives away nothing: it asks for TLS first (conmgr always declines, so one that accepts is a server), and whatever
  * is not a conmgr's answer makes it a stranger, which the real libpq then connects to in full.
  *
  * What conmgr says is taken apart in cmanswer.c.
@@ -20,6 +20,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static CmLink *
@@ -85,11 +86,48 @@ dial(CmLink *link)
 	return false;
 }
 
+/* The socket of that port in a directory, or in the abstract namespace. */
+static bool
+dial_socket(CmLink *link, const Host *h)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int			n = snprintf(a.sun_path, sizeof a.sun_path, "%s/.s.PGSQL.%s",
+							 h->host, h->port ? h->port : "5432");
+	socklen_t	size = offsetof(struct sockaddr_un, sun_path) + (socklen_t) n;
+
+	if (n < 0 || (size_t) n >= sizeof a.sun_path)
+		return false;
+	if (a.sun_path[0] == '@')
+		a.sun_path[0] = '\0';
+	else
+		size++;
+	link->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (link->fd < 0 || connect(link->fd, (struct sockaddr *) &a, size) < 0)
+		return false;
+	link->state = LS_CONNECTING;
+	return true;
+}
+
+static bool
+dial_host(CmLink *link, const Host *h)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC, .ai_flags = AI_NUMERICSERV};
+
+	if (h->hostaddr)
+		hints.ai_flags |= AI_NUMERICHOST;
+	if (getaddrinfo(h->hostaddr ? h->hostaddr : h->host, h->port ? h->port : "5432", &hints, &link->addresses) != 0)
+	{
+		link->addresses = NULL;
+		return false;
+	}
+	link->next_address = link->addresses;
+	return dial(link);
+}
+
 /* NULL: nobody there, or no memory; the real libpq will say what is wrong. */
 CmLink *
 link_open(const Host *h, const Options *o)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC, .ai_flags = AI_NUMERICSERV};
 	CmLink	   *link = link_new();
 	Text		body = {0};
 	const char *user = options_get(o, "user");
@@ -98,16 +136,6 @@ link_open(const Host *h, const Options *o)
 
 	if (!link)
 		return NULL;
-	if (h->hostaddr)
-		hints.ai_flags |= AI_NUMERICHOST;
-	if (getaddrinfo(h->hostaddr ? h->hostaddr : h->host, h->port ? h->port : "5432", &hints, &link->addresses) != 0)
-	{
-		link->addresses = NULL;
-		link_close(link, true);
-		return NULL;
-	}
-	link->next_address = link->addresses;
-
 	put32(&body, 3 << 16);
 	add_startup(&body, "user", user && *user ? user : "unknown");
 	add_startup(&body, "database", dbname && *dbname ? dbname : user);
@@ -115,7 +143,8 @@ link_open(const Host *h, const Options *o)
 	text_addn(&body, "", 1);
 	put32(&link->startup, (uint32_t) body.len + 4);
 	text_addn(&link->startup, text_of(&body), body.len);
-	if (body.broken || link->startup.broken || !dial(link))
+	if (body.broken || link->startup.broken ||
+		!(host_is_tcp(h) ? dial_host(link, h) : dial_socket(link, h)))
 	{
 		text_free(&body);
 		link_close(link, true);
@@ -139,6 +168,15 @@ link_adopt(PGconn *real_conn)
 		link->is_conmgr = true;
 	}
 	return link;
+}
+
+/* Where its Unix socket is: the host as given, or libpq's own default. */
+const char *
+link_directory(const CmLink *link, const Host *h)
+{
+	const char *used = link && link->real ? real.PQhost(link->real) : NULL;
+
+	return h->host ? h->host : used ? used : "";
 }
 
 void
@@ -190,6 +228,7 @@ link_ask(CmLink *link, const char *attribute, const char *except)
 	link->sent = 0;
 	link->in_len = 0;
 	link->got_target = link->got_error = link->rejects = false;
+	link->fields = 0;
 	target_free(&link->target);
 	text_cut(&link->error, 0);
 	link->state = LS_SENDING;
@@ -291,7 +330,8 @@ link_step(CmLink *link)
 	step = link_receive(link);
 	if (step == LINK_STRANGER)
 	{
-		text_add(&link->error, "the answer is not one of a Connection Manager\n");
+		if (!link->error.len)
+			text_add(&link->error, "the answer is not one of a Connection Manager\n");
 		return LINK_FAILED;
 	}
 	if (step != LINK_READY)

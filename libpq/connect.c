@@ -2,7 +2,9 @@
  * connect.c: making a connection, host by host of the list, as a state machine that never blocks (but for looking up names, as libpq).
  * Run by the application's thread that connects.
  *
- *   PROBE    only for a loopback address and a user who wants more than conmgr has (TLS ...): is it a conmgr? No secret is sent.
+ *   PROBE    only on this host (a loopback address, a Unix socket), for a user
+ *            who wants more than conmgr has (TLS ...): is it a conmgr? No secret
+ *            is sent.
  *   STAGE1   the real libpq connects, to a conmgr or to a server.
  *   CHECK    a server, and target_session_attrs must be asked of it.
  *   ASK      a conmgr: SHOW TARGET.
@@ -50,6 +52,14 @@ next_host(Front *f)
 	return start_host(f);
 }
 
+static bool
+wants_probe(const Options *o, const Host *h)
+{
+	if (host_is_tcp(h))
+		return o->strict && host_is_loopback(h);
+	return o->strict_locally && h->host;
+}
+
 Step
 start_host(Front *f)
 {
@@ -59,7 +69,7 @@ start_host(Front *f)
 	f->reached = f->rejected = f->invalid = f->old_protocol = false;
 	text_cut(&f->except, 0);
 	f->refusals = 0;
-	if (f->options.strict && !f->skip_probe && !for_console(f) && host_is_loopback(h))
+	if (!f->skip_probe && !for_console(f) && wants_probe(&f->options, h))
 	{
 		tried_set(f, h->host, h->hostaddr, h->port);
 		f->link = link_open(h, &f->options);

@@ -108,6 +108,8 @@ typedef struct Options
 	Target		target;
 	bool		odd_target;		/* target_session_attrs is a value that only the real libpq can judge */
 	bool		strict;			/* a plain connection in the clear would be refused: sslmode=require and the like */
+	bool		strict_locally; /* also by a Unix socket, where there is no
+								 * TLS: require_auth and the like */
 	bool		random;			/* load_balance_hosts=random */
 } Options;
 
@@ -181,7 +183,10 @@ typedef struct CmLink
 	bool		got_target;
 	bool		got_error;
 	bool		rejects;		/* the error is 57P03: conmgr shuts down */
-	int			columns[4];		/* where instance, host, hostaddr, port are in the row; -1: nowhere */
+	bool		trusted;		/* trust.c has looked at its user */
+	int			fields;			/* of a row; 0: not described yet */
+	int			columns[5];		/* where instance, host, hostaddr, port and
+								 * attributes are in it */
 	CmTarget	target;
 	Text		error;			/* message of conmgr or of the system */
 	char		peer[64];		/* its address, numeric */
@@ -193,6 +198,7 @@ void		link_ask(CmLink *link, const char *attribute, const char *except);
 LinkStep	link_step(CmLink *link);
 LinkStep	link_receive(CmLink *link);	/* cmanswer.c */
 void		link_close(CmLink *link, bool quietly);
+const char *link_directory(const CmLink *link, const Host *h);
 void		target_free(CmTarget *t);
 
 /* ---- the handle ---- */

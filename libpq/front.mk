@@ -19,6 +19,7 @@ REAL_LIBPQ ?= $(call libpq_dir,libdir)/libpq.so.5
 FRONT_OUT := build/connmgr
 FRONT_GEN := build/libpq
 FRONT_SRC := $(sort $(wildcard libpq/*.c))
+FRONT_HDR := $(sort $(wildcard libpq/*.h))
 FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
 FRONT_SAN ?=
 FRONT_DEFS ?= -Wl,-z,defs
@@ -43,10 +44,10 @@ front-check:
 $(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h &: libpq/functions.list libpq/gen/main.go $(REAL_LIBPQ)
 	$(GO) run ./libpq/gen libpq/functions.list $(REAL_LIBPQ) $(FRONT_GEN)
 
-$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c libpq/front.h libpq/steps.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
+$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c $(FRONT_HDR) $(FRONT_GEN)/real.h
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
-$(FRONT_GEN)/%.o: libpq/%.c libpq/front.h libpq/steps.h libpq/libpq-cm.h $(FRONT_GEN)/real.h
+$(FRONT_GEN)/%.o: libpq/%.c $(FRONT_HDR) $(FRONT_GEN)/real.h
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
 $(FRONT_OUT)/libpq.so.5: $(FRONT_OBJ)

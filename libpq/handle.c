@@ -39,6 +39,17 @@ front_inherited(const Front *f)
 }
 
 /*
+ * By way of conmgr, a child that ends what it has inherited leaves its
+ * parent's session alone. Without one, the session ends, as libpq has it.
+ * To be asked before the link ends.
+ */
+static bool
+ends_quietly(const Front *f)
+{
+	return front_inherited(f) && f->link;
+}
+
+/*
  * Quietly: a child ends what is its parent's. libpq would tell the server that the session is over; with another file in the
  * place of the socket it tells nobody.
  */
@@ -82,12 +93,10 @@ carry(Front *f, PGconn *to)
 		text_add(&f->err, "out of memory\n");
 }
 
-/* Replaces the real connection; the one before ends. A NULL stands for one that memory did not suffice for. */
-void
-front_set_sql(Front *f, PGconn *real_conn)
+static void
+replace_sql(Front *f, PGconn *real_conn, bool quietly)
 {
 	PGconn	   *old = f->sql;
-	bool		quietly = front_inherited(f);
 
 	if (!real_conn)
 		return;
@@ -96,6 +105,13 @@ front_set_sql(Front *f, PGconn *real_conn)
 	f->events_quiet = true;
 	real_finish(old, quietly);
 	f->events_quiet = false;
+}
+
+/* Replaces the real connection; the one before ends. A NULL stands for one that memory did not suffice for. */
+void
+front_set_sql(Front *f, PGconn *real_conn)
+{
+	replace_sql(f, real_conn, ends_quietly(f));
 }
 
 void
@@ -132,11 +148,13 @@ front_take_sql(Front *f)
 void
 front_disconnect(Front *f)
 {
+	bool		quietly = ends_quietly(f);
+
 	if (front_connecting(f))
 		connect_give_up(f);
 	front_leave_conmgr(f);
 	f->nonblocking = false;		/* as libpq does */
-	front_set_sql(f, front_blank());
+	replace_sql(f, front_blank(), quietly);
 	f->blank = true;
 	tried_free(f);
 	f->forks = fork_count;
@@ -151,16 +169,18 @@ EXPORT void
 PQfinish(PGconn *conn)
 {
 	Front	   *f = front_of(conn);
+	bool		quietly;
 
 	if (!f)
 	{
 		real.PQfinish(conn);
 		return;
 	}
+	quietly = ends_quietly(f);
 	if (front_connecting(f))
 		connect_give_up(f);
 	front_leave_conmgr(f);
-	real_finish(f->sql, front_inherited(f));	/* tells the event procedures */
+	real_finish(f->sql, quietly);	/* tells the event procedures */
 	f->magic = 0;
 	events_free(f);
 	options_free(&f->options);

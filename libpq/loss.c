@@ -48,8 +48,13 @@ compose_loss(Front *f)
 	{
 		const Host *h = &f->options.hosts[f->order[f->host]];
 
-		text_addf(&f->loss, "lost the Connection Manager at \"%s\", port %s: it closed the connection without a message\n",
-				  h->hostaddr ? h->hostaddr : h->host, h->port ? h->port : "5432");
+		const char *port = h->port ? h->port : "5432";
+
+		if (host_is_tcp(h))
+			text_addf(&f->loss, "lost the Connection Manager at \"%s\", port %s: ", h->hostaddr ? h->hostaddr : h->host, port);
+		else
+			text_addf(&f->loss, "lost the Connection Manager on socket \"%s/.s.PGSQL.%s\": ", link_directory(f->link, h), port);
+		text_add(&f->loss, "it closed the connection without a message\n");
 	}
 }
 

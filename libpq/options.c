@@ -137,9 +137,10 @@ judge(Options *o)
 			}
 	}
 	o->random = o->load_balance_hosts && !strcmp(o->load_balance_hosts, "random");
-	o->strict = is(o, "sslmode", "require") || is(o, "sslmode", "verify-ca") || is(o, "sslmode", "verify-full") ||
-		is(o, "gssencmode", "require") || is(o, "channel_binding", "require") || is(o, "sslnegotiation", "direct") ||
-		is(o, "sslcertmode", "require") || is(o, "sslrootcert", "system") || ((v = options_get(o, "require_auth")) && *v);
+	o->strict_locally = is(o, "gssencmode", "require") || is(o, "channel_binding", "require") ||
+		is(o, "sslcertmode", "require") || ((v = options_get(o, "require_auth")) && *v);
+	o->strict = o->strict_locally || is(o, "sslmode", "require") || is(o, "sslmode", "verify-ca") || is(o, "sslmode", "verify-full") ||
+		is(o, "sslnegotiation", "direct") || is(o, "sslrootcert", "system");
 }
 
 /* Takes what the two connections have resolved. */

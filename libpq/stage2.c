@@ -17,7 +17,15 @@ ask(Front *f)
 {
 	struct sockaddr_storage peer;
 	socklen_t	len = sizeof peer;
+	Text		why = {0};
 
+	if (!f->link->trusted && !conmgr_is_trusted(f, &why))
+	{
+		conmgr_failed(f, "", text_of(&why));
+		text_free(&why);
+		return next_host(f);
+	}
+	f->link->trusted = true;
 	f->phase = PH_ASK;
 	if (!f->link->peer[0] && getpeername(f->link->fd, (struct sockaddr *) &peer, &len) == 0)
 		address_text((struct sockaddr *) &peer, len, f->link->peer, sizeof f->link->peer);
@@ -32,8 +40,15 @@ conmgr_failed(Front *f, const char *what, const char *why)
 {
 	const Host *h = current_host(f);
 
-	text_addf(&f->err, "connection to server at \"%s\", port %s failed: %s%s", h->host ? h->host : h->hostaddr,
-			  h->port ? h->port : "5432", what, why);
+	if (host_is_tcp(h))
+		text_addf(&f->err, "connection to server at \"%s\", port %s failed: ",
+				  h->host ? h->host : h->hostaddr, h->port ? h->port : "5432");
+	else
+		text_addf(&f->err, "connection to server on socket "
+				  "\"%s/.s.PGSQL.%s\" failed: ", link_directory(f->link, h),
+				  h->port ? h->port : "5432");
+	text_add(&f->err, what);
+	text_add(&f->err, why);
 }
 
 /* Keeps an eye on the socket that the real libpq uses now: it may have opened another one. */
@@ -166,7 +181,12 @@ answer(Front *f)
 		case LINK_WRITE:
 			return WRITE;
 		case LINK_TARGET:
-			return stage2_start(f);
+			if (target_is_sound(&f->link->target, &f->link->error))
+				return stage2_start(f);
+			conmgr_failed(f, "could not receive server address from "
+						  "Connection Manager: ",
+						  text_of(&f->link->error));
+			break;
 		case LINK_NO_TARGET:
 			f->rejected = f->link->rejects;
 			if (f->refusals == 0)

@@ -44,6 +44,10 @@ Step		stage1(Front *f);
 Step		probe(Front *f);
 Step		check(Front *f);
 
+/* trust.c */
+bool		conmgr_is_trusted(const Front *f, Text *why);
+bool		target_is_sound(const CmTarget *t, Text *why);
+
 /* stage2.c */
 void		conmgr_failed(Front *f, const char *what, const char *why);
 Step		ask(Front *f);

@@ -63,11 +63,14 @@ func setup(r *testkit.Run) (err error) {
 	if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
 		return err
 	}
-	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings", "keypass", "settings", "resets", "failed"} {
+	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings", "keypass", "settings", "resets", "failed", "sandbox"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
 			"-Wl,--export-dynamic-symbol=epoll_wait", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name), "libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
 			return err
 		}
+	}
+	if err = run(root, "go", "build", "-o", filepath.Join(bindir, "impostor"), "./libpq/test/impostor"); err != nil {
+		return err
 	}
 	bank := filepath.Join(scratch, "bank.c")
 	if err = run(root, "ecpg", "-o", bank, "libpq/test/c/bank.pgc"); err != nil {
