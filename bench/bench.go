@@ -109,8 +109,10 @@ func (b *bench) TempDir() string {
 // Program is the path of a C program of bench/c, as built.
 func (b *bench) Program(name string) string { return filepath.Join(b.root, "build", "bench", name) }
 
-// Front is the directory of the libpq front, for LD_LIBRARY_PATH.
-func (b *bench) Front() string { return filepath.Join(b.root, "build", "connmgr") }
+// Front is the environment of a program that is to use the libpq front, and the conmgr here, which runs as nobody in particular.
+func (b *bench) Front() []string {
+	return []string{"LD_LIBRARY_PATH=" + filepath.Join(b.root, "build", "connmgr"), "PGCMUSER=*"}
+}
 
 // As returns a command that runs as nobody inside a host, with a small environment and what is added to it.
 func (b *bench) As(h *testnet.Host, env []string, name string, args ...string) *exec.Cmd {

@@ -128,7 +128,7 @@ func (b *bench) detectLane(h *testnet.Host, s setting, db, db2 *pgtest.Cluster, 
 			haproxySampleS, plain("127.0.0.1", sample), haproxyTunedS, plain("127.0.0.1", tuned), pgbouncerS, plain("127.0.0.1", pgbouncerPort))
 	}
 	b.App(h, nil, l.events, "wait", args...)
-	b.App(h, []string{"LD_LIBRARY_PATH=" + b.Front()}, l.events, "wait", ours, plain("127.0.0.1", conmgrPort)+readWrite)
+	b.App(h, b.Front(), l.events, "wait", ours, plain("127.0.0.1", conmgrPort)+readWrite)
 	if err := b.goWaiter(h, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", conmgrPort)+readWrite, l.events); err != nil && !l.lost() {
 		b.Fatalf("%v", err)
 	}

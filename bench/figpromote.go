@@ -62,7 +62,7 @@ func (b *bench) promotion(of *batch) {
 	app := func(series, dsn string, env ...string) {
 		b.App(client, env, events, "write", series, dsn, fmt.Sprint(writePause.Milliseconds()))
 	}
-	app(ours, plain("127.0.0.1", conmgrPort)+readWrite, "LD_LIBRARY_PATH="+b.Front())
+	app(ours, plain("127.0.0.1", conmgrPort)+readWrite, b.Front()...)
 	app(oursRelay, plain("127.0.0.1", relayPort))
 	app(multiHost, plain(fmt.Sprintf("%s,%s", db1.Addr4, db2.Addr4), pgtest.Port)+readWrite)
 	app(haproxySampleS, plain("127.0.0.1", sample))

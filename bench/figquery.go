@@ -48,7 +48,7 @@ func (b *bench) paths(client *testnet.Host, server *pgtest.Cluster) []path {
 	}
 	return []path{
 		{direct, server.DSN() + " gssencmode=disable", nil},
-		{ours, local(conmgrPort) + " target_session_attrs=read-write", []string{"LD_LIBRARY_PATH=" + b.Front()}},
+		{ours, local(conmgrPort) + " target_session_attrs=read-write", b.Front()},
 		{oursRelay, local(relayPort), nil},
 		{haproxy, local(haproxyPort), nil},
 		{pgbouncer, local(pgbouncerPort), nil},

@@ -4,6 +4,8 @@
  *   exit    the child ignores it and exits
  *   use     the parent is gone and the child goes on with it, watched (as a daemon does)
  *   fresh   the child makes one of its own, watched
+ *   ends    the child ends it, or (resets) replaces it: what the parent has of
+ *           it then
  */
 #include "check.h"
 
@@ -26,6 +28,18 @@ until_lost(PGconn *c)
 	PQclear(r);
 }
 
+static void
+after_the_child(PGconn *c)
+{
+	PGresult   *r = PQexec(c, "select 1");
+
+	printf("%s, %s\n", PQresStatus(PQresultStatus(r)),
+		   PQstatus(c) == CONNECTION_OK ? "connected" : "not connected");
+	PQclear(r);
+	PQreset(c);
+	CHECK(PQstatus(c) == CONNECTION_OK);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -40,8 +54,14 @@ main(int argc, char **argv)
 	CHECK(child >= 0);
 	if (child == 0)
 	{
-		if (!strcmp(how, "finish"))
+		if (!strcmp(how, "finish") || !strcmp(how, "ends"))
 			PQfinish(c);
+		else if (!strcmp(how, "resets"))
+		{
+			PQreset(c);
+			CHECK(PQstatus(c) == CONNECTION_OK);
+			PQfinish(c);
+		}
 		else if (!strcmp(how, "use"))
 		{
 			until_lost(c);
@@ -61,6 +81,8 @@ main(int argc, char **argv)
 	CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 	if (!strcmp(how, "finish") || !strcmp(how, "exit"))
 		until_lost(c);
+	else if (!strcmp(how, "ends") || !strcmp(how, "resets"))
+		after_the_child(c);
 	PQfinish(c);
 	return 0;
 }
