@@ -2,7 +2,7 @@
  * ownerproc.c: the owner of a TCP socket by /proc/net/tcp and tcp6, which list
  * all sockets of the network namespace. Run by the application's thread that
  * connects, only if netlink could not tell; blocks on reading these files
- * alone (a millisecond or so for each thousand sockets).
+ * alone (half a millisecond for each thousand sockets).
  */
 #include "front.h"
 #include "owner.h"

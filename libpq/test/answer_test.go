@@ -72,11 +72,5 @@ func TestTheThiefCanHear(t *testing.T) {
 	loot := newLoot(t)
 	i := newImpostor(t, daemon, "-port", loot.port)
 	failure(t, append(byPath(), "PGCMUSER=*"), "psql", "-X", "-w", "-d", secret(i.port, "sslmode=disable"), "-c", "select 1")
-	loot.mu.Lock()
-	defer loot.mu.Unlock()
-	var all string
-	for _, text := range loot.heard {
-		all += text
-	}
-	wantAll(t, all, "s3cret")
+	wantAll(t, loot.all(), "s3cret")
 }

@@ -5,6 +5,7 @@ package libpqtest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"os/exec"
@@ -13,6 +14,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 const (
@@ -80,17 +84,31 @@ func newLoot(t *testing.T) *loot {
 	t.Cleanup(func() { l.Close() })
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	x := &loot{port: port}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			x.hear("a connection")
-			go x.rob(c)
-		}
-	}()
+	go x.take(l)
 	return x
+}
+
+func (x *loot) take(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		x.hear("a connection")
+		go x.rob(c)
+	}
+}
+
+func (x *loot) all() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return strings.Join(x.heard, "\n")
+}
+
+func (x *loot) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.heard = nil
 }
 
 // rob declines encryption, asks for the password in the clear, and hears one answer.
@@ -118,12 +136,10 @@ func (x *loot) hear(text string) {
 
 func (x *loot) none(t *testing.T) {
 	t.Helper()
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.heard) > 0 {
-		t.Errorf("the thief got %q", x.heard)
+	if all := x.all(); all != "" {
+		t.Errorf("the thief got %q", all)
 	}
-	x.heard = nil
+	x.forget()
 }
 
 var (
@@ -232,6 +248,61 @@ func sandboxed(t *testing.T, way, env []string, name string, args ...string) (st
 	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// A socket that is bound to an interface is found as well, in either way.
+func TestImpostorBoundToAnInterface(t *testing.T) {
+	loot := newLoot(t)
+	for _, listen := range []string{"127.0.0.1:0", "[::1]:0"} {
+		i := newImpostor(t, daemon, "-device", "lo", "-port", loot.port, "-listen", listen)
+		host, _, _ := net.SplitHostPort(listen)
+		for _, way := range []string{"netlink", "proc"} {
+			out, err := sandboxed(t, []string{way}, nil, "psql", "-X", "-w", "-d", "user=alice dbname=postgres password=s3cret hostaddr="+host+" port="+i.port, "-c", "select 1")
+			if err == nil {
+				t.Errorf("%s, without %s: it is believed", listen, way)
+			}
+			wantAll(t, out, nobodys)
+		}
+	}
+	loot.none(t)
+}
+
+// A conmgr on another host, or in another network namespace, is nobody that this one's kernel knows.
+func TestConmgrElsewhere(t *testing.T) {
+	n := testnet.New(t)
+	client, other := n.Host("client"), n.Host("other")
+	l, err := other.Listen("tcp", ":5432")
+	if err != nil {
+		t.Fatal(err)
+	}
+	loot := &loot{port: "5432"}
+	go loot.take(l)
+	cm, err := other.Listen("tcp", ":27546")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := fakeconmgr.Serve(cm, fakeconmgr.Instance{Name: "0", Host: "db1", Hostaddr: other.Addr4.String(), Port: "5432", Attributes: isPrimary})
+	t.Cleanup(s.Close)
+	for _, c := range []struct {
+		env, more string
+		want      []string
+	}{
+		{"", "", []string{"a connection", "s3cret"}},
+		{"PGCMHOSTS=db1", "", []string{"a connection", "s3cret"}},
+		{"PGCMHOSTS=db2", "", nil},
+	} {
+		p := program(t, append(byPath(), c.env), "psql", "-X", "-w", "-d", "host="+other.Addr4.String()+" port=27546 user=alice dbname=postgres password=s3cret sslmode=disable", "-c", "select 1")
+		cmd := client.Command(context.Background(), p.Path, p.Args[1:]...)
+		cmd.Env, cmd.Dir = p.Env, scratch
+		out, _ := cmd.CombinedOutput()
+		if c.want == nil {
+			wantAll(t, string(out), `the answer's host "db1" is not one of PGCMHOSTS`)
+			loot.none(t)
+			continue
+		}
+		wantAll(t, loot.all(), c.want...)
+		loot.forget()
+	}
 }
 
 // Neither netlink nor /proc/net: who listens is unknown, which will do unless the server was to be identified.

@@ -56,6 +56,22 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 			wantAll(t, c.rest(), "lost the server at")
 		})
 	}
+	t.Run("trust", func(t *testing.T) {
+		list := append(env[:len(env):len(env)], "PGCMUSER=nosuchuser, bin,2,")
+		foreign, unsound := newImpostor(t, daemon), newImpostor(t, 0, "-host", "/x")
+		for _, more := range []string{"", "sslmode=verify-full"} {
+			for port, want := range map[string]string{foreign.port: nobodys, unsound.port: "is the directory of a socket"} {
+				command := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(bindir, "async")), dsn(port, more))
+				wantAll(t, converse(t, list, command[0], command[1:]...).rest(), want)
+			}
+		}
+		dir := socketDir(t)
+		newImpostor(t, daemon, "-network", "unix", "-listen", dir+"/.s.PGSQL.1", "-port", primary.port)
+		local := "user=postgres dbname=postgres port=1 host=" + dir
+		wantAll(t, start(t, "async", local).rest(), nobodys)
+		wantAll(t, start(t, "async", local+" requirepeer=daemon").rest(), "connected")
+		wantAll(t, start(t, "async", local+" channel_binding=require requirepeer=daemon").rest(), "channel binding required")
+	})
 	t.Run("threads", func(t *testing.T) {
 		cm := conmgr(t)
 		c := start(t, "many", "20", dsn(cm.Port(), "target_session_attrs=primary"))

@@ -57,6 +57,11 @@ func Listen(instances ...Instance) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Serve(l, instances...), nil
+}
+
+// Serve starts one on a listener, which it closes at its end.
+func Serve(l net.Listener, instances ...Instance) *Server {
 	s := &Server{listener: l, instances: instances, conns: map[*session]struct{}{}}
 	s.changed = sync.NewCond(&s.mu)
 	s.done.Add(1)
@@ -82,7 +87,7 @@ func Listen(instances ...Instance) (*Server, error) {
 			go s.serve(conn)
 		}
 	}()
-	return s, nil
+	return s
 }
 
 // Port is where it listens.
