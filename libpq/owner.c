@@ -117,6 +117,8 @@ ask(int netlink, const TcpPair *pair, unsigned interface, Owner *owner)
 		struct nlmsghdr aligned;
 		char		bytes[1024];
 	}			answer;
+	struct sockaddr_nl from;
+	socklen_t	size = sizeof from;
 	ssize_t		n;
 
 	memset(&question, 0, sizeof question);
@@ -139,9 +141,12 @@ ask(int netlink, const TcpPair *pair, unsigned interface, Owner *owner)
 	if (n < 0)
 		return FOUND_NO_WAY;
 	do
-		n = recv(netlink, &answer, sizeof answer, MSG_DONTWAIT);
+		n = recvfrom(netlink, &answer, sizeof answer, MSG_DONTWAIT,
+					 (struct sockaddr *) &from, &size);
 	while (n < 0 && errno == EINTR);
-	return n < 0 ? FOUND_NO_WAY : understand(answer.bytes, n, pair, owner);
+	if (n < 0 || size != sizeof from || from.nl_pid != 0)
+		return FOUND_NO_WAY;	/* not the kernel's */
+	return understand(answer.bytes, n, pair, owner);
 }
 
 static OwnerFound

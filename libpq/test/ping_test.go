@@ -70,19 +70,19 @@ func TestSmartShutdown(t *testing.T) {
 	server := pgtest.New(t, pgtest.Watchdog())
 	cm := cmtest.Start(t, nil, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Port: number})
 	cm.WaitInstance(0, "role", "primary")
-	before := output(t, byPath(), "pings", dsn(port, ""), "localhost", port)
-	holds := converse(t, byPath(), "waits", "socket", dsn(port, ""))
+	before := output(t, trusting(), "pings", dsn(port, ""), "localhost", port)
+	holds := converse(t, trusting(), "waits", "socket", dsn(port, ""))
 	holds.until("ready")
 	mark := cm.Mark()
 	if err := syscall.Kill(cm.Pid, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	cm.WaitLog(mark, "smart shutdown", 10*time.Second)
-	during := output(t, byPath(), "pings", dsn(port, ""), "localhost", port)
+	during := output(t, trusting(), "pings", dsn(port, ""), "localhost", port)
 	if before != "PQping ok\nPQpingParams ok\n" || during != "PQping reject\nPQpingParams reject\n" {
 		t.Errorf("before: %sduring: %s", before, during)
 	}
-	wantAll(t, failure(t, byPath(), "psql", "-X", "-d", dsn(port, ""), "-c", "select 1"), "port "+port+" failed: the Connection Manager is shutting down")
+	wantAll(t, failure(t, trusting(), "psql", "-X", "-d", dsn(port, ""), "-c", "select 1"), "port "+port+" failed: the Connection Manager is shutting down")
 	if err := syscall.Kill(cm.Pid, syscall.SIGTERM); err != nil { // it does not wait any longer
 		t.Fatal(err)
 	}

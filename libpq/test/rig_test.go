@@ -156,6 +156,7 @@ var (
 	byPath    = func() []string { return []string{"LD_LIBRARY_PATH=" + front} }
 	byPreload = func() []string { return []string{"LD_PRELOAD=" + filepath.Join(front, "libpq.so.5")} }
 	plain     = func() []string { return nil }
+	trusting  = func() []string { return append(byPath(), "PGCMUSER=*") } // of a real conmgr, which cmtest runs as nobody
 )
 
 // program starts one, with the front by LD_LIBRARY_PATH unless env says otherwise.

@@ -47,7 +47,7 @@ func (w *cluster) dsn(more string) string {
 // command runs on the client host, with the front before it.
 func (w *cluster) command(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	p := program(t, byPath(), name, args...)
+	p := program(t, trusting(), name, args...)
 	cmd := w.client.Command(context.Background(), p.Path, args...)
 	cmd.Env = p.Env
 	cmd.Dir = scratch
