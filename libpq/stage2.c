@@ -27,7 +27,8 @@ ask(Front *f)
 	}
 	f->link->trusted = true;
 	f->phase = PH_ASK;
-	if (!f->link->peer[0] && getpeername(f->link->fd, (struct sockaddr *) &peer, &len) == 0)
+	if (!f->link->peer[0] && host_is_tcp(current_host(f)) &&
+		getpeername(f->link->fd, (struct sockaddr *) &peer, &len) == 0)
 		address_text((struct sockaddr *) &peer, len, f->link->peer, sizeof f->link->peer);
 	if (f->refusals == 0)
 		snprintf(f->tried.address, sizeof f->tried.address, "%s", f->link->peer);
