@@ -173,7 +173,7 @@ func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 				t.Errorf("%s: led to %s", name, got)
 			}
 		}
-		for range 20 { // there is no moment between two looks
+		for range 5 { // there is no moment between two looks
 			list := "host=localhost,localhost user=postgres dbname=postgres port=" + port + "," + primary.port
 			wantAll(t, output(t, byPath(), "async", list), "connected: port "+primary.port)
 		}
