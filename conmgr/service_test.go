@@ -248,7 +248,7 @@ func TestStartupOnTheWire(t *testing.T) {
 		in   []byte
 		want string
 	}{
-		{"version 2", packet(2 << 16), "E(FATAL 0A000 unsupported frontend protocol 2.0: the Connection Manager supports 3.0) EOF"},
+		{"version 2", packet(2 << 16), "E(FATAL 0A000 unsupported frontend protocol 2.0: the Connection Manager supports 3.0 and 3.2) EOF"},
 		{"cancel", packet(cancelRequestCode), "EOF"},
 		{"tls", []byte{0x16, 3, 1, 0, 5}, "EOF"},
 		{"garbage", []byte("GET / HTTP/1.1\r\n\r\n"), "E(FATAL 08P01 invalid length of startup packet) EOF"},
@@ -277,7 +277,7 @@ func TestStartupOnTheWire(t *testing.T) {
 	}
 	c.c.Write(packet(3<<16+2, "user", "x", "_pq_.feature", "1", "application_name", "me"))
 	negotiate := make([]byte, 1+4+4+4+len("_pq_.feature")+1)
-	if _, err := io.ReadFull(c.c, negotiate); err != nil || string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x00\x00\x00\x00\x01_pq_.feature\x00" {
+	if _, err := io.ReadFull(c.c, negotiate); err != nil || string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x02\x00\x00\x00\x01_pq_.feature\x00" {
 		t.Errorf("got %q, %v", negotiate, err)
 	}
 	if got := c.until("Z"); !strings.Contains(got, "S(conmgr.version=1.0)") || !strings.Contains(got, "S(application_name=me)") || !strings.Contains(got, "S(server_version=13.0 (Connection Manager 1.0))") {

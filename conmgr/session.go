@@ -5,7 +5,6 @@ package conmgr
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -114,9 +113,9 @@ func (s *session) start() error {
 		s.service.logRejection(&s.seat)
 		return s.refuse(fatal("57P03", shutdownText, "", ""))
 	}
-	var key [4]byte
-	rand.Read(key[:])
-	if err := s.write(st.greeting(s.service.nextID.Add(1), binary.BigEndian.Uint32(key[:]))); err != nil {
+	secret := make([]byte, st.secretLength())
+	rand.Read(secret)
+	if err := s.write(st.greeting(s.service.nextID.Add(1), secret)); err != nil {
 		return err
 	}
 	s.started = true

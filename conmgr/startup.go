@@ -21,6 +21,7 @@ const (
 	sslRequestCode    = 80877103
 	gssEncRequestCode = 80877104
 	protocol3         = 3
+	newestMinor       = 2 // of protocol 3; there is no 3.1
 )
 
 // Bounds of a startup packet with its length field, as in a PostgreSQL server.
@@ -89,7 +90,7 @@ func parseStartup(body []byte) (startup, error) {
 	}
 	s := startup{kind: wantsSession, minor: uint16(code)}
 	if code>>16 != protocol3 {
-		return startup{}, startupErrorf("0A000", "unsupported frontend protocol %d.%d: the Connection Manager supports 3.0", code>>16, code&0xffff)
+		return startup{}, startupErrorf("0A000", "unsupported frontend protocol %d.%d: the Connection Manager supports 3.0 and 3.2", code>>16, code&0xffff)
 	}
 	layout := startupErrorf("08P01", "invalid startup packet layout: expected terminator as last byte")
 	rest := body[4:]
@@ -133,12 +134,28 @@ func applicationName(s string) string {
 	return s
 }
 
+// speaks is the minor version that both sides speak from here on.
+func (s *startup) speaks() uint16 {
+	if s.minor >= newestMinor {
+		return newestMinor
+	}
+	return 0
+}
+
+// secretLength is that of a cancel key. Nothing can be cancelled here, but clients look at it.
+func (s *startup) secretLength() int {
+	if s.speaks() >= 2 {
+		return 32
+	}
+	return 4
+}
+
 // greeting is everything from NegotiateProtocolVersion, if that is due, to ReadyForQuery.
-func (s *startup) greeting(pid, secret uint32) []byte {
+func (s *startup) greeting(pid uint32, secret []byte) []byte {
 	var b []byte
-	if s.minor > 0 || len(s.unknown) > 0 {
+	if s.minor != s.speaks() || len(s.unknown) > 0 {
 		b = append(b, 'v', 0, 0, 0, 0)
-		b = binary.BigEndian.AppendUint32(b, protocol3<<16)
+		b = binary.BigEndian.AppendUint32(b, protocol3<<16|uint32(s.speaks()))
 		b = binary.BigEndian.AppendUint32(b, uint32(len(s.unknown)))
 		for _, name := range s.unknown {
 			b = append(append(b, name...), 0)
@@ -159,7 +176,9 @@ func (s *startup) greeting(pid, secret uint32) []byte {
 	} {
 		b = put(b, &pgproto3.ParameterStatus{Name: p[0], Value: p[1]})
 	}
-	b = put(b, &pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret})
+	b = append(b, 'K')
+	b = binary.BigEndian.AppendUint32(b, uint32(4+4+len(secret)))
+	b = append(binary.BigEndian.AppendUint32(b, pid), secret...)
 	return put(b, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 }
 

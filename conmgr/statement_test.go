@@ -173,7 +173,7 @@ func FuzzStartup(f *testing.F) {
 			t.Fatalf("application name %q", s.application)
 		}
 		if s.kind == wantsSession {
-			s.greeting(1, 2)
+			s.greeting(1, make([]byte, s.secretLength()))
 		}
 	})
 }

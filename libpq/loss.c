@@ -32,6 +32,9 @@ front_adopt(Front *f)
 	f->forks = fork_count;
 }
 
+/* What conmgr says of its own end begins so; of an instance it says "instance ..." (docs/protocol.md 2.3). */
+#define OWN_END "the Connection Manager "
+
 static void
 compose_loss(Front *f)
 {
@@ -39,7 +42,7 @@ compose_loss(Front *f)
 	const char *hostaddr = real.PQhostaddr(f->sql);
 	const char *said = watch_said(f->watch);
 
-	if (*said)
+	if (*said && strncmp(said, OWN_END, strlen(OWN_END)) != 0)
 		text_addf(&f->loss, "lost the server at \"%s\"%s%s%s, port %s: %s\n", host ? host : "",
 				  hostaddr && host && strcmp(host, hostaddr) != 0 ? " (" : "",
 				  hostaddr && host && strcmp(host, hostaddr) != 0 ? hostaddr : "",
@@ -54,7 +57,7 @@ compose_loss(Front *f)
 			text_addf(&f->loss, "lost the Connection Manager at \"%s\", port %s: ", h->hostaddr ? h->hostaddr : h->host, port);
 		else
 			text_addf(&f->loss, "lost the Connection Manager on socket \"%s/.s.PGSQL.%s\": ", link_directory(f->link, h), port);
-		text_add(&f->loss, "it closed the connection without a message\n");
+		text_addf(&f->loss, "%s\n", *said ? said : "it closed the connection without a message");
 	}
 }
 
