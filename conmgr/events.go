@@ -15,7 +15,7 @@ import (
 // established: the watchdog has welcomed us.
 func (in *instance) established(loss *heartbeat.Loss) {
 	clear(in.repeats)
-	in.since, in.servedBy = in.now(), -1
+	in.since = in.now()
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
 		in.note("lost", WARNING, "%s is lost: %s", in, loss)
 		in.publish(loss)
@@ -148,5 +148,11 @@ func (in *instance) publish(loss *heartbeat.Loss) {
 	s := status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs, Detail: in.detail}
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(), in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
+	if in.isDuplicate() && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
+		s.State = heartbeat.Duplicate
+	}
+	if s.State == heartbeat.Duplicate {
+		s.Detail = fmt.Sprintf("same server as instance %d", in.serving())
+	}
 	in.board.post(in.index, s, loss)
 }

@@ -41,7 +41,8 @@ type instance struct {
 	detail      string          // last error
 	lossText    string          // why the instance was lost, until it is established again
 	before      string          // attributes last told to the log
-	servedBy    int             // index of the instance that was last found to be the same server, -1: none
+	servedBy    int             // index of the instance that serves the server: this one, unless it is a duplicate
+	told        int             // index of the instance that the log has named for that, -1: none
 	otherPort   uint16          // the postmaster's port, as last complained of
 	repeats     map[string]Mono // complaints, and when each was logged
 }
@@ -52,7 +53,7 @@ func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, n
 	for i := range d.conf.Instances {
 		cfg := &d.conf.Instances[i]
 		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board, group: d.group, servers: servers,
-			goodbye: &d.goodbye, servedBy: -1, repeats: map[string]Mono{}, before: "unknown",
+			goodbye: &d.goodbye, servedBy: i, told: -1, repeats: map[string]Mono{}, before: "unknown",
 			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval, d.conf.HeartbeatTimeout)}
 		in.mon.SetBoot(boot)
 		all = append(all, in)
@@ -150,6 +151,9 @@ func (in *instance) attemptLimit() Mono {
 	if deadline, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting {
 		most = min(most, max(deadline.Sub(now)/2, leastAttempt))
 	}
+	if in.mon.State() == heartbeat.Duplicate {
+		most = min(most, max(in.conf.HeartbeatTimeout/2, leastAttempt))
+	}
 	return now.Add(most)
 }
 
@@ -233,8 +237,7 @@ func (in *instance) attempt(ctx context.Context) outcome {
 func (in *instance) welcomed(l *link, a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) outcome {
 	in.unwatchStop()
 	in.hostAddr, in.addrs = a, all
-	if serving := in.share(loss); serving != in.index {
-		in.duplicated(l, serving, loss)
+	if !in.share(l, loss) {
 		return severed
 	}
 	in.established(loss)
@@ -251,6 +254,10 @@ func (in *instance) serve(l *link) outcome {
 		}
 		if in.followName() {
 			in.closed("its name has other addresses now")
+			return atOnce
+		}
+		if in.leftAlone() {
+			in.closed("the entry that served for it does not any more")
 			return atOnce
 		}
 		if b, due := in.mon.Beat(in.now(), scratch[:0]); due {

@@ -2,10 +2,13 @@ package conmgr
 
 // One server under two entries, such as its own address and one that floats: the entry that reaches it first serves it,
 // by its one heartbeat, and others are duplicates, which look again when that entry is lost or has another server, and
-// now and then, as their address may lead elsewhere by then. Called by the instances' goroutines; never blocks.
+// now and then, as their address may lead elsewhere by then. A duplicate that reaches the server from another address of
+// this host keeps its heartbeats, which prove that address alive. Called by the instances' goroutines; never blocks.
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -25,6 +28,7 @@ type serverKey struct {
 // holder is the entry that serves a server.
 type holder struct {
 	index int
+	local netip.Addr // from which: the server takes that for the client host
 	since Mono
 }
 
@@ -44,16 +48,18 @@ func newServerMap(instances int) *serverMap {
 }
 
 // claim makes an entry serve a server, and no other one, unless another entry serves it already. It returns who serves.
-func (m *serverMap) claim(index int, key serverKey, now Mono) holder {
+func (m *serverMap) claim(index int, key serverKey, local netip.Addr, now Mono) holder {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, taken := m.holders[key]
 	if taken && h.index == index {
+		h.local = local
+		m.holders[key] = h
 		return h
 	}
 	m.drop(index)
 	if !taken {
-		h = holder{index: index, since: now}
+		h = holder{index: index, local: local, since: now}
 		m.holders[key] = h
 	}
 	return h
@@ -84,35 +90,56 @@ func (m *serverMap) drop(index int) {
 	}
 }
 
-// share claims the server that a WELCOME has named. If another entry serves it, this one becomes a duplicate, and a loss
-// that the WELCOME has shown gets its true reason.
-func (in *instance) share(loss *heartbeat.Loss) (serving int) {
-	now := in.now()
-	h := in.servers.claim(in.index, serverKey{in.mon.SystemIdentifier(), in.mon.PostmasterStart()}, now)
+// share claims the server that a WELCOME has named. alone is false if the entry becomes a duplicate without a connection.
+func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
+	now, local := in.now(), netip.Addr{}
+	if a, ok := l.conn.LocalAddr().(*net.TCPAddr); ok {
+		local = a.AddrPort().Addr().Unmap()
+	}
+	h := in.servers.claim(in.index, serverKey{in.mon.SystemIdentifier(), in.mon.PostmasterStart()}, local, now)
+	in.servedBy = h.index
 	if h.index == in.index {
-		return h.index
+		in.told = -1
+		return true
 	}
 	// Were both servers heard of at one time? Then this one is not the other one, restarted.
 	if loss != nil && loss.Reason == heartbeat.LossRestarted && h.since < now.Add(-loss.Silence) {
 		loss.Reason = heartbeat.LossMoved
 	}
-	in.mon.Duplicate()
-	return h.index
-}
-
-// duplicated: the entry's server is served by another one. A line in the log the first time; it is checked again and again.
-func (in *instance) duplicated(l *link, serving int, loss *heartbeat.Loss) {
-	number := in.conf.Instances[serving].Number
+	if h.index != in.told { // the first time; it is checked again and again
+		in.told = h.index
+		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in, in.serving())
+	}
+	if h.local != local {
+		return true
+	}
 	l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeDuplicate,
-		Text: fmt.Sprintf("this server is monitored as instance %d", number)}.Append(nil))
+		Text: fmt.Sprintf("this server is monitored as instance %d", in.serving())}.Append(nil))
 	l.close()
+	in.mon.Duplicate()
 	if loss != nil {
 		in.lost(loss)
 	}
 	in.lossText = ""
-	in.say(fmt.Sprintf("same server as instance %d", number))
-	if serving != in.servedBy {
-		in.servedBy = serving
-		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in, number)
+	in.say("")
+	return false
+}
+
+// isDuplicate tells whether another entry serves.
+func (in *instance) isDuplicate() bool { return in.servedBy != in.index }
+
+// serving is the number of the entry that serves.
+func (in *instance) serving() int { return in.conf.Instances[in.servedBy].Number }
+
+// leftAlone tells a duplicate with a connection that the server may be its own to serve.
+func (in *instance) leftAlone() bool {
+	if !in.isDuplicate() {
+		return false
+	}
+	select {
+	case <-in.servers.wake[in.index]:
+		return true
+	default:
+		return false
 	}
 }

@@ -269,20 +269,20 @@ func TestBrokenConnectionKeepsServer(t *testing.T) {
 		return out
 	}
 	for i, want := range []int{0, 0, 0} {
-		if h := m.claim(i, key, 10); h.index != want {
+		if h := m.claim(i, key, netip.Addr{}, 10); h.index != want {
 			t.Errorf("entry %d is served by %d", i, h.index)
 		}
 	}
-	if h := m.claim(0, key, 20); h.index != 0 || h.since != 10 || len(woken()) != 0 {
+	if h := m.claim(0, key, netip.Addr{}, 20); h.index != 0 || h.since != 10 || len(woken()) != 0 {
 		t.Errorf("resumed: %+v", h)
 	}
-	if h := m.claim(0, other, 30); h.index != 0 {
+	if h := m.claim(0, other, netip.Addr{}, 30); h.index != 0 {
 		t.Errorf("another server: %+v", h)
 	}
 	if got := woken(); len(got) != 2 || got[0] != 1 || got[1] != 2 {
 		t.Errorf("woken: %v", got)
 	}
-	if h := m.claim(2, key, 40); h.index != 2 {
+	if h := m.claim(2, key, netip.Addr{}, 40); h.index != 2 {
 		t.Errorf("what was let go: %+v", h)
 	}
 	m.release(1) // has nothing
@@ -290,7 +290,47 @@ func TestBrokenConnectionKeepsServer(t *testing.T) {
 		t.Errorf("woken: %v", got)
 	}
 	m.release(0)
-	if h := m.claim(1, other, 50); h.index != 1 {
+	if h := m.claim(1, other, netip.Addr{}, 50); h.index != 1 {
 		t.Errorf("released: %+v", h)
+	}
+}
+
+// A duplicate that reaches the server from another address of this host keeps its heartbeats: that host is two hosts to the
+// server. It is not offered, and serves when the other entry is lost.
+func TestDuplicateFromAnotherAddress(t *testing.T) {
+	w := newWatchdog(t, "[::]:0")
+	r := newRig(t, quick+instanceConf(0, w.port())+strings.Replace(instanceConf(1, w.port()), "127.0.0.1", "::1", 1), func(r *rig) {
+		r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+			if to.Addr().Is6() && r.d.board.heard[0].Load() == 0 {
+				return nil, context.Canceled // the other one comes first
+			}
+			return dialTCP(ctx, to)
+		}
+	})
+	c := w.next()
+	c.welcome(1, 7, primary)
+	stop := c.beating(50*time.Millisecond, primary)
+	d := w.next()
+	d.welcome(1, 7, primary)
+	r.waitState(1, hb.Duplicate)
+	stopOther := d.beating(50*time.Millisecond, primary)
+	for range 6 {
+		if f := d.frame(); f.Type != hb.TypeBeat {
+			t.Fatalf("got %s", f.Type)
+		}
+	}
+	if e := r.entry(1); e.State != hb.Duplicate || e.Detail != "same server as instance 0" || e.usable() || e.losses != 0 {
+		t.Errorf("got %+v", e.status)
+	}
+	stop()
+	r.waitState(0, hb.Lost)
+	stopOther()
+	w.serves(1, primary)
+	eventually(t, "one of them serves", func() bool {
+		a, b := r.entry(0).State, r.entry(1).State
+		return a == hb.Established && b == hb.Duplicate || a == hb.Duplicate && b == hb.Established
+	})
+	if e := r.entry(1); e.losses != 0 {
+		t.Errorf("got %+v", e.status)
 	}
 }

@@ -192,3 +192,15 @@ func contains(s string, parts ...string) bool {
 	}
 	return true
 }
+
+// aliveOn is alive for a session of another cluster.
+func (w *world) aliveOn(c *pgtest.Cluster, s *session, what string) {
+	w.Helper()
+	if n := c.Value("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", s.pid); n != "1" {
+		w.Errorf("%s: the session on %s is gone", what, c.Name)
+	}
+	w.alive(s, what)
+}
+
+// waitQuiet lets time pass in which nothing may happen.
+func waitQuiet(d time.Duration) { <-time.After(d) }

@@ -1,0 +1,47 @@
+package testnet
+
+// Links of a limited rate, and addresses that move from host to host.
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Rate limits what goes to a host, to a number of megabits a second; more is queued for up to half a second, and then
+// dropped. It takes the place of an earlier limit of that host.
+func (n *Net) Rate(to *Host, mbits int) *Fault {
+	n.t.Helper()
+	tc := func(verb, rest string) error {
+		return n.sw.do(func() error { return run("tc", append([]string{"qdisc", verb, "dev", to.port, "root"}, strings.Fields(rest)...), "") })
+	}
+	w, err := measure(func() error { return tc("replace", fmt.Sprintf("tbf rate %dmbit burst 64kb latency 500ms", mbits)) })
+	if err != nil {
+		n.t.Fatalf("limit the rate to %s: %v", to.Name, err)
+	}
+	return &Fault{Applied: w, net: n, heal: func() error { return tc("del", "") }}
+}
+
+// Floating is an address that no host has at first: 10.77.255.x, of the network of all hosts.
+func Floating(x byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 255, x}) }
+
+// Assign gives an IPv4 address to a host, besides its own; the switch sends there what is addressed to it from now on. A
+// host that had it keeps it until Withdraw: a dead host does not let go.
+func (n *Net) Assign(a netip.Addr, to *Host) {
+	n.t.Helper()
+	err := to.space.do(func() error { return ip(fmt.Sprintf("addr replace %s/32 dev eth0", a)) })
+	if err == nil {
+		err = n.sw.do(func() error { return ip(fmt.Sprintf("route replace %s/32 via %s dev %s", a, to.Addr4, to.port)) })
+	}
+	if err != nil {
+		n.t.Fatalf("address %s to %s: %v", a, to.Name, err)
+	}
+}
+
+// Withdraw takes an address from a host.
+func (n *Net) Withdraw(a netip.Addr, from *Host) {
+	n.t.Helper()
+	if err := from.space.do(func() error { return ip(fmt.Sprintf("addr del %s/32 dev eth0", a)) }); err != nil {
+		n.t.Fatalf("address %s of %s: %v", a, from.Name, err)
+	}
+}
