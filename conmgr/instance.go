@@ -144,8 +144,8 @@ func (in *instance) pauseAfter(o outcome) time.Duration {
 	return min(in.pause, max(firstPause, deadline.Sub(now)/4))
 }
 
-// attemptLimit is the end of an attempt that begins now: heartbeat_connect_timeout, but one that waits for a packet that was lost must not
-// take what is left until the deadline.
+// attemptLimit is the end of an attempt that begins now: heartbeat_connect_timeout, but one that waits for a packet that
+// was lost must not take what is left until the deadline, nor may the look of a duplicate be under way when it is needed.
 func (in *instance) attemptLimit() Mono {
 	now, most := in.now(), in.conf.ConnectTimeout
 	if deadline, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting {

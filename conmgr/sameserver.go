@@ -19,6 +19,9 @@ import (
 // connection that is closed at once.
 var duplicateCheck = 10 * time.Second
 
+// leastRestart is shorter than any restart of a server.
+const leastRestart = 50 * time.Millisecond
+
 // serverKey is one run of one server: whatever the address by which it is reached.
 type serverKey struct {
 	system uint64
@@ -103,7 +106,7 @@ func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 		return true
 	}
 	// Were both servers heard of at one time? Then this one is not the other one, restarted.
-	if loss != nil && loss.Reason == heartbeat.LossRestarted && h.since < now.Add(-loss.Silence) {
+	if loss != nil && loss.Reason == heartbeat.LossRestarted && h.since < now.Add(leastRestart-loss.Silence) {
 		loss.Reason = heartbeat.LossMoved
 	}
 	if h.index != in.told { // the first time; it is checked again and again

@@ -319,7 +319,7 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 			t.Fatalf("got %s", f.Type)
 		}
 	}
-	if e := r.entry(1); e.State != hb.Duplicate || e.Detail != "same server as instance 0" || e.usable() || e.losses != 0 {
+	if e := r.entry(1); e.State != hb.Duplicate || e.Detail != "same server as instance 0" || e.losses != 0 {
 		t.Errorf("got %+v", e.status)
 	}
 	stop()

@@ -13,7 +13,9 @@ import (
 func (n *Net) Rate(to *Host, mbits int) *Fault {
 	n.t.Helper()
 	tc := func(verb, rest string) error {
-		return n.sw.do(func() error { return run("tc", append([]string{"qdisc", verb, "dev", to.port, "root"}, strings.Fields(rest)...), "") })
+		return n.sw.do(func() error {
+			return run("tc", append([]string{"qdisc", verb, "dev", to.port, "root"}, strings.Fields(rest)...), "")
+		})
 	}
 	w, err := measure(func() error { return tc("replace", fmt.Sprintf("tbf rate %dmbit burst 64kb latency 500ms", mbits)) })
 	if err != nil {
