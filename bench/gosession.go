@@ -5,12 +5,12 @@ package main
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/binary"
 	"fmt"
 	"net"
 
-	"github.com/jackc/pgproto3/v2"
-
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -39,22 +39,23 @@ func (b *bench) rawSession(from *testnet.Host, c *pgtest.Cluster, query string) 
 	tcp := conn.(*net.TCPConn)
 	_ = tcp.SetReadBuffer(4096) // a large answer is to be stuck early
 	_ = tcp.SetLinger(0)
-	fe := pgproto3.NewFrontend(pgproto3.NewChunkReader(conn), conn)
-	err = fe.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: map[string]string{"user": "postgres", "database": "postgres"}})
+	fe := pgwire.NewFrontend(conn, conn, 1<<20, 0)
+	err = fe.Startup(map[string]string{"user": "postgres", "database": "postgres"})
 	for ready := false; err == nil && !ready; {
-		var m pgproto3.BackendMessage
-		m, err = fe.Receive()
-		switch m := m.(type) {
-		case *pgproto3.ErrorResponse:
-			b.Fatalf("startup: %s", m.Message)
-		case *pgproto3.BackendKeyData:
-			pid = int(m.ProcessID)
-		case *pgproto3.ReadyForQuery:
+		var kind byte
+		var body []byte
+		kind, body, err = fe.Receive()
+		switch {
+		case kind == 'E':
+			b.Fatalf("startup: %q", body)
+		case kind == 'K' && len(body) >= 4: // BackendKeyData
+			pid = int(binary.BigEndian.Uint32(body))
+		case kind == 'Z': // ReadyForQuery
 			ready = true
 		}
 	}
 	if err == nil && query != "" {
-		err = fe.Send(&pgproto3.Query{String: query})
+		err = fe.Query(query)
 	}
 	if err != nil {
 		b.Fatalf("session: %v", err)

@@ -73,6 +73,7 @@ func run() int {
 	only := flag.String("only", "", "comma-separated figures to measure (default: all): "+strings.Join(keys(), ", "))
 	out := flag.String("out", "", "directory for benchmarks.md and benchmarks/ (default: docs/ of the project; with -quick or -only: build/bench/)")
 	flag.Parse()
+	os.Setenv("PGCMUSER", "*") // conmgr runs as nobody, who is not trusted by the applications of others
 	usage := func(format string, args ...any) int {
 		fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 		return exitUsage

@@ -162,7 +162,7 @@ func TestStatusJSON(t *testing.T) {
 }
 
 func TestStatusOfAConmgrThatDoesNotAnswer(t *testing.T) {
-	for behaviour, text := range map[string]string{"full": "max_connections may be reached", "postgres": "not a Connection Manager", "garbled": "invalid message", "endless": "too long"} {
+	for behaviour, text := range map[string]string{"full": "max_connections may be reached", "postgres": "not a Connection Manager", "garbled": "malformed DataRow", "endless": "length 2147483647"} {
 		t.Run(behaviour, func(t *testing.T) {
 			d := newDesk(t, behaviour)
 			d.want(d.cmctl("start"), 0)

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgproto3/v2"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // Whatever answers on the port, it costs no more memory than this.
@@ -95,20 +95,14 @@ func dial(ctx context.Context, info Info, deadline time.Time) (net.Conn, error) 
 
 // converse is the frontend of a session.
 func converse(conn net.Conn, statements []string) (answers []rows, err error) {
-	defer func() {
-		if recover() != nil { // pgproto3 trusts lengths inside a message
-			answers, err = nil, errors.New("invalid message received")
-		}
-	}()
-	frontend := pgproto3.NewFrontend(&boundedReader{next: pgproto3.NewChunkReader(conn), left: maxAnswer}, conn)
-	err = frontend.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
-		Parameters: map[string]string{"user": "cm_ctl", "database": "conmgr", "application_name": "cm_ctl"}})
+	frontend := pgwire.NewFrontend(conn, conn, maxMessage, maxAnswer)
+	err = frontend.Startup(map[string]string{"user": "cm_ctl", "database": "conmgr", "application_name": "cm_ctl"})
 	if err != nil {
 		return nil, err
 	}
 	isConmgr := false
 	_, err = receive(frontend, &isConmgr)
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return nil, errors.New("it closed the connection without a word (max_connections may be reached)")
 	}
 	if err != nil {
@@ -118,7 +112,7 @@ func converse(conn net.Conn, statements []string) (answers []rows, err error) {
 		return nil, errors.New("whoever answers is not a Connection Manager")
 	}
 	for _, s := range statements {
-		if err := frontend.Send(&pgproto3.Query{String: s}); err != nil {
+		if err := frontend.Query(s); err != nil {
 			return nil, err
 		}
 		answer, err := receive(frontend, &isConmgr)
@@ -127,55 +121,52 @@ func converse(conn net.Conn, statements []string) (answers []rows, err error) {
 		}
 		answers = append(answers, answer)
 	}
-	_ = frontend.Send(&pgproto3.Terminate{})
+	_ = frontend.Terminate()
 	return answers, nil
 }
 
 // receive takes in messages up to ReadyForQuery.
-func receive(frontend *pgproto3.Frontend, isConmgr *bool) (rows, error) {
+func receive(frontend *pgwire.Frontend, isConmgr *bool) (rows, error) {
 	var answer rows
 	for {
-		message, err := frontend.Receive()
+		kind, body, err := frontend.Receive()
 		if err != nil {
 			return rows{}, err
 		}
-		switch m := message.(type) {
-		case *pgproto3.ParameterStatus:
-			*isConmgr = *isConmgr || m.Name == "conmgr.version"
-		case *pgproto3.RowDescription:
-			for _, f := range m.Fields {
-				answer.columns = append(answer.columns, string(f.Name))
+		switch kind {
+		case 'S': // ParameterStatus
+			name, _, err := pgwire.ParameterStatus(body)
+			if err != nil {
+				return rows{}, err
 			}
-		case *pgproto3.DataRow:
+			*isConmgr = *isConmgr || name == "conmgr.version"
+		case 'T':
+			if answer.columns, err = pgwire.ParseColumns(body); err != nil {
+				return rows{}, err
+			}
+		case 'D':
+			values, err := pgwire.ParseRow(body)
+			if err != nil {
+				return rows{}, err
+			}
 			row := make([]*string, len(answer.columns))
-			for i := range min(len(row), len(m.Values)) {
-				if m.Values[i] != nil {
-					s := string(m.Values[i])
-					row[i] = &s
-				}
-			}
+			copy(row, values)
 			answer.values = append(answer.values, row)
-		case *pgproto3.ErrorResponse:
+		case 'E':
+			m, err := pgwire.ParseError(body)
+			if err != nil {
+				return rows{}, err
+			}
 			return rows{}, fmt.Errorf("%s: %s", m.Severity, printable(m.Message))
-		case *pgproto3.AuthenticationOk, *pgproto3.BackendKeyData, *pgproto3.NoticeResponse, *pgproto3.CommandComplete:
-		case *pgproto3.ReadyForQuery:
+		case 'R':
+			if !pgwire.AuthenticationOk(body) {
+				return rows{}, errors.New("it asks for a password, which a Connection Manager does not")
+			}
+		case 'K', 'N', 'C': // BackendKeyData, NoticeResponse, CommandComplete
+		case 'Z': // ReadyForQuery
 			return answer, nil
 		default:
-			return rows{}, fmt.Errorf("unexpected message %T", m)
+			return rows{}, fmt.Errorf("unexpected message of type %q", kind)
 		}
 	}
-}
-
-// boundedReader refuses what no conmgr sends, before memory is taken for it.
-type boundedReader struct {
-	next pgproto3.ChunkReader
-	left int
-}
-
-func (b *boundedReader) Next(n int) ([]byte, error) {
-	if n > maxMessage || n > b.left {
-		return nil, fmt.Errorf("message of %d bytes received, which is too long", n)
-	}
-	b.left -= n
-	return b.next.Next(n)
 }

@@ -67,6 +67,8 @@ func run() int {
 	}
 
 	syscall.Umask(0o022) // as root: nobody has to read what is made here
+	// As root, conmgr runs as nobody, who is not trusted by the applications of others.
+	os.Setenv("PGCMUSER", "*")
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()

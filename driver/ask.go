@@ -4,21 +4,18 @@ package driver
 // network until its context ends.
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os/user"
+	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgproto3/v2"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // Target is an instance that conmgr named, or a server of the connection string (Instance -1).
@@ -38,9 +35,13 @@ func (t Target) Direct() bool { return t.Instance < 0 }
 
 // Asker asks one conmgr. The zero value of each field but Address is usable.
 type Asker struct {
-	Address         string // host:port
+	Address         string // host:port; or the path of a Unix-domain socket, which begins with a slash
 	ApplicationName string
 	User, Database  string // conmgr takes any; a server that is asked by mistake logs them
+	// SSLMode is the application's. One that verifies the server demands a conmgr whose user is known: it is conmgr that names the server.
+	SSLMode string
+	// RequirePeer is the user who must own the other end of a Unix-domain socket; empty: those who are trusted.
+	RequirePeer string
 	// LoopbackOnly: ask only on a loopback address. A conmgr elsewhere is not authenticated, and could name a server of its own choice:
 	// for applications that demand TLS of their server.
 	LoopbackOnly bool
@@ -48,7 +49,8 @@ type Asker struct {
 
 // Ask asks the conmgr at address for an instance with the attribute, except the ones given. The Watch must be closed.
 //
-// It returns [ErrNotConmgr] if the peer is a server: nothing secret has been sent to it.
+// It returns [ErrNotConmgr] if the peer is a server, and a [*TrustError] if it calls itself a conmgr and belongs to a user who is not trusted.
+// Nothing secret has been sent to it.
 func Ask(ctx context.Context, address string, attribute Attribute, except ...int) (*Target, *Watch, error) {
 	return (&Asker{Address: address}).Ask(ctx, attribute, except...)
 }
@@ -64,7 +66,14 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 			return nil
 		}
 	}
-	nc, err := dialer.DialContext(ctx, "tcp", a.Address)
+	if !slices.Contains(attributes, attribute) {
+		return nil, nil, badAttribute(string(attribute))
+	}
+	network := "tcp"
+	if isSocketPath(a.Address) {
+		network, dialer.Control = "unix", nil
+	}
+	nc, err := dialer.DialContext(ctx, network, a.Address)
 	if err != nil {
 		if errors.Is(err, ErrNotConmgr) {
 			return nil, nil, ErrNotConmgr
@@ -73,7 +82,7 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 	}
 	// A deadline in the past ends the read or write that the context's end finds under way.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	p := &peer{conn: nc, r: bufio.NewReaderSize(nc, 2048)}
+	p := &peer{conn: nc, Frontend: pgwire.NewFrontend(nc, nc, maxMessage, 0)}
 	target, err := a.converse(p, attribute, except)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
@@ -84,7 +93,8 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 			err = context.Cause(ctx)
 		}
 		var answer *ConmgrError
-		if errors.Is(err, ErrNotConmgr) || errors.As(err, &answer) {
+		var doubt *TrustError
+		if errors.Is(err, ErrNotConmgr) || errors.As(err, &answer) || errors.As(err, &doubt) {
 			return nil, nil, err
 		}
 		return nil, nil, fmt.Errorf("could not receive server address from Connection Manager: %w", err)
@@ -100,17 +110,17 @@ func (a *Asker) converse(p *peer, attribute Attribute, except []int) (*Target, e
 	if a.Database != "" {
 		parameters["database"] = a.Database
 	}
-	if err := p.send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: parameters}); err != nil {
+	if err := p.Startup(parameters); err != nil {
 		return nil, err
 	}
-	if err := p.recognise(); err != nil {
+	if err := p.recognise(a); err != nil {
 		return nil, err
 	}
 	query := "SHOW TARGET " + string(attribute)
 	for i, instance := range except {
 		query += [...]string{" EXCEPT ", ", "}[min(i, 1)] + strconv.Itoa(instance)
 	}
-	if err := p.send(&pgproto3.Query{String: query}); err != nil {
+	if err := p.Query(query); err != nil {
 		return nil, err
 	}
 	return p.target()
@@ -124,70 +134,65 @@ func osUser() string {
 	return "application"
 }
 
-// peer frames messages of a peer that may not even speak PostgreSQL's protocol: nothing is allocated by an unchecked length.
+// isSocketPath: a Unix-domain socket, and not host:port.
+func isSocketPath(address string) bool { return address != "" && address[0] == '/' }
+
+// peer is a conversation with whoever has answered.
 type peer struct {
-	conn net.Conn
-	r    *bufio.Reader
+	conn  net.Conn
+	owner owner // once it has said something
+	*pgwire.Frontend
 }
 
 const maxMessage = 64 * 1024 // no message of a conmgr to a driver comes near
 
-func (p *peer) send(m pgproto3.FrontendMessage) error {
-	b, err := m.Encode(nil)
-	if err == nil {
-		_, err = p.conn.Write(b)
-	}
-	return err
-}
+var errClosed = errors.New("the connection was closed without a word (is conmgr's max_connections reached?)")
 
 func (p *peer) receive() (kind byte, body []byte, err error) {
-	var header [5]byte
-	if _, err := io.ReadFull(p.r, header[:]); err != nil {
-		if err == io.EOF {
-			err = errors.New("the connection was closed (conmgr's max_connections?)")
-		}
-		return 0, nil, err
+	if kind, body, err = p.Receive(); err == io.EOF {
+		err = errClosed
 	}
-	n := binary.BigEndian.Uint32(header[1:])
-	if n < 4 || n > maxMessage {
-		return 0, nil, fmt.Errorf("the peer does not speak PostgreSQL's protocol: a message of type %q and length %d", header[0], n)
-	}
-	body = make([]byte, n-4)
-	if _, err := io.ReadFull(p.r, body); err != nil {
-		return 0, nil, err
-	}
-	return header[0], body, nil
+	return kind, body, err
 }
 
 // recognise reads the startup to its ReadyForQuery: a conmgr announces conmgr.version. Whoever asks for a password, or complains of the user or
-// the database, is none: the real driver gets the same answer, and tells it in its own words.
-func (p *peer) recognise() error {
+// the database, is none: the real driver gets the same answer, and tells it in its own words. Whose process it is can be told as soon as it has
+// said something, and must be before it is believed.
+func (p *peer) recognise(a *Asker) error {
 	recognised := false
-	for {
+	for first := true; ; first = false {
 		kind, body, err := p.receive()
+		if first && errors.Is(err, syscall.ECONNRESET) { // its close came before our startup was read
+			err = errClosed
+		}
 		if err != nil {
 			return err
 		}
+		if first {
+			p.owner = ownerOf(p.conn)
+		}
 		switch kind {
 		case 'R': // Authentication...
-			if len(body) < 4 || binary.BigEndian.Uint32(body) != 0 {
+			if !pgwire.AuthenticationOk(body) {
 				return ErrNotConmgr
 			}
 		case 'S': // ParameterStatus
-			if name, _, _ := strings.Cut(string(body), "\x00"); name == "conmgr.version" {
+			if name, _, err := pgwire.ParameterStatus(body); err == nil && name == "conmgr.version" && !recognised {
+				if err := a.believed(p.owner); err != nil {
+					return err
+				}
 				recognised = true
 			}
 		case 'E':
-			// Who starts up or shuts down is not worth a second try. It may be a conmgr that is about to be replaced by another one: a
-			// driver that connected to that one directly would take it for a database.
-			var m pgproto3.ErrorResponse
-			if err := m.Decode(body); err == nil && m.Code == cannotConnectNow {
-				return &ConmgrError{SQLState: m.Code, Message: m.Message, Detail: m.Detail, Hint: m.Hint}
+			// Who starts up or shuts down, or is full, is not worth a second try. It may be a conmgr that is about to be replaced by another
+			// one: a driver that connected to that one directly would take it for a database.
+			if m, err := pgwire.ParseError(body); err == nil && Elsewhere(m.Code) {
+				return conmgrError(m)
 			}
 			return ErrNotConmgr
 		case 'K', 'Z': // BackendKeyData, ReadyForQuery
 			if !recognised {
-				p.send(&pgproto3.Terminate{})
+				p.Terminate()
 				return ErrNotConmgr
 			}
 			if kind == 'Z' {
@@ -197,7 +202,11 @@ func (p *peer) recognise() error {
 	}
 }
 
-// target reads the answer to SHOW TARGET, by the names of its columns: their order, and columns that are not known, do not matter.
+func conmgrError(m pgwire.Error) *ConmgrError {
+	return &ConmgrError{SQLState: m.Code, Message: m.Message, Detail: m.Detail, Hint: m.Hint}
+}
+
+// target reads the answer to SHOW TARGET: one row, by the names of its columns. Their order, and columns that are not known, do not matter.
 func (p *peer) target() (*Target, error) {
 	var columns []string
 	var target *Target
@@ -209,82 +218,73 @@ func (p *peer) target() (*Target, error) {
 		}
 		switch kind {
 		case 'T':
-			var m pgproto3.RowDescription
-			if err := m.Decode(body); err != nil {
-				return nil, err
+			if columns != nil {
+				return nil, errors.New("the answer to SHOW TARGET has more than one description of its row")
 			}
-			for _, f := range m.Fields {
-				columns = append(columns, string(f.Name))
+			if columns, err = pgwire.ParseColumns(body); err != nil {
+				return nil, err
 			}
 		case 'D':
-			values, err := rowValues(body)
+			values, err := pgwire.ParseRow(body)
 			if err != nil {
 				return nil, err
+			}
+			if target != nil {
+				return nil, errors.New("the answer to SHOW TARGET has more than one row")
 			}
 			if target, err = rowTarget(columns, values); err != nil {
 				return nil, err
 			}
 		case 'E':
-			var m pgproto3.ErrorResponse
-			if err := m.Decode(body); err != nil {
+			m, err := pgwire.ParseError(body)
+			if err != nil {
 				return nil, err
 			}
-			e := &ConmgrError{SQLState: m.Code, Message: m.Message, Detail: m.Detail, Hint: m.Hint}
 			if m.Severity == "FATAL" {
-				return nil, e
+				return nil, conmgrError(m)
 			}
-			failed = e
+			failed = conmgrError(m)
 		case 'Z':
 			if failed == nil && target == nil {
 				failed = errors.New("the answer to SHOW TARGET has no row")
 			}
-			return target, failed
+			if failed != nil {
+				return nil, failed
+			}
+			return target, nil
 		}
 	}
 }
 
-// rowValues decodes a DataRow; NULL is the empty string. (pgproto3's decoder panics on a negative length.)
-func rowValues(body []byte) ([]string, error) {
-	malformed := errors.New("the answer to SHOW TARGET has a malformed row")
-	if len(body) < 2 {
-		return nil, malformed
-	}
-	values := make([]string, 0, 5)
-	count, body := int(binary.BigEndian.Uint16(body)), body[2:]
-	for ; count > 0; count-- {
-		if len(body) < 4 {
-			return nil, malformed
-		}
-		n := max(0, int(int32(binary.BigEndian.Uint32(body))))
-		if body = body[4:]; n > len(body) {
-			return nil, malformed
-		}
-		values, body = append(values, string(body[:n])), body[n:]
-	}
-	return values, nil
-}
-
-func rowTarget(columns, values []string) (*Target, error) {
+func rowTarget(columns []string, values []*string) (*Target, error) {
 	if len(columns) != len(values) {
 		return nil, fmt.Errorf("the answer to SHOW TARGET has %d columns and %d values", len(columns), len(values))
 	}
 	row := map[string]string{}
 	for i, name := range columns {
-		row[name] = values[i]
+		if _, twice := row[name]; twice {
+			return nil, fmt.Errorf("the answer to SHOW TARGET has the column %q twice", name)
+		}
+		if values[i] != nil {
+			row[name] = *values[i]
+		}
 	}
 	t := &Target{Host: row["host"], HostAddr: row["hostaddr"], Attributes: row["attributes"]}
-	var err error
-	if t.Instance, err = strconv.Atoi(row["instance"]); err != nil || t.Instance < 0 {
-		return nil, fmt.Errorf("the answer to SHOW TARGET has an invalid instance %q", row["instance"])
+	var ok bool
+	if t.Instance, ok = number(row["instance"], 0, 1<<31-1); !ok {
+		return nil, fmt.Errorf("the answer's instance %q is not a number", row["instance"])
 	}
-	if t.Port, err = strconv.Atoi(row["port"]); err != nil || t.Port < 1 || t.Port > 65535 {
-		return nil, fmt.Errorf("the answer to SHOW TARGET has an invalid port %q", row["port"])
+	if t.Port, ok = number(row["port"], 1, 65535); !ok {
+		return nil, fmt.Errorf("the answer's port %q is not a port number", row["port"])
 	}
-	if _, err := netip.ParseAddr(t.HostAddr); err != nil {
-		return nil, fmt.Errorf("the answer to SHOW TARGET has an invalid hostaddr %q", t.HostAddr)
-	}
-	if t.Host == "" {
-		t.Host = t.HostAddr
+	if err := t.sound(); err != nil {
+		return nil, err
 	}
 	return t, nil
+}
+
+// number takes digits alone.
+func number(s string, least, most int) (int, bool) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	return int(n), err == nil && int(n) >= least && int(n) <= most
 }

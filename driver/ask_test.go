@@ -79,7 +79,7 @@ func TestAsk(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t,
 		fakeconmgr.Instance{Number: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432, Attributes: "primary,read-write"},
-		fakeconmgr.Instance{Number: 5, Host: "", HostAddr: "fe80::5%lo", Port: 5433, Attributes: "standby,read-only"})
+		fakeconmgr.Instance{Number: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433, Attributes: "standby,read-only"})
 	target, watch, err := driver.Ask(within(t), s.Addr(), driver.ReadWrite)
 	if err != nil {
 		t.Fatal(err)
@@ -165,13 +165,14 @@ func TestAskStrangers(t *testing.T) {
 		"HTTP":              {raw([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")...), "does not speak PostgreSQL's protocol"},
 		"huge message":      {raw(huge...), "does not speak PostgreSQL's protocol"},
 		"short length":      {raw('S', 0, 0, 0, 3), "does not speak PostgreSQL's protocol"},
+		"two rows":          {say(append(row("1", "h", "10.0.0.1", "1")[:2], row("2", "h", "10.0.0.2", "1")[1:]...)...), "more than one row"},
 		"no row":            {say(&pgproto3.ReadyForQuery{TxStatus: 'I'}), "no row"},
-		"invalid instance":  {say(row("x", "h", "10.0.0.1", "1")...), "invalid instance"},
-		"invalid hostaddr":  {say(row("1", "h", "elsewhere", "1")...), "invalid hostaddr"},
-		"invalid port":      {say(row("1", "h", "10.0.0.1", "0")...), "invalid port"},
+		"invalid instance":  {say(row("x", "h", "10.0.0.1", "1")...), `instance "x" is not a number`},
+		"invalid hostaddr":  {say(row("1", "h", "elsewhere", "1")...), `hostaddr "elsewhere" is not an IP address`},
+		"invalid port":      {say(row("1", "h", "10.0.0.1", "0")...), `port "0" is not a port number`},
 		"columns are short": {say(append([]pgproto3.BackendMessage{&pgproto3.RowDescription{}}, row("1")[1:]...)...), "0 columns and 1 values"},
-		"negative length":   {raw(append(encode(append(recognised, &pgproto3.RowDescription{})...), 'D', 0, 0, 0, 10, 0, 1, 0xff, 0xff, 0xff, 0)...), "0 columns and 1 values"},
-		"cut row":           {raw(append(encode(recognised...), 'D', 0, 0, 0, 10, 0, 1, 0, 0, 0, 9)...), "malformed row"},
+		"negative length":   {raw(append(encode(append(recognised, &pgproto3.RowDescription{})...), 'D', 0, 0, 0, 10, 0, 1, 0xff, 0xff, 0xff, 0)...), "malformed DataRow"},
+		"cut row":           {raw(append(encode(recognised...), 'D', 0, 0, 0, 10, 0, 1, 0, 0, 0, 9)...), "malformed DataRow"},
 	} {
 		_, _, err := driver.Ask(within(t), peer(t, test.serve), driver.Any)
 		if err == nil || errors.Is(err, driver.ErrNotConmgr) || !strings.Contains(err.Error(), test.want) {

@@ -6,6 +6,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"slices"
@@ -46,6 +47,9 @@ func (h Host) Name() string {
 	return h.HostAddr
 }
 
+// IsUnix tells whether it is the directory of a Unix-domain socket.
+func (h Host) IsUnix() bool { return h.HostAddr == "" && strings.HasPrefix(h.Host, "/") }
+
 // Config is a parsed connection string.
 type Config struct {
 	Hosts           []Host
@@ -55,13 +59,15 @@ type Config struct {
 	ApplicationName string        // shown by SHOW APPLICATIONS
 	User, Database  string        // may be empty
 	SSLMode         string        // may be empty: the driver's default
+	RequirePeer     string        // user who must own the other end of a Unix-domain socket; may be empty
 
 	// Settings are all other settings that were given, for the real driver.
 	Settings map[string]string
 }
 
 // ParseConfig parses a keyword/value connection string or a postgresql:// URI. As in libpq, host, hostaddr and port may be comma-separated lists, and
-// PGHOST, PGHOSTADDR, PGPORT, PGTARGETSESSIONATTRS, PGCONNECT_TIMEOUT, PGAPPNAME, PGUSER, PGDATABASE and PGSSLMODE stand for what is not given.
+// PGHOST, PGHOSTADDR, PGPORT, PGTARGETSESSIONATTRS, PGCONNECT_TIMEOUT, PGAPPNAME, PGUSER, PGDATABASE,
+// PGSSLMODE and PGREQUIREPEER stand for what is not given.
 func ParseConfig(connString string) (*Config, error) {
 	var settings map[string]string
 	var err error
@@ -76,8 +82,18 @@ func ParseConfig(connString string) (*Config, error) {
 	return NewConfig(settings)
 }
 
+func badAttribute(a string) error {
+	return fmt.Errorf("invalid value for parameter \"target_session_attrs\": %q (allowed: any, read-write, read-only, primary, standby, "+
+		"prefer-standby, prefer-read)", a)
+}
+
 // NewConfig makes a Config of settings that are already parsed.
 func NewConfig(settings map[string]string) (*Config, error) {
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if err := ZeroFree(key, settings[key]); err != nil {
+			return nil, err
+		}
+	}
 	get := func(key, env string) string {
 		if v, ok := settings[key]; ok {
 			return v
@@ -90,6 +106,7 @@ func NewConfig(settings map[string]string) (*Config, error) {
 		User:            get("user", "PGUSER"),
 		Database:        get("dbname", "PGDATABASE"),
 		SSLMode:         get("sslmode", "PGSSLMODE"),
+		RequirePeer:     get("requirepeer", "PGREQUIREPEER"),
 		Settings:        map[string]string{},
 	}
 	if c.ApplicationName == "" {
@@ -98,7 +115,7 @@ func NewConfig(settings map[string]string) (*Config, error) {
 	if a := get("target_session_attrs", "PGTARGETSESSIONATTRS"); a != "" {
 		c.Attribute = Attribute(a)
 		if !slices.Contains(attributes, c.Attribute) {
-			return nil, fmt.Errorf("invalid value for parameter \"target_session_attrs\": %q (allowed: any, read-write, read-only, primary, standby, prefer-standby, prefer-read)", a)
+			return nil, badAttribute(a)
 		}
 		if c.Attribute == PreferRead {
 			c.Attribute = PreferStandby
@@ -121,6 +138,7 @@ func NewConfig(settings map[string]string) (*Config, error) {
 	for k, v := range settings {
 		switch k {
 		case "host", "hostaddr", "port", "target_session_attrs":
+		case "requirepeer": // no real driver here knows it: it would become a setting of the session
 		default:
 			c.Settings[k] = v
 		}
@@ -137,6 +155,21 @@ func (c *Config) ConnString(host, port string) string {
 	}
 	sort.Strings(pairs)
 	return strings.Join(append(pairs, "host='"+escape.Replace(host)+"'", "port='"+escape.Replace(port)+"'"), " ")
+}
+
+// ZeroFree is an error if a connection parameter has a zero byte. In a StartupMessage that byte ends a value: what follows it would be
+// taken for another parameter, such as a user of somebody else's choice.
+func ZeroFree(name, value string) error {
+	if strings.ContainsRune(name, 0) {
+		return fmt.Errorf("invalid connection parameter %q: zero bytes are forbidden", name)
+	}
+	if strings.ContainsRune(value, 0) {
+		if strings.Contains(name, "password") {
+			value = "..." // not for a log
+		}
+		return fmt.Errorf("invalid value for parameter %q: %q (zero bytes are forbidden)", name, value)
+	}
+	return nil
 }
 
 func hostList(host, hostaddr, port string) ([]Host, error) {
@@ -254,13 +287,20 @@ func cutScheme(s string) (string, bool) {
 func parseURI(s string) (map[string]string, error) {
 	settings := map[string]string{}
 	var failed error
-	set := func(key, raw string) {
+	decode := func(raw string, secret bool) string {
 		v, err := url.PathUnescape(raw)
+		if err == nil && strings.ContainsRune(v, 0) { // in libpq's words
+			if secret {
+				raw = "..."
+			}
+			err = fmt.Errorf("forbidden value %%00 in percent-encoded value: %q", raw)
+		}
 		if err != nil && failed == nil {
 			failed = err
 		}
-		settings[key] = v
+		return v
 	}
+	set := func(key, raw string) { settings[decode(key, false)] = decode(raw, key == "password") }
 	s, query, _ := strings.Cut(s, "?")
 	authority, database, _ := strings.Cut(s, "/")
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -161,22 +160,25 @@ func (d *Dialer) resolve(ctx context.Context, host Host, attribute Attribute, ex
 	direct := &Target{Instance: -1, Host: host.Name(), HostAddr: host.HostAddr, Port: port}
 	if direct.HostAddr == "" {
 		direct.HostAddr = host.Host
-		if strings.HasPrefix(host.Host, "/") {
-			direct.HostAddr = filepath.Join(host.Host, ".s.PGSQL."+host.Port)
-			return direct, nil, "unix", nil
-		}
 	}
 	asker := &Asker{
 		Address:         direct.Address(),
 		ApplicationName: d.Config.ApplicationName,
 		User:            d.Config.User,
 		Database:        d.Config.Database,
+		SSLMode:         d.Config.SSLMode,
+		RequirePeer:     d.Config.RequirePeer,
 		LoopbackOnly:    d.TLSRequired,
+	}
+	network := "tcp"
+	if host.IsUnix() {
+		direct.HostAddr = filepath.Join(host.Host, ".s.PGSQL."+host.Port)
+		asker.Address, network = direct.HostAddr, "unix"
 	}
 	target, watch, err := asker.Ask(ctx, attribute, except...)
 	switch {
 	case errors.Is(err, ErrNotConmgr):
-		return direct, nil, "tcp", nil
+		return direct, nil, network, nil
 	case err != nil:
 		return nil, nil, "", withCause(ctx, err)
 	case slices.Contains(except, target.Instance):

@@ -107,6 +107,12 @@ func Elsewhere(sqlState string) bool {
 	return sqlState == cannotConnectNow || sqlState == tooManyConnections
 }
 
+// AnyServerRefuses tells by its SQLSTATE whether the refusal of a login is about who wants to log in, so that it ends the attempt: a wrong
+// password, an unknown role, no line in pg_hba.conf (class 28), a database that is not there (3D000) or may not be used (42501).
+func AnyServerRefuses(sqlState string) bool {
+	return strings.HasPrefix(sqlState, "28") || sqlState == "3D000" || sqlState == "42501"
+}
+
 const (
 	cannotConnectNow   = "57P03"
 	tooManyConnections = "53300"

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgproto3/v2"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // Watch tells the loss of the instance that [Ask] named. It is safe for concurrent use. It must be closed.
@@ -51,7 +51,7 @@ func (w *Watch) Close() error {
 	if first {
 		// A word of farewell is a courtesy: it must not wait for a conmgr that does not read.
 		w.peer.conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-		w.peer.send(&pgproto3.Terminate{})
+		w.peer.Terminate()
 		w.peer.conn.Close()
 	}
 	<-w.done
@@ -89,8 +89,8 @@ func (w *Watch) wait() *LostError {
 		if kind != 'E' {
 			continue // a notice, or what a later version says
 		}
-		var m pgproto3.ErrorResponse
-		if err := m.Decode(body); err != nil || m.Severity != "FATAL" {
+		m, err := pgwire.ParseError(body)
+		if err != nil || m.Severity != "FATAL" {
 			continue
 		}
 		e := w.newError(m.Code)

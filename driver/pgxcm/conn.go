@@ -18,13 +18,14 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgwatchdog/watchdog/driver"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 type conn struct {
 	router *router
 	entry  *entry
 	ctx    context.Context // of the attempt, for the first Write
-	config *pgconn.Config  // pgconn's, for this connection alone
+	config *pgconn.Config  // pgconn's, for this attempt to connect alone, up to its end
 
 	begun chan struct{} // closed at the end of the first Write; sql, nc and err are not changed afterwards
 	once  sync.Once
@@ -50,7 +51,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	c.once.Do(func() { first = true })
 	if first {
 		c.err = c.begin(b)
-		c.ctx, c.config = nil, nil // it may be a request's, and the connection lives on
+		c.ctx = nil // it may be a request's, and the connection lives on
 		close(c.begun)
 		if c.err != nil {
 			return 0, c.err
@@ -78,6 +79,12 @@ func (c *conn) Read(b []byte) (n int, err error) {
 	if !c.login.over && c.login.sees(b[:n]) {
 		c.nc.SetDeadline(time.Time{})
 	}
+	if c.config != nil && (c.login.over || c.login.refused()) {
+		if c.login.refused() {
+			c.router.refused(c.config, c.entry)
+		}
+		c.config = nil
+	}
 	return n, c.broken.tell(err)
 }
 
@@ -95,6 +102,9 @@ func (c *conn) Close() error {
 // begin goes through the instances of the host, or to the server that it is, until one does not refuse the startup.
 func (c *conn) begin(startup []byte) error {
 	r := c.router
+	if err := zeroFree(c.config); err != nil {
+		return err
+	}
 	return r.dialer.DialHost(c.ctx, c.entry.host, r.cm.Attribute, func(ctx context.Context, sql *driver.Conn, _ driver.Attribute) error {
 		t := sql.Target()
 		own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
@@ -131,16 +141,10 @@ func (c *conn) begin(startup []byte) error {
 	})
 }
 
-const cancelRequest = 1234<<16 | 5678
-
 const maxRefusal = 64 * 1024 // an ErrorResponse that is longer is left to pgconn
 
 // exchange sends the startup and returns what it has read of the answer; or an error, if that is a refusal for which another server may do.
 func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) {
-	if len(startup) >= 8 && binary.BigEndian.Uint32(startup[4:]) == cancelRequest { // by a Unix-domain socket, whose address tells nothing
-		_, err := nc.Write(startup)
-		return nil, err
-	}
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	answer := make([]byte, 5)
 	_, err := nc.Write(startup)
@@ -157,7 +161,7 @@ func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	var refusal pgproto3.ErrorResponse
+	var refusal pgproto3.ErrorResponse // pgx's own, for its error
 	if answer[0] == 'E' && len(answer) > 5 && refusal.Decode(answer[5:]) == nil && driver.Elsewhere(refusal.Code) {
 		return nil, driver.TryNext(pgconn.ErrorResponseToPgError(&refusal))
 	}
@@ -170,6 +174,16 @@ type login struct {
 	header [5]byte
 	have   int    // bytes of the header
 	rest   uint32 // bytes of the message that are still to come
+	failed []byte // an ErrorResponse, as far as it has come
+}
+
+// refused: the server has answered that it does not let this user in, with these credentials, or not to this database.
+func (l *login) refused() bool {
+	if l.over || len(l.failed) == 0 || l.rest > 0 {
+		return false
+	}
+	e, err := pgwire.ParseError(l.failed)
+	return err == nil && driver.AnyServerRefuses(e.Code)
 }
 
 // sees is true once: at the end of the login.
@@ -178,6 +192,9 @@ func (l *login) sees(b []byte) bool {
 		if l.rest > 0 {
 			n := min(l.rest, uint32(len(b)))
 			l.rest -= n
+			if l.header[0] == 'E' && len(l.failed) < maxRefusal {
+				l.failed = append(l.failed, b[:n]...)
+			}
 			b = b[n:]
 			continue
 		}

@@ -97,9 +97,13 @@ func newRouter(connString string) (*router, string, error) {
 		return nil, "", err
 	}
 	r.passwords[own.Password] = true
+	if err := zeroFree(own); err != nil { // of a service, too
+		return nil, "", err
+	}
 	if own, err = r.pgconnConfig("localhost", h.Port); err != nil { // TLS is never for a Unix socket
 		return nil, "", err
 	}
+	cm.SSLMode = verifying(own.TLSConfig, cm.SSLMode)
 	variants := tlsVariants(own)
 	r.variants = len(variants)
 	tlsRequired := !slices.Contains(variants, nil)
@@ -114,6 +118,36 @@ func (r *router) pgconnConfig(host, port string) (*pgconn.Config, error) {
 		return nil, err
 	}
 	return &config.ConnConfig.Config, nil
+}
+
+// verifying is the value of sslmode that says what is verified, whatever it was that said it: the environment, a service, or a root
+// certificate beside sslmode=require.
+func verifying(c *tls.Config, sslmode string) string {
+	switch {
+	case c == nil:
+		return sslmode
+	case !c.InsecureSkipVerify:
+		return "verify-full"
+	case c.VerifyPeerCertificate != nil || c.VerifyConnection != nil:
+		return "verify-ca"
+	}
+	return sslmode
+}
+
+// zeroFree looks at everything that becomes part of a StartupMessage, wherever it came from: the application may have set it, too.
+func zeroFree(c *pgconn.Config) error {
+	if c == nil {
+		return nil
+	}
+	if err := errors.Join(driver.ZeroFree("user", c.User), driver.ZeroFree("dbname", c.Database), driver.ZeroFree("password", c.Password)); err != nil {
+		return err
+	}
+	for name, value := range c.RuntimeParams {
+		if err := driver.ZeroFree(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tlsVariants are the attempts that sslmode stands for: prefer is TLS, then none; allow is none, then TLS.

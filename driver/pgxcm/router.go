@@ -6,6 +6,7 @@ package pgxcm
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -28,6 +29,9 @@ type router struct {
 	passwords map[string]bool                      // found by us, and so to be replaced for another instance
 }
 
+// unixMark stands before the path of a Unix-domain socket: pgconn would dial a bare one without a look-up, and take it for a server's.
+const unixMark = "socket "
+
 // entry is what pgconn sees as a host.
 type entry struct {
 	name    string // pgconn's Host, unique
@@ -40,13 +44,12 @@ func (r *router) install(config *pgconn.Config) {
 	r.direct = config.SSLNegotiation == "direct"
 	seen := map[string]bool{}
 	for _, h := range r.cm.Hosts {
-		n := r.variants
-		if isUnix(h) {
-			n = 1
-		}
-		for v := range n {
+		for v := range r.variants {
 			name := h.Name()
-			if seen[name] && !isUnix(h) {
+			if h.IsUnix() {
+				name = unixMark + name
+			}
+			if seen[name] {
 				name += "#" + strconv.Itoa(len(r.entries)) // a host may be there several times, but lookup has to tell them apart
 			}
 			seen[name] = true
@@ -82,20 +85,22 @@ func (r *router) install(config *pgconn.Config) {
 	}
 }
 
-func isUnix(h driver.Host) bool { return strings.HasPrefix(h.Host, "/") && h.HostAddr == "" }
-
 // lookup looks nothing up: it marks the address that dial gets, so that it is told from that of a cancel request.
 func (r *router) lookup(ctx context.Context, host string) ([]string, error) {
 	for i, e := range r.entries {
 		if e.name == host {
-			return []string{e.host.Name() + "#" + strconv.Itoa(i)}, nil
+			name := e.host.Name()
+			if e.host.IsUnix() {
+				name = unixMark + name
+			}
+			return []string{net.JoinHostPort(name+"#"+strconv.Itoa(i), e.host.Port)}, nil // with the port: a path may have a colon
 		}
 	}
 	return net.DefaultResolver.LookupHost(ctx, host) // the application has changed Host
 }
 
 func (r *router) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if e := r.entryOf(network, address); e != nil {
+	if e := r.entryOf(address); e != nil {
 		return newConn(ctx, r, e), nil
 	}
 	// A cancel request: pgconn dials the address of the connection. It must not wait for a host that is known to be lost.
@@ -114,16 +119,8 @@ func (r *router) dial(ctx context.Context, network, address string) (net.Conn, e
 	return d.DialContext(ctx, network, address)
 }
 
-// entryOf is nil if the address is not one of lookup's. That of a Unix-domain socket is nobody's else: cancel requests have it, too.
-func (r *router) entryOf(network, address string) *entry {
-	if network == "unix" {
-		for i, e := range r.entries {
-			if _, a := pgconn.NetworkAddress(e.host.Host, portNumber(e.host.Port)); isUnix(e.host) && a == address {
-				return &r.entries[i]
-			}
-		}
-		return nil
-	}
+// entryOf is nil if the address is not one of lookup's.
+func (r *router) entryOf(address string) *entry {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil
@@ -142,6 +139,17 @@ func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc ne
 		c.config = config
 	}
 	return nc, nil
+}
+
+// refused is told that an entry's login has failed for whom it is, and not for where: no other host is tried, as in libpq. The
+// configuration is that of this attempt to connect alone. The other ways that sslmode has for the same host remain.
+func (r *router) refused(config *pgconn.Config, e *entry) {
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if other := r.entryOf(address); other != nil && other.host != e.host {
+			return nil, errors.New("not tried, as the authentication has failed before")
+		}
+		return r.dial(ctx, network, address)
+	}
 }
 
 // adopt makes a configuration that of an instance: its name, and its password out of the password file, unless the application has set another one.

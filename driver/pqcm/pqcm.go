@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -46,7 +47,23 @@ func NewConnector(dsn string) (*Connector, error) {
 	if _, err := pqConnector(config.ConnString(h.Name(), h.Port)); err != nil {
 		return nil, err
 	}
+	config.SSLMode = verifying(config)
 	return &Connector{dialer: &driver.Dialer{Config: config, TLSRequired: config.SSLMode != "disable"}}, nil
+}
+
+// verifying is the value of sslmode that says what lib/pq verifies: with a root certificate, require is verify-ca.
+func verifying(c *driver.Config) string {
+	root := c.Settings["sslrootcert"]
+	if root == "" {
+		root = os.Getenv("PGSSLROOTCERT")
+	}
+	if c.SSLMode != "" && c.SSLMode != "require" || root == "" {
+		return c.SSLMode
+	}
+	if _, err := os.Stat(root); err != nil {
+		return c.SSLMode
+	}
+	return "verify-ca"
 }
 
 // pqConnector tells what lib/pq refuses by panic (PGSERVICE and others in the environment) as an error.

@@ -10,14 +10,16 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgproto3/v2"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
+
+const maxMessage = 1 << 20
 
 // Bound is a connection that is bound to an instance.
 type Bound struct {
 	Target map[string]string // the answer
 	conn   net.Conn
-	fe     *pgproto3.Frontend
+	fe     *pgwire.Frontend
 }
 
 // Try runs a SHOW statement and returns a map a row.
@@ -47,7 +49,7 @@ func (c *Conmgr) bind(attribute string) (*Bound, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bound{conn: conn, fe: pgproto3.NewFrontend(pgproto3.NewChunkReader(conn), conn)}
+	b := &Bound{conn: conn, fe: pgwire.NewFrontend(conn, conn, maxMessage, 0)}
 	if err := b.ask(attribute); err != nil {
 		conn.Close()
 		return nil, err
@@ -57,31 +59,34 @@ func (c *Conmgr) bind(attribute string) (*Bound, error) {
 
 func (b *Bound) ask(attribute string) error {
 	_ = b.conn.SetDeadline(time.Now().Add(patience))
-	err := b.fe.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
-		Parameters: map[string]string{"user": "test", "database": "test", "application_name": "bound"}})
+	err := b.fe.Startup(map[string]string{"user": "test", "database": "test", "application_name": "bound"})
 	if err == nil {
-		err = b.fe.Send(&pgproto3.Query{String: "SHOW TARGET " + attribute})
+		err = b.fe.Query("SHOW TARGET " + attribute)
 	}
 	var names []string
 	for ready := 0; err == nil && ready < 2; {
-		var m pgproto3.BackendMessage
-		if m, err = b.fe.Receive(); err != nil {
+		var kind byte
+		var body []byte
+		if kind, body, err = b.fe.Receive(); err != nil {
 			return err
 		}
-		switch m := m.(type) {
-		case *pgproto3.ReadyForQuery:
+		switch kind {
+		case 'Z': // ReadyForQuery
 			ready++
-		case *pgproto3.ErrorResponse:
-			return fmt.Errorf("%s %s: %s", m.Severity, m.Code, m.Message)
-		case *pgproto3.RowDescription:
-			names = nil
-			for _, f := range m.Fields {
-				names = append(names, string(f.Name))
+		case 'E':
+			return answered(body)
+		case 'T':
+			names, err = pgwire.ParseColumns(body)
+		case 'D':
+			var values []*string
+			if values, err = pgwire.ParseRow(body); err != nil {
+				return err
 			}
-		case *pgproto3.DataRow:
 			b.Target = make(map[string]string)
-			for i, v := range m.Values {
-				b.Target[names[i]] = string(v)
+			for i, v := range values {
+				if v != nil {
+					b.Target[names[i]] = *v
+				}
 			}
 		}
 	}
@@ -92,7 +97,7 @@ func (b *Bound) ask(attribute string) error {
 // Wait waits for the end of the connection, and returns what conmgr said, nil if nothing came in time.
 func (b *Bound) Wait(deadline time.Duration) error {
 	_ = b.conn.SetReadDeadline(time.Now().Add(deadline))
-	m, err := b.fe.Receive()
+	kind, body, err := b.fe.Receive()
 	if err != nil {
 		var timeout net.Error
 		if errors.As(err, &timeout) && timeout.Timeout() {
@@ -100,10 +105,19 @@ func (b *Bound) Wait(deadline time.Duration) error {
 		}
 		return err
 	}
-	if e, ok := m.(*pgproto3.ErrorResponse); ok {
-		return fmt.Errorf("%s %s: %s", e.Severity, e.Code, e.Message)
+	if kind == 'E' {
+		return answered(body)
 	}
-	return fmt.Errorf("%T", m)
+	return fmt.Errorf("a message of type %q", kind)
+}
+
+// answered is what an ErrorResponse says.
+func answered(body []byte) error {
+	e, err := pgwire.ParseError(body)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%s %s: %s", e.Severity, e.Code, e.Message)
 }
 
 // Close closes the connection, as an application does at its end.

@@ -105,6 +105,11 @@ func leaf(s *source, imported string) bool {
 	return local(imported) && !under(imported, s.dir) && !(s.test && under(imported, "internal"))
 }
 
+// leafBut: nothing else of the module, either.
+func leafBut(folders ...string) forbids {
+	return func(s *source, imported string) bool { return leaf(s, imported) && !under(imported, folders...) }
+}
+
 var importRules = []importRule{
 	{[]string{"heartbeat"}, leaf, "both ends of the protocol share it: whatever it imported would be linked into both"},
 	{[]string{"heartbeat"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
@@ -113,8 +118,10 @@ var importRules = []importRule{
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
 	{installed, leaf, "applications link it with the Go client, and nothing else along with it"},
+	{[]string{"driver", "control", "internal/pgwire", "internal/cmtest", "bench"}, anyOf("github.com/jackc/pgproto3").notInTests(),
+		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side"},
 	{[]string{"rawsys"}, leaf, "the worker and conmgr share it, and nothing else"},
-	{[]string{"control"}, leaf, "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
+	{[]string{"control"}, leafBut("internal/pgwire"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
 	{[]string{"conmgr/route"}, func(s *source, i string) bool {
 		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal"))
@@ -322,6 +329,9 @@ func TestRulesBite(t *testing.T) {
 		{"cgo/a.go", imports("main", module+"internal/leak"), "imports internal/leak"},
 		{"worker/a.go", imports("worker", module+"internal/leak"), "test helpers"},
 		{"conmgr/a.go", imports("conmgr", module+"internal/sockowner"), ""},
+		{"control/a.go", imports("control", module+"internal/pgwire"), ""},
+		{"driver/a.go", imports("driver", "github.com/jackc/pgproto3/v2"), "can be made to panic"},
+		{"driver/pgxcm/a.go", imports("pgxcm", "github.com/jackc/pgx/v5/pgproto3"), ""},
 		{"internal/sockowner/a.go", imports("sockowner", module+"conmgr"), "applications link it"},
 		{"worker/a_test.go", imports("worker", module+"internal/leak"), ""},
 		{"worker/a.go", imports("worker", "unsafe"), "reviewed as a whole"},

@@ -36,6 +36,9 @@ type Server struct {
 	smart     bool // a smart shutdown is under way
 	fatal     bool // the end of a shutdown is
 	mute      bool
+	full      bool // over max_connections
+	deaf      bool // to EXCEPT
+	hasty     bool // answers before it is asked, and closes
 }
 
 const shutdownText = "the Connection Manager is shutting down"
@@ -47,7 +50,12 @@ type session struct {
 
 // New starts a conmgr on a free loopback port.
 func New(instances ...Instance) (*Server, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return Listen("tcp", "127.0.0.1:0", instances...)
+}
+
+// Listen starts a conmgr on an address, or on the path of a Unix-domain socket.
+func Listen(network, address string, instances ...Instance) (*Server, error) {
+	l, err := net.Listen(network, address)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +97,27 @@ func (s *Server) Mute() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mute = true
+}
+
+// Full makes it close connections without a word, as over max_connections.
+func (s *Server) Full() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = true
+}
+
+// Deaf makes it name instances that were to be left out.
+func (s *Server) Deaf() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = true
+}
+
+// Hasty makes it answer all at once, before it is asked, and close: nobody can be told to have said it.
+func (s *Server) Hasty() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hasty = true
 }
 
 // Bound counts the connections bound to an instance.
@@ -180,8 +209,12 @@ func (s *Server) accept() {
 func (s *Server) serve(nc net.Conn) {
 	backend := pgproto3.NewBackend(pgproto3.NewChunkReader(nc), nc)
 	s.mu.Lock()
-	fatal, mute := s.fatal, s.mute
+	fatal, mute, hasty := s.fatal, s.mute, s.hasty
+	full := s.full
 	s.mu.Unlock()
+	if full {
+		return
+	}
 	for started := false; !started; {
 		m, err := backend.ReceiveStartupMessage()
 		if err != nil || mute {
@@ -206,10 +239,17 @@ func (s *Server) serve(nc net.Conn) {
 		backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: shutdownText})
 		return
 	}
-	send(nc, &pgproto3.AuthenticationOk{},
+	greeting := []pgproto3.BackendMessage{&pgproto3.AuthenticationOk{},
 		&pgproto3.ParameterStatus{Name: "server_version", Value: "15.0"},
 		&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"},
-		&pgproto3.BackendKeyData{}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+		&pgproto3.BackendKeyData{}, &pgproto3.ReadyForQuery{TxStatus: 'I'}}
+	if hasty {
+		s.mu.Lock()
+		send(nc, append(greeting, s.answer(s.conns[nc], "SHOW TARGET any")...)...)
+		s.mu.Unlock()
+		return
+	}
+	send(nc, greeting...)
 	for {
 		m, err := backend.Receive()
 		if err != nil {
@@ -252,7 +292,7 @@ func (s *Server) answer(c *session, query string) []pgproto3.BackendMessage {
 	for _, wanted := range wishes(attribute) {
 		for _, i := range s.instances {
 			number := strconv.Itoa(i.Number)
-			if slices.Contains(except, number) || wanted != "any" && !slices.Contains(strings.Split(i.Attributes, ","), wanted) {
+			if slices.Contains(except, number) && !s.deaf || wanted != "any" && !slices.Contains(strings.Split(i.Attributes, ","), wanted) {
 				continue
 			}
 			c.instance = i.Number

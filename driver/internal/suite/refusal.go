@@ -149,3 +149,60 @@ func (t *test) shutsDown(s *fakeconmgr.Server) {
 		t.Errorf("got %v, want 57P03", err)
 	}
 }
+
+// Who is not let in here is not let in elsewhere: nobody else is asked, as libpq does, lest accounts are locked sooner.
+func authenticationFails(t *test) {
+	s := t.conmgr()
+	for _, refusal := range []struct{ code, message string }{
+		{"28P01", "password authentication failed"}, {"28000", "role does not exist"}, {"3D000", "database does not exist"},
+	} {
+		first, second := t.noServer(fatal(refusal.code, refusal.message)), t.noServer(fatal(refusal.code, refusal.message))
+		row := func(number int, n *noServer) fakeconmgr.Instance {
+			return fakeconmgr.Instance{Number: number, Host: "db", HostAddr: "127.0.0.1", Port: n.port, Attributes: "primary,read-write"}
+		}
+		s.Set(row(1, first), row(2, second))
+		before := len(s.Questions())
+		err := t.fails(t.open("%s sslmode=disable", list(s.Port(), second.port)))
+		if t.adapter.SQLState(err) != refusal.code {
+			t.Errorf("%s: got %v", refusal.code, err)
+		}
+		if q := s.Questions()[before:]; len(q) != 1 || len(first.startups()) != 1 || len(second.startups()) != 0 {
+			t.Errorf("%s: conmgr was asked %q, the instance %d times, the next host %d times", refusal.code, q, len(first.startups()), len(second.startups()))
+		}
+	}
+}
+
+// An instance that was to be left out is not tried again, whatever conmgr says: it has refused, and the next host may do.
+func inSpiteOfExcept(t *test) {
+	s := t.conmgr()
+	refuser := t.noServer(startingUp)
+	s.Set(fakeconmgr.Instance{Number: 7, Host: "db", HostAddr: "127.0.0.1", Port: refuser.port, Attributes: "primary,read-write"})
+	s.Deaf()
+	if got := t.roleOf("%s sslmode=disable", list(s.Port(), t.pair.Primary)); got != "primary" {
+		t.Errorf("got %s", got)
+	}
+	if n := len(refuser.startups()); n != 1 {
+		t.Errorf("the instance that refuses was tried %d times", n)
+	}
+	if q := s.Questions(); len(q) != 2 {
+		t.Errorf("conmgr was asked %q", q)
+	}
+	err := t.fails(t.open("%s sslmode=disable", list(s.Port())))
+	if !strings.Contains(err.Error(), "instance 7, which was to be left out") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Over its max_connections, conmgr closes without a word: the next host may be another one.
+func fullConmgr(t *test) {
+	full, other := t.conmgr(), t.conmgr()
+	full.Full()
+	for _, next := range []int{other.Port(), t.pair.Primary} {
+		if got := t.roleOf("%s sslmode=disable", list(full.Port(), next)); got != "primary" {
+			t.Errorf("got %s", got)
+		}
+	}
+	if err := t.fails(t.open("%s sslmode=disable", list(full.Port()))); !strings.Contains(err.Error(), "max_connections") {
+		t.Errorf("got %v, want a hint at max_connections", err)
+	}
+}

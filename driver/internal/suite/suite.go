@@ -4,6 +4,7 @@
 //	suite.go     what an adapter has to offer to be tested, and the list of the cases
 //	routing.go   which server a connection string leads to
 //	security.go  TLS and passwords
+//	trust.go     whom an adapter believes, and what
 //	refusal.go   instances, and conmgrs, that do not take a connection
 //	loss.go      an instance, or its conmgr, is lost
 //	cancel.go    cancel requests, contexts and timeouts
@@ -63,6 +64,9 @@ type Tx interface {
 
 // Main runs a test program with a primary and its standby.
 func Main(m *testing.M, pair **livepg.Pair) {
+	if impostorMain() {
+		return
+	}
 	code := 1
 	err := testkit.Program(context.Background(), os.Stderr, func(r *testkit.Run) {
 		*pair = livepg.Start(r)
@@ -91,6 +95,16 @@ func Test(t *testing.T, pair *livepg.Pair, a Adapter) {
 		{"RemoteConmgrIsNotAskedIfTLSIsRequired", remoteConmgr},
 		{"PasswordFileByInstanceName", passwordFile},
 		{"WrongPassword", wrongPassword},
+		{"ForeignConmgr", foreignConmgr},
+		{"ConmgrThatClosesAtOnce", hastyConmgr},
+		{"ConmgrThatNeverAccepts", neverAccepts},
+		{"UnsoundAnswers", unsoundAnswers},
+		{"PinnedHosts", pinnedHosts},
+		{"UnixSocketOfConmgr", unixConmgr},
+		{"ZeroBytes", zeroBytes},
+		{"AuthenticationFailureEndsTheAttempt", authenticationFails},
+		{"InstanceInSpiteOfExcept", inSpiteOfExcept},
+		{"FullConmgr", fullConmgr},
 		{"RefusingInstanceIsLeftOut", refusingInstance},
 		{"EveryInstanceRefuses", everyInstanceRefuses},
 		{"RefusingServers", refusingServers},
