@@ -22,6 +22,7 @@ var columns = map[verb][]string{
 	showConfig:       {"name", "setting", "default", "source"},
 	showVersion:      {"version"},
 	showHelp:         {"statement", "description"},
+	forget:           {"known"},
 }
 
 var help = [][]string{
@@ -30,6 +31,7 @@ var help = [][]string{
 	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
 	{"SHOW CONFIG", "parameters of conmgr.conf"},
 	{"SHOW VERSION", "version of the Connection Manager"},
+	{"FORGET [INSTANCE <instance>]", "forget what was known of the set of instances, or what one of them has told of the timeline"},
 	{"SHOW HELP", "this list"},
 	{"", "<attribute>: any, read-write, read-only, primary, standby, prefer-standby, prefer-read"},
 }
@@ -53,6 +55,8 @@ func (s *session) answer(st *statement) ([][]string, error) {
 		return [][]string{{"conmgr (watchdog) " + Version}}, nil
 	case showHelp:
 		return help, nil
+	case forget:
+		return s.forget(st.instance)
 	}
 	return nil, nil
 }

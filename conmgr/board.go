@@ -14,8 +14,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// settleTime is how long a first start waits for instances that have neither answered nor failed, before those that have answered tell which
-// database cluster the set is.
+// settleTime is how long, where nothing is known yet, the first instance that answers waits for the others: together they tell which database
+// cluster the set is.
 const settleTime = time.Second
 
 type update struct {
@@ -32,7 +32,6 @@ type board struct {
 	onTable  func(*table) // called by run after each new table
 	destroy  *destroyer   // nil: destroy_sockets is off
 	keeper   *keeper      // nil: nothing is kept
-	started  time.Time
 
 	table atomic.Pointer[table]
 	heard []atomic.Int64 // Mono of the last reception; 0: none
@@ -40,19 +39,23 @@ type board struct {
 	mu      sync.Mutex
 	pending []update
 	wake    chan struct{}
+	forgets chan forgetRequest
+	ended   chan struct{} // closed when run has ended
 
-	told []string // conflicts that were logged; owned by run
+	told  []string  // conflicts that were logged; owned by run, as is the next
+	first time.Time // when the first instance has answered, while nothing is known
 }
 
 // newBoard makes the first table; known is what was kept.
 func newBoard(conf *Config, log *Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
-	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k, started: time.Now(),
-		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)), wake: make(chan struct{}, 1)}
+	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
+		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)), wake: make(chan struct{}, 1),
+		forgets: make(chan forgetRequest), ended: make(chan struct{})}
 	entries := make([]entry, len(conf.Instances))
 	for i := range entries {
 		entries[i].cfg = &conf.Instances[i]
 	}
-	b.table.Store(newTable(entries, known, b.rules(), b.started))
+	b.table.Store(newTable(entries, known, false, b.rules(), time.Now()))
 	return b
 }
 
@@ -79,7 +82,8 @@ func (b *board) post(index int, s status, loss *heartbeat.Loss) {
 
 // run makes tables until stop is closed.
 func (b *board) run(stop <-chan struct{}) {
-	timer := time.NewTimer(settleTime)
+	defer close(b.ended)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
@@ -87,6 +91,8 @@ func (b *board) run(stop <-chan struct{}) {
 			b.rebuild()
 		case <-timer.C:
 			b.rebuild()
+		case f := <-b.forgets:
+			b.forget(f)
 		case <-stop:
 			return
 		}
@@ -100,11 +106,22 @@ func (b *board) run(stop <-chan struct{}) {
 
 // next is when a table has to be made though nothing has happened.
 func (b *board) next() time.Time {
-	t := b.table.Load()
-	if t.Known.SystemIdentifier == 0 && time.Since(b.started) < settleTime {
-		return b.started.Add(settleTime)
+	if !b.first.IsZero() && time.Since(b.first) < settleTime {
+		return b.first.Add(settleTime)
 	}
-	return t.Next
+	return b.table.Load().Next
+}
+
+// settled tells whether the instances that have answered may tell which database cluster the set is.
+func (b *board) settled(known route.Known, entries []entry, now time.Time) bool {
+	heard := slices.ContainsFunc(entries, func(e entry) bool { return e.established() && e.Known })
+	switch {
+	case known.SystemIdentifier != 0 || !heard:
+		b.first = time.Time{}
+	case b.first.IsZero():
+		b.first = now
+	}
+	return known.SystemIdentifier != 0 || heard && now.Sub(b.first) >= settleTime
 }
 
 // rebuild takes in what the instances have posted.
@@ -121,20 +138,20 @@ func (b *board) rebuild() {
 		if u := &updates[i]; u.fresh {
 			e := &entries[i]
 			e.status = u.status
-			e.tried = e.tried || u.Known || u.Detail != ""
 			e.losses += u.losses
 		}
 	}
 	now := time.Now()
-	known := b.table.Load().Known.Learn(factsOf(entries), now.Sub(b.started) >= settleTime, now)
-	b.publish(entries, updates, known, now)
+	known := b.table.Load().Known
+	settled := b.settled(known, entries, now)
+	b.publish(entries, updates, known.Learn(factsOf(entries), settled, now), settled, now)
 }
 
 // publish publishes a new table, and then ends the bindings that a loss, or what is known now, has made void. In this order: an application
 // that binds meanwhile either is found here, or finds the new table (registry.bind).
-func (b *board) publish(entries []entry, updates []update, known route.Known, now time.Time) {
+func (b *board) publish(entries []entry, updates []update, known route.Known, settled bool, now time.Time) {
 	before := b.table.Load()
-	t := newTable(entries, known, b.rules(), now)
+	t := newTable(entries, known, settled, b.rules(), now)
 	lost := func(i int) bool { return updates != nil && updates[i].loss != nil }
 	left := func(i int) bool { return !lost(i) && t.Verdicts[i].Void && !before.Verdicts[i].Void }
 	for i := range entries {

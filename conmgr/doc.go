@@ -6,6 +6,7 @@
 //	Run            the daemon's main goroutine: signals, the order of start and shutdown
 //	instance.run   one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
 //	board.run      one goroutine: the routing table, and telling applications of a loss
+//	keeper.run     one goroutine: writes conmgr.state
 //	destroyer      one goroutine a loss, if destroy_sockets is on
 //	listener       one goroutine an address: accepts
 //	session.run    one goroutine an application connection
@@ -19,7 +20,9 @@
 //	params.go parse.go values.go hints.go config.go sample.go   conmgr.conf
 //	log.go loglimit.go syslog.go group.go clock.go     what everything uses
 //	instance.go connect.go link.go dial.go     heartbeats
+//	route/                                     who is offered, and who is superseded: pure
 //	table.go board.go registry.go              routing, binding, loss
+//	kept.go forget.go                          what is known over restarts
 //	listen.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
 //	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)

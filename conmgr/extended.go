@@ -107,7 +107,7 @@ func (c *conversation) query(s string) error {
 				return err
 			}
 		}
-		c.put(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")})
+		c.put(&pgproto3.CommandComplete{CommandTag: []byte(p.verb.tag())})
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func (c *conversation) execute(m *pgproto3.Execute) error {
 	if p.sent < len(p.rows) {
 		c.put(&pgproto3.PortalSuspended{})
 	} else {
-		c.put(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")})
+		c.put(&pgproto3.CommandComplete{CommandTag: []byte(p.verb.tag())})
 	}
 	return nil
 }

@@ -70,6 +70,7 @@ type rig struct {
 	addr   string
 	dials  atomic.Int32
 	known  route.Known // kept from before
+	dir    string      // "": nothing is kept
 }
 
 func (r *rig) now() hb.Mono { return monotonic().Add(time.Duration(r.jump.Load())) }
@@ -100,7 +101,11 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	d.registry = newRegistry(len(c.Instances), most)
 	d.registry.share = userShare(c, most)
 	d.registry.group = d.group
-	d.board = newBoard(c, d.log, d.registry, nil, nil, r.known)
+	var k *keeper
+	if r.dir != "" {
+		k, r.known = newKeeper(r.dir, d.log, time.Now())
+	}
+	d.board = newBoard(c, d.log, d.registry, nil, k, r.known)
 	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -109,6 +114,9 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	}
 	r.addr = d.service.listeners[0].Addr().String()
 	d.group.Go("board", func() { d.board.run(ctx.Done()) })
+	if k != nil {
+		d.group.Go("kept knowledge", func() { k.run(ctx.Done()) })
+	}
 	d.service.serve(ctx.Done())
 	for _, in := range d.instances(hb.ID{1}, hb.ID{}, r.net, r.now) {
 		d.group.Go(in.String(), func() { in.run(ctx) })

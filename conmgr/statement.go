@@ -20,13 +20,23 @@ const (
 	showConfig
 	showVersion
 	showHelp
+	forget
 )
+
+// tag of its CommandComplete.
+func (v verb) tag() string {
+	if v == forget {
+		return "FORGET"
+	}
+	return "SHOW"
+}
 
 // statement is a parsed one.
 type statement struct {
-	verb   verb
-	want   attribute // of showTarget
-	except []int
+	verb     verb
+	want     attribute // of showTarget
+	except   []int
+	instance int // number, of forget; -1: everything
 }
 
 // stmtError is what is answered to a statement that is not one.
@@ -191,6 +201,9 @@ var plainShows = []struct {
 
 // parseStatement takes at least one token; source is the text for messages.
 func parseStatement(t []token, source string) (statement, error) {
+	if t[0].isWord("FORGET") {
+		return parseForget(t[1:], source)
+	}
 	if len(t) < 2 || !t[0].isWord("SHOW") {
 		return statement{}, notSupported(source)
 	}
@@ -217,10 +230,9 @@ func parseStatement(t []token, source string) (statement, error) {
 		if len(rest) == 0 || rest[0].kind != number {
 			return statement{}, notSupported(source)
 		}
-		n, err := strconv.Atoi(rest[0].text)
-		if err != nil || n > MaxInstanceNumber {
-			return statement{}, &stmtError{code: "22023", text: "invalid instance number " + clip(rest[0].text),
-				detail: "Allowed are 0 to " + strconv.Itoa(MaxInstanceNumber) + "."}
+		n, err := instanceNumber(rest[0].text)
+		if err != nil {
+			return statement{}, err
 		}
 		st.except = append(st.except, n)
 		if rest = rest[1:]; len(rest) == 0 {
@@ -230,6 +242,27 @@ func parseStatement(t []token, source string) (statement, error) {
 			return statement{}, notSupported(source)
 		}
 	}
+}
+
+// parseForget takes what follows FORGET: nothing, or INSTANCE and a number.
+func parseForget(t []token, source string) (statement, error) {
+	switch {
+	case len(t) == 0:
+		return statement{verb: forget, instance: -1}, nil
+	case len(t) != 2 || !t[0].isWord("INSTANCE") || t[1].kind != number:
+		return statement{}, notSupported(source)
+	}
+	n, err := instanceNumber(t[1].text)
+	return statement{verb: forget, instance: n}, err
+}
+
+func instanceNumber(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n > MaxInstanceNumber {
+		return 0, &stmtError{code: "22023", text: "invalid instance number " + clip(text),
+			detail: "Allowed are 0 to " + strconv.Itoa(MaxInstanceNumber) + "."}
+	}
+	return n, nil
 }
 
 func unknownAttribute(name string) error {

@@ -18,7 +18,7 @@ import (
 )
 
 func TestStatements(t *testing.T) {
-	target := func(a attribute, except ...int) statement { return statement{showTarget, a, except} }
+	target := func(a attribute, except ...int) statement { return statement{verb: showTarget, want: a, except: except} }
 	for _, x := range []struct {
 		text string
 		want []any // statements, or SQLSTATEs
@@ -29,6 +29,12 @@ func TestStatements(t *testing.T) {
 		{"show\tinstances ;", []any{statement{verb: showInstances}}},
 		{"/* a */ Show -- b\n Applications", []any{statement{verb: showApplications}}},
 		{"SHOW CONFIG; SHOW VERSION;;SHOW HELP", []any{statement{verb: showConfig}, statement{verb: showVersion}, statement{verb: showHelp}}},
+		{"FORGET; forget instance 12", []any{statement{verb: forget, instance: -1}, statement{verb: forget, instance: 12}}},
+		{"FORGET INSTANCE", []any{"0A000"}},
+		{"FORGET INSTANCE x", []any{"0A000"}},
+		{"FORGET 1", []any{"0A000"}},
+		{"FORGET INSTANCE 1 2", []any{"0A000"}},
+		{"FORGET INSTANCE 10000", []any{"22023"}},
 		{"SHOW TARGET any", []any{target(route.Any)}},
 		{"show target READ-write", []any{target(route.ReadWrite)}},
 		{"show target 'read-only'", []any{target(route.ReadOnly)}},

@@ -112,7 +112,7 @@ func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 	s := &relayed{seat: seat{bound: -1}}
 	r.add(s)
 	entries := []entry{{cfg: &InstanceConfig{Port: 1}, status: up(primary)}}
-	tab := newTable(entries, route.Known{SystemIdentifier: 7, Timeline: 1}, route.Rules{}, time.Now())
+	tab := newTable(entries, route.Known{SystemIdentifier: 7, Timeline: 1}, true, route.Rules{}, time.Now())
 	locked := func(what string) {
 		if r.mu.TryLock() {
 			r.mu.Unlock()

@@ -28,7 +28,6 @@ type status struct {
 type entry struct {
 	status
 	cfg    *InstanceConfig
-	tried  bool   // an attempt to connect has succeeded or failed
 	losses uint64 // times that it was declared lost, for whatever reason: bindings made before the last one are void
 }
 
@@ -57,7 +56,7 @@ func (e *entry) role() string {
 
 // facts are what the choice depends on.
 func (e *entry) facts() route.Instance {
-	return route.Instance{Number: e.cfg.Number, Host: e.cfg.Name(), Address: e.address(), Port: e.cfg.Port, State: e.State, Detail: e.Detail, Tried: e.tried,
+	return route.Instance{Number: e.cfg.Number, Host: e.cfg.Name(), Address: e.address(), Port: e.cfg.Port, State: e.State, Detail: e.Detail,
 		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier, PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds}
 }
 
@@ -82,6 +81,6 @@ func factsOf(entries []entry) []route.Instance {
 	return facts
 }
 
-func newTable(entries []entry, known route.Known, rules route.Rules, now time.Time) *table {
-	return &table{route.Decide(known, factsOf(entries), rules, now), entries}
+func newTable(entries []entry, known route.Known, settled bool, rules route.Rules, now time.Time) *table {
+	return &table{route.Decide(known, factsOf(entries), settled, rules, now), entries}
 }

@@ -35,10 +35,12 @@ Usage:
   cm_ctl restart  [-D DIRECTORY] [-m SHUTDOWN-MODE] [-l FILENAME] [-W]
                   [--complete] [-t SECS]
   cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [--check=WHAT] [-t SECS]
+  cm_ctl forget   [-D DIRECTORY] [-i INSTANCE] [--yes] [-t SECS]
 
 Common options:
   -D, --directory=DIRECTORY  directory of the conmgr process, with conmgr.conf
-  -t, --timeout=SECS         seconds to wait (default 60; for status 10)
+  -t, --timeout=SECS         seconds to wait (default 60; for status and
+                             forget 10)
   -V, --version              output version information, then exit
   -w, --wait                 wait until operation completes (default)
   -W, --no-wait              do not wait until operation completes
@@ -60,6 +62,11 @@ Options for status:
       --check=WHAT           fail unless there are heartbeats with the "primary",
                              with "all" instances, or with "any" instance
 
+Options for forget:
+  -i, --instance=INSTANCE    forget only what the instance of this number has told
+                             of the timeline
+      --yes                  do not ask
+
 Shutdown modes are:
   smart       quit after all applications have disconnected
   fast        disconnect applications, then quit (default)
@@ -77,6 +84,7 @@ Exit status of status: 0 running, 2 running but --check has failed,
 type Command struct {
 	Args   []string // without the name of the program
 	Getenv func(string) string
+	Stdin  *os.File // for questions; nil: nobody is there to answer
 	Stdout *os.File
 	Stderr *os.File
 	Euid   int
@@ -129,6 +137,8 @@ func (c Command) Run(ctx context.Context) int {
 		return r.stop(ctx)
 	case "restart":
 		return r.restart(ctx)
+	case "forget":
+		return r.forget(ctx)
 	}
 	return r.status(ctx)
 }

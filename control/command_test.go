@@ -29,6 +29,7 @@ type desk struct {
 	t   *testing.T
 	dir string
 	env map[string]string
+	tty *os.File // its standard input, if any
 }
 
 func newDesk(t *testing.T, behaviour string) *desk {
@@ -76,7 +77,7 @@ func (d *desk) run(ctx context.Context, args ...string) result {
 		defer f.Close()
 		files[i] = f
 	}
-	code := Command{Args: args, Getenv: func(n string) string { return d.env[n] }, Stdout: files[0], Stderr: files[1], Euid: 1000, Conmgr: os.Args[0]}.Run(ctx)
+	code := Command{Args: args, Getenv: func(n string) string { return d.env[n] }, Stdin: d.tty, Stdout: files[0], Stderr: files[1], Euid: 1000, Conmgr: os.Args[0]}.Run(ctx)
 	var text [2]string
 	for i, f := range files {
 		b, err := os.ReadFile(f.Name())

@@ -125,6 +125,8 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 				case q.String == "SHOW APPLICATIONS":
 					send(answer("client_addr client_port application_name target instance connected_at via",
 						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z bind")...)
+				case strings.HasPrefix(q.String, "FORGET") && behaviour == "prompt":
+					send(answer("known", strings.ReplaceAll(q.String, " ", "_"))...)
 				default:
 					send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "no"}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
 				}

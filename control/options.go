@@ -24,7 +24,9 @@ type options struct {
 	timeout  time.Duration // 0: not given
 	mode     shutdownMode
 	log      string
-	items    string
+	items    string // of status
+	instance int    // of forget; -1: everything
+	yes      bool
 	check    string // what --check asks for; empty: nothing
 	json     bool
 	help     bool
@@ -52,9 +54,11 @@ var optionTable = []option{
 	{'t', "timeout", true, setTimeout},
 	{'m', "mode", true, setMode},
 	{'l', "log", true, func(o *options, v string) error { o.log = v; return nil }},
-	{'i', "items", true, setItems},
+	{'i', "items", true, func(o *options, v string) error { o.items = v; return nil }},
 	{0, "complete", false, func(o *options, _ string) error { o.complete = true; return nil }},
 	{0, "check", true, setCheck},
+	{0, "instance", true, func(o *options, v string) error { o.items = v; return nil }},
+	{0, "yes", false, func(o *options, _ string) error { o.yes = true; return nil }},
 	{0, "json", false, func(o *options, _ string) error { o.json = true; return nil }},
 	{'?', "help", false, func(o *options, _ string) error { o.help = true; return nil }},
 	{'V', "version", false, func(o *options, _ string) error { o.version = true; return nil }},
@@ -79,13 +83,25 @@ func setMode(o *options, v string) error {
 	return usage("unrecognized shutdown mode \"%s\": must be \"smart\", \"fast\" or \"immediate\"", v)
 }
 
-func setItems(o *options, v string) error {
-	switch v {
-	case "all", "instance", "application":
-		o.items = v
+// setItems is called when the action is known: -i names other things for each.
+func (o *options) setItems() error {
+	if o.action == "forget" {
+		o.instance = -1
+		if o.items == "all" {
+			return nil
+		}
+		n, err := strconv.ParseUint(o.items, 10, 31)
+		if err != nil {
+			return usage("invalid instance \"%s\": must be its number in %s, or \"all\"", o.items, confFileName)
+		}
+		o.instance = int(n)
 		return nil
 	}
-	return usage("unrecognized item \"%s\": must be \"all\", \"instance\" or \"application\"", v)
+	switch o.items {
+	case "all", "instance", "application":
+		return nil
+	}
+	return usage("unrecognized item \"%s\": must be \"all\", \"instance\" or \"application\"", o.items)
 }
 
 func setCheck(o *options, v string) error {
@@ -132,8 +148,8 @@ func parseOptions(args []string) (options, error) {
 		return o, usage("too many command-line arguments (first is \"%s\")", operands[1])
 	}
 	switch o.action {
-	case "start", "stop", "restart", "status":
-		return o, nil
+	case "start", "stop", "restart", "status", "forget":
+		return o, o.setItems()
 	}
 	return o, usage("unrecognized operation mode \"%s\"", o.action)
 }

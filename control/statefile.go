@@ -4,6 +4,7 @@ package control
 // running conmgr (one goroutine), or cm_ctl forget while none runs. Blocks on the file system only.
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -151,6 +152,17 @@ func (s State) Forget(number int) State {
 	return State{SystemIdentifier: s.SystemIdentifier, Successions: s.Successions}
 }
 
+// String tells it to people.
+func (s State) String() string {
+	switch {
+	case s.SystemIdentifier == 0:
+		return "nothing"
+	case s.Timeline == 0:
+		return fmt.Sprintf("system identifier %d", s.SystemIdentifier)
+	}
+	return fmt.Sprintf("system identifier %d, timeline %d of instance %d (host %q)", s.SystemIdentifier, s.Timeline, s.Instance, s.Host)
+}
+
 func (s State) encode() []byte {
 	b := []byte("# What conmgr has learned of its instances. \"cm_ctl forget\" is the way to change it.\n")
 	add := func(name string, value any) { b = fmt.Appendf(b, "%s = %v\n", name, value) }
@@ -171,7 +183,13 @@ func (s State) encode() []byte {
 	for _, o := range s.Successions {
 		add("succession", fmt.Sprintf("%d %d %d", o.From, o.To, o.Timeline))
 	}
-	return fmt.Appendf(b, "checksum = %08x\n", crc32.ChecksumIEEE(b))
+	return withChecksum(string(b))
+}
+
+const checksum = "checksum = "
+
+func withChecksum(text string) []byte {
+	return fmt.Appendf(nil, "%s%s%08x\n", text, checksum, crc32.ChecksumIEEE([]byte(text)))
 }
 
 // parseState accepts names that it does not know: a later version may have added them.
@@ -179,8 +197,8 @@ func parseState(b []byte) (s State, err error) {
 	if len(b) > maxStateFile {
 		return State{}, fmt.Errorf("it is longer than %d bytes", maxStateFile)
 	}
-	text, sum, found := strings.Cut(string(b), "checksum = ")
-	if !found || sum != fmt.Sprintf("%08x\n", crc32.ChecksumIEEE([]byte(text))) {
+	text := string(b[:max(0, bytes.LastIndex(b, []byte(checksum)))])
+	if string(b) != string(withChecksum(text)) {
 		return State{}, errors.New("it is damaged: its checksum is wrong or missing")
 	}
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {

@@ -23,6 +23,7 @@ func run() int {
 	return control.Command{
 		Args:   os.Args[1:],
 		Getenv: os.Getenv,
+		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 		Euid:   os.Geteuid(),

@@ -10,11 +10,11 @@ import (
 // maxTakeovers bounds what is kept of successions: enough to tell a declaration that has been used from a new one.
 const maxTakeovers = 16
 
-// Learn adds what the instances say now. settled: whoever answers at a first start has had the time for it.
+// Learn adds what the instances say now. settled: where nothing is known yet, whoever can answer has had the time for it.
 func (k Known) Learn(all []Instance, settled bool, now time.Time) Known {
 	k.Takeovers = slices.Clone(k.Takeovers)
 	if k.SystemIdentifier == 0 {
-		if !settled && !allTried(all) {
+		if !settled && !allTold(all) {
 			return k
 		}
 		if k.SystemIdentifier = firstContact(all); k.SystemIdentifier == 0 {
@@ -51,8 +51,8 @@ func (k *Known) note(in *Instance) {
 	}
 }
 
-func allTried(all []Instance) bool {
-	return !slices.ContainsFunc(all, func(in Instance) bool { return !in.Told && !in.Tried })
+func allTold(all []Instance) bool {
+	return !slices.ContainsFunc(all, func(in Instance) bool { return !in.Told })
 }
 
 // learnTimeline raises the timeline, and finds who holds it. Primaries come first: one of them can hold it.

@@ -40,7 +40,6 @@ type Instance struct {
 
 	State  heartbeat.State
 	Detail string // last error
-	Tried  bool   // an attempt to reach it has come to an end since conmgr's start
 
 	Told             bool // it was reached once, and said of itself:
 	Attributes       heartbeat.Attributes

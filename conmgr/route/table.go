@@ -33,12 +33,13 @@ type Table struct {
 	Primary  int       // index of the primary in use, -1: none
 	Next     time.Time // when a verdict changes though nothing happens; zero: never
 
-	all []Instance
+	all     []Instance
+	settled bool // see Known.Learn
 }
 
 // Decide judges the instances by what is known. It is called for each change.
-func Decide(known Known, all []Instance, rules Rules, now time.Time) *Table {
-	t := &Table{Known: known, all: all, Verdicts: make([]Verdict, len(all)), Primary: -1}
+func Decide(known Known, all []Instance, settled bool, rules Rules, now time.Time) *Table {
+	t := &Table{Known: known, all: all, settled: settled || allTold(all), Verdicts: make([]Verdict, len(all)), Primary: -1}
 	for i := range all {
 		v := t.judge(&all[i], rules, now)
 		if all[i].State == heartbeat.Lost {
@@ -62,8 +63,8 @@ func (t *Table) judge(in *Instance, rules Rules, now time.Time) Verdict {
 			v.Why += ": " + in.Detail
 		}
 	case v.Why != "":
-	case t.Known.SystemIdentifier == 0 && !allTried(t.all):
-		v.Why = "this is the first start, and other instances have not been reached yet"
+	case t.Known.SystemIdentifier == 0 && !t.settled:
+		v.Why = "it is not known yet which database cluster the others belong to"
 	case t.Known.SystemIdentifier == 0:
 		v.Why = "the instances belong to different database clusters, and none of these has most of them"
 	case in.Attributes.Has(heartbeat.ShuttingDown):
@@ -229,7 +230,7 @@ func (t *Table) Conflicts() (out []string) {
 		}
 	}
 	switch {
-	case t.Known.SystemIdentifier == 0 && allTried(t.all) && len(systems) > 1:
+	case t.Known.SystemIdentifier == 0 && t.settled && len(systems) > 1:
 		out = append(out, "the instances belong to different database clusters, and none of these has most of them: "+
 			strings.Join(systems, ", ")+"; none is used")
 	case len(primaries) > 1 && t.Primary >= 0:

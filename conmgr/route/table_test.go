@@ -18,7 +18,7 @@ var epoch = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 // "!" shutting down, "?" never reached, "x" another cluster, "+" restarted, "<" succeeds cluster 7 at timeline 3.
 func one(number int, spec string) Instance {
 	in := Instance{Number: number, Host: fmt.Sprintf("db%d", number), Port: 5432, Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}),
-		State: hb.Established, Tried: true, Told: true, SystemIdentifier: 7, PostmasterStart: int64(1000 * (number + 1))}
+		State: hb.Established, Told: true, SystemIdentifier: 7, PostmasterStart: int64(1000 * (number + 1))}
 	for _, c := range spec {
 		switch {
 		case c == 's':
@@ -32,7 +32,7 @@ func one(number int, spec string) Instance {
 		case c == '!':
 			in.Attributes.Flags |= hb.ShuttingDown
 		case c == '?':
-			in.State, in.Told, in.Tried = hb.Connecting, false, false
+			in.State, in.Told = hb.Connecting, false
 		case c == 'x':
 			in.SystemIdentifier = 8
 		case c == '+':
@@ -57,7 +57,7 @@ func instances(specs string) (all []Instance) {
 func after(rules Rules, history ...string) (known Known, t *Table) {
 	for _, specs := range history {
 		known = known.Learn(instances(specs), true, epoch)
-		t = Decide(known, instances(specs), rules, epoch)
+		t = Decide(known, instances(specs), true, rules, epoch)
 	}
 	return known, t
 }
@@ -160,7 +160,7 @@ func TestHolderInAnotherConfiguration(t *testing.T) {
 	known, _ := after(Rules{}, "p1 s1 p2")
 	all := instances("p2 p2 p2")
 	choose := func(all []Instance) int {
-		return Decide(known.Learn(all, true, epoch), all, Rules{}, epoch).Choose(Primary, nil)
+		return Decide(known.Learn(all, true, epoch), all, true, Rules{}, epoch).Choose(Primary, nil)
 	}
 	if i := choose(all); i != 2 {
 		t.Errorf("unchanged: %d", i)
@@ -232,7 +232,7 @@ func TestStandbyGrace(t *testing.T) {
 		{-1, time.Hour, 1, 0},
 	} {
 		known, _ := after(Rules{StandbyGrace: x.grace}, "p1 s1", "p2 s1")
-		tab := Decide(known, instances("p2 s1"), Rules{StandbyGrace: x.grace}, epoch.Add(x.later))
+		tab := Decide(known, instances("p2 s1"), true, Rules{StandbyGrace: x.grace}, epoch.Add(x.later))
 		if got := tab.Choose(Standby, nil); got != x.want {
 			t.Errorf("%v after %v: got %d", x.grace, x.later, got)
 		}
@@ -341,7 +341,7 @@ func TestForget(t *testing.T) {
 		known, _ := after(Rules{StandbyGrace: -1}, strings.Split(x.history, ",")...)
 		all := instances(x.now)
 		known = known.Forget(x.number, all, epoch).Learn(all, true, epoch)
-		tab := Decide(known, all, Rules{StandbyGrace: -1}, epoch)
+		tab := Decide(known, all, true, Rules{StandbyGrace: -1}, epoch)
 		if got := fmt.Sprintf("%d %d %d %d", known.SystemIdentifier, known.Timeline, known.At.Instance, tab.Primary); got != x.want {
 			t.Errorf("%s, forget %d, then %s: got %s, want %s", x.history, x.number, x.now, got, x.want)
 		}
@@ -412,8 +412,8 @@ func TestReasons(t *testing.T) {
 		}
 	}
 	one := instances("p1 ?")
-	tab = Decide(Known{}.Learn(one, false, epoch), one, Rules{}, epoch)
-	if got := tab.NotUsed(0); got != "this is the first start, and other instances have not been reached yet" {
+	tab = Decide(Known{}.Learn(one, false, epoch), one, false, Rules{}, epoch)
+	if got := tab.NotUsed(0); got != "it is not known yet which database cluster the others belong to" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -1,0 +1,160 @@
+package conmgr
+
+// Tests of what is kept over restarts of conmgr, of a disk that does not take it, and of FORGET.
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/control"
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+func keptIn(dir string) func(*rig) { return func(r *rig) { r.dir = dir } }
+
+func (r *rig) primary() int { return r.d.board.table.Load().Primary }
+
+// What one conmgr has learned bounds what the next one does, also while nobody is there to tell it again.
+func TestKeptOverARestart(t *testing.T) {
+	dir := t.TempDir()
+	w0, w1 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
+	conf := quick + instanceConf(0, w0.port()) + instanceConf(1, w1.port())
+	r := newRig(t, conf, keptIn(dir))
+	w0.next().welcome(1, 7, primary)
+	w1.next().welcome(2, 7, standby)
+	r.waitState(0, hb.Established)
+	eventually(t, "the primary is used", func() bool { return r.primary() == 0 })
+	r.d.board.post(1, server(1, promoted), nil)
+	eventually(t, "the new primary is used", func() bool { return r.primary() == 1 })
+	r.stop()
+
+	r = newRig(t, conf, keptIn(dir))
+	w0.next().welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+	eventually(t, "the old primary is refused", func() bool { return r.d.board.table.Load().Verdicts[0].Superseded })
+	c := r.connect()
+	for _, a := range attributes {
+		if m := c.refusal("show target " + string(a)); m.Code != "08001" || !strings.Contains(m.Detail, "a newer timeline is known, 2, seen at instance 1") {
+			t.Errorf("%s: got %+v", a, m)
+		}
+	}
+	w1.next().welcome(3, 7, promoted) // restarted
+	eventually(t, "the new primary is used again", func() bool { return r.primary() == 1 })
+	if n := r.logged(`LOG:  known from before: system identifier 7, timeline 2 of instance 1 (host "127.0.0.1")`); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+}
+
+func TestDamagedFileIsSetAside(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, control.StateFile)
+	if err := os.WriteFile(path, []byte("timeline = 9\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := staticWith(t, "", keptIn(dir), primary)
+	eventually(t, "the instance is used", func() bool { return r.primary() == 0 })
+	eventually(t, "a new file is written", func() bool { s, err := control.LoadState(dir); return err == nil && s.Timeline == 1 })
+	if r.logged("WARNING:  what was known of the instances is lost: could not use file \""+path+"\": it is damaged") != 1 || r.logged(`It was renamed to "`+path+`.damaged".`) != 1 {
+		t.Errorf("log: %s", r.log)
+	}
+}
+
+// A directory that cannot be written: conmgr goes on by what it has in memory, says so once, and writes when it can.
+func TestStateCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	r := static(t, "", primary, standby)
+	k, known := newKeeper(dir, r.d.log, r.d.board.table.Load().Known.Since)
+	if !known.Equal(route.Known{}) {
+		t.Errorf("known: %s", known)
+	}
+	for timeline := range uint32(3) {
+		k.put(route.Known{SystemIdentifier: 7, Timeline: timeline + 1})
+		if err := k.save(); err == nil {
+			t.Error("saved")
+		}
+	}
+	if n := r.logged("WARNING:  could not write file"); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.save(); err != nil {
+		t.Error(err)
+	}
+	if s, err := control.LoadState(dir); err != nil || s.Timeline != 3 {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestForget(t *testing.T) {
+	dir := t.TempDir()
+	r := staticWith(t, "", keptIn(dir), primary, standby)
+	for i, a := range []hb.Attributes{primary, promoted} {
+		r.d.board.post(i, server(i, a), nil)
+	}
+	eventually(t, "the new primary is used", func() bool { return r.primary() == 1 })
+	c, bound := r.connect(), r.connect()
+	bound.query("show target primary")
+	if got := c.query("forget instance 1"); got != `T D(system identifier 7, timeline 2 of instance 1 (host "127.0.0.2")) C(FORGET) Z` {
+		t.Errorf("while it still says so: %s", got)
+	}
+	lost := server(1, promoted)
+	lost.State = hb.Lost
+	r.d.board.post(1, lost, &hb.Loss{Reason: hb.LossSilence})
+	bound.until("")
+	if got := c.query("show target any"); !strings.Contains(got, "08001") {
+		t.Errorf("got %s", got)
+	}
+	if m := c.refusal("forget instance 5"); m.Code != "22023" || m.Message != "instance 5 is not configured" {
+		t.Errorf("got %+v", m)
+	}
+	if got := c.query("forget instance 0"); !strings.Contains(got, "timeline 2 of instance 1") {
+		t.Errorf("it has told nothing: %s", got)
+	}
+	if got := c.query("FORGET;"); got != `T D(system identifier 7, timeline 1 of instance 0 (host "127.0.0.1")) C(FORGET) Z` {
+		t.Errorf("got %s", got)
+	}
+	if s, err := control.LoadState(dir); err != nil || s.Timeline != 1 || s.Instance != 0 {
+		t.Errorf("in the file: %+v, %v", s, err)
+	}
+	if got := c.query("show target any"); !strings.HasPrefix(got, "T D(0,") {
+		t.Errorf("got %s", got)
+	}
+	// Who is bound to what is forgotten stays, and is told when the other one comes back.
+	back := server(1, promoted)
+	back.PostmasterStart++
+	r.d.board.post(1, back, nil)
+	if got := c.until(""); !strings.Contains(got, "superseded by instance 1, timeline 2") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// noSocket is a connection of which the kernel knows nothing.
+type noSocket struct{ net.Conn }
+
+func (noSocket) CloseWrite() error                     { return nil }
+func (noSocket) SyscallConn() (syscall.RawConn, error) { return nil, net.ErrClosed }
+
+// Another user, or somebody unknown, cannot have it forget.
+func TestForgetIsForTheUserOfConmgr(t *testing.T) {
+	r := static(t, "", primary)
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	s := &session{service: r.d.service, conn: noSocket{a}}
+	if _, err := s.forget(-1); err == nil || err.(*stmtError).code != "42501" {
+		t.Errorf("got %v", err)
+	}
+	before := forgetters
+	defer func() { forgetters = before }()
+	forgetters = func(uint32) bool { return false }
+	if m := r.connect().refusal("forget"); m.Code != "42501" || !strings.HasPrefix(m.Detail, "This connection is of the user with the number ") {
+		t.Errorf("got %+v", m)
+	}
+}
