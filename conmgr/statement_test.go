@@ -18,7 +18,9 @@ import (
 )
 
 func TestStatements(t *testing.T) {
-	target := func(a attribute, except ...int) statement { return statement{verb: showTarget, want: a, except: except} }
+	target := func(a attribute, except ...int) statement {
+		return statement{verb: showTarget, want: a, except: except}
+	}
 	for _, x := range []struct {
 		text string
 		want []any // statements, or SQLSTATEs
