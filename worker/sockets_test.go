@@ -22,9 +22,9 @@ type pair struct {
 	now  Now
 }
 
-func newPair(t testing.TB) *pair { t.Helper(); return newPairOf(t, unix.SOCK_STREAM) }
+func newPair(t testing.TB) *pair { t.Helper(); return newPairOf(t, unix.SOCK_STREAM, 1) }
 
-func newPairOf(t testing.TB, kind int) *pair {
+func newPairOf(t testing.TB, kind, slots int) *pair {
 	t.Helper()
 	leak.Check(t)
 	x := &pair{host: newFakeHost(), now: at(0)}
@@ -32,7 +32,7 @@ func newPairOf(t testing.TB, kind int) *pair {
 	if x.host.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		t.Fatal(err)
 	}
-	if x.r, err = NewReactor(Config{}, x.host, newFakeStore(1), func() Now { return x.now }); err != nil {
+	if x.r, err = NewReactor(Config{}, x.host, newFakeStore(slots), func() Now { return x.now }); err != nil {
 		t.Fatal(err)
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -175,7 +175,7 @@ func TestReadsBeforeItJudges(t *testing.T) {
 
 // TestFloodDoesNotHoldUpTheGoodbye: what is read before the end is bounded. A packet socket gives one BEAT a read.
 func TestFloodDoesNotHoldUpTheGoodbye(t *testing.T) {
-	x := newPairOf(t, unix.SOCK_SEQPACKET)
+	x := newPairOf(t, unix.SOCK_SEQPACKET, 1)
 	x.drain()
 	const sent = 2 * drainPerVisit
 	for i := range uint32(sent) {
