@@ -239,9 +239,53 @@ cause_text(uint8 cause)
 	}
 }
 
+/*
+ * A request that finds no session is logged as well, but a peer can cause them
+ * again and again, by HELLO and goodbye: only so many are, and then how many
+ * were not.
+ */
+#define IDLE_REPORTS		20
+#define IDLE_REPORTS_MS		10000
+
+static int	idle_reports = 0;
+static int	idle_left_out = 0;
+static TimestampTz idle_since = 0;
+
+static void
+report_left_out(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(idle_since, now, IDLE_REPORTS_MS) && now >= idle_since)
+		return;
+	if (idle_left_out > 0)
+		ereport(LOG,
+				(errmsg("terminator: %d requests that found no connection to terminate were left out of the log",
+						idle_left_out)));
+	idle_reports = idle_left_out = 0;
+	idle_since = now;
+}
+
+static bool
+may_report(const Request *request)
+{
+	if (request->signaled > 0)
+		return true;
+	report_left_out();
+	if (idle_reports < IDLE_REPORTS)
+	{
+		idle_reports++;
+		return true;
+	}
+	idle_left_out++;
+	return false;
+}
+
 static void
 report(const Request *request)
 {
+	if (request->first && !may_report(request))
+		return;
 	if (request->first && request->spared > 0)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
@@ -446,6 +490,7 @@ watchdog_terminator_main(Datum arg)
 		}
 		serve_slots();
 		wait = serve_follow_ups();
+		report_left_out();
 		MemoryContextReset(context);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0),
 						 wait, PG_WAIT_EXTENSION);

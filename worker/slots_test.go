@@ -136,6 +136,7 @@ func TestReplacementNeedsNoPlace(t *testing.T) {
 	if _, _, _, err := b.hello(10, again); err == nil {
 		t.Fatal("the quota does not hold")
 	}
+	b.admit(15, who{1, host(9), 1, 0}) // the place that is kept for such
 	b.fin(20, all[2])
 	b.admit(30, again)
 }
