@@ -18,7 +18,7 @@ var trustMutations = []mutation{
 		file:      "libpq/owner.c",
 		from:      "owner->state = m->idiag_state == TCP_ESTABLISHED && m->idiag_inode ?",
 		to:        "owner->state = m->idiag_state >= TCP_ESTABLISHED ?",
-		test:      "-run TestImpostorThatCloses ./libpq/test",
+		test:      "-run TestOwnersByState ./libpq/test",
 		build:     "front",
 	},
 	{

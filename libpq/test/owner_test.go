@@ -340,3 +340,16 @@ func TestUnknownOwner(t *testing.T) {
 	}
 	wantAll(t, out, `could not receive server address from Connection Manager: the answer's host "DB.example" is not one of PGCMHOSTS`)
 }
+
+// A connection that is not accepted yet, or not any more, belongs to nobody, whatever number the kernel shows for it.
+func TestOwnersByState(t *testing.T) {
+	path := filepath.Join(bindir, "owners")
+	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Ilibpq", "-Ibuild/libpq", "-I/usr/include/postgresql",
+		"-o", path, "libpq/test/c/owners.c", "libpq/owner.c", "libpq/ownerproc.c"); err != nil {
+		t.Fatal(err)
+	}
+	want := "queued: gone, gone\naccepted: known, known: 1 1\nclosed: gone, gone\nforgotten: gone, gone\n"
+	if got := output(t, nil, path); got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
