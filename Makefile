@@ -1,6 +1,7 @@
 # watchdog: heartbeats between PostgreSQL and its client hosts.
 #
 # The two commands that do everything on a Debian machine with Go are `make demo` and `make test`; `make help` lists the rest.
+# A client host needs `make client` and `make install-client` only, a database host `make server` and `make install-server`.
 
 PG_CONFIG ?= pg_config
 GO        ?= go
@@ -15,45 +16,57 @@ pkglibdir  = $(shell $(PG_CONFIG) --pkglibdir)
 sharedir   = $(shell $(PG_CONFIG) --sharedir)
 pg_include = $(shell $(PG_CONFIG) --includedir-server)
 pg_version = $(shell $(PG_CONFIG) --version)
+# What the server's own C means by a signed overflow or an aliased pointer; its warnings and paths are not ours.
+PG_CFLAGS  = $(filter-out -W% -O% -g% -I% -flto% -ffat-lto% -ffile-prefix-map=% -fdebug-prefix-map=%,$(shell $(PG_CONFIG) --cflags))
 
 CC       ?= cc
 CFLAGS   ?= -O2 -g
 C_STRICT := -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fPIC
-GOFLAGS_  := -trimpath
+# The version control's state is left out: an archive of the sources builds to the same bytes.
+GOFLAGS_  := -trimpath -buildvcs=false
+GO_PIE    := -buildmode=pie -ldflags '-bindnow'
 # asyncpreemptoff: Go must not take SIGURG, with which PostgreSQL wakes latches (docs/design.md).
-GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) -ldflags '-X runtime.godebugDefault=asyncpreemptoff=1'
+GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) \
+	-ldflags "-X runtime.godebugDefault=asyncpreemptoff=1 -extldflags '$(HARDEN_LD)'"
 
 EXT_SRC  := $(wildcard extension/*.c)
 EXT_HDR  := $(wildcard extension/*.h)
 GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go rawsys/*.go) extension/bridge.h go.mod
-GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys/*.go) go.mod
+GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys/*.go internal/*/*.go) go.mod
 
 .DEFAULT_GOAL := all
-.PHONY: all install uninstall clean deps demo test check lint mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule FORCE
+.PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
+	reproducible clean deps demo test check lint mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule FORCE
 
 include libpq/front.mk
 
-all: $(B)/watchdog.so $(B)/watchdog_go.so $(B)/conmgr $(B)/cm_ctl front  ## build everything into build/
+all: client server  ## build everything into build/
+
+client: $(B)/conmgr $(B)/cm_ctl front  ## build what a client host needs: conmgr, cm_ctl, the libpq front (libpq-dev, no server headers)
+
+server: $(B)/watchdog.so $(B)/watchdog_go.so  ## build what a database host needs: the extension, for the server of PG_CONFIG
 
 # Which server it was built for: another one means building again.
 $(B)/pg_version: FORCE
 	@mkdir -p $(B)
-	@$(PG_CONFIG) --version >/dev/null 2>&1 || { echo "$(PG_CONFIG) was not found: run 'make deps' first, or set PG_CONFIG" >&2; exit 1; }
+	@$(PG_CONFIG) --version >/dev/null 2>&1 || { echo "$(PG_CONFIG) was not found: run 'make deps' first, or set PG_CONFIG; a client host needs 'make client' only" >&2; exit 1; }
+	@test -e '$(pg_include)/postgres.h' || { echo "the server's headers are not in '$(pg_include)': run 'scripts/deps server' first; a client host needs 'make client' only" >&2; exit 1; }
 	@echo '$(pg_version) $(pg_include)' | cmp -s - $@ || echo '$(pg_version) $(pg_include)' > $@
 
-$(B)/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_version Makefile
-	$(CC) $(C_STRICT) $(CFLAGS) -isystem $(pg_include) -shared -Wl,--version-script=extension/exports.map -o $@ $(EXT_SRC) -lpthread -ldl
+$(B)/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_version Makefile hardening.mk
+	$(CC) $(PG_CFLAGS) $(C_STRICT) $(HARDEN_C) $(PREFIX_MAP) $(CFLAGS) -isystem $(pg_include) -shared $(HARDEN_LD) \
+		-Wl,--version-script=extension/exports.map $(LDFLAGS) -o $@ $(EXT_SRC) -lpthread -ldl
 
 $(B)/conmgr $(B)/cm_ctl: $(GO_BIN) Makefile
 	@mkdir -p $(B)
-	CGO_ENABLED=0 $(GO) build $(GOFLAGS_) -o $@ ./cmd/$(@F)
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_) $(GO_PIE) -o $@ ./cmd/$(@F)
 
 # The heartbeat library that obeys requests for faults: tests only, never installed.
 faults: $(B)/faults/watchdog_go.so  ## build the test library with faults on request
 $(B)/faults/watchdog_go.so: GO_TAGS := ,faults
-$(B)/faults/watchdog_go.so $(B)/watchdog_go.so: $(GO_LIB) Makefile
+$(B)/faults/watchdog_go.so $(B)/watchdog_go.so: $(GO_LIB) Makefile hardening.mk
 	@mkdir -p $(@D)
-	$(GO) build $(GOFLAGS_) $(GO_SO) -o $@ ./cgo
+	CGO_CFLAGS='$(CFLAGS) $(HARDEN_C)' $(GO) build $(GOFLAGS_) $(GO_SO) -o $@ ./cgo
 	@rm -f $(@D)/watchdog_go.h
 
 # A module that only tests load.
@@ -77,28 +90,39 @@ d_front = $(DESTDIR)$(prefix)/lib/connmgr
 d_inc  = $(DESTDIR)$(prefix)/include
 d_pc   = $(DESTDIR)$(prefix)/lib/pkgconfig
 d_ext  = $(DESTDIR)$(sharedir)/extension
+d_share = $(DESTDIR)$(prefix)/share/watchdog
 
-install: all  ## install; DESTDIR, prefix (/usr/local) and PG_CONFIG are honoured
-	install -d $(d_bin) $(d_man)/man1 $(d_man)/man5 $(d_lib) $(d_ext) $(DESTDIR)$(prefix)/share/watchdog
+install: install-client install-server  ## install both; DESTDIR, prefix (/usr/local) and PG_CONFIG are honoured
+
+install-client: client  ## install conmgr, cm_ctl, their man pages and samples, and the libpq front into prefix
+	install -d $(d_bin) $(d_man)/man1 $(d_man)/man5 $(d_front) $(d_inc) $(d_pc) $(d_share)
 	install -m 755 $(B)/conmgr $(B)/cm_ctl $(d_bin)
-	install -m 755 $(B)/watchdog.so $(B)/watchdog_go.so $(d_lib)
-	install -d $(d_front) $(d_inc) $(d_pc)
 	install -m 755 $(FRONT_OUT)/libpq.so.5 $(d_front)
 	ln -sf libpq.so.5 $(d_front)/libpq.so
 	install -m 644 libpq/libpq-cm.h $(d_inc)
 	install -m 644 $(B)/libpq-cm.pc $(d_pc)
-	install -m 644 watchdog.control sql/watchdog--*.sql $(d_ext)
 	install -m 644 $(MAN1) $(d_man)/man1
 	install -m 644 $(MAN5) $(d_man)/man5
-	install -m 644 packaging/conmgr.conf.sample packaging/conmgr.service $(DESTDIR)$(prefix)/share/watchdog
+	install -m 644 packaging/conmgr.conf.sample packaging/conmgr.service $(d_share)
 
-uninstall:  ## remove what install has installed
-	rm -rf $(d_front)
-	rm -f $(d_inc)/libpq-cm.h $(d_pc)/libpq-cm.pc
-	rm -f $(d_bin)/conmgr $(d_bin)/cm_ctl $(d_lib)/watchdog.so $(d_lib)/watchdog_go.so
-	rm -f $(d_ext)/watchdog.control $(addprefix $(d_ext)/,$(notdir $(wildcard sql/watchdog--*.sql)))
+install-server: server  ## install the extension into the PostgreSQL of PG_CONFIG
+	install -d $(d_lib) $(d_ext)
+	install -m 755 $(B)/watchdog.so $(B)/watchdog_go.so $(d_lib)
+	install -m 644 watchdog.control sql/watchdog--*.sql $(d_ext)
+
+uninstall: uninstall-client uninstall-server  ## remove what install has installed
+
+uninstall-client:  ## remove what install-client has installed
+	rm -rf $(d_front) $(d_share)
+	rm -f $(d_inc)/libpq-cm.h $(d_pc)/libpq-cm.pc $(d_bin)/conmgr $(d_bin)/cm_ctl
 	rm -f $(addprefix $(d_man)/man1/,$(notdir $(MAN1))) $(addprefix $(d_man)/man5/,$(notdir $(MAN5)))
-	rm -rf $(DESTDIR)$(prefix)/share/watchdog
+
+uninstall-server: $(B)/pg_version  ## remove what install-server has installed
+	rm -f $(d_lib)/watchdog.so $(d_lib)/watchdog_go.so
+	rm -f $(d_ext)/watchdog.control $(addprefix $(d_ext)/,$(notdir $(wildcard sql/watchdog--*.sql)))
+
+reproducible:  ## build in two directories, the second time from nothing, and compare: minutes
+	scripts/reproducible
 
 clean:  ## remove build/
 	rm -rf $(B)

@@ -16,6 +16,9 @@ LIBPQ_VERSION = $(or $(shell $(PKG_CONFIG) --modversion libpq 2>/dev/null),$(las
 # The installed libpq that the front stands before, as the loader will find it: by absolute path.
 REAL_LIBPQ ?= $(call libpq_dir,libdir)/libpq.so.5
 
+CFLAGS ?= -O2 -g
+include hardening.mk
+
 FRONT_OUT := build/connmgr
 FRONT_GEN := build/libpq
 FRONT_SRC := $(sort $(wildcard libpq/*.c))
@@ -23,10 +26,10 @@ FRONT_HDR := $(sort $(wildcard libpq/*.h))
 FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
 FRONT_SAN ?=
 FRONT_DEFS ?= -Wl,-z,defs
-FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
+FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread $(HARDEN_C) $(PREFIX_MAP) \
 	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(LIBPQ_INCLUDE:%=-I%) $(FRONT_SAN)
 # nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
-FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now $(FRONT_DEFS) $(FRONT_SAN)
+FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete $(HARDEN_LD) $(FRONT_DEFS) $(FRONT_SAN)
 
 .PHONY: front front-check front-clean front-force
 front: $(FRONT_OUT)/libpq.so.5 $(FRONT_OUT)/libpq.so build/libpq-cm.pc

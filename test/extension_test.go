@@ -25,6 +25,7 @@ func TestSettings(t *testing.T) {
 		{"watchdog.check_attr_interval", "ms", "postmaster", "integer", "1", "2147483647", "1000"},
 		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", "*"},
 		{"watchdog.max_heartbeat_connections", "", "postmaster", "integer", "1", "2147483647", "37"},
+		{"watchdog.max_heartbeat_timeout", "ms", "sighup", "integer", "1000", "2147483647", "3600000"},
 		{"watchdog.port", "", "postmaster", "integer", "1", "65535", "27545"},
 		{"watchdog.terminate_on_close", "", "sighup", "bool", "", "", "on"},
 	}
