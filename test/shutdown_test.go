@@ -18,6 +18,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -67,15 +68,9 @@ func TestCleanShutdownUnderLoad(t *testing.T) {
 					return len(rows) == 1 && w.primary.Value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1", fmt.Sprint(rows)
 				})
 			}
-			const behind = 24 << 20 // at 20 Mbit/s some 10 s
 			rate := w.net.Rate(client, 20)
 			committed, ended := w.load(4)
-			eventually(t, "the standby is behind", func() (bool, string) {
-				v := w.primary.Value("SELECT (pg_current_wal_lsn() - replay_lsn)::bigint FROM pg_stat_replication")
-				var n int64
-				fmt.Sscan(v, &n)
-				return n > behind, v
-			})
+			w.waitBehind("replay_lsn")
 			application := cm.Bind("primary")
 			mark := cm.Mark()
 			begun := testnet.Monotonic()
@@ -115,6 +110,18 @@ func TestCleanShutdownUnderLoad(t *testing.T) {
 	}
 }
 
+// waitBehind waits until the only receiver of WAL is so far behind that it takes some seconds to catch up: at 20 Mbit/s,
+// ten, and not much more, as the load goes on until the server stops.
+func (w *world) waitBehind(column string) {
+	w.Helper()
+	testkit.Eventually(w, patience, "the receiver is behind", func() (bool, string) {
+		v := w.primary.Value("SELECT (pg_current_wal_lsn() - " + column + ")::bigint FROM pg_stat_replication")
+		var n int64
+		fmt.Sscan(v, &n)
+		return n > 24<<20, v
+	})
+}
+
 // controlData is a line of pg_controldata of the primary.
 func (w *world) controlData(name string) string {
 	w.Helper()
@@ -152,7 +159,7 @@ func TestReceivewalByRelay(t *testing.T) {
 	})
 	rate := w.net.Rate(client, 20)
 	_, ended := w.load(4)
-	waitQuiet(2 * time.Second) // of load
+	w.waitBehind("write_lsn")
 	w.admin.Close()
 	w.primary.Stop(pgtest.Fast)
 	ended()
