@@ -42,7 +42,8 @@ func TestSettings(t *testing.T) {
 			t.Errorf("SET %s: no error", set)
 		}
 	}
-	for _, set := range []string{"watchdog.port = 0", "watchdog.port = 65536", "watchdog.check_attr_interval = 0", "watchdog.max_heartbeat_connections = 0"} {
+	for _, set := range []string{"watchdog.port = 0", "watchdog.port = 65536", "watchdog.check_attr_interval = 0", "watchdog.max_heartbeat_connections = 0",
+		"watchdog.max_heartbeat_timeout = 999"} {
 		if _, err := c.TryQuery("ALTER SYSTEM SET " + set); err == nil || !contains(err.Error(), "is outside the valid range") {
 			t.Errorf("ALTER SYSTEM SET %s: %v", set, err)
 		}

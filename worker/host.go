@@ -8,6 +8,7 @@
 //	timers.go     who has to be looked at next
 //	listen.go     listening sockets
 //	reactor.go    one goroutine, one epoll: sockets in, table, sockets out
+//	accept.go     its listening sockets, and what comes in by them
 //	wait.go       waiting for events and for what is due
 //	admission.go  peers that have not proven themselves yet
 //	loglimit.go   what peers can make the log say, within bounds

@@ -1,0 +1,144 @@
+package worker
+
+// The reactor's listening sockets, and the connections that come in by them. Called by the reactor's goroutine only; names
+// are resolved on a goroutine of their own, nothing here blocks.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// listen opens what has to be listened on and is not yet.
+func (r *Reactor) listen(now Now, spawn func(func())) {
+	select {
+	case res := <-r.resolved:
+		r.resolving = false
+		r.bind(now, res)
+		return
+	default:
+	}
+	if now.Mono < r.listenAt || r.resolving {
+		return
+	}
+	r.resolving = true
+	r.listenAt = never // until the answer is there
+	list, wake := r.cfg.ListenAddresses, r.host.WakeFD()
+	if addrs, names := literals(list); names {
+		r.open(addrs) // a slow resolver must not keep conmgrs from resuming; bind reports what fails
+	}
+	spawn(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), resolveLimit)
+		defer cancel()
+		addrs, errs := resolve(ctx, list)
+		r.resolved <- resolution{addrs, errs}
+		one := [8]byte{1}
+		_, _ = unix.Write(wake, one[:])
+	})
+}
+
+// open opens listening sockets where there are none yet.
+func (r *Reactor) open(addrs []netip.Addr) (errs []error) {
+	have := make(map[netip.Addr]bool)
+	for _, a := range r.listeners {
+		have[a] = true
+	}
+	for _, a := range addrs {
+		if have[a] {
+			continue
+		}
+		have[a] = true
+		fd, err := listen(a, r.cfg.Port)
+		if err == nil {
+			if err = r.watch(fd, listenIndex, 0); err != nil {
+				unix.Close(fd)
+			}
+		}
+		if errors.Is(err, errNoFamily) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.listeners[fd] = a
+		r.host.Log(Line{Level: Log, Message: "listening for heartbeat connections on " + hostPort(a, uint16(r.cfg.Port))})
+	}
+	return errs
+}
+
+// bind opens what was resolved; what fails is tried again after listenRetry.
+func (r *Reactor) bind(now Now, res resolution) {
+	errs := slices.Concat(res.errs, r.open(res.addrs))
+	if len(errs) == 0 {
+		r.listenAt, r.complaint = never, ""
+		if len(r.listeners) == 0 {
+			r.host.Log(Line{Level: Warning, Message: "no heartbeat connections are accepted", Detail: "watchdog.listen_addresses names no address of this machine."})
+		}
+		return
+	}
+	r.listenAt = now.Mono.Add(listenRetry)
+	err := errors.Join(errs...)
+	if err.Error() != r.complaint || now.Mono.Sub(r.complainT) >= repeatLog {
+		r.complaint, r.complainT = err.Error(), now.Mono
+		for i, err := range errs {
+			hint := "It is tried again every second."
+			if i >= len(res.errs) {
+				hint = fmt.Sprintf("Is another server already using watchdog.port %d? ", r.cfg.Port) + hint
+			}
+			r.host.Log(Line{Level: Warning, Message: err.Error(), Hint: hint})
+		}
+	}
+}
+
+// accept takes in new connections.
+func (r *Reactor) accept(now Now, lfd int) {
+	if _, ok := r.listeners[lfd]; !ok || r.acceptAt != 0 {
+		return
+	}
+	for i := 0; i < backlog; i++ {
+		fd, sa, err := unix.Accept4(lfd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		switch err {
+		case nil:
+		case unix.EINTR, unix.ECONNABORTED:
+			continue
+		case unix.EAGAIN:
+			return
+		default: // out of descriptors or memory: leave them in the backlog for a moment
+			r.pauseAccept(now, err)
+			return
+		}
+		addr, port := fromSockaddr(sa)
+		c := &conn{fd: fd, addr: addr, port: port}
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		r.insert(c)
+		if err := r.watch(fd, c.index, r.serials[c.index]); err != nil {
+			r.drop(c)
+			continue
+		}
+		r.strangers.add(c, now.Mono.Add(helloTime))
+		r.read(now, c) // a HELLO that has come already: only who is mute counts as a stranger
+		if c := r.strangers.excess(); c != nil {
+			r.table.log.routine(now, c.addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
+				"it has not said HELLO, and there are too many of these", hostPort(c.addr, c.port))})
+			r.drop(c)
+		}
+	}
+}
+
+func (r *Reactor) pauseAccept(now Now, err error) {
+	r.acceptAt = now.Mono.Add(acceptPause)
+	for fd := range r.listeners {
+		_ = unix.EpollCtl(r.waiter.epfd, unix.EPOLL_CTL_DEL, fd, nil)
+	}
+	if r.acceptTold != 0 && now.Mono.Sub(r.acceptTold) < repeatLog {
+		return
+	}
+	r.acceptTold = now.Mono
+	r.host.Log(Line{Level: Warning, Message: fmt.Sprintf("could not accept heartbeat connection: %v", err),
+		Hint: "Raise the limit of open files (ulimit -n) above max_files_per_process + watchdog.max_heartbeat_connections x 2."})
+}
