@@ -210,10 +210,10 @@ func TestLossWakesWriters(t *testing.T) {
 	filled := make(chan struct{})
 	go func() {
 		chunk := make([]byte, 1<<20)
-		c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		for {
-			if _, err := c.Write(chunk); err != nil {
-				break // the buffers are full
+		for { // until nothing more is taken for a while: the buffers are full
+			c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			if n, err := c.Write(chunk); n == 0 && err != nil {
+				break
 			}
 		}
 		c.SetWriteDeadline(time.Now().Add(patience))
