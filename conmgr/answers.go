@@ -68,6 +68,7 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 		s.service.logRejection(&s.seat)
 		return nil, &stmtError{code: "57P03", text: shutdownText}
 	}
+	s.service.traceTarget(&s.seat, st.want, st.except, t, i)
 	if i < 0 {
 		return nil, &stmtError{code: "08001", text: "no target server address from Connection Manager",
 			detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}

@@ -16,6 +16,7 @@ import (
 
 // connect dials one address and greets the watchdog.
 func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*link, *heartbeat.Loss, error) {
+	in.note("connecting", INFO, "connecting to the watchdog: %s, address %s", in, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
 	dctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ch := make(chan result[*net.TCPConn], 1)

@@ -39,6 +39,8 @@ type Options struct {
 	Dir     string
 	Signals <-chan os.Signal // SIGTERM fast, SIGINT smart, SIGQUIT immediate
 	Stderr  io.Writer
+
+	syslogSocket string // of tests; "": /dev/log
 }
 
 type daemon struct {
@@ -123,11 +125,13 @@ func Run(o Options) error {
 	stopLog := make(chan struct{})
 	logGroup := &group{}
 	var sinks []sink
+	var syslog *syslogSink
 	if conf.LogStderr {
 		sinks = append(sinks, newStderrSink(o.Stderr))
 	}
 	if conf.LogSyslog {
-		sinks = append(sinks, newSyslogSink(syslogSocket, conf.SyslogFacility, conf.SyslogIdent))
+		syslog = openSyslog(conf, o)
+		sinks = append(sinks, syslog)
 	}
 	logGroup.onPanic = d.panicked
 	d.log = newLogger(conf.LogMinMessages, logGroup, stopLog, sinks...)
@@ -135,7 +139,9 @@ func Run(o Options) error {
 	defer func() {
 		d.limit.end()
 		close(stopLog)
-		logGroup.Wait(shutdownTime)
+		if logGroup.Wait(shutdownTime) && syslog != nil && syslog.conn != nil {
+			syslog.conn.Close()
+		}
 	}()
 	d.group = &group{onPanic: d.panicked}
 	for _, w := range diags {
@@ -148,6 +154,22 @@ func Run(o Options) error {
 	d.registry.share = userShare(conf, most)
 	d.registry.group = d.group
 	return d.run(o.Signals)
+}
+
+// openSyslog says on the standard error, at start and whenever it ceases, that there is no syslog. conmgr goes on without.
+func openSyslog(conf *Config, o Options) *syslogSink {
+	path := syslogSocket
+	if o.syslogSocket != "" {
+		path = o.syslogSocket
+	}
+	s := newSyslogSink(path, conf.SyslogFacility, conf.SyslogIdent)
+	s.complain = func(err error) {
+		newStderrSink(o.Stderr).write(&Message{Level: WARNING, when: time.Now(),
+			Text: fmt.Sprintf("no syslog takes messages at \"%s\": %s", path, netText(err)),
+			Hint: "Messages to syslog are lost until one does. Start it, or set log_destination to stderr."})
+	}
+	s.dial()
+	return s
 }
 
 func (d *daemon) panicked(name string, value any, stack []byte) {

@@ -222,8 +222,11 @@ func checkDestroy() error {
 	if err != nil {
 		path = "conmgr"
 	}
-	hint := fmt.Sprintf(`Give it to the program ("setcap cap_net_admin+ep %s", as root), or to the service (CapabilityBoundingSet=CAP_NET_ADMIN and `+
-		`AmbientCapabilities=CAP_NET_ADMIN in its systemd unit), or set destroy_sockets to off.`, path)
+	hint := "Give it to the service (CapabilityBoundingSet=CAP_NET_ADMIN and AmbientCapabilities=CAP_NET_ADMIN in its systemd unit), or set " +
+		"destroy_sockets to off."
+	if err := checkFileCapabilities(path, "/proc/self/exe"); err != nil {
+		return err
+	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil || data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
@@ -242,6 +245,19 @@ func checkDestroy() error {
 	defer conn.Close()
 	n, err := destroyConnections([]netip.AddrPort{to})
 	return destroyVerdict(n, err, hint)
+}
+
+// checkFileCapabilities refuses a program that has capabilities of its own and that everybody may run: he could do so with a configuration
+// of his, and abort the connections of others.
+func checkFileCapabilities(name, path string) error {
+	var st unix.Stat_t
+	if n, err := unix.Getxattr(path, "security.capability", nil); err != nil || n == 0 || unix.Stat(path, &st) != nil || st.Mode&unix.S_IXOTH == 0 {
+		return nil
+	}
+	return &StartError{Text: fmt.Sprintf("destroy_sockets is on, but the program \"%s\" has file capabilities, and everybody may run it", name),
+		Detail: "Any local user could have it abort the connections of others.",
+		Hint: fmt.Sprintf(`Take them away ("setcap -r %s") and give CAP_NET_ADMIN to the service (AmbientCapabilities in its systemd unit), or let only `+
+			`conmgr's group run the program ("chgrp conmgr %s; chmod 0750 %s", before setcap).`, name, name, name)}
 }
 
 // destroyVerdict explains what came of the try.

@@ -18,12 +18,12 @@
 // may block; all others only try it. relayed.mu and relayLoop.mu are held for a moment, each by itself.
 //
 //	params.go parse.go values.go hints.go config.go sample.go   conmgr.conf
-//	log.go loglimit.go syslog.go group.go clock.go     what everything uses
+//	log.go loglimit.go trace.go syslog.go group.go clock.go     what everything uses
 //	instance.go connect.go link.go dial.go     heartbeats
 //	route/                                     who is offered, and who is superseded: pure
 //	table.go board.go registry.go              routing, binding, loss
 //	kept.go forget.go                          what is known over restarts
-//	listen.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
+//	listen.go admission.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
 //	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
 //	destroy.go                                 destroy_sockets

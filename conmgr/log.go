@@ -85,6 +85,9 @@ func (l *Logger) Log(level Level, format string, args ...any) {
 	l.Message(Message{Level: level, Text: fmt.Sprintf(format, args...)})
 }
 
+// Wants tells whether messages of a level are output: what costs something to describe is described only then.
+func (l *Logger) Wants(level Level) bool { return l != nil && level >= l.min && len(l.outputs) > 0 }
+
 // Message outputs a message, if its level is high enough.
 func (l *Logger) Message(m Message) {
 	if l == nil || m.Level < l.min {

@@ -134,6 +134,7 @@ func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
 
 // run takes the connection to an instance. The bytes flow without this goroutine.
 func (c *relayed) run() {
+	c.service.traceConnection(&c.seat, "to a relay port accepted")
 	if c.serve() {
 		return
 	}
@@ -142,6 +143,7 @@ func (c *relayed) run() {
 	}
 	c.conn.Close()
 	c.service.registry.remove(c)
+	c.service.traceConnection(&c.seat, "to a relay port ended")
 }
 
 // serve is true when a loop has taken over.
@@ -211,6 +213,9 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
 		c.begin(cancel)
 		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load, func(t *table) int { return t.Choose(c.port.Attribute, except) })
+		if ok {
+			c.service.traceTarget(&c.seat, c.port.Attribute, except, t, i)
+		}
 		switch {
 		case !ok:
 			cancel()
@@ -326,7 +331,10 @@ func (c *relayed) hand(server *net.TCPConn) bool {
 	unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // a client host may die; instances have heartbeats
 	loops := c.service.relays.loops
 	l := loops[int(c.service.relays.turn.Add(1))%len(loops)]
-	f, ok := l.add(a, b, func() { c.service.registry.remove(c) })
+	f, ok := l.add(a, b, func() {
+		c.service.registry.remove(c)
+		c.service.traceConnection(&c.seat, "to a relay port ended")
+	})
 	if !ok {
 		unix.Close(a)
 		unix.Close(b)

@@ -64,6 +64,7 @@ type rig struct {
 	conf   *Config
 	d      *daemon
 	log    *memorySink
+	level  Level // of the log: DEBUG unless an option says otherwise
 	cancel context.CancelFunc
 	jump   atomic.Int64 // added to the clock: as if the process had been stopped for so long
 	net    network
@@ -91,7 +92,7 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 	}
 	d := &daemon{conf: c, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	r.d = d
-	d.log = newTestLogger(t, DEBUG, r.log)
+	d.log = newTestLogger(t, r.level, r.log)
 	d.limit = newLogLimiter(d.log)
 	d.group = &group{onPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
 	most := c.MaxConnections

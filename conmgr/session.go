@@ -56,7 +56,9 @@ type session struct {
 func (s *session) run() {
 	defer s.service.registry.remove(s)
 	defer s.conn.Close()
+	s.service.traceConnection(&s.seat, "accepted")
 	s.talk()
+	s.service.traceConnection(&s.seat, "ended")
 }
 
 // talk is the whole conversation.

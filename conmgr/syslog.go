@@ -1,7 +1,7 @@
 package conmgr
 
 // The syslog destination: RFC 3164 datagrams to /dev/log. Run by its own log goroutine; a write waits for the syslog daemon at most for
-// syslogPatience, and while there is none, messages are dropped until the next attempt.
+// syslogPatience, and while there is none, messages are lost: that is said elsewhere, and they are counted.
 
 import (
 	"fmt"
@@ -26,6 +26,9 @@ type syslogSink struct {
 	conn     net.Conn
 	stream   bool
 	retryAt  time.Time
+	lost     int             // messages since nobody took them
+	complain func(err error) // says elsewhere that nobody takes messages; once, until somebody does again. May be nil
+	silent   bool            // complain was called
 }
 
 func newSyslogSink(path string, facility int, ident string) *syslogSink {
@@ -50,6 +53,11 @@ func severity(l Level) int {
 }
 
 func (s *syslogSink) write(m *Message) {
+	if s.lost > 0 && s.conn == nil && s.dial() {
+		lost := &Message{Level: WARNING, Text: fmt.Sprintf("%d lines were not logged: syslog was not available", s.lost), when: m.when}
+		s.lost = 0
+		s.write(lost)
+	}
 	for _, t := range m.lines() {
 		for _, part := range strings.Split(t, "\n") {
 			if len(part) > syslogMaxLine {
@@ -65,6 +73,7 @@ func (s *syslogSink) write(m *Message) {
 func (s *syslogSink) send(packet string) {
 	for try := 0; try < 2; try++ {
 		if s.conn == nil && !s.dial() {
+			s.lost++
 			return
 		}
 		data := packet
@@ -88,12 +97,18 @@ func (s *syslogSink) dial() bool {
 	if time.Now().Before(s.retryAt) {
 		return false
 	}
+	var err error
 	for _, network := range []string{"unixgram", "unix"} {
-		if c, err := net.DialTimeout(network, s.path, syslogPatience); err == nil {
-			s.conn, s.stream = c, network == "unix"
+		var c net.Conn
+		if c, err = net.DialTimeout(network, s.path, syslogPatience); err == nil {
+			s.conn, s.stream, s.silent = c, network == "unix", false
 			return true
 		}
 	}
 	s.retryAt = time.Now().Add(syslogRetry)
+	if s.complain != nil && !s.silent {
+		s.silent = true
+		s.complain(err)
+	}
 	return false
 }
