@@ -28,6 +28,7 @@ type service struct {
 	now      func() heartbeat.Mono
 
 	listeners []listener   // those of the port first
+	local     []listener   // by Unix sockets, until they are appended to listeners
 	sockets   []unixSocket // their files
 	relays    relays
 	nextID    atomic.Uint32
@@ -45,16 +46,17 @@ const lookupTime = 10 * time.Second
 
 // listen opens all ports.
 func (s *service) listen(ctx context.Context) error {
-	err := s.listenPort(ctx, s.conf.Port, s.admit)
+	err := s.listenUnix() // first: who can connect by TCP finds the socket, too
+	if err == nil {
+		err = s.listenPort(ctx, s.conf.Port, s.admit)
+	}
 	for i := range s.conf.RelayPorts {
 		p := &relayPort{RelayPort: s.conf.RelayPorts[i]}
 		if err == nil {
 			err = s.listenPort(ctx, p.Port, func(conn net.Conn) { s.admitRelayed(conn.(*net.TCPConn), p) })
 		}
 	}
-	if err == nil {
-		err = s.listenUnix()
-	}
+	s.listeners, s.local = append(s.listeners, s.local...), nil
 	if err == nil {
 		err = s.startRelays()
 	}

@@ -54,7 +54,7 @@ func (s *service) listenUnixIn(dir string) error {
 		if err != nil {
 			return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netText(err))
 		}
-		s.listeners = append(s.listeners, listener{l, s.admit})
+		s.local = append(s.local, listener{l, s.admit})
 		return nil
 	}
 	for _, u := range s.sockets { // one directory under two names
@@ -76,7 +76,7 @@ func (s *service) listenUnixIn(dir string) error {
 	u := unixSocket{path: path, lock: lock}
 	u.file, _ = os.Lstat(path)
 	s.sockets = append(s.sockets, u)
-	s.listeners = append(s.listeners, listener{l, s.admit})
+	s.local = append(s.local, listener{l, s.admit})
 	return nil
 }
 
