@@ -26,8 +26,9 @@ C_STRICT := -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-com
 GOFLAGS_  := -trimpath -buildvcs=false
 GO_PIE    := -buildmode=pie -ldflags '-bindnow'
 # asyncpreemptoff: Go must not take SIGURG, with which PostgreSQL wakes latches (docs/design.md).
+# No build id of Go's own: with cgo it depends on the build directory, as nothing else does; the linker's is there.
 GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) \
-	-ldflags "-X runtime.godebugDefault=asyncpreemptoff=1 -extldflags '$(HARDEN_LD)'"
+	-ldflags "-buildid= -X runtime.godebugDefault=asyncpreemptoff=1 -extldflags '$(HARDEN_LD)'"
 
 EXT_SRC  := $(wildcard extension/*.c)
 EXT_HDR  := $(wildcard extension/*.h)
