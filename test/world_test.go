@@ -21,6 +21,10 @@ import (
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
+	if conninfo := os.Getenv(goWriterVariable); conninfo != "" {
+		fmt.Fprintln(os.Stderr, goWriter(conninfo))
+		os.Exit(2)
+	}
 	code := m.Run()
 	os.Exit(code)
 }

@@ -45,11 +45,12 @@ type Conmgr struct {
 	Dir string
 	Pid int // of conmgr itself
 
-	t    testkit.TB
-	host *testnet.Host
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	port int
+	t       testkit.TB
+	host    *testnet.Host
+	command func() *exec.Cmd
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when it has ended
+	port    int
 
 	mu    sync.Mutex
 	lines []Line
@@ -122,42 +123,57 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 	if err := os.WriteFile(filepath.Join(dir, "conmgr.conf"), []byte(config.text()), 0o644); err != nil {
 		t.Fatalf("%v", err)
 	}
-	c := &Conmgr{Dir: dir, t: t, host: host, done: make(chan struct{}), port: port, grown: make(chan struct{})}
+	c := &Conmgr{Dir: dir, t: t, host: host, port: port, grown: make(chan struct{})}
 	if config.Port != 0 {
 		c.port = config.Port
 	}
-	ctx := context.Background()
-	switch {
-	case os.Geteuid() != 0:
-		c.cmd = exec.CommandContext(ctx, path, "-D", dir)
-		c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	default:
+	if os.Geteuid() == 0 {
 		if err := os.Chown(dir, uid, uid); err != nil {
 			t.Fatalf("%v", err)
 		}
-		if config.NetAdmin && host != nil {
-			c.cmd = host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), "--clear-groups",
-				"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
-		} else if host != nil {
-			c.cmd = host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
-		} else {
-			c.cmd = exec.CommandContext(ctx, path, "-D", dir)
-			c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL,
-				Credential: &syscall.Credential{Uid: uid, Gid: uid, NoSetGroups: false}}
-		}
 	}
+	c.command = func() *exec.Cmd { return config.command(host, path, dir) }
+	t.Cleanup(c.end)
+	c.launch()
+	return c
+}
+
+// command runs conmgr as an unprivileged user.
+func (config Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
+	ctx := context.Background()
+	switch {
+	case os.Geteuid() != 0:
+		cmd := exec.CommandContext(ctx, path, "-D", dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		return cmd
+	case config.NetAdmin && host != nil:
+		return host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), "--clear-groups",
+			"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
+	case host != nil:
+		return host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
+	}
+	cmd := exec.CommandContext(ctx, path, "-D", dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL,
+		Credential: &syscall.Credential{Uid: uid, Gid: uid, NoSetGroups: false}}
+	return cmd
+}
+
+// launch starts the process, and waits until it listens.
+func (c *Conmgr) launch() {
+	c.t.Helper()
+	c.cmd, c.done, c.Pid = c.command(), make(chan struct{}), 0
 	c.cmd.Env = append(os.Environ(), "HOME=/")
 	stderr, err := c.cmd.StderrPipe()
 	if err == nil {
 		err = c.cmd.Start()
 	}
 	if err != nil {
-		t.Fatalf("start conmgr: %v", err)
+		close(c.done)
+		c.t.Fatalf("start conmgr: %v", err)
 	}
-	go c.follow(bufio.NewScanner(stderr))
-	t.Cleanup(c.end)
-	testkit.Eventually(t, patience, "conmgr listens", func() (bool, string) {
-		record, err := os.ReadFile(filepath.Join(dir, "conmgr.pid"))
+	go c.follow(c.cmd, c.done, bufio.NewScanner(stderr))
+	testkit.Eventually(c.t, patience, "conmgr listens", func() (bool, string) {
+		record, err := os.ReadFile(filepath.Join(c.Dir, "conmgr.pid"))
 		first, _, _ := bytes.Cut(record, []byte("\n"))
 		c.Pid, _ = strconv.Atoi(string(first))
 		if err != nil || c.Pid == 0 {
@@ -165,10 +181,17 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 		}
 		return c.tryConsole() == nil, c.Log()
 	})
-	return c
 }
 
-func (c *Conmgr) follow(s *bufio.Scanner) {
+// Restart ends conmgr by a signal, and starts it again in its directory.
+func (c *Conmgr) Restart(sig syscall.Signal) {
+	c.t.Helper()
+	c.Signal(sig)
+	c.Wait(patience)
+	c.launch()
+}
+
+func (c *Conmgr) follow(cmd *exec.Cmd, done chan<- struct{}, s *bufio.Scanner) {
 	for s.Scan() {
 		c.mu.Lock()
 		c.lines = append(c.lines, Line{testnet.Monotonic(), s.Text()})
@@ -176,11 +199,14 @@ func (c *Conmgr) follow(s *bufio.Scanner) {
 		c.grown = make(chan struct{})
 		c.mu.Unlock()
 	}
-	_ = c.cmd.Wait()
-	close(c.done)
+	_ = cmd.Wait()
+	close(done)
 }
 
 func (c *Conmgr) end() {
+	if c.cmd == nil || c.cmd.Process == nil {
+		return
+	}
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGCONT)
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL)
 	<-c.done
