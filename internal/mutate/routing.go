@@ -111,7 +111,7 @@ var routingMutations = []mutation{
 		invariant: "what is known outlives conmgr",
 		file:      "conmgr/kept.go",
 		from:      "known := knownOf(s)",
-		to:        "known := knownOf(control.State{})",
+		to:        "known := knownOf(s)\n\tknown = route.Known{}",
 		test:      keptTests,
 	},
 	{
