@@ -37,7 +37,7 @@ GO_BIN   := $(wildcard cmd/*/*.go conmgr/*.go control/*.go heartbeat/*.go rawsys
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check lint mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule FORCE
+	reproducible clean deps demo test check lint mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule test-regress FORCE
 
 include libpq/front.mk
 
@@ -160,6 +160,9 @@ mutate:  ## break each stated invariant, and see that a test notices: minutes
 
 mutate-fast:  ## the same for those that need neither a build nor a server
 	$(GO) run ./internal/mutate -fast
+
+test-regress:  ## PostgreSQL's own suites through the libpq front; needs its source: make test-regress PG_SOURCE=/path
+	scripts/regress $(PG_SOURCE)
 
 lint:  ## gofmt, go vet, and the C compiler's warnings as errors
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))" || { gofmt -l .; echo "run gofmt -w on these" >&2; exit 1; }
