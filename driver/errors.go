@@ -102,9 +102,10 @@ func (e *ConnectError) Unwrap() []error {
 func (e *ConnectError) SafeToRetry() bool { return true }
 
 // Elsewhere tells by its SQLSTATE whether the refusal of a login is about that one server at this time, so that another instance or host may take
-// it: the server starts up or shuts down (57P03), or has no connection left (53300). The others, such as a wrong password, any server would answer with.
+// it: the server starts up or shuts down (57P..), or has no connection or no memory left (53...). The others, such as a wrong password, any server
+// would answer with. The libpq front has the same rule.
 func Elsewhere(sqlState string) bool {
-	return sqlState == cannotConnectNow || sqlState == tooManyConnections
+	return strings.HasPrefix(sqlState, "57P") || strings.HasPrefix(sqlState, "53")
 }
 
 // AnyServerRefuses tells by its SQLSTATE whether the refusal of a login is about who wants to log in, so that it ends the attempt: a wrong
@@ -112,11 +113,6 @@ func Elsewhere(sqlState string) bool {
 func AnyServerRefuses(sqlState string) bool {
 	return strings.HasPrefix(sqlState, "28") || sqlState == "3D000" || sqlState == "42501"
 }
-
-const (
-	cannotConnectNow   = "57P03"
-	tooManyConnections = "53300"
-)
 
 // TryNext marks an error of the function given to [Dialer.Walk]: this server does not do, and the next one may.
 func TryNext(err error) error { return &tryNextError{err} }

@@ -8,6 +8,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -22,7 +23,11 @@ import (
 type TrustError struct{ Reason, Hint string }
 
 func (e *TrustError) Error() string {
-	return "could not get server address from Connection Manager: " + e.Reason + "; hint: " + e.Hint
+	text := "could not get server address from Connection Manager: " + e.Reason
+	if e.Hint != "" {
+		text += "; hint: " + e.Hint
+	}
+	return text
 }
 
 // owner is what the kernel says of the peer.
@@ -41,7 +46,7 @@ func ownerOf(conn net.Conn) owner {
 // environ is a variable that lists things. A program that runs with somebody else's privileges does not heed it: its environment may
 // be anybody's.
 func environ(name string) (list []string) {
-	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+	if privileged() {
 		return nil
 	}
 	for _, element := range strings.Split(os.Getenv(name), ",") {
@@ -51,6 +56,8 @@ func environ(name string) (list []string) {
 	}
 	return list
 }
+
+func differs() bool { return os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() }
 
 // believed returns a *TrustError if the peer is not.
 func (a *Asker) believed(o owner) error {
@@ -67,7 +74,7 @@ func (a *Asker) believed(o owner) error {
 	case o.err == nil:
 		return foreign(o)
 	case errors.Is(o.err, sockowner.ErrGone):
-		return &TrustError{"whatever has answered there has closed the connection before its user could be told", "look who listens there"}
+		return &TrustError{"whatever has answered there has closed the connection before its user could be told", ""}
 	}
 	return a.unknown(o)
 }
@@ -83,7 +90,7 @@ func contains(list []string, s string) bool {
 
 func trusted(uid uint32, users []string) bool {
 	switch uid {
-	case sockowner.Nobody:
+	case sockowner.Nobody, math.MaxUint32:
 		return false
 	case 0, uint32(os.Geteuid()):
 		return true
@@ -108,10 +115,10 @@ func isUser(name string, uid uint32) bool {
 func requiredPeer(required string, uid uint32) error {
 	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
 	if err != nil {
-		return &TrustError{fmt.Sprintf("could not look up local user ID %d: user does not exist", uid), "correct requirepeer"}
+		return &TrustError{fmt.Sprintf("could not look up local user ID %d: user does not exist", uid), ""}
 	}
 	if u.Username != required {
-		return &TrustError{fmt.Sprintf("requirepeer specifies %q, but actual peer user name is %q", required, u.Username), "correct requirepeer"}
+		return &TrustError{fmt.Sprintf("requirepeer specifies %q, but actual peer user name is %q", required, u.Username), ""}
 	}
 	return nil
 }
@@ -173,7 +180,7 @@ func (t *Target) sound() error {
 	}
 	pins := environ("PGCMHOSTS")
 	for _, name := range pins {
-		if strings.EqualFold(name, t.Host) {
+		if len(name) == len(t.Host) && strings.EqualFold(name, t.Host) { // of ASCII, as the names of DNS
 			return nil
 		}
 	}

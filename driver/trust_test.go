@@ -32,6 +32,7 @@ func TestBelieved(t *testing.T) {
 		"nobody":                    {owner: owner{uid: 65534}, want: "which may be anybody's"},
 		"nobody, listed":            {owner: owner{uid: 65534}, users: "nobody,65534", want: "PGCMUSER to *"},
 		"nobody, all are":           {owner: owner{uid: 65534}, users: "a,*"},
+		"a user of no number":       {owner: owner{uid: 1<<32 - 1}, users: "4294967295", want: "who is not trusted"},
 		"gone":                      {owner: gone, want: "has closed the connection"},
 		"unknown":                   {owner: unknown},
 		"unknown, require":          {owner: unknown, asker: Asker{SSLMode: "require"}},

@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <pwd.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OVERFLOW_UID 65534
@@ -207,13 +208,46 @@ complain_of_user(uid_t uid, bool local, Text *why)
 	text_free(&name);
 }
 
+/* libpq's own rule: with a root certificate, sslmode=require is verify-ca. */
+static bool
+has_root_certificate(const Front *f)
+{
+	const char *file = options_get(&f->options, "sslrootcert");
+	const char *home = getenv("HOME");
+	Text		path = {0};
+	struct stat s;
+	bool		there;
+
+	if (file && *file)
+		text_add(&path, file);
+	else if (home && *home)
+		text_addf(&path, "%s/.postgresql/root.crt", home);
+	there = path.len > 0 && !path.broken && stat(path.data, &s) == 0;
+	text_free(&path);
+	return there;
+}
+
+/* The sslmode that says what is verified, NULL if nothing is. */
+static const char *
+verifying_mode(const Front *f)
+{
+	const char *mode = options_get(&f->options, "sslmode");
+
+	if (!mode)
+		return NULL;
+	if (!strcmp(mode, "verify-full") || !strcmp(mode, "verify-ca"))
+		return mode;
+	return !strcmp(mode, "require") && has_root_certificate(f) ? "verify-ca" :
+		NULL;
+}
+
 static bool
 unknown_will_do(const Front *f, const Owner *owner, Text *why)
 {
-	const char *mode = options_get(&f->options, "sslmode");
+	const char *mode = verifying_mode(f);
 	bool		full = mode && !strcmp(mode, "verify-full");
 
-	if (!full && !(mode && !strcmp(mode, "verify-ca")))
+	if (!mode)
 		return true;
 	if (full && !is_empty(listed("PGCMHOSTS")))
 		return true;
@@ -282,7 +316,7 @@ is_address(const char *s)
 	memcpy(v6, s, n);
 	v6[n] = '\0';
 	return inet_pton(AF_INET6, v6, &address) == 1 &&
-		!strpbrk(s + n, ", '\\");
+		!strpbrk(s + n, ", '\\/@#");
 }
 
 static bool

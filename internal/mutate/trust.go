@@ -30,4 +30,13 @@ var trustMutations = []mutation{
 		test:      "-run TestUnsoundAnswers ./libpq/test",
 		build:     "front",
 	},
+	{
+		name:      "front/root-certificate",
+		invariant: "sslmode=require with a root certificate verifies, and demands a conmgr that is known",
+		file:      "libpq/trust.c",
+		from:      "return !strcmp(mode, \"require\") && has_root_certificate(f)",
+		to:        "return !strcmp(mode, \"require\") && f->attempt < 0",
+		test:      "-run TestUnknownOwner ./libpq/test",
+		build:     "front",
+	},
 }

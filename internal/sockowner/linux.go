@@ -7,7 +7,6 @@ package sockowner
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -26,7 +25,7 @@ func unixPeer(c *net.UnixConn) (uid uint32, err error) {
 		return 0, ErrGone
 	}
 	if failed != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnknown, failed)
+		return 0, unknownError(failed.Error())
 	}
 	return cred.Uid, nil
 }
@@ -36,18 +35,50 @@ func tcpPeer(c *net.TCPConn) (uid uint32, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s, err := diag(p)
-	if err != nil && !errors.Is(err, syscall.ENOENT) {
-		s, err = fromProc(p)
-	}
+	s, err := find(p)
 	// A peer that has reset the connection has no socket any more, as one elsewhere; but our own end shows it.
 	if ownState(c) != established {
 		return 0, ErrGone
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrUnknown, err)
+		return 0, err
 	}
-	return s.owner(p)
+	return s.owner()
+}
+
+// find asks netlink, and where that does not find the socket, /proc: netlink goes by the interface, too, for a socket that is bound to one.
+func find(p pair) (socket, error) {
+	s, byNetlink := diag(p)
+	if byNetlink == nil {
+		return s, nil
+	}
+	if isElsewhere(p.local.Addr()) {
+		return socket{}, unknownError("it is on another host, or in another network namespace")
+	}
+	s, byProc := fromProc(p)
+	switch {
+	case byProc == nil:
+		return s, nil
+	case byNetlink != syscall.ENOENT && byProc != syscall.ENOENT:
+		return socket{}, unknownError("neither netlink nor /proc/net/tcp can be used")
+	}
+	return socket{}, unknownError("it is in another network namespace")
+}
+
+// isElsewhere: only an address of this network namespace can be bound to. That of a UDP socket without a port takes none away.
+func isElsewhere(a netip.Addr) bool {
+	family, address := syscall.AF_INET6, syscall.Sockaddr(nil)
+	if a.Is4() {
+		family, address = syscall.AF_INET, &syscall.SockaddrInet4{Addr: a.As4()}
+	} else {
+		address = &syscall.SockaddrInet6{Addr: a.As16()}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer syscall.Close(fd)
+	return syscall.Bind(fd, address) == syscall.EADDRNOTAVAIL
 }
 
 // ownState is the state of our end, or 0.
@@ -75,10 +106,11 @@ const (
 	headerSize       = syscall.SizeofNlMsghdr
 	requestSize      = headerSize + 56
 	messageSize      = 72
+	loopbackIndex    = 1 // of each network namespace's interface lo
 )
 
 // request asks for one socket.
-func request(p pair) []byte {
+func request(p pair, device uint32) []byte {
 	b := make([]byte, 0, requestSize)
 	b = binary.NativeEndian.AppendUint32(b, requestSize)
 	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
@@ -97,18 +129,32 @@ func request(p pair) []byte {
 		b = append(b, a.AsSlice()...)
 		b = append(b, make([]byte, 16-a.BitLen()/8)...)
 	}
-	b = binary.NativeEndian.AppendUint32(b, 0)             // interface
+	b = binary.NativeEndian.AppendUint32(b, device)
 	return binary.NativeEndian.AppendUint64(b, ^uint64(0)) // any cookie
 }
 
-// diag asks sock_diag. ENOENT: there is no such socket here.
-func diag(p pair) (socket, error) {
+// diag asks sock_diag. ENOENT: there is no such socket here, or not for netlink. It is found by no interface, unless it is bound to one: to
+// lo, then, as all traffic of a host with itself goes by that.
+func diag(p pair) (s socket, err error) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {
 		return socket{}, err
 	}
 	defer syscall.Close(fd)
-	if err := syscall.Sendto(fd, request(p), 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
+	for _, device := range []uint32{0, loopbackIndex} {
+		s, err = ask(fd, request(p, device))
+		if err == nil && s.pair != p {
+			err = syscall.ENOENT // a listener is found in place of a connection that is none here
+		}
+		if err != syscall.ENOENT {
+			break
+		}
+	}
+	return s, err
+}
+
+func ask(fd int, question []byte) (socket, error) {
+	if err := syscall.Sendto(fd, question, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
 		return socket{}, err
 	}
 	b := make([]byte, 4096)

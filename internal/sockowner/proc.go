@@ -17,19 +17,26 @@ import (
 	"syscall"
 )
 
-func fromProc(p pair) (socket, error) {
-	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} { // tcp6 has connections of IPv4, too, as mapped addresses
-		f, err := os.Open(name)
-		if err != nil {
-			return socket{}, err
+func fromProc(p pair) (s socket, err error) {
+	err = syscall.ENOENT
+	for _, name := range []string{"tcp", "tcp6"} { // tcp6 has connections of IPv4, too, as mapped addresses
+		f, opening := os.Open("/proc/thread-self/net/" + name)
+		if opening != nil {
+			if name == "tcp" {
+				err = opening
+			}
+			continue
 		}
-		s, err := searchProc(f, p)
+		s, searching := searchProc(f, p)
 		f.Close()
-		if err == nil || err != syscall.ENOENT {
-			return s, err
+		if searching == nil {
+			return s, nil
+		}
+		if searching != syscall.ENOENT {
+			err = searching
 		}
 	}
-	return socket{}, syscall.ENOENT
+	return socket{}, err
 }
 
 func searchProc(r io.Reader, p pair) (socket, error) {

@@ -18,6 +18,13 @@ import (
 // not ask.
 var ErrUnknown = errors.New("the owner of the peer's socket is not known")
 
+// unknownError is an [ErrUnknown] with the reason alone for its text.
+type unknownError string
+
+func (e unknownError) Error() string { return string(e) }
+
+func (e unknownError) Is(target error) bool { return target == ErrUnknown }
+
 // ErrGone says that the peer's process has closed its socket. Who it was cannot be told any more: the kernel shows such a socket as
 // root's.
 var ErrGone = errors.New("the process at the other end has closed the connection")
@@ -36,7 +43,7 @@ func Peer(conn net.Conn) (uid uint32, err error) {
 	case *net.TCPConn:
 		return tcpPeer(c)
 	}
-	return 0, fmt.Errorf("%w: %T is no socket", ErrUnknown, conn)
+	return 0, unknownError(fmt.Sprintf("%T is no socket", conn))
 }
 
 // pair is a connection as its peer's socket sees it.
@@ -54,7 +61,7 @@ func pairOf(c *net.TCPConn) (pair, error) {
 	}
 	p := pair{unmap(local), unmap(remote)}
 	if p.local.Addr().Is4() != p.remote.Addr().Is4() {
-		return pair{}, fmt.Errorf("%w: %s to %s", ErrUnknown, p.remote, p.local)
+		return pair{}, unknownError(fmt.Sprintf("the addresses %s and %s are of two kinds", p.remote, p.local))
 	}
 	return p, nil
 }
@@ -67,12 +74,9 @@ type socket struct {
 	inode uint64 // 0: no process has it open
 }
 
-// owner judges what was found for p. A listener may be shown where no connection was found.
-func (s socket) owner(p pair) (uint32, error) {
-	switch {
-	case s.pair != p:
-		return 0, fmt.Errorf("%w: it is not on this machine, or in another network namespace", ErrUnknown)
-	case s.state != established || s.inode == 0:
+// owner judges what was found.
+func (s socket) owner() (uint32, error) {
+	if s.state != established || s.inode == 0 {
 		return 0, ErrGone
 	}
 	return s.uid, nil

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -311,6 +312,7 @@ func TestUnknownOwner(t *testing.T) {
 	named := newImpostor(t, 0, "-port", primary.port, "-host", "DB.example")
 	blind := []string{"blind"}
 	query := []string{"-X", "-w", "-c", "select 'here'", "-d"}
+	home := t.TempDir()
 	for _, mode := range []string{"disable", "allow", "prefer"} {
 		out, err := sandboxed(t, blind, nil, "psql", append(query, dsn(i.port, "sslmode="+mode))...)
 		if err != nil || !strings.Contains(out, "here") {
@@ -331,6 +333,21 @@ func TestUnknownOwner(t *testing.T) {
 			out, _ := sandboxed(t, blind, []string{env}, "psql", append(query, dsn(named.port, "sslmode="+mode))...)
 			if believed := strings.Contains(out, "port "+primary.port+" failed: server does not support SSL"); believed != (mode == "verify-full" || env == "PGCMUSER=*") {
 				t.Errorf("%s, %s:\n%s", mode, env, out)
+			}
+		}
+	}
+	// With a root certificate, require is verify-ca.
+	certificate := filepath.Join(home, ".postgresql", "root.crt")
+	for _, more := range []string{"", " sslrootcert=" + certificate} {
+		for _, there := range []bool{false, true} {
+			os.RemoveAll(filepath.Dir(certificate))
+			if there {
+				os.Mkdir(filepath.Dir(certificate), 0o755)
+				os.WriteFile(certificate, []byte("one"), 0o644)
+			}
+			out, _ := sandboxed(t, blind, []string{"HOME=" + home}, "psql", append(query, dsn(i.port, "sslmode=require"+more))...)
+			if refused := strings.Contains(out, `sslmode "verify-ca" needs a trusted Connection Manager`); refused != there {
+				t.Errorf("sslmode=require%s, a certificate %v:\n%s", more, there, out)
 			}
 		}
 	}

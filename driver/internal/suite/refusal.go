@@ -32,6 +32,8 @@ func refusingInstance(t *test) {
 		"starts up":          t.refuser(7, "standby,read-only", startingUp),
 		"shuts down":         closing,
 		"has no connections": t.refuser(7, "standby,read-only", fatal("53300", "sorry, too many clients already")),
+		"has no memory":      t.refuser(7, "standby,read-only", fatal("53200", "out of memory")),
+		"ends its sessions":  t.refuser(7, "standby,read-only", fatal("57P01", "terminating connection due to administrator command")),
 		"hangs up":           t.refuser(7, "standby,read-only", hangUp),
 		"is silent":          t.refuser(7, "standby,read-only", silent),
 	} {
