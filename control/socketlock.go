@@ -116,7 +116,7 @@ func socketOwner(path, socket string) (pid int, used bool) {
 	if len(lines) > 5 {
 		boot, ticks, found := strings.Cut(lines[5], " ")
 		if n, err := strconv.ParseUint(ticks, 10, 64); found && err == nil {
-			return pid, Info{Pid: pid, BootID: boot, StartTicks: n}.matches()
+			return pid, Info{Pid: pid, BootID: boot, StartTicks: n}.matches() && !zombie(pid)
 		}
 	}
 	return pid, unix.Kill(pid, 0) == nil // another user's process cannot have written a file of ours

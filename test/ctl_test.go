@@ -142,6 +142,12 @@ type report struct {
 		ReadOnly        *bool   `json:"read_only"`
 		Timeline        *int    `json:"timeline"`
 		LastHeartbeatMs *int    `json:"last_heartbeat_ms"`
+		Generation      *int    `json:"generation"`
+		Detail          *string `json:"detail"`
+		UsedFor         *string `json:"used_for"`
+		NotUsed         *string `json:"not_used"`
+		LastRole        *string `json:"last_role"`
+		SystemID        *string `json:"system_identifier"`
 	} `json:"instances"`
 	Applications []struct {
 		ClientAddr  string    `json:"client_addr"`
@@ -149,6 +155,8 @@ type report struct {
 		Target      string    `json:"target"`
 		Instance    int       `json:"instance"`
 		ConnectedAt time.Time `json:"connected_at"`
+		Name        *string   `json:"application_name"`
+		Via         *string   `json:"via"`
 	} `json:"applications"`
 }
 

@@ -53,3 +53,6 @@ func (inst *installation) addLibraries(files []string) error {
 
 // Sanitized replaces watchdog.so by one that ends its process at undefined behaviour.
 func Sanitized() Option { return library("ubsan/watchdog.so") }
+
+// Fresh makes a database cluster with a system identifier of its own: all others are copies of one.
+func Fresh() Option { return func(s *settings) { s.fresh = true } }

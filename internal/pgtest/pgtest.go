@@ -69,6 +69,7 @@ type settings struct {
 	hba      []string
 	watchdog bool
 	stopped  bool
+	fresh    bool
 
 	libraries []string // files of build/ for the installation's library directory
 	damaged   bool     // the heartbeat library is cut off
@@ -106,7 +107,15 @@ func New(t testkit.TB, options ...Option) *Cluster {
 		o(s)
 	}
 	c := newCluster(t, s)
-	if out, err := exec.Command("cp", "-a", c.inst.template, c.DataDir).CombinedOutput(); err != nil {
+	if s.fresh {
+		err := makeOwned(c.DataDir)
+		if err == nil {
+			err = c.inst.initdbAt(c.DataDir, c.DataDir)
+		}
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+	} else if out, err := exec.Command("cp", "-a", c.inst.template, c.DataDir).CombinedOutput(); err != nil {
 		t.Fatalf("copy the template of a cluster: %v: %s", err, out)
 	}
 	c.hba = s.hba

@@ -127,8 +127,13 @@ func (inst *installation) initdb() error {
 		return err
 	}
 	inst.template = filepath.Join(owned, "data")
-	cmd := exec.Command(filepath.Join(inst.bin, "initdb"), "-D", inst.template, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "--wal-segsize=1")
-	cmd.Env, cmd.Dir = environment(), owned
+	return inst.initdbAt(inst.template, owned)
+}
+
+// initdbAt makes a data directory, which has a system identifier of its own.
+func (inst *installation) initdbAt(data, workDir string) error {
+	cmd := exec.Command(filepath.Join(inst.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "--wal-segsize=1")
+	cmd.Env, cmd.Dir = environment(), workDir
 	asServerUser(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
