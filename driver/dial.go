@@ -79,17 +79,16 @@ func (d *Dialer) pass(ctx context.Context, attribute Attribute, use Use) (failed
 }
 
 // DialHost connects to one host of the list: to it if it is a server, to an instance with the attribute if it is a conmgr. It is for drivers that
-// walk through the list themselves.
-func (d *Dialer) DialHost(ctx context.Context, host Host, attribute Attribute, use Use) error {
-	if errs, _ := d.host(ctx, host, attribute, use); errs != nil {
+// walk through the list themselves. The instances of except are not asked for.
+func (d *Dialer) DialHost(ctx context.Context, host Host, attribute Attribute, use Use, except ...int) error {
+	if errs, _ := d.host(ctx, host, attribute, use, except...); errs != nil {
 		return &ConnectError{Hosts: errs}
 	}
 	return nil
 }
 
 // host returns nil if a connection was accepted; final: the walk is at its end.
-func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use Use) (errs []*HostError, final bool) {
-	var except []int
+func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use Use, except ...int) (errs []*HostError, final bool) {
 	for {
 		target, err := d.attempt(ctx, host, attribute, except, use)
 		if err == nil {

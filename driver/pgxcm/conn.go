@@ -18,16 +18,18 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 type conn struct {
 	router *router
 	entry  *entry
-	ctx    context.Context // of the attempt, for the first Write
+	ctx    context.Context // of the attempt, up to the end of the login
 	config *pgconn.Config  // pgconn's, for this attempt to connect alone, up to its end
 
-	begun chan struct{} // closed at the end of the first Write; sql, nc and err are not changed afterwards
+	startup []byte // sent to each instance
+	except  []int  // the instances that did not take the login
+
+	begun chan struct{} // closed at the end of the first Write; sql and nc are changed afterwards only by a Read during the login
 	once  sync.Once
 	sql   *driver.Conn
 	nc    net.Conn // sql, or TLS over it
@@ -50,8 +52,8 @@ func (c *conn) Write(b []byte) (int, error) {
 	first := false
 	c.once.Do(func() { first = true })
 	if first {
-		c.err = c.begin(b)
-		c.ctx = nil // it may be a request's, and the connection lives on
+		c.startup = append([]byte(nil), b...)
+		c.err = c.begin()
 		close(c.begun)
 		if c.err != nil {
 			return 0, c.err
@@ -73,6 +75,8 @@ func (c *conn) Read(b []byte) (n int, err error) {
 	case len(c.head) > 0:
 		n = copy(b, c.head)
 		c.head = c.head[n:]
+	case c.ctx != nil && !c.login.over:
+		n, err = c.readLogin(b)
 	default:
 		n, err = c.nc.Read(b)
 	}
@@ -84,6 +88,7 @@ func (c *conn) Read(b []byte) (n int, err error) {
 			c.router.refused(c.config, c.entry)
 		}
 		c.config = nil
+		c.ctx, c.startup = nil, nil // it may be a request's, and the connection lives on
 	}
 	return n, c.broken.tell(err)
 }
@@ -100,7 +105,7 @@ func (c *conn) Close() error {
 }
 
 // begin goes through the instances of the host, or to the server that it is, until one does not refuse the startup.
-func (c *conn) begin(startup []byte) error {
+func (c *conn) begin() error {
 	r := c.router
 	if err := zeroFree(c.config); err != nil {
 		return err
@@ -121,7 +126,8 @@ func (c *conn) begin(startup []byte) error {
 				return err
 			}
 		}
-		if c.head, err = exchange(ctx, nc, startup); err != nil {
+		head, err := exchange(ctx, nc, c.startup)
+		if err != nil {
 			return err
 		}
 		if c.config != nil {
@@ -136,9 +142,9 @@ func (c *conn) begin(startup []byte) error {
 			return context.Cause(c.ctx)
 		}
 		r.remember(sql)
-		c.sql, c.nc = sql, nc
+		c.sql, c.nc, c.head = sql, nc, head
 		return nil
-	})
+	}, c.except...)
 }
 
 const maxRefusal = 64 * 1024 // an ErrorResponse that is longer is left to pgconn
@@ -146,14 +152,10 @@ const maxRefusal = 64 * 1024 // an ErrorResponse that is longer is left to pgcon
 // exchange sends the startup and returns what it has read of the answer; or an error, if that is a refusal for which another server may do.
 func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) {
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	answer := make([]byte, 5)
 	_, err := nc.Write(startup)
+	var answer []byte
 	if err == nil {
-		_, err = io.ReadFull(nc, answer)
-	}
-	if n := binary.BigEndian.Uint32(answer[1:]); err == nil && answer[0] == 'E' && n >= 4 && n <= maxRefusal {
-		answer = append(answer, make([]byte, n-4)...)
-		_, err = io.ReadFull(nc, answer[5:])
+		answer, err = beginning(nc)
 	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
@@ -161,57 +163,34 @@ func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	var refusal pgproto3.ErrorResponse // pgx's own, for its error
-	if answer[0] == 'E' && len(answer) > 5 && refusal.Decode(answer[5:]) == nil && driver.Elsewhere(refusal.Code) {
-		return nil, driver.TryNext(pgconn.ErrorResponseToPgError(&refusal))
+	if refusal := elsewhere(answer); refusal != nil {
+		return nil, driver.TryNext(pgconn.ErrorResponseToPgError(refusal))
 	}
 	return answer, nil
 }
 
-// login follows the server's messages up to ReadyForQuery, as long as connect_timeout holds.
-type login struct {
-	over   bool
-	header [5]byte
-	have   int    // bytes of the header
-	rest   uint32 // bytes of the message that are still to come
-	failed []byte // an ErrorResponse, as far as it has come
+// beginning reads the header of a message, and the whole message if that is an error.
+func beginning(nc net.Conn) ([]byte, error) {
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(nc, b); err != nil {
+		return nil, err
+	}
+	if n := binary.BigEndian.Uint32(b[1:]); b[0] == 'E' && n >= 4 && n <= maxRefusal {
+		b = append(b, make([]byte, n-4)...)
+		if _, err := io.ReadFull(nc, b[5:]); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
-// refused: the server has answered that it does not let this user in, with these credentials, or not to this database.
-func (l *login) refused() bool {
-	if l.over || len(l.failed) == 0 || l.rest > 0 {
-		return false
+// elsewhere is nil if the message is not a refusal for which another server may do.
+func elsewhere(message []byte) *pgproto3.ErrorResponse {
+	var refusal pgproto3.ErrorResponse // pgx's own, for its error
+	if len(message) > 5 && message[0] == 'E' && refusal.Decode(message[5:]) == nil && driver.Elsewhere(refusal.Code) {
+		return &refusal
 	}
-	e, err := pgwire.ParseError(l.failed)
-	return err == nil && driver.AnyServerRefuses(e.Code)
-}
-
-// sees is true once: at the end of the login.
-func (l *login) sees(b []byte) bool {
-	for len(b) > 0 {
-		if l.rest > 0 {
-			n := min(l.rest, uint32(len(b)))
-			l.rest -= n
-			if l.header[0] == 'E' && len(l.failed) < maxRefusal {
-				l.failed = append(l.failed, b[:n]...)
-			}
-			b = b[n:]
-			continue
-		}
-		n := copy(l.header[l.have:], b)
-		l.have += n
-		b = b[n:]
-		if l.have < len(l.header) {
-			continue
-		}
-		if l.header[0] == 'Z' {
-			l.over = true
-			return true
-		}
-		l.have = 0
-		l.rest = max(4, binary.BigEndian.Uint32(l.header[1:])) - 4
-	}
-	return false
+	return nil
 }
 
 // SetDeadline is for pgconn's watching of the context, in a goroutine of its own.

@@ -138,4 +138,13 @@ var goclientMutations = []mutation{
 		test:      "-run TestPool/AuthenticationFailureEndsTheAttempt ./driver/pgxcm",
 		build:     "all",
 	},
+	{
+		name:      "goclient/full-after-login",
+		invariant: "with pgx, an instance that refuses after authentication is passed over for another one",
+		file:      "driver/pgxcm/login.go",
+		from:      "if (err != nil || elsewhere(c.head) != nil) && c.another() {",
+		to:        "if false {",
+		test:      "-run TestPool/RefusingInstance ./driver/pgxcm",
+		build:     "all",
+	},
 }

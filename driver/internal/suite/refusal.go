@@ -22,6 +22,14 @@ func (t *test) refuser(number int, attributes string, f func(net.Conn)) fakeconm
 	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("refuser%d.test", number), HostAddr: "127.0.0.1", Port: t.noServer(f).port, Attributes: attributes}
 }
 
+// letIn goes on once the user is authenticated.
+func letIn(next func(net.Conn)) func(net.Conn) {
+	return func(nc net.Conn) {
+		nc.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 0})
+		next(nc)
+	}
+}
+
 // Whatever its way to refuse, conmgr is asked for another one before the next host of the list, here the primary, is tried.
 func refusingInstance(t *test) {
 	s := t.conmgr()
@@ -34,6 +42,9 @@ func refusingInstance(t *test) {
 		"has no connections": t.refuser(7, "standby,read-only", fatal("53300", "sorry, too many clients already")),
 		"has no memory":      t.refuser(7, "standby,read-only", fatal("53200", "out of memory")),
 		"ends its sessions":  t.refuser(7, "standby,read-only", fatal("57P01", "terminating connection due to administrator command")),
+		"has none for him":   t.refuser(7, "standby,read-only", letIn(fatal("53300", "remaining connection slots are reserved"))),
+		"hangs up later":     t.refuser(7, "standby,read-only", letIn(hangUp)),
+		"is silent later":    t.refuser(7, "standby,read-only", letIn(silent)),
 		"hangs up":           t.refuser(7, "standby,read-only", hangUp),
 		"is silent":          t.refuser(7, "standby,read-only", silent),
 	} {
