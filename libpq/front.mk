@@ -11,7 +11,7 @@ prefix ?= /usr/local
 # what it requires (libcurl, since 19) is not installed.
 libpq_dir = $(or $(shell $(PKG_CONFIG) --variable=$(1) libpq 2>/dev/null),$(shell $(PG_CONFIG) --$(1) 2>/dev/null))
 LIBPQ_INCLUDE := $(call libpq_dir,includedir)
-LIBPQ_VERSION = $(or $(shell $(PKG_CONFIG) --modversion libpq 2>/dev/null),$(lastword $(shell $(PG_CONFIG) --version 2>/dev/null)))
+LIBPQ_VERSION = $(or $(shell $(PKG_CONFIG) --modversion libpq 2>/dev/null),$(word 2,$(shell $(PG_CONFIG) --version 2>/dev/null)))
 
 # The installed libpq that the front stands before, as the loader will find it: by absolute path.
 REAL_LIBPQ ?= $(call libpq_dir,libdir)/libpq.so.5

@@ -5,6 +5,7 @@ package libpqtest
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -79,4 +80,33 @@ func TestProgramNewerThanTheInstalledLibpq(t *testing.T) {
 			}
 		}
 	}
+}
+
+// libpq is found by pkg-config or by pg_config; where there is none, the build says what it looked for, and what pkg-config says.
+func TestBuildFindsLibpq(t *testing.T) {
+	makefile := write(t, "show.mk", "include libpq/front.mk\nshow:\n\t@echo $(REAL_LIBPQ) $(LIBPQ_INCLUDE) $(LIBPQ_VERSION)\n")
+	show := func(args ...string) string {
+		cmd := exec.Command("make", append([]string{"-s", "-f", makefile, "show"}, args...)...)
+		cmd.Dir = root
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	want := show()
+	wantAll(t, want, installedLibpq(t)+" /")
+	for _, args := range [][]string{{"PKG_CONFIG=false"}, {"PKG_CONFIG=/nonexistent"}, {"PG_CONFIG=/nonexistent"}} {
+		if got := show(args...); strings.Fields(got)[0] != strings.Fields(want)[0] || strings.Fields(got)[1] != strings.Fields(want)[1] {
+			t.Errorf("%s: %s, not %s", args[0], got, want)
+		}
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("make", "-s", "-f", "libpq/front.mk", "front", "REAL_LIBPQ=/nonexistent/libpq.so.5", "FRONT_OUT="+dir, "FRONT_GEN="+dir)
+	cmd.Dir = root
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("built without a libpq: %s", out)
+	}
+	wantAll(t, string(out), "there is no libpq at '/nonexistent/libpq.so.5'", "REAL_LIBPQ=")
 }
