@@ -1,4 +1,6 @@
-/* failed.c: what a handle shows when the connection could not be made. Usage: failed conninfo [async] */
+/*
+ * failed.c: what a handle shows when the connection could not be made, and in what form it gives errors if it could. Usage: failed conninfo [async]
+ */
 #include "check.h"
 
 #include <poll.h>
@@ -31,6 +33,13 @@ main(int argc, char **argv)
 			if ((int) PQstatus(c) == 1000)
 				show("awaits conmgr", c);
 		}
+	}
+	if (PQstatus(c) == CONNECTION_OK)
+	{
+		PQclear(PQexec(c, "select 1/0"));
+		printf("connected: %s", PQerrorMessage(c));
+		PQfinish(c);
+		return 0;
 	}
 	show("failed", c);
 	printf("%s", PQerrorMessage(c));
