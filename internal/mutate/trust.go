@@ -35,7 +35,7 @@ var trustMutations = []mutation{
 		invariant: "sslmode=require with a root certificate verifies, and demands a conmgr that is known",
 		file:      "libpq/trust.c",
 		from:      "return !strcmp(mode, \"require\") && has_root_certificate(f)",
-		to:        "return !strcmp(mode, \"require\") && f->attempt < 0",
+		to:        "return !strcmp(mode, \"require\") && f->attempt < 0 && has_root_certificate(f)",
 		test:      "-run TestUnknownOwner ./libpq/test",
 		build:     "front",
 	},
