@@ -86,5 +86,5 @@ func TestSmartShutdown(t *testing.T) {
 	if err := syscall.Kill(cm.Pid, syscall.SIGTERM); err != nil { // it does not wait any longer
 		t.Fatal(err)
 	}
-	wantAll(t, holds.rest(), "PQgetResult: result PGRES_FATAL_ERROR", "lost the server at")
+	wantAll(t, holds.rest(), "PQgetResult: result PGRES_FATAL_ERROR", "lost the Connection Manager at")
 }
