@@ -102,6 +102,7 @@ func (r *rig) waitWriters(n *node) {
 
 func (r *rig) judge(name string, w *writer, old, next *node, begin, known, writing time.Duration) {
 	r.Helper()
+	acks := w.since(begin) // before the rows are read: more are coming
 	there := map[int]bool{}
 	for _, s := range strings.Fields(next.sql("SELECT number FROM written WHERE who = '" + w.name + "'")) {
 		n, _ := strconv.Atoi(s)
@@ -109,7 +110,7 @@ func (r *rig) judge(name string, w *writer, old, next *node, begin, known, writi
 	}
 	var first, lastOld, pause, previous time.Duration
 	missing, late := 0, 0
-	for _, a := range w.since(begin) {
+	for _, a := range acks {
 		if previous > 0 {
 			pause = max(pause, a.at-previous)
 		}
@@ -130,7 +131,8 @@ func (r *rig) judge(name string, w *writer, old, next *node, begin, known, writi
 	if lastOld > inFlight {
 		r.Errorf("%s: %s: the old primary acknowledged a row %v after the new one was known", name, w.name, lastOld)
 	}
-	row := fmt.Sprintf("| %s | %s | %d | %d | %d ms | %.1f s |\n", name, w.name, missing, late, first.Milliseconds(), pause.Seconds())
+	row := fmt.Sprintf("| %s | %s | %d | %d | %d ms | %d ms | %.1f s |\n", name, w.name, missing, late, lastOld.Milliseconds(),
+		first.Milliseconds(), pause.Seconds())
 	r.Log(row)
 	r.table.WriteString(row)
 	if late > 1 { // one statement may have been on its way
@@ -175,8 +177,8 @@ func TestPatroni(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head := "| what | by | acknowledged, then missing | of these after the promotion was known | first write after it was known | longest pause |\n" +
-		"| --- | --- | --- | --- | --- | --- |\n"
+	head := "| what | by | acknowledged, then missing | of these after the promotion was known | last one by the old primary, from then | " +
+		"first one by the new primary, from then | longest pause |\n| --- | --- | --- | --- | --- | --- | --- |\n"
 	if err := os.WriteFile(filepath.Join(root, "build", "patroni.md"), []byte(head+r.table.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
