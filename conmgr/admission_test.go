@@ -58,7 +58,10 @@ func TestShareIsRefused(t *testing.T) {
 	one.c.Close()
 	eventually(t, "there is room again", func() bool { return r.count() == 2 })
 	r.connect()
-	if n := r.d.registry.owners[owner{uid: uint32(os.Geteuid()), known: true}]; n != 3 {
+	r.d.registry.mu.Lock()
+	n := r.d.registry.owners[owner{uid: uint32(os.Geteuid()), known: true}]
+	r.d.registry.mu.Unlock()
+	if n != 3 {
 		t.Errorf("%d are counted", n)
 	}
 }

@@ -359,7 +359,7 @@ func TestFrozenWhileConnecting(t *testing.T) {
 }
 
 func TestConflictsWarnOnce(t *testing.T) {
-	for system, want := range map[uint64]string{7: "more than one instance is a primary", 9: "the instances belong to different database clusters"} {
+	for system, want := range map[uint64]string{7: "more than one instance is a primary", 9: "is not used: it belongs to another database cluster"} {
 		w0, w1 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
 		r := newRig(t, instanceConf(0, w0.port())+instanceConf(1, w1.port()))
 		c0, c1 := w0.next(), w1.next()

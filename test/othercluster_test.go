@@ -21,13 +21,16 @@ func TestOtherCluster(t *testing.T) {
 		t.Fatal("both clusters have the same system identifier")
 	}
 
-	// Which one is the set's cannot be known, and nobody is used.
+	// One against one: the order of conmgr.conf decides, and the other one is refused loudly, timeline or not.
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "5s", Clusters: []*pgtest.Cluster{w.primary, other}})
-	cm.WaitLog(0, `WARNING: .*the instances belong to different database clusters`, patience)
-	if _, err := cm.Try("SHOW TARGET any"); err == nil || !contains(err.Error(), "no target server address") {
-		t.Errorf("SHOW TARGET any: %v", err)
+	cm.WaitLog(0, `WARNING: .*instance 1 .*is not used: it belongs to another database cluster`, patience)
+	if row := cm.Show("SHOW TARGET read-write")[0]; row["instance"] != "0" {
+		t.Errorf("SHOW TARGET read-write: %v", row)
 	}
-	// A third server decides.
+	if _, err := cm.Try("SHOW TARGET any EXCEPT 0"); err == nil || !contains(err.Error(), "no target server address") {
+		t.Errorf("SHOW TARGET any EXCEPT 0: %v", err)
+	}
+	// A third server outvotes the order.
 	third := w.primary.Standby("third", pgtest.Host(w.net.Host("db3")))
 	cm = cmtest.Start(t, w.net.Host("client2"), cmtest.Config{Interval: "500ms", Timeout: "5s", Clusters: []*pgtest.Cluster{other, w.primary, third}})
 	instances := func(number int) map[string]string { return cm.Show("SHOW INSTANCES")[number] }

@@ -117,8 +117,9 @@ func (k *Known) successor(all []Instance) *Instance {
 	return nil
 }
 
-// firstContact finds the set's system identifier where none is known: the one of most servers. Who was first does not count, nor
-// does the number of an instance. It is 0 while none has more than the others, as it might be the wrong one.
+// firstContact finds the set's system identifier where none is known: the one of most servers, and
+// of as many the one of the instance with the lowest number, as the order of conmgr.conf is all that
+// the administrator has said. Who answered first does not count. 0: nobody is heard.
 func firstContact(all []Instance) uint64 {
 	type server struct {
 		system uint64
@@ -143,24 +144,21 @@ func firstContact(all []Instance) uint64 {
 			return in.heard() && in.SystemIdentifier == a && in.Succeeds.SystemIdentifier == b && in.Succeeds.Timeline >= timelines[b]
 		})
 	}
-	best, second := uint64(0), 0
-	for a := range votes {
+	best := uint64(0)
+	for i := range all { // in the order of their numbers: of equals the first one wins
+		a := all[i].SystemIdentifier
+		if !all[i].heard() || a == 0 || best != 0 && votes[a] <= votes[best] {
+			continue
+		}
 		left := false // behind by a successor's declaration, unless each has declared to succeed the other
 		for b := range votes {
 			left = left || succeeds(b, a) && !succeeds(a, b)
 		}
-		switch {
-		case left:
-		case best == 0 || votes[a] > votes[best]:
-			second, best = votes[best], a
-		default:
-			second = max(second, votes[a])
+		if !left {
+			best = a
 		}
 	}
-	if best != 0 && votes[best] > second {
-		return best
-	}
-	return 0
+	return best
 }
 
 // Forget returns what is known without what one instance told; number < 0: without anything. What the others say now counts at once.

@@ -66,7 +66,7 @@ func (t *Table) judge(in *Instance, rules Rules, now time.Time) Verdict {
 	case t.Known.SystemIdentifier == 0 && !t.settled:
 		v.Why = "it is not known yet which database cluster the others belong to"
 	case t.Known.SystemIdentifier == 0:
-		v.Why = "the instances belong to different database clusters, and none of these has most of them"
+		v.Why = "which database cluster the set is cannot be told: each has been succeeded by another one"
 	case in.Attributes.Has(heartbeat.ShuttingDown):
 		v.Why = "it is shutting down"
 	case in.isPrimary() && in.Attributes.Timeline == 0 && t.Known.Timeline > 0:
@@ -231,7 +231,7 @@ func (t *Table) Conflicts() (out []string) {
 	}
 	switch {
 	case t.Known.SystemIdentifier == 0 && t.settled && len(systems) > 1:
-		out = append(out, "the instances belong to different database clusters, and none of these has most of them: "+
+		out = append(out, "the instances belong to database clusters each of which has been succeeded by another one: "+
 			strings.Join(systems, ", ")+"; none is used")
 	case len(primaries) > 1 && t.Primary >= 0:
 		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; instance %d is used", strings.Join(primaries, ", "), t.all[t.Primary].Number))

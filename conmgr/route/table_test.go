@@ -131,7 +131,7 @@ func TestChoose(t *testing.T) {
 		{"p1,p1 p5x", nil, "0 0 - 0 - 0"},
 		{"p1,p1- p5x", nil, "- - - - - -"},
 		{"p1,p1? s5x", nil, "- - - - - -"},
-		{"p1 p5x", nil, "- - - - - -"}, // which one is it?
+		{"p1 p5x", nil, "0 0 - 0 - 0"}, // the order of conmgr.conf decides
 		{"p1 p5x,p1 p5x s1", nil, "0 0 2 0 2 2"},
 
 		// Succession.
@@ -140,7 +140,7 @@ func TestChoose(t *testing.T) {
 		{"p3 s3 p1<", nil, "2 2 - 2 - 2"},
 		{"p3,p3 p1<,p3 p1<-", nil, "- - - - - -"},
 		{"p4,p4 p1<", nil, "0 0 - 0 - 0"}, // it has not succeeded timeline 4
-		{"p4 p1<", nil, "- - - - - -"},
+		{"p4 p1<", nil, "0 0 - 0 - 0"},
 	} {
 		_, tab := after(Rules{StandbyGrace: -1}, strings.Split(x.history, ",")...)
 		if got := choices(tab, x.except); got != x.want {
@@ -200,7 +200,7 @@ func TestVoid(t *testing.T) {
 		{"p3,p3 p1<", "0: superseded by instance 1, system identifier 8"},
 		{"p3 s3,p3 s3 p1<", "0: superseded by instance 2, system identifier 8; 1: superseded by instance 2, system identifier 8"},
 		{"p1 s1 p5x", "2: system identifier 7"},
-		{"p1 p5x", ""},
+		{"p1 p5x", "1: system identifier 7"},
 		{"p1 p2,p0 p2", ""},
 	} {
 		_, tab := after(Rules{StandbyGrace: -1}, strings.Split(x.history, ",")...)
@@ -256,10 +256,11 @@ func TestFirstContact(t *testing.T) {
 		{"p1x ? ?", true, 8},
 		{"p1 s1 ?", false, 0},
 		{"p1 s1 c", false, 7},
-		{"p1 p1x", true, 0},
-		{"p1 p1x ?", true, 0},
+		{"p1 p1x", true, 7},
+		{"p1 p1x ?", true, 7},
+		{"s1x p1", true, 8},
 		{"p1x p1 s1", true, 7},
-		{"p1x s1x p1 s1", true, 0},
+		{"p1x s1x p1 s1", true, 8},
 		{"p1x s1x p1 s1 s1", true, 7},
 		{"p1- p1x", true, 8}, // it has not been heard of
 		{"p1< p3", true, 8},
@@ -270,15 +271,15 @@ func TestFirstContact(t *testing.T) {
 			t.Errorf("%s, settled %v: got %d", x.specs, x.settled, got)
 		}
 	}
-	twice := instances("p1x p1 p1x") // entries 0 and 2 are one server
-	twice[2].PostmasterStart = twice[0].PostmasterStart
-	if got := (Known{}).Learn(twice, true, epoch).SystemIdentifier; got != 0 {
+	twice := instances("p1 p1x p1x") // entries 1 and 2 are one server
+	twice[2].PostmasterStart = twice[1].PostmasterStart
+	if got := (Known{}).Learn(twice, true, epoch).SystemIdentifier; got != 7 {
 		t.Errorf("a server with two names has two votes: %d", got)
 	}
 	both := instances("p3< p3")
 	both[1].Succeeds = Succession{SystemIdentifier: 8, Timeline: 3}
-	if got := (Known{}).Learn(both, true, epoch).SystemIdentifier; got != 0 {
-		t.Errorf("each succeeds the other: %d", got)
+	if got := (Known{}).Learn(both, true, epoch).SystemIdentifier; got != 8 {
+		t.Errorf("each succeeds the other, and the first one counts: %d", got)
 	}
 }
 
@@ -358,8 +359,7 @@ func TestConflicts(t *testing.T) {
 		{"p1,p1 s1x", other},
 		{"p1,p1- p1x", other},
 		{"p1,p1- p1x-", ""},
-		{"p1 s1x", "the instances belong to different database clusters, and none of these has most of them: " +
-			"instance 0 (system identifier 7), instance 1 (system identifier 8); none is used"},
+		{"p1 s1x", other},
 	} {
 		_, tab := after(Rules{}, strings.Split(x.history, ",")...)
 		if got := strings.Join(tab.Conflicts(), "|"); got != x.want {
@@ -387,7 +387,7 @@ func TestReasons(t *testing.T) {
 		{"? p1,p1x p1", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 8, that of the set is 7`, `=`},
 		{"p3,p3 p1<", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 7, that of the set is 8, ` +
 			`which has succeeded it`, `=`},
-		{"p1 p1x", `is established, primary,read-write: the instances belong to different database clusters, and none of these has most of them`, `=`},
+		{"p1x p1 p1", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 8, that of the set is 7`, `=`},
 	} {
 		_, tab := after(Rules{}, strings.Split(x.history, ",")...)
 		got, _, _ := strings.Cut(tab.Describe(ReadWrite, nil), "; ")

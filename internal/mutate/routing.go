@@ -52,10 +52,10 @@ var routingMutations = []mutation{
 	},
 	{
 		name:      "routing/first-contact-tie",
-		invariant: "nobody is used while it is not known which database cluster the set is",
+		invariant: "at a first start most servers decide which database cluster the set is, and then the order",
 		file:      "conmgr/route/known.go",
-		from:      "if best != 0 && votes[best] > second {",
-		to:        "if best != 0 {",
+		from:      "best != 0 && votes[a] <= votes[best]",
+		to:        "best != 0 && votes[a] < votes[best]",
 		test:      routeTests,
 	},
 	{
