@@ -79,6 +79,26 @@ func TestNameServiceFails(t *testing.T) {
 	}
 }
 
+// A look-up that hangs costs an attempt a moment, not heartbeat_connect_timeout.
+func TestHangingNameServiceIsNotWaitedFor(t *testing.T) {
+	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
+	r := newRig(t, "heartbeat_connect_interval = 50ms\nbackend_host0 = db0\nwatchdog_port0 = "+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
+	c := w.next()
+	c.welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+	n.set(true)
+	start := time.Now()
+	for range 3 {
+		c.c.Close()
+		c = w.next()
+		c.welcome(1, 7, primary)
+		r.waitState(0, hb.Established)
+	}
+	if d := time.Since(start); d > 4*time.Second {
+		t.Errorf("resumed three times in %v", d)
+	}
+}
+
 // Without any address that is known the attempt waits for the name service, and tells why it came to nothing.
 func TestNameIsNotKnownYet(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{}

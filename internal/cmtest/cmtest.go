@@ -65,6 +65,7 @@ type Config struct {
 	Extra             string            // more lines
 	Port              int               // 0: the default, inside a host
 	NetAdmin          bool              // with CAP_NET_ADMIN, as an ambient capability; inside a host only
+	NameServer        string            // the address of its name server; inside a host only
 }
 
 func (c Config) text() string {
@@ -132,6 +133,12 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 			t.Fatalf("%v", err)
 		}
 	}
+	if config.NameServer != "" {
+		resolv := "nameserver " + config.NameServer + "\noptions timeout:1 attempts:2\n"
+		if err := os.WriteFile(filepath.Join(dir, "resolv.conf"), []byte(resolv), 0o644); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
 	c.command = func() *exec.Cmd { return config.command(host, path, dir) }
 	t.Cleanup(c.end)
 	c.launch()
@@ -149,6 +156,10 @@ func (config Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
 	case config.NetAdmin && host != nil:
 		return host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), "--clear-groups",
 			"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
+	case config.NameServer != "" && host != nil:
+		return host.Command(ctx, "unshare", "--mount", "sh", "-c",
+			fmt.Sprintf(`mount --bind "$1/resolv.conf" /etc/resolv.conf && exec setpriv --reuid=%d --regid=%d --clear-groups `+
+				`--pdeathsig=KILL -- "$0" -D "$1"`, uid, uid), path, dir)
 	case host != nil:
 		return host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
 	}
