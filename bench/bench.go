@@ -39,7 +39,8 @@ type results struct {
 	stalls  map[string]time.Duration // by figure: the longest time for which this machine stood still
 }
 
-// bench is a figure being measured. As in a test, Fatalf ends the figure, and Cleanup is done at its end.
+// bench is a figure being measured. As in a test, Fatalf ends the figure, and Cleanup is done at
+// its end.
 type bench struct {
 	*testkit.Run
 	quick   bool
@@ -75,7 +76,8 @@ func (b *bench) AddTime(what, series, when string, d time.Duration) {
 
 // AddAtLeast records that something had not happened after a duration.
 func (b *bench) AddAtLeast(what, series, when string, d time.Duration) {
-	b.add(sample{what: what, series: series, when: when, unit: "ms", value: float64(d) / float64(time.Millisecond), censored: true})
+	b.add(sample{what: what, series: series, when: when, unit: "ms", value: float64(d) / float64(time.Millisecond),
+		censored: true})
 }
 
 func (b *bench) add(s sample) {
@@ -109,12 +111,14 @@ func (b *bench) TempDir() string {
 // Program is the path of a C program of bench/c, as built.
 func (b *bench) Program(name string) string { return filepath.Join(b.root, "build", "bench", name) }
 
-// Front is the environment of a program that is to use the libpq front, and the conmgr here, which runs as nobody in particular.
+// Front is the environment of a program that is to use the libpq front, and the conmgr here, which
+// runs as nobody in particular.
 func (b *bench) Front() []string {
 	return []string{"LD_LIBRARY_PATH=" + filepath.Join(b.root, "build", "connmgr"), "PGCMUSER=*"}
 }
 
-// As returns a command that runs as nobody inside a host, with a small environment and what is added to it.
+// As returns a command that runs as nobody inside a host, with a small environment and what is
+// added to it.
 func (b *bench) As(h *testnet.Host, env []string, name string, args ...string) *exec.Cmd {
 	cmd := h.CommandWith(b.Context(), testnet.Options{UID: nobody, GID: nobody}, name, args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "HOME=/nonexistent"}, env...)

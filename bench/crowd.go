@@ -1,7 +1,8 @@
 package main
 
-// Many applications of one conmgr, as thin as can be: each is a socket that has asked for its target. One epoll loop, run by the figure's goroutine while it calls
-// a method. Blocks in epoll_wait.
+// Many applications of one conmgr, as thin as can be: each is a socket that has asked for its
+// target. One epoll loop, run by the figure's goroutine while it calls a method. Blocks in
+// epoll_wait.
 
 import (
 	"bytes"
@@ -66,7 +67,8 @@ func newCrowd(b *bench, host *testnet.Host, port, n int) *crowd {
 			if _, err = unix.Write(fd, hello); err != nil {
 				return err
 			}
-			if err = unix.EpollCtl(c.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}); err != nil {
+			if err = unix.EpollCtl(c.epfd, unix.EPOLL_CTL_ADD, fd,
+				&unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}); err != nil {
 				return err
 			}
 			c.wait(patience, 0, func() bool { return i-c.bound < inFlight })
@@ -80,8 +82,8 @@ func newCrowd(b *bench, host *testnet.Host, port, n int) *crowd {
 	return c
 }
 
-// wait reads what comes until done. pause: at most that often, so that most of the time is the sender's and not that of one process being woken
-// again and again.
+// wait reads what comes until done. pause: at most that often, so that most of the time is the
+// sender's and not that of one process being woken again and again.
 func (c *crowd) wait(limit, pause time.Duration, done func() bool) {
 	for deadline := time.Now().Add(limit); !done(); {
 		if pause > 0 {

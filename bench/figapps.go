@@ -1,6 +1,7 @@
 package main
 
-// One conmgr with many applications: what each costs, and how long it takes to tell all of them of a loss.
+// One conmgr with many applications: what each costs, and how long it takes to tell all of them of
+// a loss.
 
 import (
 	"fmt"
@@ -43,7 +44,8 @@ var figureApps = figure{
 		net := testnet.New(b)
 		client, db := net.Host("client"), net.Host("db")
 		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog())
-		cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Interval: "250ms", Timeout: "1s"})
+		cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Interval: "250ms",
+			Timeout: "1s"})
 		cm.WaitInstance(0, "role", "primary")
 		n := Pick(b, 10_000, 1000)
 		var l unix.Rlimit
@@ -93,15 +95,18 @@ var figureApps = figure{
 			rows = append(rows, []string{when + " application told, ms", c.spread()})
 		}
 		for _, s := range []string{theConmgr, theCrowd} {
-			rows = append(rows, []string{"processor time for it, " + s + ", ms", r.find(p.key, tellCPUName, s, "").spread()})
+			rows = append(rows, []string{"processor time for it, " + s + ", ms",
+				r.find(p.key, tellCPUName, s, "").spread()})
 		}
-		rate, rss, anon := r.find(p.key, rateName, theConmgr, ""), r.find(p.key, appName, "VmRSS", ""), r.find(p.key, appName, "RssAnon", "")
+		rate, rss, anon := r.find(p.key, rateName, theConmgr, ""), r.find(p.key, appName, "VmRSS", ""),
+			r.find(p.key, appName, "RssAnon", "")
 		rows = append(rows, []string{"connections until bound, a second", rate.spread()},
 			[]string{"resident memory of conmgr an application (VmRSS), bytes", rss.spread()},
 			[]string{"of it memory of its own (RssAnon), bytes", anon.spread()})
 		p.Table([]string{"", ""}, rows)
 		last := r.find(p.key, tellName, theConmgr, lastTold)
-		p.Target("all applications told within 100 ms of the verdict", fmt.Sprintf("%s ms", last.spread()), last.median() <= 100)
+		p.Target("all applications told within 100 ms of the verdict", fmt.Sprintf("%s ms", last.spread()),
+			last.median() <= 100)
 		p.Target("at most 8 KB an application", thousands(int64(rss.median()))+" B", rss.median() <= 8192)
 	},
 }

@@ -1,6 +1,7 @@
 package main
 
-// From the silent death of a client host to the end of its sessions, whatever their state; and a thousand of them at once.
+// From the silent death of a client host to the end of its sessions, whatever their state; and a
+// thousand of them at once.
 
 import (
 	"context"
@@ -95,8 +96,8 @@ type clientSession struct {
 	pid           int
 }
 
-// clientLane opens a session of each state on each server. It returns nil if they do not get there: this machine has stood still for so long that the host was
-// taken for dead.
+// clientLane opens a session of each state on each server. It returns nil if they do not get there:
+// this machine has stood still for so long that the host was taken for dead.
 func (b *bench) clientLane(h *testnet.Host, servers ...clientServer) *clientLane {
 	l := &clientLane{host: h}
 	for _, server := range servers {
@@ -185,7 +186,8 @@ func (b *bench) clientPeers(lanes int, limit time.Duration) {
 	b.die(net, all, limit)
 }
 
-// thousandSessions compares, in rounds, what the terminator does with a thousand sessions with what a loop of kill(2) does.
+// thousandSessions compares, in rounds, what the terminator does with a thousand sessions with what
+// a loop of kill(2) does.
 func (b *bench) thousandSessions(rounds int) {
 	net := testnet.New(b)
 	client, bare := net.Host("client"), net.Host("bare")
@@ -235,7 +237,8 @@ func (b *bench) thousandSessions(rounds int) {
 	}
 }
 
-// logged is the moment, on CLOCK_MONOTONIC, of a line of a server's log; to a millisecond, as the log has it.
+// logged is the moment, on CLOCK_MONOTONIC, of a line of a server's log; to a millisecond, as the
+// log has it.
 func (b *bench) logged(c *pgtest.Cluster, since int, pattern string) time.Duration {
 	line := c.WaitLog(since, `(?m)^(\S+ \S+ \S+) .*`+pattern, patience)
 	at, err := time.Parse("2006-01-02 15:04:05.000 MST", line[1])

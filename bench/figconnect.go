@@ -37,13 +37,15 @@ var figureConnect = figure{
 	run: func(b *bench) {
 		net := testnet.New(b)
 		client, db1, db2, db3 := net.Host("client"), net.Host("db1"), net.Host("db2"), net.Host("db3")
-		// The dead one comes first in every list. Whichever answers will do; a conmgr serves one database cluster only.
+		// The dead one comes first in every list. Whichever answers will do; a conmgr serves one
+		// database cluster only.
 		servers := []*pgtest.Cluster{pgtest.New(b, pgtest.Host(db1), pgtest.Named("db1"), pgtest.Watchdog())}
 		for i, h := range []*testnet.Host{db2, db3} {
 			servers = append(servers, servers[0].Standby(fmt.Sprintf("db%d", i+2), pgtest.Host(h)))
 		}
 		paths := b.paths(client, servers[1])
-		all := cmtest.Start(b, client, cmtest.Config{Clusters: servers, Interval: "100ms", Timeout: "500ms", Port: conmgrPort + 100})
+		all := cmtest.Start(b, client, cmtest.Config{Clusters: servers, Interval: "100ms", Timeout: "500ms",
+			Port: conmgrPort + 100})
 		for i := range servers {
 			all.WaitInstance(i, "state", "established")
 		}
@@ -77,8 +79,10 @@ var figureConnect = figure{
 		}
 		p.Table([]string{"", "", "median", "p99"}, rows)
 		d, o := r.find(p.key, connectName, direct, "one host"), r.find(p.key, connectName, ours, "one host")
-		p.Target("front at most 0.2 ms over direct", fmt.Sprintf("+%s ms", number(o.median()-d.median())), o.median()-d.median() <= 0.2)
+		p.Target("front at most 0.2 ms over direct", fmt.Sprintf("+%s ms", number(o.median()-d.median())),
+			o.median()-d.median() <= 0.2)
 		a, dead := r.find(p.key, connectName, ours, alive), r.find(p.key, connectName, ours, oneDead)
-		p.Target("front: unchanged with a dead host (median within 10 %)", fmt.Sprintf("%s ms, %s ms alive", dead.at(0.5), a.at(0.5)), dead.median() <= 1.1*a.median())
+		p.Target("front: unchanged with a dead host (median within 10 %)",
+			fmt.Sprintf("%s ms, %s ms alive", dead.at(0.5), a.at(0.5)), dead.median() <= 1.1*a.median())
 	},
 }

@@ -63,13 +63,14 @@ var (
 func (s setting) config(clusters ...*pgtest.Cluster) cmtest.Config {
 	c := cmtest.Config{Clusters: clusters}
 	if s != settingDefault {
-		c.Interval, c.Timeout = fmt.Sprintf("%dms", s.interval.Milliseconds()), fmt.Sprintf("%dms", s.timeout.Milliseconds())
+		c.Interval, c.Timeout = fmt.Sprintf("%dms", s.interval.Milliseconds()),
+			fmt.Sprintf("%dms", s.timeout.Milliseconds())
 	}
 	return c
 }
 
-// cuts tells when lanes are cut off: at random, but not so that many are cut off, or judged, in the same moment. With the default all are cut off before the
-// first verdict.
+// cuts tells when lanes are cut off: at random, but not so that many are cut off, or judged, in the
+// same moment. With the default all are cut off before the first verdict.
 func (s setting) cuts(n int) []time.Duration {
 	if s == settingDefault {
 		return phases(n, s.interval)
@@ -96,15 +97,17 @@ func plain(host any, port int) string {
 
 const keepalives = " keepalives_idle=1 keepalives_interval=1 keepalives_count=3"
 
-// lost tells whether one of the conmgrs has declared its server lost, or an application has lost its connection. Before the cut that is a false verdict of somebody:
-// this machine has stood still for too long.
+// lost tells whether one of the conmgrs has declared its server lost, or an application has lost
+// its connection. Before the cut that is a false verdict of somebody: this machine has stood still
+// for too long.
 func (l *detectLane) lost() bool {
 	_, one := l.cm.Find(0, isLost)
 	_, other := l.aide.Find(0, isLost)
 	return one || other || len(l.events) > 0
 }
 
-// detectLane starts all that a lane has, up to the first statement of each application. It returns nil after a false verdict.
+// detectLane starts all that a lane has, up to the first statement of each application. It returns
+// nil after a false verdict.
 func (b *bench) detectLane(h *testnet.Host, s setting, db, db2 *pgtest.Cluster, peers bool) *detectLane {
 	l := &detectLane{host: h, events: make(chan event, 20)}
 	config := s.config(db)
@@ -124,12 +127,15 @@ func (b *bench) detectLane(h *testnet.Host, s setting, db, db2 *pgtest.Cluster, 
 		b.HAProxy(h, tuned, haproxyTuned, db)
 		b.PgBouncer(h, pgbouncerPort, db)
 		there := plain(db.Addr(), db.Port)
-		args = append(args, libpqDefaults, there, libpqKeepalive, there+keepalives, libpqTimeout, there+keepalives+" tcp_user_timeout=3000",
-			haproxySampleS, plain("127.0.0.1", sample), haproxyTunedS, plain("127.0.0.1", tuned), pgbouncerS, plain("127.0.0.1", pgbouncerPort))
+		args = append(args, libpqDefaults, there, libpqKeepalive, there+keepalives, libpqTimeout,
+			there+keepalives+" tcp_user_timeout=3000",
+			haproxySampleS, plain("127.0.0.1", sample), haproxyTunedS, plain("127.0.0.1", tuned), pgbouncerS,
+			plain("127.0.0.1", pgbouncerPort))
 	}
 	b.App(h, nil, l.events, "wait", args...)
 	b.App(h, b.Front(), l.events, "wait", ours, plain("127.0.0.1", conmgrPort)+readWrite)
-	if err := b.goWaiter(h, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", conmgrPort)+readWrite, l.events); err != nil && !l.lost() {
+	if err := b.goWaiter(h, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable",
+		conmgrPort)+readWrite, l.events); err != nil && !l.lost() {
 		b.Fatalf("%v", err)
 	}
 
@@ -185,12 +191,14 @@ type detection struct {
 func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
 	d := &detection{bench: b, setting: s, net: testnet.New(b), peers: peers, limit: limit, still: b.Stalls()}
 	for i, name := range []string{"db", "db2"} {
-		d.db[i] = pgtest.New(b, pgtest.Host(d.net.Host(name)), pgtest.Named(name), pgtest.Watchdog(), pgtest.Set("max_connections", "500"))
+		d.db[i] = pgtest.New(b, pgtest.Host(d.net.Host(name)), pgtest.Named(name), pgtest.Watchdog(),
+			pgtest.Set("max_connections", "500"))
 	}
 	if peers {
 		b.Rest(d.db[0])
 	}
-	if s.timeout < time.Second { // one after the other: the less there is at a time, the less often somebody is declared dead who only had to wait
+	// one after the other: the less there is at a time, the less often somebody is declared dead who only had to wait
+	if s.timeout < time.Second {
 		for got, try := 0, 0; got < lanes && try < 2*lanes; try++ {
 			l := d.lane()
 			b.pause(testnet.Monotonic() + rand.N(s.interval))
@@ -202,8 +210,9 @@ func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
 	}
 	all := make([]*detectLane, lanes)
 	b.Parallel(lanes, 4, func(i int) { all[i] = d.lane() })
-	rand.Shuffle(lanes, func(i, j int) { all[i], all[j] = all[j], all[i] }) // the phase of a lane's heartbeats comes from when it was started
-	runtime.GC()                                                            // not while it counts
+	// the phase of a lane's heartbeats comes from when it was started
+	rand.Shuffle(lanes, func(i, j int) { all[i], all[j] = all[j], all[i] })
+	runtime.GC() // not while it counts
 	start := testnet.Monotonic()
 	for i, at := range s.cuts(lanes) {
 		b.pause(start + at)
@@ -221,7 +230,8 @@ func (b *bench) detect(s setting, lanes int, peers bool, limit time.Duration) {
 // lane makes one.
 func (d *detection) lane() *detectLane {
 	for range 5 {
-		if l := d.detectLane(d.net.Host(fmt.Sprintf("client%d", d.hosts.Add(1))), d.setting, d.db[0], d.db[1], d.peers); l != nil {
+		if l := d.detectLane(d.net.Host(fmt.Sprintf("client%d", d.hosts.Add(1))), d.setting, d.db[0], d.db[1],
+			d.peers); l != nil {
 			return l
 		}
 	}
@@ -229,8 +239,8 @@ func (d *detection) lane() *detectLane {
 	return nil
 }
 
-// die cuts a lane off, and stops the backends of its sessions: a host that is dead takes no processor time from its clients. It returns false if the lane is of no
-// use any more.
+// die cuts a lane off, and stops the backends of its sessions: a host that is dead takes no
+// processor time from its clients. It returns false if the lane is of no use any more.
 func (d *detection) die(l *detectLane) bool {
 	if l.lost() {
 		d.Add(lostBeforeName, ours, d.name, "", 1)
@@ -331,11 +341,13 @@ func showDetect(r *results, p *page) {
 		var got []string
 		met := true
 		for _, series := range detectOurs {
-			c, v, quiet := r.find(p.key, detectName, series, s.name), r.find(p.key, verdictName, series, s.name), r.find(p.key, calmName, series, s.name)
+			c, v, quiet := r.find(p.key, detectName, series, s.name), r.find(p.key, verdictName, series, s.name),
+				r.find(p.key, calmName, series, s.name)
 			if c == nil {
 				continue
 			}
-			row := []string{s.name, series, fmt.Sprint(len(c.values)), c.spread(), c.at(0.99), c.at(1), "0", "-", v.spread(), v.at(0.99)}
+			row := []string{s.name, series, fmt.Sprint(len(c.values)), c.spread(), c.at(0.99), c.at(1), "0", "-",
+				v.spread(), v.at(0.99)}
 			if quiet != nil {
 				row[6], row[7] = fmt.Sprint(len(quiet.values)), quiet.at(0.99)
 				if len(quiet.values) >= 10 || len(quiet.values) == len(c.values) {
@@ -346,10 +358,12 @@ func showDetect(r *results, p *page) {
 			got = append(got, fmt.Sprintf("%s %s ms", strings.TrimPrefix(series, "ours: "), c.at(0.99)))
 			met = met && c.quantile(0.99) <= limit
 		}
-		p.Target(fmt.Sprintf("%s: error within heartbeat_timeout + 20 ms (p99)", s.name), strings.Join(got, ", "), met && got != nil)
+		p.Target(fmt.Sprintf("%s: error within heartbeat_timeout + 20 ms (p99)", s.name), strings.Join(got, ", "),
+			met && got != nil)
 		curves = append(curves, distribution("ours: front, "+s.name, r.find(p.key, detectName, ours, s.name)))
 	}
-	p.Table([]string{"heartbeat_interval / heartbeat_timeout", "", "n", "median", "p99", "longest", "machine did not stand still: n", "p99", verdictName + ": median", "p99"}, rows)
+	p.Table([]string{"heartbeat_interval / heartbeat_timeout", "", "n", "median", "p99", "longest",
+		"machine did not stand still: n", "p99", verdictName + ": median", "p99"}, rows)
 	p.Para("conmgr judges heartbeat_timeout after the last heartbeat, which is up to heartbeat_interval older than the cut: the range of the times is that, and no spread of ours. " +
 		"The moment of the verdict is the one at which this program, another process, had read its line of conmgr's log; so the time from it may be negative.")
 	var took []string
@@ -363,13 +377,16 @@ func showDetect(r *results, p *page) {
 		if c == nil {
 			continue
 		}
-		rows = append(rows, []string{series, fmt.Sprint(len(c.values)), c.spread(), c.at(0.99), c.at(1), fmt.Sprint(c.censored)})
+		rows = append(rows, []string{series, fmt.Sprint(len(c.values)), c.spread(), c.at(0.99), c.at(1),
+			fmt.Sprint(c.censored)})
 		if c.censored < len(c.values) {
 			curves = append(curves, distribution(series, c))
 		}
 	}
 	p.Table([]string{"", "n", "median", "p99", "longest", "none before the end"}, rows)
 	if !math.IsNaN(r.find(p.key, detectName, ours, settingFast.name).median()) {
-		p.Plot("distribution", "share of applications that have got their error, by time", plot{title: "Silent death of a database host: applications that know", xName: "ms since the cut", yName: "%", logX: true, curves: curves}.svg())
+		p.Plot("distribution", "share of applications that have got their error, by time",
+			plot{title: "Silent death of a database host: applications that know", xName: "ms since the cut",
+				yName: "%", logX: true, curves: curves}.svg())
 	}
 }

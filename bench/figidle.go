@@ -52,17 +52,21 @@ var figureIdle = figure{
 		}
 		var all []watched
 		for i, when := range []string{defaults, attributes} {
-			options := []pgtest.Option{pgtest.Host(net.Host(fmt.Sprintf("db%d", i))), pgtest.Named(fmt.Sprintf("db%d", i)), pgtest.Watchdog()}
+			options := []pgtest.Option{pgtest.Host(net.Host(fmt.Sprintf("db%d", i))),
+				pgtest.Named(fmt.Sprintf("db%d", i)), pgtest.Watchdog()}
 			if when == attributes {
 				options = append(options, pgtest.Set("watchdog.check_attr_interval", "1ms"))
 			}
 			server := pgtest.New(b, options...)
-			cm := cmtest.Start(b, net.Host(fmt.Sprintf("client%d", i)), cmtest.Config{Clusters: []*pgtest.Cluster{server}})
+			cm := cmtest.Start(b, net.Host(fmt.Sprintf("client%d", i)),
+				cmtest.Config{Clusters: []*pgtest.Cluster{server}})
 			cm.WaitInstance(0, "role", "primary")
 			all = append(all, watched{when, theWorker, server.WorkerPid("watchdog worker"), 0, 0},
-				watched{when, theTerminator, server.WorkerPid("terminator worker"), 0, 0}, watched{when, theConmgr, cm.Pid, 0, 0})
+				watched{when, theTerminator, server.WorkerPid("terminator worker"), 0, 0},
+				watched{when, theConmgr, cm.Pid, 0, 0})
 		}
-		// The close look at the attributes that follows the start is over then; so are the starts' own garbage collections.
+		// The close look at the attributes that follows the start is over then; so are the starts'
+		// own garbage collections.
 		b.rest(Pick(b, 15*time.Second, 4*time.Second))
 		for i := range all {
 			w := &all[i]
@@ -88,7 +92,8 @@ var figureIdle = figure{
 			}
 			rows = append(rows, row)
 		}
-		p.Table([]string{"", "defaults", "context switches a second", "check_attr_interval = 1 ms", "context switches a second"}, rows)
+		p.Table([]string{"", "defaults", "context switches a second", "check_attr_interval = 1 ms",
+			"context switches a second"}, rows)
 		for _, s := range idleProcesses {
 			share := r.find(p.key, idleName, s, defaults).median()
 			p.Target(s+" below 0.1 % of a core at the defaults", percent(share), share < 0.001)

@@ -1,6 +1,7 @@
 package main
 
-// From the promotion of a standby to the first row that a reconnecting application has written there.
+// From the promotion of a standby to the first row that a reconnecting application has written
+// there.
 
 import (
 	"context"
@@ -30,13 +31,15 @@ const (
 
 var promoteSeries = []string{ours, oursGo, oursRelay, multiHost, haproxyTunedS, haproxySampleS}
 
-// batch is rounds that are made ready at the same time, promote in turn, and wait together for what is slow.
+// batch is rounds that are made ready at the same time, promote in turn, and wait together for what
+// is slow.
 type batch struct {
 	ready sync.WaitGroup
 	turn  sync.Mutex
 }
 
-// promotion is one round: a pair of servers, a client host with an application of each kind, a switchover.
+// promotion is one round: a pair of servers, a client host with an application of each kind, a
+// switchover.
 func (b *bench) promotion(of *batch) {
 	ready := sync.OnceFunc(of.ready.Done)
 	b.Cleanup(ready) // if it fails
@@ -47,10 +50,12 @@ func (b *bench) promotion(of *batch) {
 	standby := primary.Standby("standby", pgtest.Host(db2))
 	b.Rest(primary)
 	b.Rest(standby)
-	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{primary, standby}, Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
+	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{primary, standby},
+		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
-	b.pause(testnet.Monotonic() + rand.N(3*time.Second)) // the health checks of HAProxy are at any point when the server stops
+	// the health checks of HAProxy are at any point when the server stops
+	b.pause(testnet.Monotonic() + rand.N(3*time.Second))
 	const sample, tuned = haproxyPort, haproxyPort + 100
 	b.HAProxy(client, sample, haproxySample, primary, standby)
 	b.HAProxy(client, tuned, haproxyTuned, primary, standby)
@@ -67,7 +72,8 @@ func (b *bench) promotion(of *batch) {
 	app(multiHost, plain(fmt.Sprintf("%s,%s", db1.Addr4, db2.Addr4), pgtest.Port)+readWrite)
 	app(haproxySampleS, plain("127.0.0.1", sample))
 	app(haproxyTunedS, plain("127.0.0.1", tuned))
-	b.goWriter(client, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", conmgrPort)+readWrite, events)
+	b.goWriter(client, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable",
+		conmgrPort)+readWrite, events)
 	for range promoteSeries {
 		if e, ok := b.next(events, testnet.Monotonic()+patience); !ok || e.what != "ready" {
 			b.Fatalf("an application could not write, or has lost its connection: %v", e)
@@ -105,7 +111,8 @@ func (b *bench) promotion(of *batch) {
 	}
 	floor := <-own
 	b.AddTime(promoteName, serverItself, "", floor-start)
-	known := cm.WaitLog(mark, fmt.Sprintf(`host='%s'.* is changed from 'standby,read-only' to 'primary,read-write'`, db2.Addr4), patience).At
+	known := cm.WaitLog(mark, fmt.Sprintf(`host='%s'.* is changed from 'standby,read-only' to 'primary,read-write'`,
+		db2.Addr4), patience).At
 	b.AddTime(promoteName, conmgrKnows, "", known-start)
 	b.AddTime(afterName, conmgrKnows, "", known-floor)
 	written := map[string]time.Duration{}
@@ -132,9 +139,11 @@ func (b *bench) promotion(of *batch) {
 	}
 }
 
-// settled waits until HAProxy has seen which of its servers is the primary: it takes turns among those that it thinks are well.
+// settled waits until HAProxy has seen which of its servers is the primary: it takes turns among
+// those that it thinks are well.
 func (b *bench) settled(client *testnet.Host, primary *pgtest.Cluster, port int) {
-	db := primary.OpenAt(client, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", port))
+	db := primary.OpenAt(client, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable",
+		port))
 	defer db.Close()
 	db.SetMaxIdleConns(0)
 	testkit.Eventually(b, patience, "HAProxy knows the primary", func() (bool, string) {
@@ -215,7 +224,8 @@ var figurePromote = figure{
 		p.Table([]string{"", "n", "from the call: median", "longest", afterName + ": median", "p99", "longest"}, rows)
 		for _, s := range []string{ours, oursGo, oursRelay} {
 			if c := r.find(p.key, afterName, s, ""); c != nil {
-				p.Target(s+": within 300 ms of the promoted server's own first row (p99)", c.at(0.99)+" ms", c.quantile(0.99) <= 300)
+				p.Target(s+": within 300 ms of the promoted server's own first row (p99)", c.at(0.99)+" ms",
+					c.quantile(0.99) <= 300)
 			}
 		}
 	},

@@ -1,6 +1,7 @@
 package main
 
-// What a query costs: directly, through the front, and through what sits between application and server. And what the extension costs the server.
+// What a query costs: directly, through the front, and through what sits between application and
+// server. And what the extension costs the server.
 
 import (
 	"fmt"
@@ -39,12 +40,14 @@ type path struct {
 
 // paths starts what is needed for all of them in the client's host.
 func (b *bench) paths(client *testnet.Host, server *pgtest.Cluster) []path {
-	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
+	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server},
+		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
 	cm.WaitInstance(0, "role", "primary")
 	b.HAProxy(client, haproxyPort, haproxyNone, server)
 	b.PgBouncer(client, pgbouncerPort, server)
 	local := func(port int) string {
-		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable", port)
+		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable",
+			port)
 	}
 	return []path{
 		{direct, server.DSN() + " gssencmode=disable", nil},
@@ -63,7 +66,8 @@ var (
 // pgbench runs queries by primary key for some seconds.
 func (b *bench) pgbench(h *testnet.Host, p path, clients int, seconds float64) (tps, latency float64) {
 	threads := min(clients, 2)
-	out := b.Output(b.As(h, p.env, "pgbench", "-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(threads),
+	out := b.Output(b.As(h, p.env, "pgbench", "-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j",
+		strconv.Itoa(threads),
 		"-T", strconv.Itoa(int(seconds)), p.dsn))
 	t, l := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
 	if t == nil || l == nil {
@@ -95,15 +99,18 @@ var figureQuery = figure{
 	run: func(b *bench) {
 		net := testnet.New(b)
 		client, db, plainDB := net.Host("client"), net.Host("db"), net.Host("plain")
-		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog(), pgtest.Set("max_connections", "300"), pgtest.Set("shared_buffers", "256MB"))
-		plain := pgtest.New(b, pgtest.Host(plainDB), pgtest.Set("max_connections", "300"), pgtest.Set("shared_buffers", "256MB"))
+		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog(), pgtest.Set("max_connections", "300"),
+			pgtest.Set("shared_buffers", "256MB"))
+		plain := pgtest.New(b, pgtest.Host(plainDB), pgtest.Set("max_connections", "300"),
+			pgtest.Set("shared_buffers", "256MB"))
 		for _, c := range []*pgtest.Cluster{server, plain} {
 			b.Output(b.As(client, nil, "pgbench", "-i", "-q", "-s", "10", c.DSN()))
 			c.Exec("VACUUM")
 			c.Exec("CHECKPOINT")
 		}
 		paths := b.paths(client, server)
-		// Throughput and latency of all, one after the other, in rounds: what the machine does meanwhile hits all alike.
+		// Throughput and latency of all, one after the other, in rounds: what the machine does
+		// meanwhile hits all alike.
 		for range Pick(b, 5, 1) {
 			for _, n := range queryClients {
 				for _, p := range paths {
@@ -172,7 +179,8 @@ var figureQuery = figure{
 			relay := r.find(p.key, tpsName, oursRelay, queryCase(n))
 			for _, peer := range []string{haproxy, pgbouncer} {
 				c := r.find(p.key, tpsName, peer, queryCase(n))
-				p.Target(fmt.Sprintf("relay's throughput above that of %s, %s", peer, queryCase(n)), fmt.Sprintf("%.2f of it", relay.median()/c.median()), relay.median() > c.median())
+				p.Target(fmt.Sprintf("relay's throughput above that of %s, %s", peer, queryCase(n)),
+					fmt.Sprintf("%.2f of it", relay.median()/c.median()), relay.median() > c.median())
 			}
 		}
 	},

@@ -1,6 +1,7 @@
 package main
 
-// What one watchdog worker costs as the conmgrs become many, beside a C program that does the reads and writes and nothing else; and whether its verdicts stay right.
+// What one watchdog worker costs as the conmgrs become many, beside a C program that does the reads
+// and writes and nothing else; and whether its verdicts stay right.
 
 import (
 	"fmt"
@@ -48,7 +49,8 @@ func conmgrCount(when string) float64 {
 	return n
 }
 
-// sizes are the numbers of conmgrs to measure with; both ends need a descriptor each, in processes of their own.
+// sizes are the numbers of conmgrs to measure with; both ends need a descriptor each, in processes
+// of their own.
 func (b *bench) sizes() []int {
 	if b.quick {
 		return []int{100, 1000}
@@ -80,14 +82,17 @@ var figureScale = figure{
 		db := testnet.New(b).Host("db")
 		sizes := b.sizes()
 		slots := sizes[len(sizes)-1] * 9 / 8 // some are kept for other addresses
-		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog(), pgtest.Set("watchdog.max_heartbeat_connections", strconv.Itoa(slots)))
-		floor := b.As(db, nil, b.Program("floor"), strconv.Itoa(floorPort), strconv.FormatInt(scaleInterval.Milliseconds(), 10))
+		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog(),
+			pgtest.Set("watchdog.max_heartbeat_connections", strconv.Itoa(slots)))
+		floor := b.As(db, nil, b.Program("floor"), strconv.Itoa(floorPort),
+			strconv.FormatInt(scaleInterval.Milliseconds(), 10))
 		b.Start(floor)
 		b.Listening(db, floorPort)
 		b.Listening(db, server.WatchdogPort)
 		worker := server.WorkerPid("watchdog worker")
 
-		shared, err := strconv.ParseFloat(server.Value("SELECT size FROM pg_shmem_allocations WHERE name = 'watchdog'"), 64)
+		shared, err := strconv.ParseFloat(server.Value("SELECT size FROM pg_shmem_allocations WHERE name = 'watchdog'"),
+			64)
 		if err != nil {
 			b.Fatalf("pg_shmem_allocations: %v", err)
 		}
@@ -126,7 +131,8 @@ var figureScale = figure{
 			if used == nil || rss == nil || anon == nil {
 				continue // the figure ended there
 			}
-			rows = append(rows, []string{when, percent(used.median()), percent(least.median()), r.find(p.key, cpuRatioName, theWorker, when).spread(), number(used.median() / n * 1e6),
+			rows = append(rows, []string{when, percent(used.median()), percent(least.median()),
+				r.find(p.key, cpuRatioName, theWorker, when).spread(), number(used.median() / n * 1e6),
 				number(rss.max() / 1e6), number(anon.max() / 1e6), number(each(when) / n)})
 			for i, c := range []*cell{used, least} {
 				cpu[i].x, cpu[i].y = append(cpu[i].x, n), append(cpu[i].y, 100*c.median())
@@ -135,39 +141,52 @@ var figureScale = figure{
 				mem[i].x, mem[i].y = append(mem[i].x, n), append(mem[i].y, c.max()/1e6)
 			}
 		}
-		p.Table([]string{"", "worker", "floor", "ratio", "µs a conmgr and second", "VmRSS, MB", "RssAnon, MB", "bytes a conmgr, beyond VmRSS without any"}, rows)
+		p.Table([]string{"", "worker", "floor", "ratio", "µs a conmgr and second", "VmRSS, MB", "RssAnon, MB",
+			"bytes a conmgr, beyond VmRSS without any"}, rows)
 		p.Para("Without a conmgr the worker has %s MB resident, %s MB of them its own. A slot takes %s bytes of shared memory (as the worker touches them, they are part of its VmRSS).",
-			number(base.max()/1e6), number(r.find(p.key, anonName, theWorker, noConmgr).max()/1e6), number(r.find(p.key, slotName, theWorker, "").median()))
-		p.Plot("cpu", "Processor time against the number of conmgrs", plot{title: "Processor time", xName: "conmgrs", yName: "% of a core", logX: true, logY: true, curves: cpu}.svg())
-		p.Plot("memory", "Memory against the number of conmgrs", plot{title: "Memory of the watchdog worker", xName: "conmgrs", yName: "MB", curves: mem}.svg())
+			number(base.max()/1e6), number(r.find(p.key, anonName, theWorker, noConmgr).max()/1e6),
+			number(r.find(p.key, slotName, theWorker, "").median()))
+		p.Plot("cpu", "Processor time against the number of conmgrs",
+			plot{title: "Processor time", xName: "conmgrs", yName: "% of a core", logX: true, logY: true,
+				curves: cpu}.svg())
+		p.Plot("memory", "Memory against the number of conmgrs",
+			plot{title: "Memory of the watchdog worker", xName: "conmgrs", yName: "MB", curves: mem}.svg())
 
 		p.Para("Then every %dth conmgr falls silent, with its connection open, and the others go on. The verdict's time is that of the watchdog's GOODBYE, after the last heartbeat and heartbeat_timeout.", scaleSilent)
 		rows = nil
 		wrong, missing := 0.0, 0.0
 		for _, when := range cases {
-			late, due, got, alive := r.find(p.key, lateName, theWorker, when), r.find(p.key, silentName, theWorker, when), r.find(p.key, verdictsName, theWorker, when), r.find(p.key, falseName, theWorker, when)
+			late, due, got, alive := r.find(p.key, lateName, theWorker, when),
+				r.find(p.key, silentName, theWorker, when), r.find(p.key, verdictsName, theWorker, when),
+				r.find(p.key, falseName, theWorker, when)
 			if due == nil {
 				continue
 			}
 			wrong, missing = wrong+alive.sum(), missing+due.sum()-got.sum()
-			rows = append(rows, []string{when, number(due.sum()), number(got.sum()), number(alive.sum()), late.spread(), late.at(0.99), late.at(1)})
+			rows = append(rows, []string{when, number(due.sum()), number(got.sum()), number(alive.sum()), late.spread(),
+				late.at(0.99), late.at(1)})
 		}
-		p.Table([]string{"all rounds together", "silent", "verdicts on them", "verdicts on others", "verdict late by, ms", "p99", "at most"}, rows)
+		p.Table([]string{"all rounds together", "silent", "verdicts on them", "verdicts on others",
+			"verdict late by, ms", "p99", "at most"}, rows)
 
 		for _, when := range cases {
 			if c := r.find(p.key, cpuRatioName, theWorker, when); c != nil {
 				p.Target("processor time at most 1.3 times the floor, "+when, c.spread(), c.median() <= 1.3)
 			}
 		}
-		small, large := r.find(p.key, cpuName, theWorker, conmgrCase(1000)), r.find(p.key, cpuName, theWorker, conmgrCase(10_000))
+		small, large := r.find(p.key, cpuName, theWorker, conmgrCase(1000)),
+			r.find(p.key, cpuName, theWorker, conmgrCase(10_000))
 		if large != nil {
 			growth := large.median() / small.median() / 10
-			p.Target("cost linear: a conmgr at 10 000 at most 1.25 times one at 1 000", fmt.Sprintf("%.2f", growth), growth <= 1.25)
+			p.Target("cost linear: a conmgr at 10 000 at most 1.25 times one at 1 000", fmt.Sprintf("%.2f", growth),
+				growth <= 1.25)
 			anon := r.find(p.key, anonName, theWorker, conmgrCase(10_000)).max()
 			p.Target("at most 16 MB of its own (RssAnon) at 10 000", number(anon/1e6)+" MB", anon <= 16e6)
-			p.Target("at most 1 KB resident a conmgr beyond the base at 10 000", number(each(conmgrCase(10_000))/10_000)+" B", each(conmgrCase(10_000)) <= 1024*10_000)
+			p.Target("at most 1 KB resident a conmgr beyond the base at 10 000",
+				number(each(conmgrCase(10_000))/10_000)+" B", each(conmgrCase(10_000)) <= 1024*10_000)
 		}
-		p.Target("no verdict on a conmgr that was alive, none missing", fmt.Sprintf("%.0f, %.0f", wrong, missing), wrong == 0 && missing == 0)
+		p.Target("no verdict on a conmgr that was alive, none missing", fmt.Sprintf("%.0f, %.0f", wrong, missing),
+			wrong == 0 && missing == 0)
 	},
 }
 
@@ -178,8 +197,10 @@ func (c *cell) sum() (s float64) {
 	return s
 }
 
-// scaleOurs measures the worker with n conmgrs. Its memory counts the first time only, when it has never had more.
-func (b *bench) scaleOurs(server *pgtest.Cluster, db *testnet.Host, worker, n int, least float64, window time.Duration, first bool) {
+// scaleOurs measures the worker with n conmgrs. Its memory counts the first time only, when it has
+// never had more.
+func (b *bench) scaleOurs(server *pgtest.Cluster, db *testnet.Host, worker, n int, least float64, window time.Duration,
+	first bool) {
 	when := conmgrCase(n)
 	h := newHerd(b, db, server.WatchdogPort, n, scaleInterval, scaleTimeout)
 	defer h.close()
@@ -194,7 +215,8 @@ func (b *bench) scaleOurs(server *pgtest.Cluster, db *testnet.Host, worker, n in
 
 	h.silence(scaleSilent)
 	h.run(scaleTimeout + 500*time.Millisecond)
-	for i := 0; i < 30 && h.waiting(); i++ { // after a stall of the machine the worker grants some time more, on purpose
+	// after a stall of the machine the worker grants some time more, on purpose
+	for i := 0; i < 30 && h.waiting(); i++ {
 		h.run(100 * time.Millisecond)
 	}
 	silent, verdicts, wrong := 0, 0, 0

@@ -29,7 +29,8 @@ func execute(conn driver.Conn, statement string) error {
 	return err
 }
 
-// rawSession opens a session from a host, until the end of the scope, sends a query and reads nothing of the answer. It returns the backend's process id.
+// rawSession opens a session from a host, until the end of the scope, sends a query and reads
+// nothing of the answer. It returns the backend's process id.
 func (b *bench) rawSession(from *testnet.Host, c *pgtest.Cluster, query string) (pid int) {
 	conn, err := from.Dialer().DialTimeout("tcp", fmt.Sprintf("%s:%d", c.Addr(), c.Port), patience)
 	if err != nil {

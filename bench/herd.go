@@ -1,7 +1,8 @@
 package main
 
-// Simulated conmgrs, thousands of them: the heartbeat protocol, and nothing else. One epoll loop, run by the figure's goroutine while it calls a method; between
-// calls nothing is sent, so the calls follow each other closely. Blocks in epoll_wait.
+// Simulated conmgrs, thousands of them: the heartbeat protocol, and nothing else. One epoll loop,
+// run by the figure's goroutine while it calls a method; between calls nothing is sent, so the
+// calls follow each other closely. Blocks in epoll_wait.
 
 import (
 	"encoding/binary"
@@ -16,7 +17,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// herd is the simulated conmgrs of one server. Each has an address of its own, 127.x.y.z of the server's host, and so is a client host of its own.
+// herd is the simulated conmgrs of one server. Each has an address of its own, 127.x.y.z of the
+// server's host, and so is a client host of its own.
 type herd struct {
 	b        *bench
 	port     int
@@ -42,9 +44,11 @@ type conmgrSim struct {
 	end      string        // how it ended
 }
 
-// newHerd connects n conmgrs, spread over an interval at least, and returns when all have been answered.
+// newHerd connects n conmgrs, spread over an interval at least, and returns when all have been
+// answered.
 func newHerd(b *bench, host *testnet.Host, port, n int, interval, timeout time.Duration) *herd {
-	h := &herd{b: b, port: port, interval: interval, timeout: timeout, conmgrs: make([]conmgrSim, n), order: b.shuffled(n)}
+	h := &herd{b: b, port: port, interval: interval, timeout: timeout, conmgrs: make([]conmgrSim, n),
+		order: b.shuffled(n)}
 	for i := range h.conmgrs {
 		h.conmgrs[i].fd = -1
 	}
@@ -82,11 +86,13 @@ func (h *herd) connect(from, to int) error {
 			return err
 		}
 		id := heartbeat.ID{byte(i >> 16), byte(i >> 8), byte(i), 1}
-		hello := heartbeat.Hello{MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, ID: id, Boot: id, Interval: h.interval, Timeout: h.timeout}.Append(nil)
+		hello := heartbeat.Hello{MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, ID: id, Boot: id,
+			Interval: h.interval, Timeout: h.timeout}.Append(nil)
 		err = errors.Join(
 			unix.SetsockoptInt(c.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
 			unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-			unix.Bind(c.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 1 + byte(i/62500), byte(i / 250 % 250), 1 + byte(i%250)}}),
+			unix.Bind(c.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 1 + byte(i/62500), byte(i / 250 % 250),
+				1 + byte(i%250)}}),
 			unix.Connect(c.fd, &unix.SockaddrInet4{Port: h.port, Addr: [4]byte{127, 0, 0, 1}}),
 			unix.SetNonblock(c.fd, true))
 		if err == nil {

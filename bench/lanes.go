@@ -1,6 +1,7 @@
 package main
 
-// Many trials at the same time: parts of a figure with cleanups of their own, applications that tell what happens to them, the ends of processes.
+// Many trials at the same time: parts of a figure with cleanups of their own, applications that
+// tell what happens to them, the ends of processes.
 
 import (
 	"bufio"
@@ -31,7 +32,8 @@ func (b *bench) Scope(fn func(*bench)) {
 	}
 }
 
-// Parallel calls fn with 0 ... n-1, at most so many at a time, and returns when all have returned. If one fails, the caller ends.
+// Parallel calls fn with 0 ... n-1, at most so many at a time, and returns when all have returned.
+// If one fails, the caller ends.
 func (b *bench) Parallel(n, atATime int, fn func(i int)) {
 	var wg sync.WaitGroup
 	tickets := make(chan struct{}, atATime)
@@ -70,7 +72,8 @@ type event struct {
 	at        time.Duration // CLOCK_MONOTONIC
 }
 
-// App starts one of the programs of bench/c inside a host, until the end of the scope. What it writes are events: tab-separated who, seconds, and what.
+// App starts one of the programs of bench/c inside a host, until the end of the scope. What it
+// writes are events: tab-separated who, seconds, and what.
 func (b *bench) App(h *testnet.Host, env []string, to chan<- event, name string, args ...string) {
 	cmd := b.As(h, env, b.Program(name), args...)
 	out, err := cmd.StdoutPipe()
@@ -127,7 +130,8 @@ func (b *bench) Ends(pids []int) *ends {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err == nil {
 			fds[int32(fd)] = pid
-			err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)})
+			err = unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd,
+				&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd)})
 		}
 		if err != nil {
 			b.Fatalf("process %d: %v", pid, err)

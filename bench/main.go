@@ -1,5 +1,6 @@
-// Command bench measures watchdog beside what a user would take instead, on this machine, in one run: `make bench`. Every claim of speed in the
-// project's documents is a ratio or a figure from here.
+// Command bench measures watchdog beside what a user would take instead, on this machine, in one
+// run: `make bench`. Every claim of speed in the project's documents is a ratio or a figure from
+// here.
 //
 //	main.go      flags, order of the figures, exit status
 //	bench.go     what a figure has at hand: samples, programs, time
@@ -16,8 +17,9 @@
 //	c/           C programs: libpq applications, and the floor of figure 6
 //	notes/       remarks on the figures, written by hand, that go into the report
 //
-// Hosts are network namespaces around a switch that injects the faults, as in the tests; so it needs root. The servers, conmgrs and peers run as nobody, and are
-// gone at the end. The main goroutine waits for one figure after the other.
+// Hosts are network namespaces around a switch that injects the faults, as in the tests; so it
+// needs root. The servers, conmgrs and peers run as nobody, and are gone at the end. The main
+// goroutine waits for one figure after the other.
 package main
 
 import (
@@ -136,7 +138,8 @@ func run() int {
 			break
 		}
 	}
-	r := report{root: root, out: *out, quick: *quick, took: time.Since(started), figures: chosen, failures: failures, results: all}
+	r := report{root: root, out: *out, quick: *quick, took: time.Since(started), figures: chosen, failures: failures,
+		results: all}
 	if err := r.write(); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return exitFailure

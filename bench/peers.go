@@ -1,6 +1,7 @@
 package main
 
-// The peers, configured as their documentation's samples are, and as somebody does who has read the manual.
+// The peers, configured as their documentation's samples are, and as somebody does who has read the
+// manual.
 
 import (
 	"fmt"
@@ -23,7 +24,8 @@ const (
 	markedDown    = " on-marked-down shutdown-sessions check port 8008"
 )
 
-// HAProxy starts one in a host, in TCP mode, that forwards connections to a port of 127.0.0.1 to those of the clusters that are healthy.
+// HAProxy starts one in a host, in TCP mode, that forwards connections to a port of 127.0.0.1 to
+// those of the clusters that are healthy.
 func (b *bench) HAProxy(h *testnet.Host, port int, checks string, clusters ...*pgtest.Cluster) {
 	timeout := "5s"
 	if checks == haproxyTuned {
@@ -55,24 +57,27 @@ listen postgres
 	b.Listening(h, port)
 }
 
-// Rest answers HAProxy's health checks for a cluster as Patroni does: 200 if it is a primary, else 503.
+// Rest answers HAProxy's health checks for a cluster as Patroni does: 200 if it is a primary, else
+// 503.
 func (b *bench) Rest(c *pgtest.Cluster) {
 	l, err := c.Host().Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", restPort))
 	if err != nil {
 		b.Fatalf("%v", err)
 	}
 	db := c.Admin()
-	server := &http.Server{ReadTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var standby bool
-		if err := db.QueryRowContext(r.Context(), "SELECT pg_is_in_recovery()").Scan(&standby); err != nil || standby {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})}
+	server := &http.Server{ReadTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var standby bool
+			if err := db.QueryRowContext(r.Context(), "SELECT pg_is_in_recovery()").Scan(&standby); err != nil || standby {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})}
 	go server.Serve(l)
 	b.Cleanup(func() { server.Close(); db.Close() })
 }
 
-// PgBouncer starts one in a host, in session mode, that serves a port of 127.0.0.1 with connections to a cluster.
+// PgBouncer starts one in a host, in session mode, that serves a port of 127.0.0.1 with connections
+// to a cluster.
 func (b *bench) PgBouncer(h *testnet.Host, port int, c *pgtest.Cluster) {
 	dir := b.TempDir()
 	users := filepath.Join(dir, "users")

@@ -24,7 +24,8 @@ type plot struct {
 	curves              []curve
 }
 
-// Colours that people with any kind of colour vision can tell apart (Okabe and Ito), and dashes for more curves than these.
+// Colours that people with any kind of colour vision can tell apart (Okabe and Ito), and dashes for
+// more curves than these.
 var plotColours = []string{"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"}
 
 const plotWidth, plotHeight, plotLeft, plotTop, plotLegend = 620, 320, 64, 34, 340
@@ -120,10 +121,13 @@ func (p plot) svg() string {
 		fmt.Fprintf(&b, `<path d="M%.1f %d v%d" stroke="#ddd"/><text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x.at(v), plotTop, plotHeight, x.at(v), plotTop+plotHeight+16, tick(v))
 	}
 	for _, v := range y.ticks() {
-		fmt.Fprintf(&b, `<path d="M%d %.1f h%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", plotLeft, y.at(v), plotWidth, plotLeft-6, y.at(v)+4, tick(v))
+		fmt.Fprintf(&b, `<path d="M%d %.1f h%d" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
+			plotLeft, y.at(v), plotWidth, plotLeft-6, y.at(v)+4, tick(v))
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", plotLeft+plotWidth/2, plotTop+plotHeight+36, html.EscapeString(p.xName))
-	fmt.Fprintf(&b, `<text transform="translate(14 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n", plotTop+plotHeight/2, html.EscapeString(p.yName))
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", plotLeft+plotWidth/2,
+		plotTop+plotHeight+36, html.EscapeString(p.xName))
+	fmt.Fprintf(&b, `<text transform="translate(14 %d) rotate(-90)" text-anchor="middle">%s</text>`+"\n",
+		plotTop+plotHeight/2, html.EscapeString(p.yName))
 	for i, c := range p.curves {
 		style := fmt.Sprintf(`stroke="%s" stroke-width="2" fill="none"`, plotColours[i%len(plotColours)])
 		if i >= len(plotColours) {
@@ -131,7 +135,8 @@ func (p plot) svg() string {
 		}
 		fmt.Fprintf(&b, `<path %s d="%s"/>`+"\n", style, c.path(x, y))
 		at := plotTop + 10 + 20*i
-		fmt.Fprintf(&b, `<path %s d="M%d %d h24"/><text x="%d" y="%d">%s</text>`+"\n", style, plotLeft+plotWidth+12, at, plotLeft+plotWidth+42, at+4, html.EscapeString(c.name))
+		fmt.Fprintf(&b, `<path %s d="M%d %d h24"/><text x="%d" y="%d">%s</text>`+"\n", style, plotLeft+plotWidth+12, at,
+			plotLeft+plotWidth+42, at+4, html.EscapeString(c.name))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
@@ -156,7 +161,8 @@ func tick(v float64) string {
 	return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.3f", v), "0"), ".")
 }
 
-// distribution is the share of samples that are not above x. Lower bounds are never reached: the curve stays below 100 %.
+// distribution is the share of samples that are not above x. Lower bounds are never reached: the
+// curve stays below 100 %.
 func distribution(name string, c *cell) curve {
 	d := curve{name: name, step: true}
 	if c == nil {

@@ -111,7 +111,8 @@ func (r *report) write() error {
 		fmt.Fprintf(&head, "| %s | %s | %s | %s |\n", t.title, t.want, t.got, met)
 	}
 	head.WriteString("\nValues are medians with the range of the middle 90 % where there is a range; `> x`: not yet when the observation ended after x.\n\n")
-	errs = append(errs, os.WriteFile(filepath.Join(r.out, "benchmarks.md"), []byte(head.String()+strings.TrimRight(body.String(), "\n")+"\n"), 0o644))
+	errs = append(errs, os.WriteFile(filepath.Join(r.out, "benchmarks.md"),
+		[]byte(head.String()+strings.TrimRight(body.String(), "\n")+"\n"), 0o644))
 	return errors.Join(errs...)
 }
 
@@ -124,7 +125,8 @@ func (r *report) writeCSV(path, key string) error {
 	w.Write([]string{"figure", "what", "series", "condition", "unit", "value", "at_least"})
 	for _, s := range r.results.samples {
 		if s.figure == key {
-			w.Write([]string{s.figure, s.what, s.series, s.when, s.unit, strconv.FormatFloat(s.value, 'g', 6, 64), strconv.FormatBool(s.censored)})
+			w.Write([]string{s.figure, s.what, s.series, s.when, s.unit, strconv.FormatFloat(s.value, 'g', 6, 64),
+				strconv.FormatBool(s.censored)})
 		}
 	}
 	w.Flush()
@@ -138,7 +140,8 @@ func (r *report) machine() string {
 	b.WriteString("| | |\n| --- | --- |\n")
 	line("when", fmt.Sprintf("%s, %.0f minutes", time.Now().UTC().Format("2006-01-02"), r.took.Minutes()))
 	line("source", output(r.root, "git", "describe", "--always", "--dirty"))
-	line("machine", fmt.Sprintf("%d processors (%s), %s of memory, Linux %s", runtime.NumCPU(), procField("/proc/cpuinfo", "model name"), procField("/proc/meminfo", "MemTotal"),
+	line("machine", fmt.Sprintf("%d processors (%s), %s of memory, Linux %s", runtime.NumCPU(),
+		procField("/proc/cpuinfo", "model name"), procField("/proc/meminfo", "MemTotal"),
 		output("/", "uname", "-r")))
 	line("Go", runtime.Version())
 	line("PostgreSQL", strings.TrimPrefix(output("/", pgConfig(), "--version"), "PostgreSQL "))

@@ -42,13 +42,15 @@ func TestCensored(t *testing.T) {
 		{cellOf(3, 60, 60, 60), 0, "> 60.0"},
 	} {
 		if got := c.cell.at(c.q); got != c.want {
-			t.Errorf("quantile %v of %v (%d lower bounds): %q, want %q", c.q, c.cell.values, c.cell.censored, got, c.want)
+			t.Errorf("quantile %v of %v (%d lower bounds): %q, want %q", c.q, c.cell.values, c.cell.censored, got,
+				c.want)
 		}
 	}
 }
 
 func TestNumbers(t *testing.T) {
-	for v, want := range map[float64]string{0.1234: "0.123", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 1234: "1 234", 1234567: "1 234 567", -0.5: "-0.500", -12345: "-12 345"} {
+	for v, want := range map[float64]string{0.1234: "0.123", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 1234: "1 234",
+		1234567: "1 234 567", -0.5: "-0.500", -12345: "-12 345"} {
 		if got := number(v); got != want {
 			t.Errorf("%v: %q, want %q", v, got, want)
 		}
@@ -84,11 +86,13 @@ func TestDistribution(t *testing.T) {
 func TestReport(t *testing.T) {
 	out := t.TempDir()
 	r := &results{}
-	r.samples = []sample{{figure: "f", what: "time", series: "ours <&>", when: "now", unit: "ms", value: 2}, {figure: "f", what: "time", series: "theirs, \"tuned\"", when: "now", unit: "ms", value: 60, censored: true},
+	r.samples = []sample{{figure: "f", what: "time", series: "ours <&>", when: "now", unit: "ms", value: 2},
+		{figure: "f", what: "time", series: "theirs, \"tuned\"", when: "now", unit: "ms", value: 60, censored: true},
 		{figure: "other", what: "time", value: 77}}
 	f := figure{key: "f", title: "A figure", show: func(r *results, p *page) {
 		p.Table([]string{"", "time"}, [][]string{{"ours", r.find("f", "time", "ours <&>", "now").spread()}})
-		p.Plot("times", "times", plot{title: "a < b", curves: []curve{distribution("ours <&>", r.find("f", "time", "ours <&>", "now"))}}.svg())
+		p.Plot("times", "times", plot{title: "a < b", curves: []curve{distribution("ours <&>",
+			r.find("f", "time", "ours <&>", "now"))}}.svg())
 		p.Target("fast", "2 ms", true)
 		p.Target("faster", "2 ms", false)
 	}}
@@ -100,7 +104,8 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"## A figure", "| ours | 2.00 |", "| A figure | fast | 2 ms | yes |", "| A figure | faster | 2 ms | **no** |", "(benchmarks/f-times.svg)"} {
+	for _, want := range []string{"## A figure", "| ours | 2.00 |", "| A figure | fast | 2 ms | yes |",
+		"| A figure | faster | 2 ms | **no** |", "(benchmarks/f-times.svg)"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}

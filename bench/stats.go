@@ -62,7 +62,8 @@ func (c *cell) median() float64 { return c.quantile(0.5) }
 func (c *cell) max() float64    { return c.quantile(1) }
 func (c *cell) min() float64    { return c.quantile(0) }
 
-// over tells whether quantile q is a lower bound. Lower bounds are the largest values, as an observation ends for all at the same time.
+// over tells whether quantile q is a lower bound. Lower bounds are the largest values, as an
+// observation ends for all at the same time.
 func (c *cell) over(q float64) bool {
 	return c.censored > 0 && q*float64(len(c.values)-1) > float64(len(c.values)-c.censored-1)
 }

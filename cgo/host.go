@@ -1,6 +1,7 @@
 package main
 
-// The worker's view of its process: worker.Host over the atomics and eventfds of the bridge. Any goroutine; nothing here blocks.
+// The worker's view of its process: worker.Host over the atomics and eventfds of the bridge. Any
+// goroutine; nothing here blocks.
 
 /*
 #include "bridge.h"
@@ -75,7 +76,8 @@ func (h *host) WakeTerminator() {
 }
 
 func (h *host) Fail(why string) {
-	h.Log(worker.Line{Level: worker.Warning, Message: "the heartbeat thread has failed: " + why, Detail: "The watchdog worker is restarted."})
+	h.Log(worker.Line{Level: worker.Warning, Message: "the heartbeat thread has failed: " + why,
+		Detail: "The watchdog worker is restarted."})
 	atomic.StoreUint32((*uint32)(&h.b.failed), 1)
 	h.wake()
 }
@@ -104,7 +106,8 @@ func put(dst []byte, s string) {
 	dst[n] = 0
 }
 
-// newClock makes a clock that reads both clocks without a system call: time.Now reads CLOCK_MONOTONIC as well, but with an origin of its own.
+// newClock makes a clock that reads both clocks without a system call: time.Now reads
+// CLOCK_MONOTONIC as well, but with an origin of its own.
 func newClock() worker.Clock {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

@@ -1,7 +1,9 @@
-// Command cgo is watchdog_go.so: the Go side of the watchdog worker, as a C shared library that only that process opens, after its fork.
+// Command cgo is watchdog_go.so: the Go side of the watchdog worker, as a C shared library that
+// only that process opens, after its fork.
 //
-// This is the only package with import "C" and unsafe, and nobody imports it. extension/bridge.h is the contract; extension/worker.c the
-// caller. The exported functions run on the worker's helper thread, never on its main thread.
+// This is the only package with import "C" and unsafe, and nobody imports it. extension/bridge.h is
+// the contract; extension/worker.c the caller. The exported functions run on the worker's helper
+// thread, never on its main thread.
 package main
 
 /*
@@ -85,7 +87,8 @@ func (h *host) spawn(f func()) {
 // guard turns a panic into a restart of the worker.
 func (h *host) guard() {
 	if p := recover(); p != nil {
-		h.Log(worker.Line{Level: worker.Warning, Message: fmt.Sprintf("panic in the heartbeat thread: %v", p), Detail: string(debug.Stack())})
+		h.Log(worker.Line{Level: worker.Warning, Message: fmt.Sprintf("panic in the heartbeat thread: %v", p),
+			Detail: string(debug.Stack())})
 		h.Fail("panic")
 	}
 }

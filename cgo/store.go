@@ -1,7 +1,7 @@
 package main
 
-// The slots in shared memory: worker.Store. Backends read them while we write: see the rules at WatchdogSlot in extension/bridge.h. Called by
-// the reactor's goroutine only.
+// The slots in shared memory: worker.Store. Backends read them while we write: see the rules at
+// WatchdogSlot in extension/bridge.h. Called by the reactor's goroutine only.
 
 /*
 #include "bridge.h"
@@ -55,7 +55,8 @@ func (s store) Received(i int, n uint64, at worker.Now) {
 
 func (s store) Sent(i int, n uint64) { atomic.StoreUint64((*uint64)(&s[i].sent), n) }
 
-// Put writes a slot under an odd serial. A worker that dies in the middle leaves it odd; the next writer makes it even again.
+// Put writes a slot under an odd serial. A worker that dies in the middle leaves it odd; the next
+// writer makes it even again.
 func (s store) Put(i int, v *worker.Slot) {
 	c := &s[i]
 	serial := atomic.LoadUint32((*uint32)(&c.serial)) | 1
@@ -106,6 +107,7 @@ func (s store) Load(i int) worker.Slot {
 		Resumed:       uint64(c.resumed),
 		Received:      uint64(c.received),
 		Sent:          uint64(c.sent),
-		LastReceived:  worker.Now{Mono: heartbeat.Mono(c.last_received_mono), Wall: terminator.Wall(c.last_received_at)},
+		LastReceived: worker.Now{Mono: heartbeat.Mono(c.last_received_mono),
+			Wall: terminator.Wall(c.last_received_at)},
 	}
 }

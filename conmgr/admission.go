@@ -1,7 +1,7 @@
 package conmgr
 
-// Who may connect: a share for each user, places that are kept for cm_ctl, and the networks that may use relay ports. Run by the accepting
-// goroutines; blocks on the kernel's answer only.
+// Who may connect: a share for each user, places that are kept for cm_ctl, and the networks that
+// may use relay ports. Run by the accepting goroutines; blocks on the kernel's answer only.
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// Places beyond the limit of connections, by the Unix socket, for conmgr's own user and root: cm_ctl status works when applications
-	// have taken all.
+	// Places beyond the limit of connections, by the Unix socket, for conmgr's own user and root:
+	// cm_ctl status works when applications have taken all.
 	reservedPlaces = 3
 
 	refusedMost = 64              // connections that are told why they are refused, at a time
@@ -86,8 +86,9 @@ func (r *registry) add(c member) admission {
 	return admitted
 }
 
-// userShare is the most connections of one user: as configured; else, where descriptors are the limit, three quarters of the places; else
-// no less than max_connections, which says how many there may be.
+// userShare is the most connections of one user: as configured; else, where descriptors are the
+// limit, three quarters of the places; else no less than max_connections, which says how many there
+// may be.
 func userShare(c *Config, places int) int {
 	switch {
 	case c.MaxUserConnections > 0:
@@ -98,7 +99,8 @@ func userShare(c *Config, places int) int {
 	return max(1, places/4*3)
 }
 
-// hasRoom registers a connection. Over max_connections it is closed without a word, as the guide says; refuse tells the others why.
+// hasRoom registers a connection. Over max_connections it is closed without a word, as the guide
+// says; refuse tells the others why.
 func (s *service) hasRoom(m member, conn net.Conn, refuse func(code, text, hint string)) bool {
 	seat := m.place()
 	switch s.registry.add(m) {
@@ -113,7 +115,8 @@ func (s *service) hasRoom(m member, conn net.Conn, refuse func(code, text, hint 
 		return false
 	case overShare:
 		text := fmt.Sprintf("too many connections of %s: at most %d", seat.owner, s.registry.share)
-		s.limit.Log("max_user_connections", LOG, "refused a connection from application: %s: %s (max_user_connections)", seat, text)
+		s.limit.Log("max_user_connections", LOG, "refused a connection from application: %s: %s (max_user_connections)",
+			seat, text)
 		s.explain(conn, func() {
 			refuse("53300", text, "Close connections that are not used, or raise max_user_connections in conmgr.conf.")
 		})
@@ -122,7 +125,8 @@ func (s *service) hasRoom(m member, conn net.Conn, refuse func(code, text, hint 
 	return true
 }
 
-// explain runs what tells a client that it is refused; if many are told at this time, it closes the connection.
+// explain runs what tells a client that it is refused; if many are told at this time, it closes the
+// connection.
 func (s *service) explain(conn net.Conn, tell func()) {
 	if s.refusing.Add(1) > refusedMost {
 		s.refusing.Add(-1)
@@ -136,8 +140,8 @@ func (s *service) explain(conn net.Conn, tell func()) {
 	})
 }
 
-// mayRelay tells whether a relay port takes a client: one of this host, or of a network that is allowed. Instances see this host's address
-// whoever it is, and their pg_hba.conf cannot tell.
+// mayRelay tells whether a relay port takes a client: one of this host, or of a network that is
+// allowed. Instances see this host's address whoever it is, and their pg_hba.conf cannot tell.
 func (s *service) mayRelay(conn net.Conn, of *seat) bool {
 	peer := of.peer.Addr().Unmap().WithZone("")
 	if peer.IsLoopback() || of.owner.known {

@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of who may connect: shares, places for cm_ctl, idle connections, relay ports from elsewhere.
+// Tests of who may connect: shares, places for cm_ctl, idle connections, relay ports from
+// elsewhere.
 
 import (
 	"bytes"
@@ -25,7 +26,8 @@ func TestUserShare(t *testing.T) {
 		conf   string
 		places int
 		want   int
-	}{{"", 1000, 750}, {"", 1, 1}, {"max_connections = 100", 100, 0}, {"max_connections = 100\nmax_user_connections = 7", 100, 7},
+	}{{"", 1000, 750}, {"", 1, 1}, {"max_connections = 100", 100, 0},
+		{"max_connections = 100\nmax_user_connections = 7", 100, 7},
 		{"max_user_connections = 7", 1000, 7}} {
 		if got := userShare(mustParse(t, x.conf+"\nbackend_host0 = a"), x.places); got != x.want {
 			t.Errorf("%q: %d, want %d", x.conf, got, x.want)
@@ -33,7 +35,8 @@ func TestUserShare(t *testing.T) {
 	}
 }
 
-// A user who has his share is told why he gets no more; relayed connections count; what he closes he may open again.
+// A user who has his share is told why he gets no more; relayed connections count; what he closes
+// he may open again.
 func TestShareIsRefused(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "max_user_connections = 3\nrelay_port_primary = 1\n"+b.conf(0), primary)
@@ -49,7 +52,8 @@ func TestShareIsRefused(t *testing.T) {
 	}
 	relayed := r.relay(0)
 	relayed.Write(packet(3<<16, "user", "x"))
-	if got, err := io.ReadAll(relayed); err != nil || !bytes.Contains(got, []byte("C53300\x00Mtoo many connections of user")) {
+	if got, err := io.ReadAll(relayed); err != nil || !bytes.Contains(got,
+		[]byte("C53300\x00Mtoo many connections of user")) {
 		t.Errorf("relayed: %q, %v", got, err)
 	}
 	if n := r.logged("(max_user_connections)"); n != 2 {
@@ -107,8 +111,9 @@ func TestReservedPlaces(t *testing.T) {
 	}
 }
 
-// Somebody takes all the connections that he can get: cm_ctl status works, and with the default share other users' applications do.
-// With the real programs, and the descriptor limit as what bounds connections.
+// Somebody takes all the connections that he can get: cm_ctl status works, and with the default
+// share other users' applications do. With the real programs, and the descriptor limit as what
+// bounds connections.
 func TestCrowdOfOneUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to be several users")
@@ -128,7 +133,8 @@ func TestCrowdOfOneUser(t *testing.T) {
 		{"max_user_connections = 100000\n", places, "EOF"},
 	} {
 		dir, port := conmgrDir(t, "backend_host0 = 127.0.0.1\n"+x.conf)
-		p := startCommand(t, command(t, "sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$CONMGR" -D "%s"`, limit, dir)), dir, port)
+		p := startCommand(t, command(t, "sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$CONMGR" -D "%s"`, limit, dir)),
+			dir, port)
 		for i := range x.crowd {
 			c, err := net.Dial("tcp", p.addr())
 			if err != nil {
@@ -153,7 +159,8 @@ func TestCrowdOfOneUser(t *testing.T) {
 		cmd := exec.Command(file, "status", "-D", dir)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "127.0.0.1") || strings.Contains(string(out), "does not answer") {
+		if err != nil || !strings.Contains(string(out), "127.0.0.1") ||
+			strings.Contains(string(out), "does not answer") {
 			t.Errorf("%q: cm_ctl status: %v\n%s", x.conf, err, out)
 		}
 		if x.conf == "" {
@@ -243,7 +250,8 @@ func (a *addressedConn) RemoteAddr() net.Addr {
 func TestRelayFromElsewhere(t *testing.T) {
 	sink := &memorySink{}
 	log := newTestLogger(t, WARNING, sink)
-	s := &service{conf: mustParse(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"), log: log, limit: newLogLimiter(log)}
+	s := &service{conf: mustParse(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
+		log: log, limit: newLogLimiter(log)}
 	for _, x := range []struct {
 		own, peer string
 		want      bool
@@ -293,7 +301,8 @@ func TestRelayBeyondLoopbackWarns(t *testing.T) {
 func TestRelayFromOwnAddress(t *testing.T) {
 	own := ownAddress(t)
 	b := newBackend(t, 0)
-	r := staticWith(t, "relay_port_primary = 1\n"+b.conf(0), func(r *rig) { r.conf.ListenAddresses = []string{"127.0.0.1", own.String()} }, primary)
+	r := staticWith(t, "relay_port_primary = 1\n"+b.conf(0),
+		func(r *rig) { r.conf.ListenAddresses = []string{"127.0.0.1", own.String()} }, primary)
 	_, port, _ := net.SplitHostPort(r.d.service.listeners[3].Addr().String())
 	c, err := net.Dial("tcp", net.JoinHostPort(own.String(), port))
 	if err != nil {

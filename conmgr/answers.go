@@ -26,7 +26,8 @@ var columns = map[verb][]string{
 }
 
 var help = [][]string{
-	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...]", "an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
+	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...]",
+		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
 	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
 	{"SHOW CONFIG", "parameters of conmgr.conf"},
@@ -74,7 +75,8 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 			detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
 	}
 	e := &t.entries[i]
-	return [][]string{{strconv.Itoa(e.cfg.Number), e.cfg.Name(), e.address().String(), strconv.Itoa(e.cfg.Port), e.Attributes.String()}}, nil
+	return [][]string{{strconv.Itoa(e.cfg.Number), e.cfg.Name(), e.address().String(), strconv.Itoa(e.cfg.Port),
+		e.Attributes.String()}}, nil
 }
 
 func instanceRows(b *board, now heartbeat.Mono) [][]string {
@@ -101,7 +103,8 @@ func instanceRows(b *board, now heartbeat.Mono) [][]string {
 		if e.Detail != "" {
 			detail = e.Detail
 		}
-		rows = append(rows, []string{strconv.Itoa(e.cfg.Number), e.cfg.Name(), addr, strconv.Itoa(e.cfg.Port), strconv.Itoa(e.cfg.WatchdogPort),
+		rows = append(rows, []string{strconv.Itoa(e.cfg.Number), e.cfg.Name(), addr, strconv.Itoa(e.cfg.Port),
+			strconv.Itoa(e.cfg.WatchdogPort),
 			e.State.String(), e.role(), readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail,
 			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), e.lastRole(), e.system()})
 	}

@@ -1,7 +1,8 @@
 package conmgr
 
-// The board gathers what the instances' goroutines tell, and one goroutine (run) makes the routing table of it, keeps what is known of the
-// set, and tells applications of a loss. post never blocks: heartbeats do not wait for anything here.
+// The board gathers what the instances' goroutines tell, and one goroutine (run) makes the routing
+// table of it, keeps what is known of the set, and tells applications of a loss. post never blocks:
+// heartbeats do not wait for anything here.
 
 import (
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// settleTime is how long, where nothing is known yet, the first instance that answers waits for the others: together they tell which database
-// cluster the set is.
+// settleTime is how long, where nothing is known yet, the first instance that answers waits for the
+// others: together they tell which database cluster the set is.
 const settleTime = time.Second
 
 type update struct {
@@ -49,7 +50,8 @@ type board struct {
 // newBoard makes the first table; known is what was kept.
 func newBoard(conf *Config, log *Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
 	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
-		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)), wake: make(chan struct{}, 1),
+		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
+		wake:    make(chan struct{}, 1),
 		forgets: make(chan forgetRequest), ended: make(chan struct{})}
 	entries := make([]entry, len(conf.Instances))
 	for i := range entries {
@@ -64,7 +66,8 @@ func (b *board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.St
 // received records a reception, without a new table.
 func (b *board) received(index int, t Mono) { b.heard[index].Store(int64(t)) }
 
-// post leaves an instance's new status, and perhaps a loss. A status that run has not seen yet is replaced, a loss is never dropped.
+// post leaves an instance's new status, and perhaps a loss. A status that run has not seen yet is
+// replaced, a loss is never dropped.
 func (b *board) post(index int, s status, loss *heartbeat.Loss) {
 	b.mu.Lock()
 	u := &b.pending[index]
@@ -112,7 +115,8 @@ func (b *board) next() time.Time {
 	return b.table.Load().Next
 }
 
-// settled tells whether the instances that have answered may tell which database cluster the set is.
+// settled tells whether the instances that have answered may tell which database cluster the set
+// is.
 func (b *board) settled(known route.Known, entries []entry, now time.Time) bool {
 	heard := slices.ContainsFunc(entries, func(e entry) bool { return e.established() && e.Known })
 	switch {
@@ -147,8 +151,9 @@ func (b *board) rebuild() {
 	b.publish(entries, updates, known.Learn(factsOf(entries), settled, now), settled, now)
 }
 
-// publish publishes a new table, and then ends the bindings that a loss, or what is known now, has made void. In this order: an application
-// that binds meanwhile either is found here, or finds the new table (registry.bind).
+// publish publishes a new table, and then ends the bindings that a loss, or what is known now, has
+// made void. In this order: an application that binds meanwhile either is found here, or finds the
+// new table (registry.bind).
 func (b *board) publish(entries []entry, updates []update, known route.Known, settled bool, now time.Time) {
 	before := b.table.Load()
 	t := newTable(entries, known, settled, b.rules(), now)
@@ -196,16 +201,19 @@ func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 		}
 	}
 	if n := len(list) - relayed; n > 0 {
-		b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number, e.cfg.Name())
+		b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number,
+			e.cfg.Name())
 	}
 	if relayed > 0 {
-		b.log.Log(LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed, e.cfg.Number, e.cfg.Name())
+		b.log.Log(LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed,
+			e.cfg.Number, e.cfg.Name())
 	}
 	return list
 }
 
-// superseded ends what is bound to an instance from whose writes nothing will remain. Its heartbeats go on. Only where that is proved are
-// connections destroyed that did not come by way of conmgr.
+// superseded ends what is bound to an instance from whose writes nothing will remain. Its
+// heartbeats go on. Only where that is proved are connections destroyed that did not come by way of
+// conmgr.
 func (b *board) superseded(t *table, i int) []member {
 	e, v := &t.entries[i], &t.Verdicts[i]
 	if v.Superseded {
@@ -235,5 +243,6 @@ func lossText(e *entry, loss *heartbeat.Loss) string {
 }
 
 func (e *entry) lostText(why string) string {
-	return fmt.Sprintf("instance %d (host %q, address %s, port %d) is lost: %s", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port, why)
+	return fmt.Sprintf("instance %d (host %q, address %s, port %d) is lost: %s", e.cfg.Number, e.cfg.Name(),
+		e.address(), e.cfg.Port, why)
 }

@@ -1,6 +1,7 @@
 package conmgr
 
-// Config: what conmgr.conf says, checked. Run once at start, by the main goroutine; it blocks on reading the file only.
+// Config: what conmgr.conf says, checked. Run once at start, by the main goroutine; it blocks on
+// reading the file only.
 
 import (
 	"bytes"
@@ -98,7 +99,8 @@ func (d Diagnostic) String() string {
 	return s + ": " + d.Text
 }
 
-// LoadConfig reads conmgr.conf of a directory. The config is nil if there is an error among the diagnostics.
+// LoadConfig reads conmgr.conf of a directory. The config is nil if there is an error among the
+// diagnostics.
 func LoadConfig(dir string) (*Config, []Diagnostic) {
 	file := filepath.Join(dir, ConfigFile)
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a FIFO
@@ -114,7 +116,8 @@ func LoadConfig(dir string) (*Config, []Diagnostic) {
 		return nil, []Diagnostic{{File: file, Text: "could not read the configuration file: " + rootCause(err)}}
 	}
 	if len(data) > maxConfigSize {
-		return nil, []Diagnostic{{File: file, Text: fmt.Sprintf("the configuration file is larger than %d bytes", maxConfigSize)}}
+		return nil, []Diagnostic{{File: file, Text: fmt.Sprintf("the configuration file is larger than %d bytes",
+			maxConfigSize)}}
 	}
 	return ParseConfig(file, data)
 }
@@ -153,10 +156,12 @@ func (p *configParser) errorf(line int, hint, format string, args ...any) {
 }
 
 func (p *configParser) warnf(line int, hint, format string, args ...any) {
-	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Warning: true, Text: fmt.Sprintf(format, args...), Hint: hint})
+	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Warning: true, Text: fmt.Sprintf(format, args...),
+		Hint: hint})
 }
 
-// ParseConfig takes the content of a file; file is its name for messages. All errors of the file are reported at once.
+// ParseConfig takes the content of a file; file is its name for messages. All errors of the file
+// are reported at once.
 func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
 	p := &configParser{file: file, set: map[key]given{}}
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
@@ -188,7 +193,8 @@ func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
 	return c, p.diags
 }
 
-// setting checks one line and keeps it; a later one of the same name wins. ok is false if there was an error.
+// setting checks one line and keeps it; a later one of the same name wins. ok is false if there was
+// an error.
 func (p *configParser) setting(n int, l line) (ok bool) {
 	name := strings.ToLower(l.name)
 	base := strings.TrimRight(name, "0123456789")
@@ -196,18 +202,21 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 	param := findParam(name)
 	switch {
 	case param != nil && param.Numbered:
-		p.errorf(n, fmt.Sprintf("Write %s0 for the first instance.", name), "unknown parameter %q: an instance number is missing", l.name)
+		p.errorf(n, fmt.Sprintf("Write %s0 for the first instance.", name),
+			"unknown parameter %q: an instance number is missing", l.name)
 		return false
 	case param == nil && base != name:
 		if param = findParam(base); param != nil && param.Numbered {
 			digits := name[len(base):]
 			num, err := strconv.Atoi(digits)
 			if len(digits) > 1 && digits[0] == '0' {
-				p.errorf(n, "", "invalid instance number %q in parameter %q: leading zeros are not allowed", clip(digits), clip(l.name))
+				p.errorf(n, "", "invalid instance number %q in parameter %q: leading zeros are not allowed",
+					clip(digits), clip(l.name))
 				return false
 			}
 			if err != nil || num > MaxInstanceNumber {
-				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(digits), clip(l.name), MaxInstanceNumber)
+				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(digits),
+					clip(l.name), MaxInstanceNumber)
 				return false
 			}
 			k = key{base, num}
@@ -241,7 +250,8 @@ func namesHost(name string) bool {
 	return base == "backend_host" || base == "backend_hostaddr"
 }
 
-// build makes the Config of the lines and of the defaults, and checks what concerns more than one line.
+// build makes the Config of the lines and of the defaults, and checks what concerns more than one
+// line.
 func (p *configParser) build() *Config {
 	c := &Config{Dir: p.dir()}
 	c.Port = p.integer("port", -1)
@@ -303,7 +313,8 @@ func (p *configParser) sockets(c *Config) {
 					clip(g.value), name, path, len(path), maxSocketPath)
 			} else {
 				p.warnf(g.line, "Name a directory with a shorter path in "+name+", or '' for none.",
-					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path), maxSocketPath)
+					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path),
+					maxSocketPath)
 			}
 			continue
 		}
@@ -331,7 +342,8 @@ func (p *configParser) relayPorts(c *Config) {
 			case first > second:
 				name, other, where, second = other, name, "on line "+strconv.Itoa(second), first
 			}
-			p.errorf(second, "Each of them needs a port of its own.", "parameter %q has the same port as parameter %q, which is %d %s", name, other, port, where)
+			p.errorf(second, "Each of them needs a port of its own.",
+				"parameter %q has the same port as parameter %q, which is %d %s", name, other, port, where)
 			continue
 		}
 		taken[port] = name
@@ -339,7 +351,8 @@ func (p *configParser) relayPorts(c *Config) {
 	}
 }
 
-// relayNetworks: relay ports on other than loopback addresses take nobody from elsewhere, unless he is named.
+// relayNetworks: relay ports on other than loopback addresses take nobody from elsewhere, unless he
+// is named.
 func (p *configParser) relayNetworks(c *Config) {
 	c.RelayNetworks, _ = parseNetworks(p.value("relay_allowed_networks", -1)) // checked before
 	beyond := slices.ContainsFunc(c.ListenAddresses, func(name string) bool {
@@ -347,7 +360,8 @@ func (p *configParser) relayNetworks(c *Config) {
 		return name != "localhost" && (err != nil || !a.Unmap().IsLoopback())
 	})
 	if len(c.RelayPorts) > 0 && beyond && len(c.RelayNetworks) == 0 {
-		p.warnf(p.set[key{"listen_addresses", -1}].line, "Name the networks in relay_allowed_networks whose clients may use them.",
+		p.warnf(p.set[key{"listen_addresses", -1}].line,
+			"Name the networks in relay_allowed_networks whose clients may use them.",
 			"relay ports take connections of this host only, whatever listen_addresses says")
 	}
 }
@@ -355,18 +369,22 @@ func (p *configParser) relayNetworks(c *Config) {
 func (p *configParser) instances(c *Config) {
 	var numbers []int
 	for k, g := range p.set {
-		if (k.name == "backend_host" || k.name == "backend_hostaddr") && g.value != "" && !slices.Contains(numbers, k.number) {
+		if (k.name == "backend_host" || k.name == "backend_hostaddr") && g.value != "" &&
+			!slices.Contains(numbers, k.number) {
 			numbers = append(numbers, k.number)
 		}
 	}
 	slices.Sort(numbers)
 	for _, n := range numbers {
-		in := InstanceConfig{Number: n, Host: p.value("backend_host", n), Port: p.integer("backend_port", n), WatchdogPort: p.integer("watchdog_port", n)}
+		in := InstanceConfig{Number: n, Host: p.value("backend_host", n), Port: p.integer("backend_port", n),
+			WatchdogPort: p.integer("watchdog_port", n)}
 		in.HostAddr, _ = netip.ParseAddr(p.value("backend_hostaddr", n))
 		for _, o := range c.Instances {
-			if strings.EqualFold(o.Host, in.Host) && o.HostAddr == in.HostAddr && (o.Port == in.Port || o.WatchdogPort == in.WatchdogPort) {
+			if strings.EqualFold(o.Host, in.Host) && o.HostAddr == in.HostAddr &&
+				(o.Port == in.Port || o.WatchdogPort == in.WatchdogPort) {
 				line := max(p.set[key{"backend_host", n}].line, p.set[key{"backend_hostaddr", n}].line)
-				p.warnf(line, "", "instance %d is the same as instance %d: host %q, port %d, watchdog port %d", n, o.Number, in.Name(), in.Port, in.WatchdogPort)
+				p.warnf(line, "", "instance %d is the same as instance %d: host %q, port %d, watchdog port %d", n,
+					o.Number, in.Name(), in.Port, in.WatchdogPort)
 			}
 		}
 		c.Instances = append(c.Instances, in)

@@ -35,7 +35,8 @@ func TestConfigDefaults(t *testing.T) {
 	want := &Config{Dir: dir, Port: 27546, ListenAddresses: []string{"localhost"},
 		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777, IdleTimeout: time.Hour,
 		Instances:         []InstanceConfig{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
-		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second, ConnectTimeout: 10 * time.Second,
+		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second,
+		ConnectTimeout:       10 * time.Second,
 		StandbyTimelineGrace: time.Minute,
 		LogStderr:            true, SyslogIdent: "conmgr", LogMinMessages: WARNING}
 	if !reflect.DeepEqual(c, want) {
@@ -139,7 +140,9 @@ func TestConfigErrors(t *testing.T) {
 		{"backend_host00 = a", `/d/conmgr.conf:1: invalid instance number "00" in parameter "backend_host00": leading zeros are not allowed`},
 		{"backend_port01 = 1", `/d/conmgr.conf:1: invalid instance number "01" in parameter "backend_port01": leading zeros are not allowed`},
 		{"syslog_ident = ''", `/d/conmgr.conf:1: invalid value "" for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
-		{"syslog_ident = '" + strings.Repeat("x", 65) + "'", `/d/conmgr.conf:1: invalid value "` + strings.Repeat("x", 64) + `..." for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
+		{"syslog_ident = '" + strings.Repeat("x", 65) + "'",
+			`/d/conmgr.conf:1: invalid value "` + strings.Repeat("x", 64) +
+				`..." for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
 		{"syslog_ident = 'a\u202eb'", `/d/conmgr.conf:1: invalid value "a\u202eb" for parameter "syslog_ident": allowed are 1 to 64 bytes of printable text`},
 		{"= 5", `/d/conmgr.conf:1: syntax error at or near "=": a parameter name is expected`},
 		{"port-x = 5", `/d/conmgr.conf:1: syntax error at or near "-x": "=" is expected after the name`},
@@ -184,7 +187,8 @@ func TestConfigReportsAllErrors(t *testing.T) {
 
 // A line with a host that is wrong is the error; that no instance is left is not another one.
 func TestConfigOneErrorForAHost(t *testing.T) {
-	for _, text := range []string{"backend_host0 = a b", "backend_host0==a", "backend_hostaddr0 = x", "backend_host00 = a", "backend_host10000 = a", "backend_host = a",
+	for _, text := range []string{"backend_host0 = a b", "backend_host0==a", "backend_hostaddr0 = x",
+		"backend_host00 = a", "backend_host10000 = a", "backend_host = a",
 		"backend_host0", "Backend_Host0 = 'a"} {
 		if c, diags := ParseConfig("f", []byte(text)); c != nil || len(diags) != 1 || diags[0].Line != 1 {
 			t.Errorf("%q: %v", text, diags)
@@ -222,12 +226,14 @@ func TestConfigWarnings(t *testing.T) {
 		line int
 		want string
 	}{
-		{"backend_host0=a\nheartbeat_interval=2\nheartbeat_timeout=2000ms", 3, "heartbeat_timeout (2 s) is not greater than heartbeat_interval (2 s)"},
+		{"backend_host0=a\nheartbeat_interval=2\nheartbeat_timeout=2000ms", 3,
+			"heartbeat_timeout (2 s) is not greater than heartbeat_interval (2 s)"},
 		{"backend_host0=a\nheartbeat_timeout=5", 2, "heartbeat_timeout (5 s) is not greater than heartbeat_interval (10 s)"},
 		{"backend_host0=a\nbackend_host5=A", 2, "instance 5 is the same as instance 0"},
 	} {
 		c, diags := ParseConfig("f", []byte(x.text))
-		if c == nil || len(diags) != 1 || !diags[0].Warning || diags[0].Line != x.line || !strings.HasPrefix(diags[0].Text, x.want) {
+		if c == nil || len(diags) != 1 || !diags[0].Warning || diags[0].Line != x.line ||
+			!strings.HasPrefix(diags[0].Text, x.want) {
 			t.Errorf("%q: got %v", x.text, diags)
 		}
 	}
@@ -257,7 +263,8 @@ func TestConfigFiles(t *testing.T) {
 	}
 }
 
-// The sample file is the table of parameters, and when its comments are removed, a valid configuration with the defaults.
+// The sample file is the table of parameters, and when its comments are removed, a valid
+// configuration with the defaults.
 func TestSample(t *testing.T) {
 	const file = "../packaging/conmgr.conf.sample"
 	if *updateSample {

@@ -1,7 +1,7 @@
 package conmgr
 
-// One attempt to reach the watchdog at one address: TCP connection, HELLO, WELCOME. Run by the instance's goroutine, which goes on
-// judging while it waits.
+// One attempt to reach the watchdog at one address: TCP connection, HELLO, WELCOME. Run by the
+// instance's goroutine, which goes on judging while it waits.
 
 import (
 	"context"
@@ -16,7 +16,8 @@ import (
 
 // connect dials one address and greets the watchdog.
 func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*link, *heartbeat.Loss, error) {
-	in.note("connecting", INFO, "connecting to the watchdog: %s, address %s", in, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
+	in.note("connecting", INFO, "connecting to the watchdog: %s, address %s", in,
+		netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
 	dctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ch := make(chan result[*net.TCPConn], 1)

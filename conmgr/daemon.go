@@ -1,6 +1,7 @@
 package conmgr
 
-// The daemon's main goroutine: the order of start and shutdown. It waits for signals and for the other goroutines, never for a peer.
+// The daemon's main goroutine: the order of start and shutdown. It waits for signals and for the
+// other goroutines, never for a peer.
 
 import (
 	"context"
@@ -60,7 +61,8 @@ type daemon struct {
 	status  control.Status
 }
 
-// CheckConfig reports what is wrong with conmgr.conf. ok is false if conmgr would not start with it.
+// CheckConfig reports what is wrong with conmgr.conf. ok is false if conmgr would not start with
+// it.
 func CheckConfig(dir string, w io.Writer) (c *Config, ok bool) {
 	c, diags := LoadConfig(dir)
 	reportDiagnostics(diags, w)
@@ -86,7 +88,8 @@ func (d *Diagnostic) level() Level {
 // CheckUser refuses root, as a PostgreSQL server does.
 func CheckUser() error {
 	if os.Geteuid() == 0 {
-		return &StartError{Text: "conmgr cannot be run as root", Hint: "Run it as an unprivileged user that owns its directory."}
+		return &StartError{Text: "conmgr cannot be run as root",
+			Hint: "Run it as an unprivileged user that owns its directory."}
 	}
 	return nil
 }
@@ -115,13 +118,15 @@ func Run(o Options) error {
 			return err
 		}
 	}
-	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: conf.Port, ListenAddresses: strings.Join(conf.ListenAddresses, ",")})
+	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: conf.Port,
+		ListenAddresses: strings.Join(conf.ListenAddresses, ",")})
 	if err != nil {
 		return err
 	}
 	defer pidFile.Remove()
 
-	d := &daemon{dir: dir, conf: conf, pidFile: pidFile, status: control.StatusStarting, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	d := &daemon{dir: dir, conf: conf, pidFile: pidFile, status: control.StatusStarting,
+		changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	stopLog := make(chan struct{})
 	logGroup := &group{}
 	var sinks []sink
@@ -156,7 +161,8 @@ func Run(o Options) error {
 	return d.run(o.Signals)
 }
 
-// openSyslog says on the standard error, at start and whenever it ceases, that there is no syslog. conmgr goes on without.
+// openSyslog says on the standard error, at start and whenever it ceases, that there is no syslog.
+// conmgr goes on without.
 func openSyslog(conf *Config, o Options) *syslogSink {
 	path := syslogSocket
 	if o.syslogSocket != "" {
@@ -173,7 +179,8 @@ func openSyslog(conf *Config, o Options) *syslogSink {
 }
 
 func (d *daemon) panicked(name string, value any, stack []byte) {
-	d.log.Message(Message{Level: PANIC, Text: fmt.Sprintf("%s: %v", name, value), Detail: strings.TrimSpace(string(stack))})
+	d.log.Message(Message{Level: PANIC, Text: fmt.Sprintf("%s: %v", name, value),
+		Detail: strings.TrimSpace(string(stack))})
 	select {
 	case d.failed <- errPanic:
 	default: // the first cause wins
@@ -299,7 +306,8 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 
 const shutdownText = "the Connection Manager is shutting down"
 
-// stop is the orderly end: applications are told, watchdogs get their GOODBYE. It takes shutdownTime at most.
+// stop is the orderly end: applications are told, watchdogs get their GOODBYE. It takes
+// shutdownTime at most.
 func (d *daemon) stop(cancel func(), text string) {
 	d.service.close()
 	d.registry.refuse()
@@ -313,7 +321,8 @@ func (d *daemon) stop(cancel func(), text string) {
 	d.log.Log(LOG, "Connection Manager is shut down")
 }
 
-// tellStatus says when the instances are there: cm_ctl start waits for it. It is not withdrawn when one is lost later.
+// tellStatus says when the instances are there: cm_ctl start waits for it. It is not withdrawn when
+// one is lost later.
 func (d *daemon) tellStatus(t *table) {
 	if d.status == control.StatusStopping {
 		return

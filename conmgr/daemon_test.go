@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of the real process: cmd/conmgr, run as an unprivileged user, with signals, its pid file and systemd's socket.
+// Tests of the real process: cmd/conmgr, run as an unprivileged user, with signals, its pid file
+// and systemd's socket.
 
 import (
 	"bytes"

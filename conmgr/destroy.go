@@ -1,7 +1,8 @@
 package conmgr
 
-// destroy_sockets: when an instance is lost, the TCP connections of this network namespace to its SQL port are aborted in the kernel, so that
-// whoever waits there gets an error at once (ECONNABORTED), whatever the driver. One goroutine a loss; it blocks on the kernel only, which
+// destroy_sockets: when an instance is lost, the TCP connections of this network namespace to its
+// SQL port are aborted in the kernel, so that whoever waits there gets an error at once
+// (ECONNABORTED), whatever the driver. One goroutine a loss; it blocks on the kernel only, which
 // answers while it is asked, and at most for destroyTime where it does not.
 
 import (
@@ -21,16 +22,19 @@ import (
 // destroyTime bounds each answer of the kernel.
 const destroyTime = time.Second
 
-// Layout of linux/inet_diag.h. Ports and addresses are big-endian, the rest is in the machine's order.
+// Layout of linux/inet_diag.h. Ports and addresses are big-endian, the rest is in the machine's
+// order.
 const (
-	diagIDSize   = 48             // inet_diag_sockid: source port, destination port, addresses of 16 bytes each, interface, cookie
+	// inet_diag_sockid: source port, destination port, addresses of 16 bytes each, interface, cookie
+	diagIDSize   = 48
 	diagReqSize  = 8 + diagIDSize // inet_diag_req_v2: family, protocol, ext, pad, states, id
 	diagMsgSize  = 4 + diagIDSize + 20
 	diagInode    = 4 + diagIDSize + 16 // of inet_diag_msg
 	destroyBatch = 64                  // sockets a request
 )
 
-// destroyStates are those of a connection that somebody may be waiting for: never LISTEN or TIME_WAIT.
+// destroyStates are those of a connection that somebody may be waiting for: never LISTEN or
+// TIME_WAIT.
 const destroyStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT | 1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_CLOSE_WAIT
 
 // destroyer is what the board calls. A nil one does nothing.
@@ -52,18 +56,20 @@ func (d *destroyer) lost(entries []entry, index int) {
 		if err != nil {
 			d.log.Log(WARNING, "could not destroy all connections to the lost %s: %s", name, err)
 		}
-		d.log.Log(LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets, time.Since(begin).Microseconds())
+		d.log.Log(LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets,
+			time.Since(begin).Microseconds())
 	})
 }
 
-// destroyTargets are the addresses of an instance: all that its name had when its heartbeats were established, but none at which another
-// instance is alive.
+// destroyTargets are the addresses of an instance: all that its name had when its heartbeats were
+// established, but none at which another instance is alive.
 func destroyTargets(entries []entry, index int) (out []netip.AddrPort) {
 	e := &entries[index]
 	for _, a := range append([]netip.Addr{e.address()}, e.Addrs...) {
 		t := netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(e.cfg.Port))
 		alive := slices.ContainsFunc(entries, func(o entry) bool {
-			return o.cfg != e.cfg && o.cfg.Port == e.cfg.Port && o.established() && o.address().Unmap().WithZone("") == t.Addr()
+			return o.cfg != e.cfg && o.cfg.Port == e.cfg.Port && o.established() &&
+				o.address().Unmap().WithZone("") == t.Addr()
 		})
 		if a.IsValid() && !alive && !slices.Contains(out, t) {
 			out = append(out, t)
@@ -72,7 +78,8 @@ func destroyTargets(entries []entry, index int) (out []netip.AddrPort) {
 	return out
 }
 
-// destroyConnections aborts this network namespace's connections to the given addresses, and returns how many.
+// destroyConnections aborts this network namespace's connections to the given addresses, and
+// returns how many.
 func destroyConnections(to []netip.AddrPort) (n int, err error) {
 	if len(to) == 0 {
 		return 0, nil
@@ -122,12 +129,14 @@ func diagRequest(kind, flags uint16, family byte, states uint32, id []byte) []by
 	return b
 }
 
-// listConnections returns the ids of the connections to one of the addresses with that port. The kernel looks at the port.
+// listConnections returns the ids of the connections to one of the addresses with that port. The
+// kernel looks at the port.
 func listConnections(fd int, family byte, port uint16, to []netip.AddrPort) (ids [][]byte, err error) {
 	var id [diagIDSize]byte
 	binary.BigEndian.PutUint16(id[2:], port)
 	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
-	if err := unix.Sendto(fd, diagRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, family, destroyStates, id[:]), 0, kernel); err != nil {
+	if err := unix.Sendto(fd, diagRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, family, destroyStates, id[:]), 0,
+		kernel); err != nil {
 		return nil, fmt.Errorf("list of connections: %w", err)
 	}
 	buf := make([]byte, 64<<10)
@@ -158,7 +167,8 @@ func listConnections(fd int, family byte, port uint16, to []netip.AddrPort) (ids
 	}
 }
 
-// diagMatches tells whether an inet_diag_msg is of a connection to one of the addresses that a process holds.
+// diagMatches tells whether an inet_diag_msg is of a connection to one of the addresses that a
+// process holds.
 func diagMatches(m []byte, to []netip.AddrPort) bool {
 	if len(m) < diagMsgSize || 1<<m[1]&destroyStates == 0 || binary.NativeEndian.Uint32(m[diagInode:]) == 0 {
 		return false
@@ -174,7 +184,8 @@ func diagMatches(m []byte, to []netip.AddrPort) bool {
 	return slices.Contains(to, netip.AddrPortFrom(remote, binary.BigEndian.Uint16(id[2:])))
 }
 
-// destroyBatchOf asks for the end of some connections. The kernel has done it when the request is sent; it answers only what failed.
+// destroyBatchOf asks for the end of some connections. The kernel has done it when the request is
+// sent; it answers only what failed.
 func destroyBatchOf(fd int, family byte, ids [][]byte) (n int, err error) {
 	var b []byte
 	for _, id := range ids {
@@ -247,11 +258,12 @@ func checkDestroy() error {
 	return destroyVerdict(n, err, hint)
 }
 
-// checkFileCapabilities refuses a program that has capabilities of its own and that everybody may run: he could do so with a configuration
-// of his, and abort the connections of others.
+// checkFileCapabilities refuses a program that has capabilities of its own and that everybody may
+// run: he could do so with a configuration of his, and abort the connections of others.
 func checkFileCapabilities(name, path string) error {
 	var st unix.Stat_t
-	if n, err := unix.Getxattr(path, "security.capability", nil); err != nil || n == 0 || unix.Stat(path, &st) != nil || st.Mode&unix.S_IXOTH == 0 {
+	if n, err := unix.Getxattr(path, "security.capability", nil); err != nil || n == 0 || unix.Stat(path, &st) != nil ||
+		st.Mode&unix.S_IXOTH == 0 {
 		return nil
 	}
 	return &StartError{Text: fmt.Sprintf("destroy_sockets is on, but the program \"%s\" has file capabilities, and everybody may run it", name),
@@ -271,11 +283,14 @@ func destroyVerdict(n int, err error, hint string) error {
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return &StartError{Text: text + err.Error(), Hint: "Add AF_NETLINK to RestrictAddressFamilies of the systemd unit."}
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return &StartError{Text: text + "the kernel does not support it", Detail: "It is built without CONFIG_INET_DIAG_DESTROY.", Hint: "Set destroy_sockets to off."}
+		return &StartError{Text: text + "the kernel does not support it",
+			Detail: "It is built without CONFIG_INET_DIAG_DESTROY.", Hint: "Set destroy_sockets to off."}
 	case errors.Is(err, unix.ENOENT):
-		return &StartError{Text: text + "the kernel has no socket diagnostics for TCP", Hint: `Load the kernel module tcp_diag ("modprobe tcp_diag", as root), or set destroy_sockets to off.`}
+		return &StartError{Text: text + "the kernel has no socket diagnostics for TCP",
+			Hint: `Load the kernel module tcp_diag ("modprobe tcp_diag", as root), or set destroy_sockets to off.`}
 	case err != nil:
 		return &StartError{Text: text + err.Error(), Hint: "Set destroy_sockets to off."}
 	}
-	return &StartError{Text: text + "the kernel does not show a connection of conmgr's own", Hint: "Set destroy_sockets to off."}
+	return &StartError{Text: text + "the kernel does not show a connection of conmgr's own",
+		Hint: "Set destroy_sockets to off."}
 }

@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of what destroy_sockets aims at. That sockets are destroyed is tested in network namespaces (test/destroy_test.go).
+// Tests of what destroy_sockets aims at. That sockets are destroyed is tested in network namespaces
+// (test/destroy_test.go).
 
 import (
 	"encoding/binary"
@@ -16,7 +17,8 @@ import (
 )
 
 func TestDestroySocketsInConfig(t *testing.T) {
-	for value, want := range map[string]bool{"on": true, "ON": true, "true": true, "t": true, "y": true, "yes": true, "1": true,
+	for value, want := range map[string]bool{"on": true, "ON": true, "true": true, "t": true, "y": true, "yes": true,
+		"1":   true,
 		"off": false, "of": false, "false": false, "f": false, "no": false, "0": false} {
 		if c := mustParse(t, "backend_host0=a\ndestroy_sockets = "+value); c.DestroySockets != want {
 			t.Errorf("%s: %v", value, c.DestroySockets)
@@ -27,7 +29,8 @@ func TestDestroySocketsInConfig(t *testing.T) {
 	}
 	for _, value := range []string{"o", "2", "onn", "''", "trues"} {
 		c, diags := ParseConfig("f", []byte("backend_host0=a\ndestroy_sockets = "+value))
-		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].String(), `for parameter "destroy_sockets": allowed are on and off (also true, false, yes, no, 1, 0)`) {
+		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].String(),
+			`for parameter "destroy_sockets": allowed are on and off (also true, false, yes, no, 1, 0)`) {
 			t.Errorf("%s: %v", value, diags)
 		}
 	}
@@ -39,9 +42,11 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 func TestDestroyTargets(t *testing.T) {
 	entries := func() []entry {
 		return []entry{
-			{cfg: &InstanceConfig{Number: 0, Host: "db", Port: 5432}, status: status{State: hb.Lost, HostAddr: addr("192.0.2.1"),
-				Addrs: []netip.Addr{addr("2001:db8::1"), addr("192.0.2.1"), addr("192.0.2.2"), addr("fe80::1%eth0")}}},
-			{cfg: &InstanceConfig{Number: 1, Host: "db1", Port: 5432}, status: status{State: hb.Established, HostAddr: addr("192.0.2.2")}},
+			{cfg: &InstanceConfig{Number: 0, Host: "db", Port: 5432},
+				status: status{State: hb.Lost, HostAddr: addr("192.0.2.1"),
+					Addrs: []netip.Addr{addr("2001:db8::1"), addr("192.0.2.1"), addr("192.0.2.2"), addr("fe80::1%eth0")}}},
+			{cfg: &InstanceConfig{Number: 1, Host: "db1", Port: 5432},
+				status: status{State: hb.Established, HostAddr: addr("192.0.2.2")}},
 			{cfg: &InstanceConfig{Number: 2, HostAddr: addr("192.0.2.3"), Port: 5433}, status: status{State: hb.Lost}},
 		}
 	}
@@ -109,7 +114,8 @@ func TestDiagMatches(t *testing.T) {
 		{in4, es, "192.0.2.1:5432", "192.0.2.9:40000", 7, false}, // the instance's own end
 		{in6, es, "[2001:db8::9]:40000", "[2001:db8::2]:5432", 7, false},
 	} {
-		m := diagMessage(x.family, x.state, netip.MustParseAddrPort(x.local), netip.MustParseAddrPort(x.remote), x.inode)
+		m := diagMessage(x.family, x.state, netip.MustParseAddrPort(x.local), netip.MustParseAddrPort(x.remote),
+			x.inode)
 		if diagMatches(m, to) != x.want {
 			t.Errorf("%+v", x)
 		}
@@ -136,7 +142,8 @@ func TestDestroyVerdict(t *testing.T) {
 		{0, nil, "the kernel does not show a connection of conmgr's own"},
 	} {
 		var se *StartError
-		if err := destroyVerdict(x.n, x.err, "hint"); !errors.As(err, &se) || !strings.Contains(se.Text, x.want) || se.Hint == "" {
+		if err := destroyVerdict(x.n, x.err, "hint"); !errors.As(err, &se) || !strings.Contains(se.Text, x.want) ||
+			se.Hint == "" {
 			t.Errorf("%v: %v", x.err, err)
 		}
 	}

@@ -1,7 +1,8 @@
 package conmgr
 
-// From an instance's name to a TCP connection. resolve and dial run in goroutines of their own, started by the instance's goroutine, which
-// waits for them and goes on judging meanwhile. They block at most until their context ends.
+// From an instance's name to a TCP connection. resolve and dial run in goroutines of their own,
+// started by the instance's goroutine, which waits for them and goes on judging meanwhile. They
+// block at most until their context ends.
 
 import (
 	"context"
@@ -63,7 +64,8 @@ type result[T any] struct {
 	err   error
 }
 
-// netText is the operating system's part of a network error: the rest of it says what our own text says already.
+// netText is the operating system's part of a network error: the rest of it says what our own text
+// says already.
 func netText(err error) string {
 	var dns *net.DNSError
 	if errors.As(err, &dns) {

@@ -1,5 +1,6 @@
-// Package conmgr is the Connection Manager daemon: it exchanges heartbeats with the watchdog worker of each instance, answers drivers
-// that ask for an instance of some attribute, and tells them when that instance is lost. cmd/conmgr is its main function.
+// Package conmgr is the Connection Manager daemon: it exchanges heartbeats with the watchdog worker
+// of each instance, answers drivers that ask for an instance of some attribute, and tells them when
+// that instance is lost. cmd/conmgr is its main function.
 //
 // Who runs what, and what it owns:
 //
@@ -14,8 +15,9 @@
 //	relayLoop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
 //	Logger         one goroutine a destination: nothing else ever waits for stderr or syslog
 //
-// registry.mu is held for a moment only, and with no other lock. session.wmu is held by the session's own goroutine while it writes, which
-// may block; all others only try it. relayed.mu and relayLoop.mu are held for a moment, each by itself.
+// registry.mu is held for a moment only, and with no other lock. session.wmu is held by the
+// session's own goroutine while it writes, which may block; all others only try it. relayed.mu and
+// relayLoop.mu are held for a moment, each by itself.
 //
 //	params.go parse.go values.go hints.go config.go sample.go   conmgr.conf
 //	log.go loglimit.go trace.go syslog.go group.go clock.go     what everything uses

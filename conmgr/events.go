@@ -1,7 +1,7 @@
 package conmgr
 
-// What an instance's goroutine tells of its instance: to the log, and to the board, which routes by it and tells the
-// applications. Nothing here blocks.
+// What an instance's goroutine tells of its instance: to the log, and to the board, which routes by
+// it and tells the applications. Nothing here blocks.
 
 import (
 	"context"
@@ -34,7 +34,8 @@ func (in *instance) attributesChanged() {
 		now += ",shutting-down"
 	}
 	if now != in.before {
-		in.note("attribute", LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'", in.cfg.Name(), in.cfg.Port, in.before, now)
+		in.note("attribute", LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'",
+			in.cfg.Name(), in.cfg.Port, in.before, now)
 		in.before = now
 	}
 }
@@ -54,7 +55,8 @@ func (in *instance) closed(why string) {
 
 // stopping: the server has announced its end. Nobody is sent there any more, and nothing is cut.
 func (in *instance) stopping() {
-	in.note("goodbye", LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server", in)
+	in.note("goodbye", LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server",
+		in)
 	in.watchStop(in.ctx)
 	in.say("the server is shutting down")
 }
@@ -119,7 +121,8 @@ func (in *instance) note(kind string, level Level, format string, args ...any) {
 	in.limit.Log(fmt.Sprintf("%s %d", kind, in.cfg.Number), level, format, args...)
 }
 
-// say makes a text the instance's detail: the last error. Of a lost instance it says as well why that was lost.
+// say makes a text the instance's detail: the last error. Of a lost instance it says as well why
+// that was lost.
 func (in *instance) say(text string) {
 	if in.mon.State() == heartbeat.Lost && in.lossText != "" && text != in.lossText {
 		text += " (lost: " + in.lossText + ")"
@@ -128,7 +131,8 @@ func (in *instance) say(text string) {
 	in.publish(nil)
 }
 
-// portMismatch tells that applications are sent to another port than the server's own, "" if they are not.
+// portMismatch tells that applications are sent to another port than the server's own, "" if they
+// are not.
 func (in *instance) portMismatch() string {
 	port := in.mon.PostmasterPort()
 	if port == 0 || int(port) == in.cfg.Port {
@@ -145,8 +149,10 @@ func (in *instance) portMismatch() string {
 
 // publish tells the board what the instance is now.
 func (in *instance) publish(loss *heartbeat.Loss) {
-	s := status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs, Detail: in.detail}
-	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(), in.mon.Succeeds()
+	s := status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs,
+		Detail: in.detail}
+	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),
+		in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
 	if in.isDuplicate() && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
 		s.State = heartbeat.Duplicate

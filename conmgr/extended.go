@@ -1,7 +1,8 @@
 package conmgr
 
-// The conversation after startup: simple and extended query protocol. Run by the session's goroutine. Answers gather in a buffer that is
-// written at the end of a query, at Sync and Flush; nothing is held between queries but named statements.
+// The conversation after startup: simple and extended query protocol. Run by the session's
+// goroutine. Answers gather in a buffer that is written at the end of a query, at Sync and Flush;
+// nothing is held between queries but named statements.
 
 import (
 	"fmt"

@@ -1,7 +1,7 @@
 package conmgr
 
-// FORGET: what is known of the set of instances is forgotten, for those who run conmgr. The session's goroutine asks the board's, and then
-// waits for the disk.
+// FORGET: what is known of the set of instances is forgotten, for those who run conmgr. The
+// session's goroutine asks the board's, and then waits for the disk.
 
 import (
 	"fmt"
@@ -19,7 +19,8 @@ type forgetRequest struct {
 	done     chan route.Known
 }
 
-// forget is called by run. What the instances say now counts at once, so that only what nobody says any more is really forgotten.
+// forget is called by run. What the instances say now counts at once, so that only what nobody says
+// any more is really forgotten.
 func (b *board) forget(f forgetRequest) {
 	t, now := b.table.Load(), time.Now()
 	all := factsOf(t.entries)
@@ -44,7 +45,8 @@ func (s *session) forget(number int) ([][]string, error) {
 	}
 	b := s.service.board
 	t := b.table.Load()
-	if number >= 0 && t.Known.At.Instance != number && !slices.ContainsFunc(t.entries, func(e entry) bool { return e.cfg.Number == number }) {
+	if number >= 0 && t.Known.At.Instance != number && !slices.ContainsFunc(t.entries,
+		func(e entry) bool { return e.cfg.Number == number }) {
 		return nil, &stmtError{code: "22023", text: fmt.Sprintf("instance %d is not configured", number)}
 	}
 	f := forgetRequest{number, make(chan route.Known, 1)}

@@ -1,6 +1,7 @@
 package conmgr
 
-// group starts all goroutines of the daemon: the only `go` statement. A panic in one is logged with its stack, and ends the daemon in order.
+// group starts all goroutines of the daemon: the only `go` statement. A panic in one is logged with
+// its stack, and ends the daemon in order.
 
 import (
 	"runtime/debug"

@@ -27,7 +27,8 @@ func lineHint(s string) string {
 		switch {
 		case isTypographic(r):
 			return fmt.Sprintf("The line contains %q (U+%04X), which is not a quote here: write ' instead.", r, r)
-		case r > unicode.MaxASCII && unicode.Is(unicode.Zs, r), r >= '\u200b' && r <= '\u200f', r == '\ufeff', r == '\u2060':
+		case r > unicode.MaxASCII && unicode.Is(unicode.Zs, r), r >= '\u200b' && r <= '\u200f', r == '\ufeff',
+			r == '\u2060':
 			return fmt.Sprintf("The line contains an invisible character (U+%04X): retype it.", r)
 		case r > unicode.MaxASCII && unicode.Is(unicode.Pd, r):
 			return fmt.Sprintf("The line contains %q (U+%04X), which is no hyphen: write - instead.", r, r)

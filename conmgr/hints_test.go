@@ -16,15 +16,21 @@ import (
 
 func TestConfigHints(t *testing.T) {
 	for _, x := range []struct{ text, want, hint string }{
-		{"heartbeat_intervall = 1", `unknown parameter "heartbeat_intervall"`, `Perhaps you meant the parameter "heartbeat_interval".`},
-		{"hearbeat_timeout = 1", `unknown parameter "hearbeat_timeout"`, `Perhaps you meant the parameter "heartbeat_timeout".`},
+		{"heartbeat_intervall = 1", `unknown parameter "heartbeat_intervall"`,
+			`Perhaps you meant the parameter "heartbeat_interval".`},
+		{"hearbeat_timeout = 1", `unknown parameter "hearbeat_timeout"`,
+			`Perhaps you meant the parameter "heartbeat_timeout".`},
 		{"Backend_Hots3 = a", `unknown parameter "Backend_Hots3"`, `Perhaps you meant the parameter "backend_host3".`},
 		{"backend_prot = 1", `unknown parameter "backend_prot"`, `Perhaps you meant the parameter "backend_port0".`},
-		{"listen_adresses = '*'", `unknown parameter "listen_adresses"`, `Perhaps you meant the parameter "listen_addresses".`},
-		{"max_connection = 1", `unknown parameter "max_connection"`, `Perhaps you meant the parameter "max_connections".`},
+		{"listen_adresses = '*'", `unknown parameter "listen_adresses"`,
+			`Perhaps you meant the parameter "listen_addresses".`},
+		{"max_connection = 1", `unknown parameter "max_connection"`,
+			`Perhaps you meant the parameter "max_connections".`},
 		{"shared_buffers = 1GB", `unknown parameter "shared_buffers"`, ""},
-		{"include 'other.conf'", `unknown parameter "include"`, "conmgr.conf includes no other files: write all settings into it."},
-		{"include_dir = 'conf.d'", `unknown parameter "include_dir"`, "conmgr.conf includes no other files: write all settings into it."},
+		{"include 'other.conf'", `unknown parameter "include"`,
+			"conmgr.conf includes no other files: write all settings into it."},
+		{"include_dir = 'conf.d'", `unknown parameter "include_dir"`,
+			"conmgr.conf includes no other files: write all settings into it."},
 		{"backend_host0 = ‘db0’", `the value of parameter "backend_host0" has typographic quotes`,
 			"The line contains '‘' (U+2018), which is not a quote here: write ' instead."},
 		{"backend_host0 = “db0”", `the value of parameter "backend_host0" has typographic quotes`,
@@ -53,7 +59,9 @@ func TestConfigHints(t *testing.T) {
 			`Within single quotes a backslash begins an escape, as in postgresql.conf: write \\ for one backslash.`},
 		{"port = 'x\x00'", "the line is not valid UTF-8 text", ""},
 		{"port = '\xff'", "the line is not valid UTF-8 text", ""},
-		{"backend_host0 = " + strings.Repeat("x", 500_000), `invalid value "` + strings.Repeat("x", 64) + `..." for parameter "backend_host0": allowed is one host name or IP address`, ""},
+		{"backend_host0 = " + strings.Repeat("x", 500_000),
+			`invalid value "` + strings.Repeat("x", 64) +
+				`..." for parameter "backend_host0": allowed is one host name or IP address`, ""},
 		{strings.Repeat("x", 500_000) + " = 1", `unknown parameter "` + strings.Repeat("x", 64) + `..."`, ""},
 	} {
 		c, diags := ParseConfig("/d/conmgr.conf", []byte(x.text+"\nbackend_host9 = db"))
@@ -78,18 +86,21 @@ func TestConfigSetTwice(t *testing.T) {
 		got = append(got, fmt.Sprint(d.Warning, " ", d))
 	}
 	want := []string{`true f:4: parameter "backend_host0" is set on line 1 already: line 4 counts`,
-		`true f:6: parameter "port" is set on line 2 already: line 6 counts`, `true f:7: parameter "port" is set on line 6 already: line 7 counts`}
+		`true f:6: parameter "port" is set on line 2 already: line 6 counts`,
+		`true f:7: parameter "port" is set on line 6 already: line 7 counts`}
 	if c == nil || c.Port != 3 || c.Instances[0].Host != "b" || strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%+v\n%s", c, strings.Join(got, "\n"))
 	}
 }
 
 func TestConfigOfAnotherKind(t *testing.T) {
-	if c, diags := ParseConfig("f", []byte("\xff\xfep\x00o\x00\n\x00")); c != nil || len(diags) != 1 || diags[0].Text != "the configuration file is UTF-16 text" {
+	if c, diags := ParseConfig("f", []byte("\xff\xfep\x00o\x00\n\x00")); c != nil || len(diags) != 1 ||
+		diags[0].Text != "the configuration file is UTF-16 text" {
 		t.Errorf("%v", diags)
 	}
 	c, diags := ParseConfig("f", []byte(strings.Repeat("\x01\x02\n", 100_000)))
-	if last := diags[len(diags)-1]; c != nil || len(diags) != maxDiagnostics+1 || last.Line != 101 || !strings.HasPrefix(last.Text, "too many errors") {
+	if last := diags[len(diags)-1]; c != nil || len(diags) != maxDiagnostics+1 || last.Line != 101 ||
+		!strings.HasPrefix(last.Text, "too many errors") {
 		t.Errorf("%d errors, the last %v", len(diags), last)
 	}
 }

@@ -1,7 +1,8 @@
 package conmgr
 
-// The heartbeats of one instance. One goroutine an instance owns its heartbeat.Monitor and its connection; it blocks only where it wakes for
-// the monitor's deadline, so that neither name resolution nor a connection attempt delays a verdict.
+// The heartbeats of one instance. One goroutine an instance owns its heartbeat.Monitor and its
+// connection; it blocks only where it wakes for the monitor's deadline, so that neither name
+// resolution nor a connection attempt delays a verdict.
 
 import (
 	"context"
@@ -52,9 +53,11 @@ func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, n
 	servers := newServerMap(len(d.conf.Instances))
 	for i := range d.conf.Instances {
 		cfg := &d.conf.Instances[i]
-		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board, group: d.group, servers: servers,
+		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board,
+			group: d.group, servers: servers,
 			goodbye: &d.goodbye, servedBy: i, told: -1, repeats: map[string]Mono{}, before: "unknown",
-			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval, d.conf.HeartbeatTimeout)}
+			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval,
+				d.conf.HeartbeatTimeout)}
 		in.mon.SetBoot(boot)
 		all = append(all, in)
 	}
@@ -67,8 +70,8 @@ type Mono = heartbeat.Mono
 // repeatAfter is how often a connect failure that goes on is logged again.
 const repeatAfter = time.Minute
 
-// firstPause follows the attempt that is made at once when a connection has broken; it is doubled up to
-// heartbeat_connect_interval, but near the deadline it is again as short as this.
+// firstPause follows the attempt that is made at once when a connection has broken; it is doubled
+// up to heartbeat_connect_interval, but near the deadline it is again as short as this.
 const firstPause = 50 * time.Millisecond
 
 // leastAttempt is what an attempt has at least when the deadline is near.
@@ -121,9 +124,10 @@ func (in *instance) rest(o outcome) {
 	await(in.ctx, in, wake, in.now().Add(pause))
 }
 
-// pauseAfter is the time until the next attempt. A connection that has broken is wanted back before its deadline: at once
-// if it had stood for a while, then soon, and never later than the deadline allows. Otherwise heartbeat_connect_interval
-// holds; only the first attempt after a loss is made at once.
+// pauseAfter is the time until the next attempt. A connection that has broken is wanted back before
+// its deadline: at once if it had stood for a while, then soon, and never later than the deadline
+// allows. Otherwise heartbeat_connect_interval holds; only the first attempt after a loss is made
+// at once.
 func (in *instance) pauseAfter(o outcome) time.Duration {
 	deadline, armed := in.mon.Armed()
 	now, most := in.now(), in.conf.ConnectInterval
@@ -144,8 +148,9 @@ func (in *instance) pauseAfter(o outcome) time.Duration {
 	return min(in.pause, max(firstPause, deadline.Sub(now)/4))
 }
 
-// attemptLimit is the end of an attempt that begins now: heartbeat_connect_timeout, but one that waits for a packet that
-// was lost must not take what is left until the deadline, nor may the look of a duplicate be under way when it is needed.
+// attemptLimit is the end of an attempt that begins now: heartbeat_connect_timeout, but one that
+// waits for a packet that was lost must not take what is left until the deadline, nor may the look
+// of a duplicate be under way when it is needed.
 func (in *instance) attemptLimit() Mono {
 	now, most := in.now(), in.conf.ConnectTimeout
 	if deadline, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting {
@@ -287,7 +292,8 @@ func (in *instance) serve(l *link) outcome {
 			}
 		case l.ctx.Err() != nil:
 			if in.goodbye.Load() {
-				l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds, Text: "conmgr is shutting down"}.Append(nil))
+				l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds,
+					Text: "conmgr is shutting down"}.Append(nil))
 			}
 			return severed
 		case errors.Is(err, io.EOF):

@@ -260,7 +260,8 @@ func TestMisbehavingWatchdog(t *testing.T) {
 	}
 }
 
-// All addresses of a name are tried, each with its share of the time, and the one that worked is the first the next time.
+// All addresses of a name are tried, each with its share of the time, and the one that worked is
+// the first the next time.
 func TestSeveralAddresses(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
 	var mu sync.Mutex
@@ -305,8 +306,8 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 }
 
-// conmgr was stopped for longer than the timeout. Whoever was alive meanwhile is not lost: its packets wait in the kernel, or come with the
-// next interval.
+// conmgr was stopped for longer than the timeout. Whoever was alive meanwhile is not lost: its
+// packets wait in the kernel, or come with the next interval.
 func TestFrozenWhileEstablished(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
 	r := newRig(t, quick+instanceConf(0, w.port()))

@@ -1,7 +1,8 @@
 package conmgr
 
-// What is known of the set of instances, in conmgr.state: read at the start by the main goroutine, written by one goroutine of its own, as a
-// disk may be slow when a loss has to be told. A file that cannot be written is said, and tried again; conmgr goes on by what it has in memory.
+// What is known of the set of instances, in conmgr.state: read at the start by the main goroutine,
+// written by one goroutine of its own, as a disk may be slow when a loss has to be told. A file
+// that cannot be written is said, and tried again; conmgr goes on by what it has in memory.
 
 import (
 	"sync"
@@ -41,7 +42,8 @@ func newKeeper(dir string, log *Logger, now time.Time) (*keeper, route.Known) {
 		} else {
 			hint = "It was renamed to \"" + aside + "\"."
 		}
-		log.Message(Message{Level: WARNING, Text: "what was known of the instances is lost: " + err.Error(), Hint: hint})
+		log.Message(Message{Level: WARNING, Text: "what was known of the instances is lost: " + err.Error(),
+			Hint: hint})
 	}
 	known := knownOf(s)
 	if known.Since.After(now) { // the clock was put back
@@ -87,7 +89,8 @@ func (k *keeper) save() error {
 		k.written, k.failure = known, ""
 	case err.Error() != k.failure:
 		k.failure = err.Error()
-		k.log.Message(Message{Level: WARNING, Text: k.failure, Detail: "What is known of the instances would be lost at a restart of conmgr."})
+		k.log.Message(Message{Level: WARNING, Text: k.failure,
+			Detail: "What is known of the instances would be lost at a restart of conmgr."})
 	}
 	return err
 }
@@ -114,7 +117,8 @@ func (k *keeper) run(stop <-chan struct{}) {
 
 func knownOf(s control.State) route.Known {
 	k := route.Known{SystemIdentifier: s.SystemIdentifier, Timeline: s.Timeline, Since: s.Since, Held: s.Holds,
-		At: route.Place{Instance: s.Instance, Host: s.Host, Address: s.HostAddr, Port: s.Port, PostmasterStart: s.PostmasterStart}}
+		At: route.Place{Instance: s.Instance, Host: s.Host, Address: s.HostAddr, Port: s.Port,
+			PostmasterStart: s.PostmasterStart}}
 	for _, o := range s.Successions {
 		k.Takeovers = append(k.Takeovers, route.Takeover{From: o.From, To: o.To, Timeline: o.Timeline})
 	}
@@ -122,7 +126,8 @@ func knownOf(s control.State) route.Known {
 }
 
 func stateOf(k route.Known) control.State {
-	s := control.State{SystemIdentifier: k.SystemIdentifier, Timeline: k.Timeline, Since: k.Since, Holds: k.Held, Instance: k.At.Instance, Host: k.At.Host,
+	s := control.State{SystemIdentifier: k.SystemIdentifier, Timeline: k.Timeline, Since: k.Since, Holds: k.Held,
+		Instance: k.At.Instance, Host: k.At.Host,
 		HostAddr: k.At.Address, Port: k.At.Port, PostmasterStart: k.At.PostmasterStart}
 	for _, o := range k.Takeovers {
 		s.Successions = append(s.Successions, control.Succession{From: o.From, To: o.To, Timeline: o.Timeline})

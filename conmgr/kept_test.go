@@ -19,7 +19,8 @@ func keptIn(dir string) func(*rig) { return func(r *rig) { r.dir = dir } }
 
 func (r *rig) primary() int { return r.d.board.table.Load().Primary }
 
-// What one conmgr has learned bounds what the next one does, also while nobody is there to tell it again.
+// What one conmgr has learned bounds what the next one does, also while nobody is there to tell it
+// again.
 func TestKeptOverARestart(t *testing.T) {
 	dir := t.TempDir()
 	w0, w1 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
@@ -64,7 +65,8 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 	}
 }
 
-// A directory that cannot be written: conmgr goes on by what it has in memory, says so once, and writes when it can.
+// A directory that cannot be written: conmgr goes on by what it has in memory, says so once, and
+// writes when it can.
 func TestStateCannotBeWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	r := static(t, "", primary, standby)

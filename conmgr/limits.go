@@ -1,6 +1,7 @@
 package conmgr
 
-// Limits of the process: who may run it, and the file descriptors it needs. Called at start by the main goroutine.
+// Limits of the process: who may run it, and the file descriptors it needs. Called at start by the
+// main goroutine.
 
 import (
 	"fmt"
@@ -8,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// baseDescriptors and instanceDescriptors are the numbers of the guide's rule: the limit is greater than 9 + 2 * instances + max_connections.
+// baseDescriptors and instanceDescriptors are the numbers of the guide's rule: the limit is greater
+// than 9 + 2 * instances + max_connections.
 const (
 	baseDescriptors     = 9
 	instanceDescriptors = 2
 
-	// With relay ports there are, besides: listeners, the loops' own descriptors, their pipes, and connections that are being made.
+	// With relay ports there are, besides: listeners, the loops' own descriptors, their pipes, and
+	// connections that are being made.
 	relayReserve = 200
 )
 
@@ -32,15 +35,16 @@ func descriptorLimit() (uint64, error) {
 	return l.Cur, nil
 }
 
-// connectionLimit returns how many application connections there may be at a time: max_connections, or, where that is 0, what the descriptors
-// allow. Heartbeat connections keep theirs: applications cannot take them away. With relay ports each connection may need a second one, to
-// the instance.
+// connectionLimit returns how many application connections there may be at a time: max_connections,
+// or, where that is 0, what the descriptors allow. Heartbeat connections keep theirs: applications
+// cannot take them away. With relay ports each connection may need a second one, to the instance.
 func connectionLimit(limit uint64, instances, maxConnections int, relays bool) (int, error) {
 	reserved, each := baseDescriptors+instanceDescriptors*instances, 1
 	rule := "9 + 2 * (number of instances) + max_connections"
 	if relays {
 		reserved, each = reserved+relayReserve, 2
-		rule = fmt.Sprintf("9 + 2 * (number of instances) + %d + 2 * max_connections, as there are relay ports", relayReserve)
+		rule = fmt.Sprintf("9 + 2 * (number of instances) + %d + 2 * max_connections, as there are relay ports",
+			relayReserve)
 	}
 	need := uint64(reserved) + uint64(each)*uint64(maxConnections)
 	if limit <= need {

@@ -1,6 +1,7 @@
 package conmgr
 
-// One TCP connection to a watchdog: its buffer and its deadlines. Used by the instance's goroutine alone; fill blocks until its deadline.
+// One TCP connection to a watchdog: its buffer and its deadlines. Used by the instance's goroutine
+// alone; fill blocks until its deadline.
 
 import (
 	"context"
@@ -60,7 +61,8 @@ func (l *link) next() (f heartbeat.Frame, ok bool, err error) {
 	return f, size > 0 && err == nil, err
 }
 
-// fill waits for more bytes until due. The error is errTimer, the context's, or why the connection has ended.
+// fill waits for more bytes until due. The error is errTimer, the context's, or why the connection
+// has ended.
 func (l *link) fill(due heartbeat.Mono) error {
 	if l.eof != nil {
 		return l.eof
@@ -84,7 +86,8 @@ func (l *link) fill(due heartbeat.Mono) error {
 	return err
 }
 
-// fillNow takes what the kernel holds, without waiting. (Read does not once its deadline has passed.) It tells whether there was anything.
+// fillNow takes what the kernel holds, without waiting. (Read does not once its deadline has
+// passed.) It tells whether there was anything.
 func (l *link) fillNow() bool {
 	if l.eof != nil || l.n == len(l.buf) {
 		return false
@@ -115,8 +118,9 @@ func (l *link) fillNow() bool {
 	return true
 }
 
-// write sends a frame without waiting. (Write would fail if this process was stopped between its deadline and itself.) A send buffer that is full
-// of frames of a few bytes belongs to a connection that has been dead for long: the frame is left out.
+// write sends a frame without waiting. (Write would fail if this process was stopped between its
+// deadline and itself.) A send buffer that is full of frames of a few bytes belongs to a connection
+// that has been dead for long: the frame is left out.
 func (l *link) write(b []byte) error {
 	var n int
 	var err error
@@ -139,7 +143,8 @@ func (l *link) write(b []byte) error {
 	return err
 }
 
-// close ends the connection. What has come in is read first: otherwise the kernel would send an RST, which overtakes a GOODBYE.
+// close ends the connection. What has come in is read first: otherwise the kernel would send an
+// RST, which overtakes a GOODBYE.
 func (l *link) close() {
 	l.stop()
 	l.conn.CloseWrite()

@@ -1,6 +1,7 @@
 package conmgr
 
-// The service: listening, accepting, and what sessions share. One goroutine an address accepts; it blocks on nothing else.
+// The service: listening, accepting, and what sessions share. One goroutine an address accepts; it
+// blocks on nothing else.
 
 import (
 	"context"
@@ -66,8 +67,8 @@ func (s *service) listen(ctx context.Context) error {
 	return err
 }
 
-// listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one name, those that this host does not have are
-// left out, as long as one works.
+// listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one
+// name, those that this host does not have are left out, as long as one works.
 func (s *service) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
@@ -85,7 +86,8 @@ func (s *service) listenPort(ctx context.Context, port int, admit func(net.Conn)
 			}
 			l, err := listenOn(ctx, a, port)
 			if err != nil {
-				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(port)), netText(err))
+				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(port)),
+					netText(err))
 				if missing(err) {
 					continue
 				}
@@ -147,7 +149,8 @@ func (s *service) close() {
 	s.stopRelays()
 }
 
-// acceptPause follows an accept(2) that failed for want of descriptors or memory: nothing tells when there are some.
+// acceptPause follows an accept(2) that failed for want of descriptors or memory: nothing tells
+// when there are some.
 const acceptPause = 100 * time.Millisecond
 
 func (s *service) accept(l listener, stop <-chan struct{}) {

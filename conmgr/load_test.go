@@ -55,7 +55,8 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 func benchDaemon(b *testing.B) *daemon {
 	c := mustParse(b, "backend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
-	d := &daemon{conf: c, group: &group{onPanic: func(_ string, v any, _ []byte) { b.Error(v) }}, registry: newRegistry(1, 1<<20)}
+	d := &daemon{conf: c, group: &group{onPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
+		registry: newRegistry(1, 1<<20)}
 	d.board = newBoard(c, nil, d.registry, nil, nil, route.Known{})
 	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: monotonic}
 	if err := d.service.listen(b.Context()); err != nil {
@@ -163,7 +164,8 @@ func TestLossOfManyApplications(t *testing.T) {
 	})
 }
 
-// BenchmarkRelayReset: how long it takes until all clients of a lost instance have seen the RST, and what an idle relayed connection costs.
+// BenchmarkRelayReset: how long it takes until all clients of a lost instance have seen the RST,
+// and what an idle relayed connection costs.
 func BenchmarkRelayReset(b *testing.B) {
 	for range b.N {
 		n := many(b) / 2
@@ -207,7 +209,8 @@ func BenchmarkRelayReset(b *testing.B) {
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/float64(n), "bytes/connection")
+		b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/float64(n),
+			"bytes/connection")
 		begin := time.Now()
 		for _, f := range flows {
 			l.reset(f)

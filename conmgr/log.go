@@ -1,7 +1,8 @@
 package conmgr
 
-// Messages. Log may be called by any goroutine and never blocks: each destination has a bounded queue and one goroutine that writes it, so
-// that a full pipe or a dead syslog cannot delay a heartbeat. What does not fit is counted and told.
+// Messages. Log may be called by any goroutine and never blocks: each destination has a bounded
+// queue and one goroutine that writes it, so that a full pipe or a dead syslog cannot delay a
+// heartbeat. What does not fit is counted and told.
 
 import (
 	"bytes"
@@ -85,7 +86,8 @@ func (l *Logger) Log(level Level, format string, args ...any) {
 	l.Message(Message{Level: level, Text: fmt.Sprintf(format, args...)})
 }
 
-// Wants tells whether messages of a level are output: what costs something to describe is described only then.
+// Wants tells whether messages of a level are output: what costs something to describe is described
+// only then.
 func (l *Logger) Wants(level Level) bool { return l != nil && level >= l.min && len(l.outputs) > 0 }
 
 // Message outputs a message, if its level is high enough.

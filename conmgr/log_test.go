@@ -119,7 +119,8 @@ func TestSyslog(t *testing.T) {
 		return string(buf[:n])
 	}
 	s.write(&Message{Level: WARNING, Text: "text", Hint: "Try.", when: when})
-	for _, want := range []string{"WARNING:  1 lines were not logged: syslog was not available", "WARNING:  text", "HINT:  Try."} {
+	for _, want := range []string{"WARNING:  1 lines were not logged: syslog was not available", "WARNING:  text",
+		"HINT:  Try."} {
 		got := read()
 		if !strings.HasPrefix(got, "<157>Nov  3 02:31:12 me[") || !strings.HasSuffix(got, "]: "+want) {
 			t.Errorf("got %q", got)
@@ -135,7 +136,8 @@ func TestSyslog(t *testing.T) {
 	if got := read(); !strings.HasPrefix(got, "<155>") || !strings.HasSuffix(got, "FATAL:  again") {
 		t.Errorf("got %q", got)
 	}
-	// It does not read any more: each message costs a bounded time, and after the first the daemon is left alone for a while.
+	// It does not read any more: each message costs a bounded time, and after the first the daemon
+	// is left alone for a while.
 	start := time.Now()
 	for i := 0; i < 2000; i++ {
 		s.write(&Message{Level: LOG, Text: strings.Repeat("x", 900), when: when})

@@ -1,7 +1,8 @@
 package conmgr
 
-// The limiter of every line that a peer can cause: of one kind, a few lines come as they are; what follows within the window is counted, and
-// told at its end, whether or not another line comes. Log may be called by any goroutine, and never blocks.
+// The limiter of every line that a peer can cause: of one kind, a few lines come as they are; what
+// follows within the window is counted, and told at its end, whether or not another line comes. Log
+// may be called by any goroutine, and never blocks.
 
 import (
 	"fmt"
@@ -33,10 +34,12 @@ type limitedKind struct {
 }
 
 func newLogLimiter(log *Logger) *logLimiter {
-	return &logLimiter{log: log, kinds: map[string]*limitedKind{}, after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}
+	return &logLimiter{log: log, kinds: map[string]*limitedKind{},
+		after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}
 }
 
-// Log outputs a line of a kind, or counts it. Kinds are few: names in the source, with an instance's number at most.
+// Log outputs a line of a kind, or counts it. Kinds are few: names in the source, with an
+// instance's number at most.
 func (l *logLimiter) Log(kind string, level Level, format string, args ...any) {
 	if l == nil || l.log == nil || level < l.log.min {
 		return
@@ -69,7 +72,8 @@ func (l *logLimiter) admit(kind string, level Level, text string) bool {
 	return false
 }
 
-// close ends a window. If lines were left out, the next one follows at once, and begins with none to spare: a flood is a line a window.
+// close ends a window. If lines were left out, the next one follows at once, and begins with none
+// to spare: a flood is a line a window.
 func (l *logLimiter) close(kind string, k *limitedKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +90,8 @@ func (l *logLimiter) close(kind string, k *limitedKind) {
 	l.after(limitWindow, func() { l.close(kind, next) })
 }
 
-// end tells what was left out so far; what comes afterwards is not limited. Called once, at shutdown, when no peer can cause lines any more.
+// end tells what was left out so far; what comes afterwards is not limited. Called once, at
+// shutdown, when no peer can cause lines any more.
 func (l *logLimiter) end() {
 	if l == nil {
 		return
@@ -104,5 +109,6 @@ func (l *logLimiter) end() {
 
 // tell is called with the lock held; the logger never blocks.
 func (l *logLimiter) tell(k *limitedKind) {
-	l.log.Message(Message{Level: k.level, Text: fmt.Sprintf("%d messages like this one were left out: %s", k.leftOut, k.last)})
+	l.log.Message(Message{Level: k.level, Text: fmt.Sprintf("%d messages like this one were left out: %s", k.leftOut,
+		k.last)})
 }

@@ -50,7 +50,8 @@ func TestLogLimit(t *testing.T) {
 		l.Log("a", LOG, "again")
 	}
 	timers.fire()
-	if got := text(); strings.Count(got, "again") != 1 || !strings.HasSuffix(got, "LOG:  1000 messages like this one were left out: again\n") {
+	if got := text(); strings.Count(got, "again") != 1 ||
+		!strings.HasSuffix(got, "LOG:  1000 messages like this one were left out: again\n") {
 		t.Errorf("got\n%s", got)
 	}
 	// After a window of silence the kind is as new.

@@ -1,8 +1,9 @@
 package conmgr
 
-// Name resolution, beside the heartbeats: it never decides whether an instance is reached. The addresses that the name
-// had last are used when a look-up fails or is late; look-ups go on until one succeeds, and its answer is followed. A
-// look-up runs in a goroutine of its own, which blocks until its context ends at most; all else is the instance's.
+// Name resolution, beside the heartbeats: it never decides whether an instance is reached. The
+// addresses that the name had last are used when a look-up fails or is late; look-ups go on until
+// one succeeds, and its answer is followed. A look-up runs in a goroutine of its own, which blocks
+// until its context ends at most; all else is the instance's.
 
 import (
 	"context"
@@ -26,7 +27,8 @@ type lookup struct {
 	err     error
 }
 
-// resolve returns the addresses to try. Without any that are known it waits until limit; the error says that there are none.
+// resolve returns the addresses to try. Without any that are known it waits until limit; the error
+// says that there are none.
 func (in *instance) resolve(ctx context.Context, limit Mono) ([]netip.Addr, error) {
 	if in.cfg.HostAddr.IsValid() {
 		return []netip.Addr{in.cfg.HostAddr}, nil
@@ -59,7 +61,8 @@ func (in *instance) resolve(ctx context.Context, limit Mono) ([]netip.Addr, erro
 	return lk.addrs, nil
 }
 
-// startLookup begins a look-up, unless one is under way. It gives up after heartbeat_connect_timeout.
+// startLookup begins a look-up, unless one is under way. It gives up after
+// heartbeat_connect_timeout.
 func (in *instance) startLookup(ctx context.Context) {
 	if in.lookup.pending != nil {
 		return
@@ -88,8 +91,9 @@ func (in *instance) looked(r result[[]netip.Addr]) {
 	}
 }
 
-// followName goes on with look-ups while a connection stands that was made without a fresh answer. moved: the name has
-// other addresses now, and so the connection is not to the instance that the name means.
+// followName goes on with look-ups while a connection stands that was made without a fresh answer.
+// moved: the name has other addresses now, and so the connection is not to the instance that the
+// name means.
 func (in *instance) followName() (moved bool) {
 	lk := &in.lookup
 	if lk.fresh || in.cfg.HostAddr.IsValid() {

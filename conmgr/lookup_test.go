@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of name resolution: it may fail, hang, or tell something new, and never decides that an instance is lost.
+// Tests of name resolution: it may fail, hang, or tell something new, and never decides that an
+// instance is lost.
 
 import (
 	"context"
@@ -54,7 +55,8 @@ func (n *names) resolve(ctx context.Context, host string) (out []netip.Addr, err
 
 const namedConf = "heartbeat_interval = 100ms\nheartbeat_timeout = 800ms\nheartbeat_connect_interval = 50ms\nbackend_host0 = db0\nwatchdog_port0 = "
 
-// The name service fails or hangs, and the connection breaks, again and again: resumed in time each time.
+// The name service fails or hangs, and the connection breaks, again and again: resumed in time each
+// time.
 func TestNameServiceFails(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
@@ -82,7 +84,8 @@ func TestNameServiceFails(t *testing.T) {
 // A look-up that hangs costs an attempt a moment, not heartbeat_connect_timeout.
 func TestHangingNameServiceIsNotWaitedFor(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
-	r := newRig(t, "heartbeat_connect_interval = 50ms\nbackend_host0 = db0\nwatchdog_port0 = "+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
+	r := newRig(t, "heartbeat_connect_interval = 50ms\nbackend_host0 = db0\nwatchdog_port0 = "+itoa(w.port()),
+		func(r *rig) { r.net.resolve = n.resolve })
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -99,7 +102,8 @@ func TestHangingNameServiceIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// Without any address that is known the attempt waits for the name service, and tells why it came to nothing.
+// Without any address that is known the attempt waits for the name service, and tells why it came
+// to nothing.
 func TestNameIsNotKnownYet(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{}
 	r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
@@ -111,8 +115,8 @@ func TestNameIsNotKnownYet(t *testing.T) {
 	r.waitState(0, hb.Established)
 }
 
-// The name has other addresses: they are followed at the next attempt, and also when the answer comes late, beside a
-// connection that was made to the old one.
+// The name has other addresses: they are followed at the next attempt, and also when the answer
+// comes late, beside a connection that was made to the old one.
 func TestNameChanges(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		w1, w2, n := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
@@ -153,7 +157,8 @@ func TestNameChanges(t *testing.T) {
 	}
 }
 
-// A look-up is not needed, and not made, where the address is configured; and the name does not count then.
+// A look-up is not needed, and not made, where the address is configured; and the name does not
+// count then.
 func TestHostAddrIsPreferred(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"192.0.2.1"}}
 	r := newRig(t, quick+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.resolve = n.resolve })

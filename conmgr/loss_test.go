@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of what applications are told: losses, limits and shutdowns, with clients that read, do not read, and come at the wrong moment.
+// Tests of what applications are told: losses, limits and shutdowns, with clients that read, do not
+// read, and come at the wrong moment.
 
 import (
 	"bytes"
@@ -16,7 +17,8 @@ import (
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// A bound connection is told why; one bound elsewhere is not; and the next question gets the next answer.
+// A bound connection is told why; one bound elsewhere is not; and the next question gets the next
+// answer.
 func TestLoss(t *testing.T) {
 	r := static(t, "", primary, standby)
 	a, b, idle := r.connect(), r.connect(), r.connect()
@@ -27,7 +29,8 @@ func TestLoss(t *testing.T) {
 	if got := a.until(""); got != want {
 		t.Errorf("got %s", got)
 	}
-	if got := b.query("show applications"); !strings.Contains(got, ",test,standby,1,") || strings.Count(got, "D(") != 1 {
+	if got := b.query("show applications"); !strings.Contains(got, ",test,standby,1,") ||
+		strings.Count(got, "D(") != 1 {
 		t.Errorf("got %s", got)
 	}
 	if got := idle.query("show target primary"); got != "E(ERROR 08001 no target server address from Connection Manager) Z" {
@@ -92,7 +95,8 @@ func TestLossWithClientThatDoesNotRead(t *testing.T) {
 	})
 }
 
-// Applications bind while the instance is lost and comes back, again and again: no binding survives the last loss.
+// Applications bind while the instance is lost and comes back, again and again: no binding survives
+// the last loss.
 func TestBindingRacesLoss(t *testing.T) {
 	r := static(t, "", primary)
 	const clients = 20
@@ -190,7 +194,8 @@ func TestSmartShutdown(t *testing.T) {
 	}
 }
 
-// A connection that is accepted at the very end of a shutdown, after all others have been told, is told too.
+// A connection that is accepted at the very end of a shutdown, after all others have been told, is
+// told too.
 func TestConnectionAfterTheEnd(t *testing.T) {
 	r := static(t, "", primary)
 	r.d.registry.refuse()

@@ -1,6 +1,7 @@
 package conmgr
 
-// sd_notify(3): telling systemd what the service is doing. Run by the main goroutine; a datagram that cannot be sent at once is dropped.
+// sd_notify(3): telling systemd what the service is doing. Run by the main goroutine; a datagram
+// that cannot be sent at once is dropped.
 
 import (
 	"net"

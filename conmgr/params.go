@@ -1,7 +1,7 @@
 package conmgr
 
-// The one table of all parameters of conmgr.conf. The parser, SHOW CONFIG, the sample file and the manual page are made from it.
-// Pure data, read by any goroutine.
+// The one table of all parameters of conmgr.conf. The parser, SHOW CONFIG, the sample file and the
+// manual page are made from it. Pure data, read by any goroutine.
 
 import (
 	"strings"

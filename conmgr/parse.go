@@ -102,7 +102,8 @@ func scanValue(s string) (value string, quoted bool, rest string, err error) {
 	return "", true, "", fmt.Errorf("unterminated quoted value")
 }
 
-// unescape is what stands after a backslash within single quotes, and how long that is: as in postgresql.conf.
+// unescape is what stands after a backslash within single quotes, and how long that is: as in
+// postgresql.conf.
 func unescape(s string) (c byte, n int) {
 	switch s[0] {
 	case 'b':

@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of the versions of the protocol, with a raw client: what is negotiated, and the length of cancel keys; and of requests before it.
+// Tests of the versions of the protocol, with a raw client: what is negotiated, and the length of
+// cancel keys; and of requests before it.
 
 import (
 	"bytes"
@@ -90,7 +91,8 @@ func TestProtocolVersions(t *testing.T) {
 func TestRequestsForEncryptionAreLimited(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_standby = 1\n"+b.conf(0), primary)
-	for _, x := range [][]uint32{{sslRequestCode, gssEncRequestCode}, {gssEncRequestCode, sslRequestCode}, {sslRequestCode, sslRequestCode}} {
+	for _, x := range [][]uint32{{sslRequestCode, gssEncRequestCode}, {gssEncRequestCode, sslRequestCode},
+		{sslRequestCode, sslRequestCode}} {
 		c := r.dial()
 		for _, code := range x {
 			c.c.Write(packet(code))

@@ -1,7 +1,8 @@
 package conmgr
 
-// The chunk reader under pgproto3: it bounds the length of a message before anything is allocated, and holds next to nothing while a
-// connection is idle. Used by the session's goroutine; blocks on the socket.
+// The chunk reader under pgproto3: it bounds the length of a message before anything is allocated,
+// and holds next to nothing while a connection is idle. Used by the session's goroutine; blocks on
+// the socket.
 
 import (
 	"fmt"

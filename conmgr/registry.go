@@ -1,7 +1,8 @@
 package conmgr
 
-// The registry knows the application connections and which instance each is bound to. Its lock is held for a moment only, and never while
-// writing to a client. Called by session goroutines, relays, the board's and the main goroutine.
+// The registry knows the application connections and which instance each is bound to. Its lock is
+// held for a moment only, and never while writing to a client. Called by session goroutines,
+// relays, the board's and the main goroutine.
 
 import (
 	"fmt"
@@ -18,7 +19,8 @@ import (
 // member is an application connection: a *session, or a *relayed.
 type member interface {
 	place() *seat
-	// end ends the connection, for good or because its instance is lost, and never blocks. A session sends message if it can.
+	// end ends the connection, for good or because its instance is lost, and never blocks. A
+	// session sends message if it can.
 	end(message []byte)
 	// finish gives a connection that was ended until a time to complete it. It never blocks.
 	finish(until time.Time)
@@ -128,9 +130,10 @@ func (r *registry) checkIdle() {
 	}
 }
 
-// bind binds c to the instance that choose returns, or unbinds it for -1. The table is read under the lock: a loss publishes its table first
-// and takes the lock afterwards, so that none is missed.
-func (r *registry) bind(c member, target string, load func() *table, choose func(*table) int) (t *table, index int, ok bool) {
+// bind binds c to the instance that choose returns, or unbinds it for -1. The table is read under
+// the lock: a loss publishes its table first and takes the lock afterwards, so that none is missed.
+func (r *registry) bind(c member, target string, load func() *table, choose func(*table) int) (t *table, index int,
+	ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t = load()
@@ -169,7 +172,8 @@ func (r *registry) lose(index int, message []byte) []member {
 // tellChunk is how many connections a goroutine of tell takes at a time.
 const tellChunk = 64
 
-// tell ends all connections of a list, and returns when that is done. Each costs a send(2), which any processor can do: if they are many, all do.
+// tell ends all connections of a list, and returns when that is done. Each costs a send(2), which
+// any processor can do: if they are many, all do.
 func (r *registry) tell(list []member, message []byte) {
 	var taken atomic.Int64
 	work := func() {
@@ -197,7 +201,8 @@ func (r *registry) tell(list []member, message []byte) {
 	others.Wait()
 }
 
-// refuse lets no new binding in; who only looks is welcome. idle is closed as soon as no binding is left.
+// refuse lets no new binding in; who only looks is welcome. idle is closed as soon as no binding is
+// left.
 func (r *registry) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -220,7 +225,8 @@ func (r *registry) endEverything(message []byte) int {
 	return len(list)
 }
 
-// finishAll closes our side of connections that were told: everybody is told first, and this comes second.
+// finishAll closes our side of connections that were told: everybody is told first, and this comes
+// second.
 func finishAll(list []member) {
 	until := time.Now().Add(drainTime)
 	for _, c := range list {

@@ -1,7 +1,8 @@
 package conmgr
 
-// Relay ports: a connection to one of them is carried to an instance with the port's attribute. This file is the connection's life until its
-// bytes flow, in a goroutine of its own that blocks on the client and on the instance, each for a bounded time; a relayLoop takes over then.
+// Relay ports: a connection to one of them is carried to an instance with the port's attribute.
+// This file is the connection's life until its bytes flow, in a goroutine of its own that blocks on
+// the client and on the instance, each for a bounded time; a relayLoop takes over then.
 
 import (
 	"bytes"
@@ -38,8 +39,9 @@ type relays struct {
 	turn  atomic.Uint32
 }
 
-// startRelays makes the loops. Each keeps its thread, which waits in system calls that the Go scheduler does not hear of, so that it needs a processor
-// for itself: otherwise others, heartbeats among them, would wait until the scheduler notices.
+// startRelays makes the loops. Each keeps its thread, which waits in system calls that the Go
+// scheduler does not hear of, so that it needs a processor for itself: otherwise others, heartbeats
+// among them, would wait until the scheduler notices.
 func (s *service) startRelays() error {
 	if len(s.conf.RelayPorts) == 0 {
 		return nil
@@ -87,7 +89,8 @@ var errRelayEnded = errors.New("the instance was lost meanwhile")
 // errClientGone: the client has left while the instance was waited for.
 var errClientGone = errors.New("the client has left")
 
-// end stops whatever the connection is doing. While it is being made, it goes on to the next instance.
+// end stops whatever the connection is doing. While it is being made, it goes on to the next
+// instance.
 func (c *relayed) end([]byte) {
 	c.mu.Lock()
 	c.ended = true
@@ -100,7 +103,8 @@ func (c *relayed) end([]byte) {
 
 func (c *relayed) finish(time.Time) {} // end was all
 
-// phase says how to stop what comes now. It is false if end was called since the last call of begin.
+// phase says how to stop what comes now. It is false if end was called since the last call of
+// begin.
 func (c *relayed) phase(stop func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +199,8 @@ func (c *relayed) readFirst() error {
 	}
 }
 
-// isCancel tells whether a packet of at least eight bytes is a CancelRequest. Its key has 4 bytes, and up to 256 since protocol 3.2.
+// isCancel tells whether a packet of at least eight bytes is a CancelRequest. Its key has 4 bytes,
+// and up to 256 since protocol 3.2.
 func isCancel(p []byte) bool {
 	if len(p) < 8 || binary.BigEndian.Uint32(p[4:]) != cancelRequestCode {
 		return false
@@ -204,7 +209,8 @@ func isCancel(p []byte) bool {
 	return n >= 16 && n <= 12+256
 }
 
-// connect binds the connection to an instance, and dials it; if that fails, the next one. code is the SQLSTATE of the error.
+// connect binds the connection to an instance, and dials it; if that fails, the next one. code is
+// the SQLSTATE of the error.
 func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 	r, b := c.service.registry, c.service.board
 	var except []int
@@ -212,7 +218,8 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
 		c.begin(cancel)
-		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load, func(t *table) int { return t.Choose(c.port.Attribute, except) })
+		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load,
+			func(t *table) int { return t.Choose(c.port.Attribute, except) })
 		if ok {
 			c.service.traceTarget(&c.seat, c.port.Attribute, except, t, i)
 		}
@@ -223,7 +230,8 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			return nil, "57P03", errors.New(shutdownText)
 		case i < 0:
 			cancel()
-			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " + t.Describe(c.port.Attribute, except) + "."
+			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " +
+				t.Describe(c.port.Attribute, except) + "."
 			if len(failures) > 0 {
 				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
 			}
@@ -255,15 +263,17 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			text = "no answer"
 		}
-		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port, text)
+		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.cfg.Number, e.cfg.Name(), e.address(),
+			e.cfg.Port, text)
 		c.service.limit.Log("relay", LOG, "could not connect a relayed connection to %s", text)
 		failures = append(failures, text)
 		except = append(except, e.cfg.Number)
 	}
 }
 
-// negotiate passes on the startup as long as it may still turn out that the client wants to cancel: after an SSLRequest or GSSENCRequest that
-// the instance answers with N. (As soon as the connection is encrypted, nobody but the instance can tell.)
+// negotiate passes on the startup as long as it may still turn out that the client wants to cancel:
+// after an SSLRequest or GSSENCRequest that the instance answers with N. (As soon as the connection
+// is encrypted, nobody but the instance can tell.)
 func (c *relayed) negotiate(server *net.TCPConn) error {
 	for range 3 { // SSLRequest, GSSENCRequest, and the packet itself
 		if len(c.first) != 8 || !wantsEncryptionIn(c.first) {
@@ -299,13 +309,15 @@ func (c *relayed) negotiate(server *net.TCPConn) error {
 	return err
 }
 
-// await reads the instance's answer to a request for encryption, as long as the client waits for it.
+// await reads the instance's answer to a request for encryption, as long as the client waits for
+// it.
 func (c *relayed) await(server *net.TCPConn) (answer [1]byte, err error) {
 	stop := c.watch(false, func() { server.SetDeadline(longPast) })
 	_, err = server.Read(answer[:])
 	stop()
 	c.conn.SetDeadline(time.Now().Add(relayStartup))
-	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) && err == nil { // meanwhile, and its deadline is overwritten
+	// meanwhile, and its deadline is overwritten
+	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) && err == nil {
 		err = errRelayEnded
 	}
 	return answer, err
@@ -359,7 +371,8 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 	return fd, err
 }
 
-// decline answers the client's startup with FATAL, as a server does: after what it has sent already, which may be a request for encryption.
+// decline answers the client's startup with FATAL, as a server does: after what it has sent
+// already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
 	c.service.log.Log(DEBUG, "declined a relayed connection from %s: %s", &c.seat, reason)
 	c.declineWithin(relayStartup, code, reason)

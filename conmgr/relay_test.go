@@ -140,7 +140,8 @@ func TestRelayPortsInConfig(t *testing.T) {
 		"relay_port_master = 7":                                        `f:1: unknown parameter "relay_port_master"`,
 		"relay_port_any=7\nrelay_port_primary=8\nrelay_port_standby=8": `f:3: parameter "relay_port_standby" has the same port as parameter "relay_port_primary", which is 8 on line 2`,
 	} {
-		if c, diags := ParseConfig("f", []byte(text+"\nbackend_host0=a")); c != nil || len(diags) != 1 || diags[0].String() != want {
+		if c, diags := ParseConfig("f", []byte(text+"\nbackend_host0=a")); c != nil || len(diags) != 1 ||
+			diags[0].String() != want {
 			t.Errorf("%q:\ngot  %v\nwant %s", text, diags, want)
 		}
 	}
@@ -151,7 +152,8 @@ func TestRelayPortsInConfig(t *testing.T) {
 	}
 }
 
-// What goes in comes out, in both directions at once, whatever the sizes; each end of stream is passed on by itself.
+// What goes in comes out, in both directions at once, whatever the sizes; each end of stream is
+// passed on by itself.
 func TestRelayBytes(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
@@ -241,8 +243,9 @@ func TestRelayReset(t *testing.T) {
 	}
 }
 
-// A client that does not read stops its instance's writes after a bounded amount, and nobody else's. More of them than a loop has pipes.
-// pipeEnds counts the pipes of this process, two ends each.
+// A client that does not read stops its instance's writes after a bounded amount, and nobody
+// else's. More of them than a loop has pipes. pipeEnds counts the pipes of this process, two ends
+// each.
 func pipeEnds() (n int) {
 	fds, _ := filepath.Glob("/proc/self/fd/*")
 	for _, fd := range fds {
@@ -326,7 +329,8 @@ func TestRelayLoss(t *testing.T) {
 		}
 	}
 	apps := r.connect()
-	if got := apps.query("show applications"); strings.Count(got, ",primary,0,") != n || strings.Count(got, ",standby,1,") != 1 || strings.Count(got, ",relay)") != n+1 {
+	if got := apps.query("show applications"); strings.Count(got, ",primary,0,") != n ||
+		strings.Count(got, ",standby,1,") != 1 || strings.Count(got, ",relay)") != n+1 {
 		t.Errorf("got %s", got)
 	}
 	r.lose(0)
@@ -375,8 +379,10 @@ func TestRelayNoMatch(t *testing.T) {
 			t.Errorf("%v: got %q, %v, want %s", requests, got, err, want)
 		}
 	}
-	for what, p := range map[string][]byte{"ClientHello": {0x16, 3, 1, 0, 200}, "garbage": []byte("GET / HTTP/1.1\r\n\r\n"), "too many requests": append(append(append(
-		packet(sslRequestCode), packet(sslRequestCode)...), packet(sslRequestCode)...), packet(3<<16)...), "cancel": packet(cancelRequestCode, "1234567")} {
+	for what, p := range map[string][]byte{"ClientHello": {0x16, 3, 1, 0, 200},
+		"garbage": []byte("GET / HTTP/1.1\r\n\r\n"), "too many requests": append(append(append(
+			packet(sslRequestCode), packet(sslRequestCode)...), packet(sslRequestCode)...), packet(3<<16)...),
+		"cancel": packet(cancelRequestCode, "1234567")} {
 		c := r.relay(0)
 		c.Write(p)
 		if got, _ := io.ReadAll(c); len(bytes.Trim(got, "N")) > 0 {
@@ -415,15 +421,18 @@ func TestRelayNextInstance(t *testing.T) {
 	b1.l.Close()
 	c := r.relay(0)
 	c.Write(packet(3<<16, "user", "x"))
-	if got, err := io.ReadAll(c); err != nil || !bytes.Contains(got, []byte("DCould not connect: instance 0")) || bytes.Count(got, []byte("connection refused")) != 2 {
+	if got, err := io.ReadAll(c); err != nil || !bytes.Contains(got, []byte("DCould not connect: instance 0")) ||
+		bytes.Count(got, []byte("connection refused")) != 2 {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
 
-// A CancelRequest reaches each instance that carries connections of the port, and no other; the client waits until it is done.
+// A CancelRequest reaches each instance that carries connections of the port, and no other; the
+// client waits until it is done.
 func TestRelayCancel(t *testing.T) {
 	b0, b1, b2 := newBackend(t, 0), newBackend(t, 1), newBackend(t, 2)
-	r := static(t, "relay_port_any = 1\nrelay_port_primary = 2\n"+b0.conf(0)+b1.conf(1)+b2.conf(2), standby, standby, primary)
+	r := static(t, "relay_port_any = 1\nrelay_port_primary = 2\n"+b0.conf(0)+b1.conf(1)+b2.conf(2), standby, standby,
+		primary)
 	r.through(0, b0)
 	r.through(1, b2)
 	short := packet(cancelRequestCode, "1234567") // with the 0 after it, eight bytes of key
@@ -530,7 +539,8 @@ func TestRelayLimits(t *testing.T) {
 	r.through(0, b)
 }
 
-// A smart shutdown waits for relayed connections and takes no more; a fast one resets them, in whatever phase.
+// A smart shutdown waits for relayed connections and takes no more; a fast one resets them, in
+// whatever phase.
 func TestRelayShutdown(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
@@ -565,7 +575,8 @@ func TestRelayShutdown(t *testing.T) {
 	<-r.d.registry.idle
 }
 
-// Connections that begin, carry and end while their instance is lost again and again: nothing is left over. For the race detector.
+// Connections that begin, carry and end while their instance is lost again and again: nothing is
+// left over. For the race detector.
 func TestRelayChurn(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
@@ -650,7 +661,8 @@ func testTick(ctx context.Context, d time.Duration) {
 	}
 }
 
-// BenchmarkRelayBulk: one stream of much data through a loop, and the processor time that the whole process uses for a gigabyte.
+// BenchmarkRelayBulk: one stream of much data through a loop, and the processor time that the whole
+// process uses for a gigabyte.
 func BenchmarkRelayBulk(b *testing.B) {
 	l, err := newRelayLoop()
 	if err != nil {

@@ -1,8 +1,10 @@
 package conmgr
 
-// CancelRequests that come by a relay port. The request names a session by process id and secret, and says nothing of the instance that has given
-// them out; so it goes to every instance to which relayed connections of this port are bound at this time, mostly one. An instance to which
-// the key means nothing ignores it. Each request has a goroutine an instance, which blocks at most for heartbeat_connect_timeout.
+// CancelRequests that come by a relay port. The request names a session by process id and secret,
+// and says nothing of the instance that has given them out; so it goes to every instance to which
+// relayed connections of this port are bound at this time, mostly one. An instance to which the key
+// means nothing ignores it. Each request has a goroutine an instance, which blocks at most for
+// heartbeat_connect_timeout.
 
 import (
 	"context"
@@ -11,14 +13,16 @@ import (
 	"sync"
 )
 
-// cancel delivers the request, and returns when all instances have closed their connection: the client takes that for the end of the matter.
+// cancel delivers the request, and returns when all instances have closed their connection: the
+// client takes that for the end of the matter.
 func (c *relayed) cancel(request []byte) {
 	ctx, stop := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
 	defer stop()
 	if !c.phase(stop) {
 		return
 	}
-	// Who closes his connection has given up; who has only said all that he has to say waits for the end.
+	// Who closes his connection has given up; who has only said all that he has to say waits for
+	// the end.
 	defer c.watch(true, stop)()
 	t := c.service.board.table.Load()
 	var wg sync.WaitGroup

@@ -1,12 +1,15 @@
 package conmgr
 
-// The data path of relayed connections. A relayLoop carries bytes between pairs of sockets, and is the only one to touch them: one goroutine a
-// loop, which blocks in epoll_wait(2) only. What it moves is bounded: per direction what the receiver has not taken yet, at most a buffer or a
-// pipe full; then the sender has to wait.
+// The data path of relayed connections. A relayLoop carries bytes between pairs of sockets, and is
+// the only one to touch them: one goroutine a loop, which blocks in epoll_wait(2) only. What it
+// moves is bounded: per direction what the receiver has not taken yet, at most a buffer or a pipe
+// full; then the sender has to wait.
 //
-// Small amounts, as queries and answers are, go by recv(2) and send(2). When a whole buffer comes in, splice(2) goes on through a pipe. On
-// loopback that is as fast as copying with a large buffer, if the pipe is larger than it is by default, and a third slower if not
-// (BenchmarkRelayBulk); network cards hand over pages that need not be copied at all. For a hundred bytes, two splices do more work than a copy.
+// Small amounts, as queries and answers are, go by recv(2) and send(2). When a whole buffer comes
+// in, splice(2) goes on through a pipe. On loopback that is as fast as copying with a large buffer,
+// if the pipe is larger than it is by default, and a third slower if not (BenchmarkRelayBulk);
+// network cards hand over pages that need not be copied at all. For a hundred bytes, two splices do
+// more work than a copy.
 
 import (
 	"encoding/binary"
@@ -97,8 +100,8 @@ func newRelayLoop() (*relayLoop, error) {
 	return &relayLoop{ep: ep, event: event, live: map[*flow]struct{}{}}, nil
 }
 
-// add hands a flow over, with its non-blocking sockets. ok is false when the loop has ended; the caller keeps the sockets then. done is called by
-// the loop when it has closed them.
+// add hands a flow over, with its non-blocking sockets. ok is false when the loop has ended; the
+// caller keeps the sockets then. done is called by the loop when it has closed them.
 func (l *relayLoop) add(client, server int, done func()) (f *flow, ok bool) {
 	f = &flow{done: done}
 	f.client = end{flow: f, to: &f.server, fd: client}
@@ -157,8 +160,9 @@ func (l *relayLoop) run() {
 	}
 }
 
-// yieldToSenders asks the kernel not to take the processor, at each of its messages, from a client or an instance on this machine: it will soon wait, and others will
-// have sent something by then. A hint only: nothing is lost if it fails. The priority stays as the administrator has set it.
+// yieldToSenders asks the kernel not to take the processor, at each of its messages, from a client
+// or an instance on this machine: it will soon wait, and others will have sent something by then. A
+// hint only: nothing is lost if it fails. The priority stays as the administrator has set it.
 func yieldToSenders() {
 	if attr, err := unix.SchedGetAttr(0, 0); err == nil && attr.Policy == unix.SCHED_NORMAL {
 		attr.Policy = unix.SCHED_BATCH
@@ -166,8 +170,9 @@ func yieldToSenders() {
 	}
 }
 
-// wait returns the number of events; none if there is other work to do. What comes soon is waited for without giving the Go scheduler a word, after
-// which this thread would have to queue for its turn; a loop that is idle does not hold the turn that others need.
+// wait returns the number of events; none if there is other work to do. What comes soon is waited
+// for without giving the Go scheduler a word, after which this thread would have to queue for its
+// turn; a loop that is idle does not hold the turn that others need.
 func (l *relayLoop) wait(events []unix.EpollEvent) int {
 	soon := relaySoon
 	if len(l.later) > 0 {
@@ -183,8 +188,9 @@ func (l *relayLoop) wait(events []unix.EpollEvent) int {
 	return max(n, 0)
 }
 
-// take does what was posted. It tells whether the loop goes on. Descriptors of events that are still to be handled may be closed here, but are
-// used again at most for a new connection, to which an old event does no harm.
+// take does what was posted. It tells whether the loop goes on. Descriptors of events that are
+// still to be handled may be closed here, but are used again at most for a new connection, to which
+// an old event does no harm.
 func (l *relayLoop) take() bool {
 	var count [8]byte
 	unix.Read(l.event, count[:])
@@ -202,7 +208,9 @@ func (l *relayLoop) take() bool {
 			l.ends[e.fd] = e
 		}
 		for _, e := range []*end{&f.client, &f.server} {
-			if unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, e.fd, &unix.EpollEvent{Events: relayWants, Fd: int32(e.fd)}) != nil { // no memory
+			// no memory
+			if unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, e.fd,
+				&unix.EpollEvent{Events: relayWants, Fd: int32(e.fd)}) != nil {
 				l.close(f, true)
 				break
 			}
@@ -242,7 +250,8 @@ func (l *relayLoop) ready(e *end, events uint32) {
 	if events&relayEnded != 0 {
 		e.last = true
 	}
-	if events&unix.EPOLLERR != 0 && e == &e.flow.client && e.blocked() { // a client that is gone does not wait for the instance to read
+	// a client that is gone does not wait for the instance to read
+	if events&unix.EPOLLERR != 0 && e == &e.flow.client && e.blocked() {
 		l.close(e.flow, true)
 		return
 	}
@@ -269,7 +278,8 @@ func (l *relayLoop) finish(f *flow, ok bool) {
 	}
 }
 
-// move carries what there is from e to the other end, some rounds at most. It is false when one of the sockets is broken.
+// move carries what there is from e to the other end, some rounds at most. It is false when one of
+// the sockets is broken.
 func (l *relayLoop) move(e *end) bool {
 	bulk := false
 	for range relayRounds {

@@ -1,7 +1,8 @@
 package conmgr
 
-// The client's end of a relayed connection while the instance is waited for. A client that gives up and leaves ends the attempt at once; it is
-// not counted any more, and nothing is delivered later. Each watch has a goroutine, which blocks on the client's socket until it is stopped.
+// The client's end of a relayed connection while the instance is waited for. A client that gives up
+// and leaves ends the attempt at once; it is not counted any more, and nothing is delivered later.
+// Each watch has a goroutine, which blocks on the client's socket until it is stopped.
 
 import (
 	"net/netip"
@@ -11,11 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookAgain is how long after the end of a client's direction it is asked whether the client is there: nothing tells of that.
+// lookAgain is how long after the end of a client's direction it is asked whether the client is
+// there: nothing tells of that.
 const lookAgain = 100 * time.Millisecond
 
-// watch calls onEnd when the client has ended. half: the end of its direction alone is none, as it may wait for an answer still. The caller
-// must not read from the client until it has called stop, which also ends the client's deadline.
+// watch calls onEnd when the client has ended. half: the end of its direction alone is none, as it
+// may wait for an answer still. The caller must not read from the client until it has called stop,
+// which also ends the client's deadline.
 func (c *relayed) watch(half bool, onEnd func()) (stop func()) {
 	stopped, done := make(chan struct{}), make(chan struct{})
 	raw, err := c.conn.SyscallConn()
@@ -78,7 +81,8 @@ func endOf(fd int) clientEnd {
 	return clientOpen
 }
 
-// closedBy tells whether a client of this host that has ended its direction has closed its socket: it does not wait for an answer.
+// closedBy tells whether a client of this host that has ended its direction has closed its socket:
+// it does not wait for an answer.
 func closedBy(conn syscall.Conn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -92,7 +96,8 @@ func closedBy(conn syscall.Conn) bool {
 	return closed
 }
 
-// peerGone tells whether a process still holds the socket at the other end; known is false if that is on another host.
+// peerGone tells whether a process still holds the socket at the other end; known is false if that
+// is on another host.
 func peerGone(fd int) (gone, known bool) {
 	own, err := unix.Getsockname(fd)
 	if err != nil {
@@ -119,9 +124,9 @@ func (l *relayLoop) lookLater(k look) {
 	time.AfterFunc(k.wait, func() { l.post(func() { l.looks = append(l.looks, k) }) })
 }
 
-// look closes a flow whose client has closed its socket, as the kernel closes that of a direct connection: what the client has said
-// is with the instance, which may hang. Of a client elsewhere it is not known: it has left if the session had not begun; else the
-// kernel's probes tell.
+// look closes a flow whose client has closed its socket, as the kernel closes that of a direct
+// connection: what the client has said is with the instance, which may hang. Of a client elsewhere
+// it is not known: it has left if the session had not begun; else the kernel's probes tell.
 func (l *relayLoop) look(k look) {
 	f := k.flow
 	if f.closed {

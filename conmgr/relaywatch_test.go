@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of clients that give up while the instance is hung: one that accepts and is mute, one that does not accept, and a flow's turns.
+// Tests of clients that give up while the instance is hung: one that accepts and is mute, one that
+// does not accept, and a flow's turns.
 
 import (
 	"bytes"
@@ -25,7 +26,8 @@ func (r *rig) waitCount(n int, what string) {
 
 // mute: an instance whose kernel accepts and which says nothing.
 func TestRelayClientLeavesMuteInstance(t *testing.T) {
-	for _, first := range [][]byte{packet(sslRequestCode), packet(gssEncRequestCode), packet(3<<16, "user", "x"), {0x16, 3, 1, 0, 1, 0}} {
+	for _, first := range [][]byte{packet(sslRequestCode), packet(gssEncRequestCode), packet(3<<16, "user", "x"),
+		{0x16, 3, 1, 0, 1, 0}} {
 		for _, reset := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%x, reset %v", first[:6], reset), func(t *testing.T) {
 				b := newBackend(t, 0)
@@ -58,7 +60,8 @@ func TestRelayClientLeavesMuteInstance(t *testing.T) {
 	}
 }
 
-// fullBackend listens and its queue is full: the kernel drops what comes, and who connects waits for ever.
+// fullBackend listens and its queue is full: the kernel drops what comes, and who connects waits
+// for ever.
 func fullBackend(t *testing.T) (port int, fd int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -66,7 +69,8 @@ func fullBackend(t *testing.T) (port int, fd int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	sa, err := unix.Getsockname(fd)
@@ -128,7 +132,8 @@ func TestRelayClientLeavesFullInstance(t *testing.T) {
 	}
 }
 
-// A cancel request of a client that has ended its direction and waits is delivered; if the client has closed, nobody waits for the instance.
+// A cancel request of a client that has ended its direction and waits is delivered; if the client
+// has closed, nobody waits for the instance.
 func TestRelayCancelHalfClose(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
@@ -168,7 +173,8 @@ func TestRelayCancelHalfClose(t *testing.T) {
 	}
 }
 
-// The client of a session closes, and the instance hangs: the session does not count, and all that it has said is with the instance.
+// The client of a session closes, and the instance hangs: the session does not count, and all that
+// it has said is with the instance.
 func TestRelayClientLeavesHungSession(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
@@ -184,7 +190,8 @@ func TestRelayClientLeavesHungSession(t *testing.T) {
 	}
 }
 
-// A direction with much to carry lets the others have their turn. (Packets of a socket pair whose other end has closed: each is a round.)
+// A direction with much to carry lets the others have their turn. (Packets of a socket pair whose
+// other end has closed: each is a round.)
 func TestRelayTurns(t *testing.T) {
 	l, err := newRelayLoop()
 	if err != nil {

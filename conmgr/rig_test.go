@@ -1,6 +1,7 @@
 package conmgr
 
-// The rig of the tests: a conmgr without a process around it, and watchdogs that do what a test says.
+// The rig of the tests: a conmgr without a process around it, and watchdogs that do what a test
+// says.
 
 import (
 	"context"
@@ -107,7 +108,8 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 		k, r.known = newKeeper(r.dir, d.log, time.Now())
 	}
 	d.board = newBoard(c, d.log, d.registry, nil, k, r.known)
-	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry, now: r.now}
+	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
+		now: r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := d.service.listen(ctx); err != nil {

@@ -1,9 +1,10 @@
 package conmgr
 
-// One server under two entries, such as its own address and one that floats: the entry that reaches it first serves it,
-// by its one heartbeat, and others are duplicates, which look again when that entry is lost or has another server, and
-// now and then, as their address may lead elsewhere by then. A duplicate that reaches the server from another address of
-// this host keeps its heartbeats, which prove that address alive. Called by the instances' goroutines; never blocks.
+// One server under two entries, such as its own address and one that floats: the entry that reaches
+// it first serves it, by its one heartbeat, and others are duplicates, which look again when that
+// entry is lost or has another server, and now and then, as their address may lead elsewhere by
+// then. A duplicate that reaches the server from another address of this host keeps its heartbeats,
+// which prove that address alive. Called by the instances' goroutines; never blocks.
 
 import (
 	"fmt"
@@ -15,8 +16,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// duplicateCheck is the least time after which a duplicate looks where its address leads. It costs the server a
-// connection that is closed at once.
+// duplicateCheck is the least time after which a duplicate looks where its address leads. It costs
+// the server a connection that is closed at once.
 var duplicateCheck = 10 * time.Second
 
 // leastRestart is shorter than any restart of a server.
@@ -50,7 +51,8 @@ func newServerMap(instances int) *serverMap {
 	return m
 }
 
-// claim makes an entry serve a server, and no other one, unless another entry serves it already. It returns who serves.
+// claim makes an entry serve a server, and no other one, unless another entry serves it already. It
+// returns who serves.
 func (m *serverMap) claim(index int, key serverKey, local netip.Addr, now Mono) holder {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +95,8 @@ func (m *serverMap) drop(index int) {
 	}
 }
 
-// share claims the server that a WELCOME has named. alone is false if the entry becomes a duplicate without a connection.
+// share claims the server that a WELCOME has named. alone is false if the entry becomes a duplicate
+// without a connection.
 func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 	now, local := in.now(), netip.Addr{}
 	if a, ok := l.conn.LocalAddr().(*net.TCPAddr); ok {
@@ -111,7 +114,8 @@ func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 	}
 	if h.index != in.told { // the first time; it is checked again and again
 		in.told = h.index
-		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in, in.serving())
+		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in,
+			in.serving())
 	}
 	if h.local != local {
 		return true

@@ -123,8 +123,8 @@ func (w *watchdog) left(code hb.GoodbyeCode) (n int) {
 
 const sameConf = quick + "backend_hostaddr0 = 127.0.0.1\nwatchdog_port0 = 1\n"
 
-// Of two entries that lead to one server one serves, the other one is a duplicate: not offered, connected, and silent in
-// the log however often it looks.
+// Of two entries that lead to one server one serves, the other one is a duplicate: not offered,
+// connected, and silent in the log however often it looks.
 func TestSameServer(t *testing.T) {
 	checksEvery(t, 0) // then heartbeat_timeout
 	w := newWatchdog(t, "127.0.0.1:0")
@@ -157,8 +157,8 @@ func TestSameServer(t *testing.T) {
 	}
 }
 
-// The address of a duplicate moves to another server: it is on its own by itself, and moves back. Nobody is told, as
-// nobody is bound by way of it, or of the server that did not move.
+// The address of a duplicate moves to another server: it is on its own by itself, and moves back.
+// Nobody is told, as nobody is bound by way of it, or of the server that did not move.
 func TestDuplicateMovesAway(t *testing.T) {
 	checksEvery(t, 0)
 	w1, w2 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
@@ -184,8 +184,8 @@ func TestDuplicateMovesAway(t *testing.T) {
 	}
 }
 
-// A floating address in use moves to the server of another entry: whoever is bound by way of it is told why, and that
-// entry is a duplicate; who is bound to the other entry is not told.
+// A floating address in use moves to the server of another entry: whoever is bound by way of it is
+// told why, and that entry is a duplicate; who is bound to the other entry is not told.
 func TestServingAddressMoves(t *testing.T) {
 	w1, w2 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
 	w2.serves(2, standby)
@@ -214,8 +214,8 @@ func TestServingAddressMoves(t *testing.T) {
 	}
 }
 
-// The entry in use is lost, and the server lives (its address is dead): the duplicate takes over at once, not when it
-// would look next.
+// The entry in use is lost, and the server lives (its address is dead): the duplicate takes over at
+// once, not when it would look next.
 func TestDuplicateTakesOver(t *testing.T) {
 	checksEvery(t, time.Hour)
 	w := newWatchdog(t, "127.0.0.1:0")
@@ -223,7 +223,8 @@ func TestDuplicateTakesOver(t *testing.T) {
 	f.moves(w)
 	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) {
 		r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
-			if to.Port() != floatingPort && r.d.board.table.Load().entries[0].State == hb.Connecting && r.d.board.heard[0].Load() == 0 {
+			if to.Port() != floatingPort && r.d.board.table.Load().entries[0].State == hb.Connecting &&
+				r.d.board.heard[0].Load() == 0 {
 				return nil, context.Canceled // the other one comes first
 			}
 			return f.dial(ctx, to)
@@ -254,7 +255,8 @@ func TestDuplicateTakesOver(t *testing.T) {
 	}
 }
 
-// A connection that merely breaks keeps its server: a duplicate that looks meanwhile does not take it.
+// A connection that merely breaks keeps its server: a duplicate that looks meanwhile does not take
+// it.
 func TestBrokenConnectionKeepsServer(t *testing.T) {
 	m := newServerMap(3)
 	key, other := serverKey{7, 1}, serverKey{7, 2}
@@ -295,18 +297,19 @@ func TestBrokenConnectionKeepsServer(t *testing.T) {
 	}
 }
 
-// A duplicate that reaches the server from another address of this host keeps its heartbeats: that host is two hosts to the
-// server. It is not offered, and serves when the other entry is lost.
+// A duplicate that reaches the server from another address of this host keeps its heartbeats: that
+// host is two hosts to the server. It is not offered, and serves when the other entry is lost.
 func TestDuplicateFromAnotherAddress(t *testing.T) {
 	w := newWatchdog(t, "[::]:0")
-	r := newRig(t, quick+instanceConf(0, w.port())+strings.Replace(instanceConf(1, w.port()), "127.0.0.1", "::1", 1), func(r *rig) {
-		r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
-			if to.Addr().Is6() && r.d.board.heard[0].Load() == 0 {
-				return nil, context.Canceled // the other one comes first
+	r := newRig(t, quick+instanceConf(0, w.port())+strings.Replace(instanceConf(1, w.port()), "127.0.0.1", "::1", 1),
+		func(r *rig) {
+			r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+				if to.Addr().Is6() && r.d.board.heard[0].Load() == 0 {
+					return nil, context.Canceled // the other one comes first
+				}
+				return dialTCP(ctx, to)
 			}
-			return dialTCP(ctx, to)
-		}
-	})
+		})
 	c := w.next()
 	c.welcome(1, 7, primary)
 	stop := c.beating(50*time.Millisecond, primary)

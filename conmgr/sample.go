@@ -1,6 +1,7 @@
 package conmgr
 
-// The sample conmgr.conf, written from the table of parameters. A test keeps packaging/conmgr.conf.sample equal to it.
+// The sample conmgr.conf, written from the table of parameters. A test keeps
+// packaging/conmgr.conf.sample equal to it.
 
 //go:generate go test -run TestSample -update .
 

@@ -56,7 +56,8 @@ func up(a hb.Attributes) status {
 }
 
 func (r *rig) lose(i int) {
-	r.d.board.post(i, status{State: hb.Lost, Known: true, Attributes: primary, SystemIdentifier: 7, PostmasterStart: 1, Detail: "no heartbeat for 2003 ms"},
+	r.d.board.post(i, status{State: hb.Lost, Known: true, Attributes: primary, SystemIdentifier: 7, PostmasterStart: 1,
+		Detail: "no heartbeat for 2003 ms"},
 		&hb.Loss{Reason: hb.LossSilence, Silence: 2003 * time.Millisecond})
 }
 
@@ -102,7 +103,8 @@ func (c *client) send(messages ...pgproto3.FrontendMessage) {
 	c.c.Write(b)
 }
 
-// until reads messages up to the one of a kind, or the end, and returns them in short: "T D(0,127.0.0.1) C(SHOW) Z".
+// until reads messages up to the one of a kind, or the end, and returns them in short: "T
+// D(0,127.0.0.1) C(SHOW) Z".
 func (c *client) until(kind string) string {
 	c.t.Helper()
 	var out []string
@@ -201,28 +203,40 @@ func TestExtendedProtocol(t *testing.T) {
 		last string
 		want string
 	}{
-		{msgs{parse("", "SHOW TARGET primary"), &pgproto3.Describe{ObjectType: 'S'}, &pgproto3.Bind{ResultFormatCodes: []int16{1}}, &pgproto3.Describe{ObjectType: 'P'}, exec(0), sync},
+		{msgs{parse("", "SHOW TARGET primary"), &pgproto3.Describe{ObjectType: 'S'},
+			&pgproto3.Bind{ResultFormatCodes: []int16{1}}, &pgproto3.Describe{ObjectType: 'P'}, exec(0), sync},
 			"Z", "1 t T 2 Tb " + row0 + " C(SHOW) Z"},
 		{msgs{parse("s", "SHOW HELP"), sync}, "Z", "1 Z"},
 		{msgs{parse("s", "SHOW HELP"), sync}, "Z", `E(ERROR 42P05 prepared statement "s" already exists) Z`},
 		{msgs{&pgproto3.Bind{PreparedStatement: "s"}, exec(1), exec(0), exec(0), sync}, "Z", ""},
-		{msgs{exec(0), parse("", "SHOW HELP"), &pgproto3.Query{String: "SHOW HELP"}, sync}, "Z", `E(ERROR 34000 portal "" does not exist) Z`},
-		{msgs{parse("", "SELECT 1"), &pgproto3.Bind{}, exec(0), sync}, "Z", `E(ERROR 0A000 statement is not supported: "SELECT 1") Z`},
-		{msgs{parse("", "SHOW HELP; SHOW HELP"), sync}, "Z", "E(ERROR 42601 cannot insert multiple commands into a prepared statement) Z"},
-		{msgs{&pgproto3.Bind{PreparedStatement: "none"}, sync}, "Z", `E(ERROR 26000 prepared statement "none" does not exist) Z`},
-		{msgs{&pgproto3.Bind{PreparedStatement: "s", Parameters: [][]byte{nil}}, sync}, "Z", `E(ERROR 08P01 bind message supplies 1 parameters, but prepared statement "s" requires 0) Z`},
-		{msgs{&pgproto3.Bind{PreparedStatement: "s", ResultFormatCodes: []int16{0, 0, 0}}, sync}, "Z", `E(ERROR 08P01 bind message has 3 result formats but query has 2 columns) Z`},
-		{msgs{&pgproto3.Bind{PreparedStatement: "s", ResultFormatCodes: []int16{2}}, sync}, "Z", `E(ERROR 22023 unsupported format code: 2) Z`},
-		{msgs{&pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p"}, &pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p"}, sync}, "Z", `2 E(ERROR 42P03 portal "p" already exists) Z`},
+		{msgs{exec(0), parse("", "SHOW HELP"), &pgproto3.Query{String: "SHOW HELP"}, sync}, "Z",
+			`E(ERROR 34000 portal "" does not exist) Z`},
+		{msgs{parse("", "SELECT 1"), &pgproto3.Bind{}, exec(0), sync}, "Z",
+			`E(ERROR 0A000 statement is not supported: "SELECT 1") Z`},
+		{msgs{parse("", "SHOW HELP; SHOW HELP"), sync}, "Z",
+			"E(ERROR 42601 cannot insert multiple commands into a prepared statement) Z"},
+		{msgs{&pgproto3.Bind{PreparedStatement: "none"}, sync}, "Z",
+			`E(ERROR 26000 prepared statement "none" does not exist) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", Parameters: [][]byte{nil}}, sync}, "Z",
+			`E(ERROR 08P01 bind message supplies 1 parameters, but prepared statement "s" requires 0) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", ResultFormatCodes: []int16{0, 0, 0}}, sync}, "Z",
+			`E(ERROR 08P01 bind message has 3 result formats but query has 2 columns) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", ResultFormatCodes: []int16{2}}, sync}, "Z",
+			`E(ERROR 22023 unsupported format code: 2) Z`},
+		{msgs{&pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p"},
+			&pgproto3.Bind{PreparedStatement: "s", DestinationPortal: "p"}, sync}, "Z",
+			`2 E(ERROR 42P03 portal "p" already exists) Z`},
 		{msgs{&pgproto3.Describe{ObjectType: 'P', Name: "p"}, sync}, "Z", `E(ERROR 34000 portal "p" does not exist) Z`},
 		{msgs{parse("", ""), &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, exec(0), sync}, "Z", "1 2 n I Z"},
 		{msgs{parse("", "SHOW VERSION"), flush}, "1", "1"},
-		{msgs{&pgproto3.Close{ObjectType: 'S', Name: "s"}, &pgproto3.Close{ObjectType: 'S', Name: "s"}, sync}, "Z", "3 3 Z"},
+		{msgs{&pgproto3.Close{ObjectType: 'S', Name: "s"}, &pgproto3.Close{ObjectType: 'S', Name: "s"}, sync}, "Z",
+			"3 3 Z"},
 	} {
 		c.send(x.in...)
 		got := c.until(x.last)
 		if x.want == "" { // one row, the rest, and nothing more
-			if strings.Count(got, " D(") != len(help) || !strings.HasPrefix(got, "2 D(") || strings.Index(got, " s D(") < 0 || !strings.HasSuffix(got, " C(SHOW) C(SHOW) Z") {
+			if strings.Count(got, " D(") != len(help) || !strings.HasPrefix(got, "2 D(") ||
+				strings.Index(got, " s D(") < 0 || !strings.HasSuffix(got, " C(SHOW) C(SHOW) Z") {
 				t.Errorf("portal in parts: %s", got)
 			}
 		} else if got != x.want {
@@ -252,9 +266,12 @@ func TestStartupOnTheWire(t *testing.T) {
 		{"cancel", packet(cancelRequestCode), "EOF"},
 		{"tls", []byte{0x16, 3, 1, 0, 5}, "EOF"},
 		{"garbage", []byte("GET / HTTP/1.1\r\n\r\n"), "E(FATAL 08P01 invalid length of startup packet) EOF"},
-		{"unknown type", append(packet(3<<16, "user", "x"), 'z', 0, 0, 0, 4), "E(FATAL 08P01 unknown message type: z) EOF"},
-		{"empty query message", append(packet(3<<16, "user", "x"), 'Q', 0, 0, 0, 4), "E(FATAL 08P01 invalid message format) EOF"},
-		{"huge", append(packet(3<<16, "user", "x"), 'Q', 0x7f, 0xff, 0xff, 0xff), "E(FATAL 54000 message of 2147483643 bytes is longer than 8192) EOF"},
+		{"unknown type", append(packet(3<<16, "user", "x"), 'z', 0, 0, 0, 4),
+			"E(FATAL 08P01 unknown message type: z) EOF"},
+		{"empty query message", append(packet(3<<16, "user", "x"), 'Q', 0, 0, 0, 4),
+			"E(FATAL 08P01 invalid message format) EOF"},
+		{"huge", append(packet(3<<16, "user", "x"), 'Q', 0x7f, 0xff, 0xff, 0xff),
+			"E(FATAL 54000 message of 2147483643 bytes is longer than 8192) EOF"},
 		{"password", append(packet(3<<16, "user", "x"), 'p', 0, 0, 0, 5, 0), "E(FATAL 08P01 unexpected message) EOF"},
 	} {
 		c := r.dial()
@@ -277,10 +294,13 @@ func TestStartupOnTheWire(t *testing.T) {
 	}
 	c.c.Write(packet(3<<16+2, "user", "x", "_pq_.feature", "1", "application_name", "me"))
 	negotiate := make([]byte, 1+4+4+4+len("_pq_.feature")+1)
-	if _, err := io.ReadFull(c.c, negotiate); err != nil || string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x02\x00\x00\x00\x01_pq_.feature\x00" {
+	if _, err := io.ReadFull(c.c, negotiate); err != nil ||
+		string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x02\x00\x00\x00\x01_pq_.feature\x00" {
 		t.Errorf("got %q, %v", negotiate, err)
 	}
-	if got := c.until("Z"); !strings.Contains(got, "S(conmgr.version=1.0)") || !strings.Contains(got, "S(application_name=me)") || !strings.Contains(got, "S(server_version=13.0 (Connection Manager 1.0))") {
+	if got := c.until("Z"); !strings.Contains(got, "S(conmgr.version=1.0)") ||
+		!strings.Contains(got, "S(application_name=me)") ||
+		!strings.Contains(got, "S(server_version=13.0 (Connection Manager 1.0))") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -310,12 +330,14 @@ func TestLibPQ(t *testing.T) {
 	}
 	for i := 0; i < 2; i++ {
 		var inst, name, addr, p, attrs string
-		if err := st.QueryRowContext(ctx).Scan(&inst, &name, &addr, &p, &attrs); err != nil || inst != "0" || attrs != "primary,read-write" {
+		if err := st.QueryRowContext(ctx).Scan(&inst, &name, &addr, &p, &attrs); err != nil || inst != "0" ||
+			attrs != "primary,read-write" {
 			t.Errorf("got %s %s: %v", inst, attrs, err)
 		}
 	}
 	var pe *pq.Error
-	if _, err := conn.ExecContext(ctx, "INSERT INTO t VALUES (1)"); !errors.As(err, &pe) || pe.Code != "0A000" || pe.Hint != consoleHint {
+	if _, err := conn.ExecContext(ctx, "INSERT INTO t VALUES (1)"); !errors.As(err, &pe) || pe.Code != "0A000" ||
+		pe.Hint != consoleHint {
 		t.Errorf("got %v", err)
 	}
 	r.lose(0)
@@ -328,7 +350,8 @@ func TestLibPQ(t *testing.T) {
 func TestPsql(t *testing.T) {
 	r := static(t, "", primary, standby)
 	host, port, _ := net.SplitHostPort(r.addr)
-	out, err := exec.Command("psql", "-X", "-A", "-t", "-h", host, "-p", port, "-U", "x", "db", "-c", "show target standby", "-c", "show instances",
+	out, err := exec.Command("psql", "-X", "-A", "-t", "-h", host, "-p", port, "-U", "x", "db", "-c",
+		"show target standby", "-c", "show instances",
 		"-c", `SHOW TARGET "any" EXCEPT 1;`).CombinedOutput()
 	want := "1|127.0.0.2|127.0.0.2|27500|standby,read-only\n" +
 		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0||any,read-write,primary||primary|7\n" +
@@ -350,11 +373,13 @@ func TestListen(t *testing.T) {
 	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
 	defer s.close()
 	c.Port = taken
-	if err := (&service{conf: c}).listen(context.Background()); err == nil || err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
+	if err := (&service{conf: c}).listen(context.Background()); err == nil ||
+		err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
 		t.Errorf("got %v", err)
 	}
 	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
-	if err := (&service{conf: c}).listen(context.Background()); err == nil || !strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
+	if err := (&service{conf: c}).listen(context.Background()); err == nil ||
+		!strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -365,7 +390,8 @@ func TestConnectionLimit(t *testing.T) {
 		instances int
 		max, want int
 		relays    bool
-	}{{1024, 2, 0, 1011, false}, {1024, 2, 100, 100, false}, {114, 2, 100, 100, false}, {113, 2, 100, -1, false}, {13, 2, 0, -1, false}, {14, 2, 0, 1, false},
+	}{{1024, 2, 0, 1011, false}, {1024, 2, 100, 100, false}, {114, 2, 100, 100, false}, {113, 2, 100, -1, false},
+		{13, 2, 0, -1, false}, {14, 2, 0, 1, false},
 		{1024, 2, 0, 405, true}, {414, 2, 100, 100, true}, {413, 2, 100, -1, true}, {214, 2, 0, 1, true}} {
 		got, err := connectionLimit(x.limit, x.instances, x.max, x.relays)
 		if x.want < 0 {

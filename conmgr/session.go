@@ -1,7 +1,8 @@
 package conmgr
 
-// One application connection: its life, its writes, and its end by somebody else. run is its goroutine and blocks on the client; end and
-// finish are called by whoever tells of a loss or a shutdown, for thousands of sessions in a loop, and never block.
+// One application connection: its life, its writes, and its end by somebody else. run is its
+// goroutine and blocks on the client; end and finish are called by whoever tells of a loss or a
+// shutdown, for thousands of sessions in a loop, and never block.
 
 import (
 	"crypto/rand"
@@ -146,7 +147,8 @@ func (s *session) serve() error {
 		case errors.As(err, &bad):
 			return s.refuse(fatal("08P01", err.Error(), "", ""))
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:
-			return s.refuse(fatal("57P05", "terminating connection due to idle timeout", "It was bound to no instance.", ""))
+			return s.refuse(fatal("57P05", "terminating connection due to idle timeout", "It was bound to no instance.",
+				""))
 		case err != nil:
 			return err
 		}
@@ -173,7 +175,8 @@ type badMessageError struct{ text string }
 
 func (e *badMessageError) Error() string { return e.text }
 
-// receive is Backend.Receive, with errors told apart: pgproto3's decoders return errors without a type, and some panic on short messages.
+// receive is Backend.Receive, with errors told apart: pgproto3's decoders return errors without a
+// type, and some panic on short messages.
 func receive(b *pgproto3.Backend) (m pgproto3.FrontendMessage, err error) {
 	defer func() {
 		if recover() != nil {
@@ -183,18 +186,21 @@ func receive(b *pgproto3.Backend) (m pgproto3.FrontendMessage, err error) {
 	m, err = b.Receive()
 	var ne net.Error
 	var long tooLongError
-	if err != nil && !errors.As(err, &ne) && !errors.As(err, &long) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !errors.As(err, &ne) && !errors.As(err, &long) && !errors.Is(err, io.EOF) &&
+		!errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) {
 		err = &badMessageError{err.Error()}
 	}
 	return m, err
 }
 
-// write sends bytes to the client. The error is errEnded if the session was ended meanwhile; the last message is sent then.
+// write sends bytes to the client. The error is errEnded if the session was ended meanwhile; the
+// last message is sent then.
 func (s *session) write(p []byte) error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	if s.started {
-		s.conn.SetWriteDeadline(time.Now().Add(writeTime)) // before looking at ended: finish sets a shorter one afterwards
+		// before looking at ended: finish sets a shorter one afterwards
+		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	}
 	if s.ended.Load() != nil {
 		s.say()
@@ -219,7 +225,8 @@ func (s *session) refuse(message []byte) error {
 	return errEnded
 }
 
-// end makes message the session's last one, and sends it if that is possible without waiting. The first call counts.
+// end makes message the session's last one, and sends it if that is possible without waiting. The
+// first call counts.
 func (s *session) end(message []byte) {
 	if !s.ended.CompareAndSwap(nil, &message) {
 		return
@@ -274,7 +281,8 @@ func (s *session) drain() {
 	s.discard()
 }
 
-// discard reads until the client closes: closing with unread bytes would send an RST, which destroys a message on its way.
+// discard reads until the client closes: closing with unread bytes would send an RST, which
+// destroys a message on its way.
 func (s *session) discard() {
 	s.conn.CloseWrite()
 	s.conn.SetReadDeadline(time.Now().Add(drainTime))

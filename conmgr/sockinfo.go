@@ -1,7 +1,8 @@
 package conmgr
 
-// What the kernel knows of the other end of a connection within this network namespace: whose it is, and whether it is still open.
-// Called by accepting and relay goroutines; the kernel answers while it is asked, at most after destroyTime.
+// What the kernel knows of the other end of a connection within this network namespace: whose it
+// is, and whether it is still open. Called by accepting and relay goroutines; the kernel answers
+// while it is asked, at most after destroyTime.
 
 import (
 	"encoding/binary"
@@ -17,13 +18,15 @@ type peerSocket struct {
 	inode uint32 // 0: no process holds it any more
 }
 
-// withinHost tells whether both ends of a connection are certainly sockets of this network namespace.
+// withinHost tells whether both ends of a connection are certainly sockets of this network
+// namespace.
 func withinHost(own, peer netip.Addr) bool {
 	own, peer = own.Unmap().WithZone(""), peer.Unmap().WithZone("")
 	return peer.IsLoopback() || own == peer
 }
 
-// lookUpPeer asks for the other end of a connection. ok is false if that cannot be known: it is elsewhere, or the kernel does not answer.
+// lookUpPeer asks for the other end of a connection. ok is false if that cannot be known: it is
+// elsewhere, or the kernel does not answer.
 func lookUpPeer(own, peer netip.AddrPort) (s peerSocket, ok bool) {
 	if !withinHost(own.Addr(), peer.Addr()) {
 		return s, false
@@ -36,7 +39,8 @@ func lookUpPeer(own, peer netip.AddrPort) (s peerSocket, ok bool) {
 	limit := unix.NsecToTimeval(destroyTime.Nanoseconds())
 	unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 	family, id := diagID(peer, own) // as the other end sees it
-	if unix.Sendto(fd, diagRequest(unix.SOCK_DIAG_BY_FAMILY, 0, family, 1<<12-1, id), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil {
+	if unix.Sendto(fd, diagRequest(unix.SOCK_DIAG_BY_FAMILY, 0, family, 1<<12-1, id), 0,
+		&unix.SockaddrNetlink{Family: unix.AF_NETLINK}) != nil {
 		return s, false
 	}
 	buf := make([]byte, 4096)
@@ -56,7 +60,8 @@ func lookUpPeer(own, peer netip.AddrPort) (s peerSocket, ok bool) {
 	case binary.BigEndian.Uint16(m.Data[6:]) != own.Port(): // a listener with that port, which is not what we look for
 		return s, true
 	default:
-		return peerSocket{uid: binary.NativeEndian.Uint32(m.Data[diagInode-4:]), inode: binary.NativeEndian.Uint32(m.Data[diagInode:])}, true
+		return peerSocket{uid: binary.NativeEndian.Uint32(m.Data[diagInode-4:]),
+			inode: binary.NativeEndian.Uint32(m.Data[diagInode:])}, true
 	}
 }
 

@@ -1,7 +1,8 @@
 package conmgr
 
-// The startup of an application connection: StartupMessage and the requests that may precede it. Run by the session's goroutine; reads
-// block on the socket until the deadline that the caller has set.
+// The startup of an application connection: StartupMessage and the requests that may precede it.
+// Run by the session's goroutine; reads block on the socket until the deadline that the caller has
+// set.
 
 import (
 	"bytes"
@@ -56,7 +57,8 @@ func startupErrorf(code, format string, args ...any) error {
 	return &startupError{code, fmt.Sprintf(format, args...)}
 }
 
-// readStartup reads one packet. The error is a *startupError if the client deserves an answer, else the reader's.
+// readStartup reads one packet. The error is a *startupError if the client deserves an answer, else
+// the reader's.
 func readStartup(r io.Reader) (startup, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:1]); err != nil {
@@ -193,7 +195,8 @@ func put(b []byte, m pgproto3.BackendMessage) []byte {
 
 // errorMessage is an ErrorResponse.
 func errorMessage(severity, code, text, detail, hint string) []byte {
-	return put(nil, &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code, Message: text, Detail: detail, Hint: hint})
+	return put(nil, &pgproto3.ErrorResponse{Severity: severity, SeverityUnlocalized: severity, Code: code,
+		Message: text, Detail: detail, Hint: hint})
 }
 
 func fatal(code, text, detail, hint string) []byte {

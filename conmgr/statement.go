@@ -1,6 +1,7 @@
 package conmgr
 
-// The statements of the console (docs/protocol.md 2.2): splitting a query string and parsing each statement. Pure functions.
+// The statements of the console (docs/protocol.md 2.2): splitting a query string and parsing each
+// statement. Pure functions.
 
 import (
 	"slices"
@@ -47,7 +48,8 @@ func (e *stmtError) Error() string { return e.text }
 const consoleHint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
 
 func notSupported(source string) error {
-	return &stmtError{code: "0A000", text: "statement is not supported: " + strconv.Quote(clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
+	return &stmtError{code: "0A000", text: "statement is not supported: " +
+		strconv.Quote(clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
 }
 
 type tokenKind uint8
@@ -139,7 +141,8 @@ func commentEnd(s string) int {
 	return -1
 }
 
-// unquote returns the text between the quotes that s begins with, and the length with them; -1: unterminated.
+// unquote returns the text between the quotes that s begins with, and the length with them; -1:
+// unterminated.
 func unquote(s string) (string, int) {
 	q := s[0]
 	var b strings.Builder
@@ -169,7 +172,8 @@ type parsed struct {
 	err error
 }
 
-// parseStatements splits a query string at its semicolons. Empty statements are left out; a string with nothing else gives none.
+// parseStatements splits a query string at its semicolons. Empty statements are left out; a string
+// with nothing else gives none.
 func parseStatements(s string) (out []parsed) {
 	tokens := tokenize(s)
 	for len(tokens) > 0 {
@@ -197,7 +201,8 @@ func (t token) isWord(w string) bool { return t.kind == word && strings.EqualFol
 var plainShows = []struct {
 	name string
 	verb verb
-}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"CONFIG", showConfig}, {"VERSION", showVersion}, {"HELP", showHelp}}
+}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"CONFIG", showConfig}, {"VERSION", showVersion},
+	{"HELP", showHelp}}
 
 // parseStatement takes at least one token; source is the text for messages.
 func parseStatement(t []token, source string) (statement, error) {
@@ -270,6 +275,7 @@ func unknownAttribute(name string) error {
 	for _, a := range attributes {
 		all = append(all, string(a))
 	}
-	return &stmtError{code: "22023", text: "invalid target attribute " + strconv.Quote(clip(strings.ToValidUTF8(name, "?"))),
+	return &stmtError{code: "22023", text: "invalid target attribute " +
+		strconv.Quote(clip(strings.ToValidUTF8(name, "?"))),
 		detail: "Allowed are " + strings.Join(all, ", ") + "."}
 }

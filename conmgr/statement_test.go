@@ -30,8 +30,10 @@ func TestStatements(t *testing.T) {
 		{"SHOW INSTANCES", []any{statement{verb: showInstances}}},
 		{"show\tinstances ;", []any{statement{verb: showInstances}}},
 		{"/* a */ Show -- b\n Applications", []any{statement{verb: showApplications}}},
-		{"SHOW CONFIG; SHOW VERSION;;SHOW HELP", []any{statement{verb: showConfig}, statement{verb: showVersion}, statement{verb: showHelp}}},
-		{"FORGET; forget instance 12", []any{statement{verb: forget, instance: -1}, statement{verb: forget, instance: 12}}},
+		{"SHOW CONFIG; SHOW VERSION;;SHOW HELP", []any{statement{verb: showConfig}, statement{verb: showVersion},
+			statement{verb: showHelp}}},
+		{"FORGET; forget instance 12", []any{statement{verb: forget, instance: -1},
+			statement{verb: forget, instance: 12}}},
 		{"FORGET INSTANCE", []any{"0A000"}},
 		{"FORGET INSTANCE x", []any{"0A000"}},
 		{"FORGET 1", []any{"0A000"}},
@@ -76,7 +78,8 @@ func TestStatements(t *testing.T) {
 }
 
 func FuzzStatement(f *testing.F) {
-	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "show /* x */ instances; -- y\nshow help", `show target "any"`, "'", "/*/**/"} {
+	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "show /* x */ instances; -- y\nshow help",
+		`show target "any"`, "'", "/*/**/"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -132,8 +135,10 @@ func TestStartup(t *testing.T) {
 		{"tls", []byte{0x16, 3, 1}, startup{kind: wantsNothing}},
 		{"plain", packet(v3, "user", "x", "database", "y", "application_name", "app"), startup{application: "app"}},
 		{"without user", packet(v3), startup{}},
-		{"minor", packet(v3+2, "user", "x", "_pq_.a", "1", "_pq_.b", "2"), startup{minor: 2, unknown: []string{"_pq_.a", "_pq_.b"}}},
-		{"application name", packet(v3, "application_name", "a\n\xffb"+long), startup{application: "a??b" + strings.Repeat("ü", 29)}},
+		{"minor", packet(v3+2, "user", "x", "_pq_.a", "1", "_pq_.b", "2"),
+			startup{minor: 2, unknown: []string{"_pq_.a", "_pq_.b"}}},
+		{"application name", packet(v3, "application_name", "a\n\xffb"+long),
+			startup{application: "a??b" + strings.Repeat("ü", 29)}},
 		{"version 2", packet(2<<16, "user"), "0A000"},
 		{"short", []byte{0, 0, 0, 7, 0, 3, 0}, "08P01"},
 		{"long", []byte{0, 0, 0x27, 0x11}, "08P01"},
@@ -186,10 +191,13 @@ func FuzzStartup(f *testing.F) {
 	})
 }
 
-// FuzzMessages: whatever follows the startup is a message, an error that ends the session, or the end of the input.
+// FuzzMessages: whatever follows the startup is a message, an error that ends the session, or the
+// end of the input.
 func FuzzMessages(f *testing.F) {
-	for _, m := range []pgproto3.FrontendMessage{&pgproto3.Query{String: "SHOW HELP"}, &pgproto3.Parse{Query: "SHOW HELP"},
-		&pgproto3.Bind{ResultFormatCodes: []int16{1}}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{}, &pgproto3.Sync{}} {
+	for _, m := range []pgproto3.FrontendMessage{&pgproto3.Query{String: "SHOW HELP"},
+		&pgproto3.Parse{Query: "SHOW HELP"},
+		&pgproto3.Bind{ResultFormatCodes: []int16{1}}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{},
+		&pgproto3.Sync{}} {
 		b, err := m.Encode(nil)
 		if err != nil {
 			f.Fatal(err)

@@ -1,8 +1,8 @@
 package conmgr
 
-// A server that has said goodbye still delivers to whoever is connected, for as long as that takes. Its watchdog has
-// ended, so that its SQL port is asked for its life, once a heartbeat_interval: goroutines of the instance's own, one a
-// question, which block until heartbeat_timeout at most.
+// A server that has said goodbye still delivers to whoever is connected, for as long as that takes.
+// Its watchdog has ended, so that its SQL port is asked for its life, once a heartbeat_interval:
+// goroutines of the instance's own, one a question, which block until heartbeat_timeout at most.
 
 import (
 	"context"
@@ -19,8 +19,9 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// stopQuiet is how long a server that has said that it shuts down is believed by its answers to SSLRequest, which leave
-// no line in its log; then it is asked again. (One that was started again answers that, too.)
+// stopQuiet is how long a server that has said that it shuts down is believed by its answers to
+// SSLRequest, which leave no line in its log; then it is asked again. (One that was started again
+// answers that, too.)
 const stopQuiet = 10 * time.Second
 
 // maxStopQuestions is how many may wait for their answers at a time.
@@ -47,8 +48,9 @@ type stopWatch struct {
 // watchStop begins to ask. cancel ends it, without waiting.
 func (in *instance) watchStop(ctx context.Context) {
 	ctx, in.endStop = context.WithCancel(ctx)
-	w := &stopWatch{dial: in.net.dial, now: in.now, limit: in.conf.HeartbeatTimeout, replies: make(chan stopReply, maxStopQuestions),
-		to: netip.AddrPortFrom(in.hostAddr, uint16(in.cfg.Port))}
+	w := &stopWatch{dial: in.net.dial, now: in.now, limit: in.conf.HeartbeatTimeout,
+		replies: make(chan stopReply, maxStopQuestions),
+		to:      netip.AddrPortFrom(in.hostAddr, uint16(in.cfg.Port))}
 	in.stopReplies = w.replies
 	in.group.Go("shutdown watch", func() {
 		every := time.NewTicker(in.conf.HeartbeatInterval)
@@ -91,9 +93,9 @@ func (w *stopWatch) ask(ctx context.Context) {
 	}
 }
 
-// question makes one connection. A quiet one asks for encryption and closes: the server's postmaster answers as long as
-// it is there, and logs nothing. Else it begins a session, which the server refuses with its reason, before it looks at
-// the user: a line of its log.
+// question makes one connection. A quiet one asks for encryption and closes: the server's
+// postmaster answers as long as it is there, and logs nothing. Else it begins a session, which the
+// server refuses with its reason, before it looks at the user: a line of its log.
 func (w *stopWatch) question(ctx context.Context, quiet bool) heartbeat.StopAnswer {
 	c, err := w.dial(ctx, w.to)
 	if err != nil {

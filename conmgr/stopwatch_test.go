@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of an instance whose server says goodbye: a fake SQL port that refuses, answers, or is silent.
+// Tests of an instance whose server says goodbye: a fake SQL port that refuses, answers, or is
+// silent.
 
 import (
 	"context"
@@ -93,7 +94,8 @@ func (p *sqlPort) answer(c net.Conn) {
 		return
 	}
 	p.words++
-	var m pgproto3.BackendMessage = &pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is shutting down"}
+	var m pgproto3.BackendMessage = &pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03",
+		Message: "the database system is shutting down"}
 	if p.does == "logs in" {
 		m = &pgproto3.AuthenticationOk{}
 	}
@@ -101,7 +103,8 @@ func (p *sqlPort) answer(c net.Conn) {
 	c.Write(b)
 }
 
-// goodbyeRig is a conmgr whose instance has just said goodbye, with an application that is bound there.
+// goodbyeRig is a conmgr whose instance has just said goodbye, with an application that is bound
+// there.
 func goodbyeRig(t *testing.T, does string) (*rig, *watchdog, *sqlPort, *client) {
 	t.Helper()
 	w, p := newWatchdog(t, "127.0.0.1:0"), &sqlPort{does: does}
@@ -125,8 +128,8 @@ func (c *client) told(start time.Time) (string, time.Duration) {
 	return got, time.Since(start)
 }
 
-// As long as the server says that it shuts down, nobody new is sent there and nobody is told; heartbeat_timeout after the
-// last answer, those that are left are.
+// As long as the server says that it shuts down, nobody new is sent there and nobody is told;
+// heartbeat_timeout after the last answer, those that are left are.
 func TestStoppingServer(t *testing.T) {
 	r, _, p, app := goodbyeRig(t, "shutting down")
 	r.waitState(0, hb.Stopping)
@@ -137,7 +140,8 @@ func TestStoppingServer(t *testing.T) {
 		words, quietly := p.asked()
 		return words+quietly >= 15
 	})
-	if e := r.entry(0); e.State != hb.Stopping || e.losses != 0 || e.Generation != 0 || e.Detail != "the server is shutting down" {
+	if e := r.entry(0); e.State != hb.Stopping || e.losses != 0 || e.Generation != 0 ||
+		e.Detail != "the server is shutting down" {
 		t.Errorf("got %+v", e.status)
 	}
 	if words, quietly := p.asked(); words != 1 || quietly < 14 {
@@ -150,7 +154,9 @@ func TestStoppingServer(t *testing.T) {
 		t.Errorf("got %+v", e.status)
 	}
 	got, after := app.told(start)
-	if !strings.Contains(got, "E(FATAL 57P01 instance 0") || !strings.Contains(got, "is lost: the server has shut down") || after < 250*time.Millisecond || after > 2*time.Second {
+	if !strings.Contains(got, "E(FATAL 57P01 instance 0") ||
+		!strings.Contains(got, "is lost: the server has shut down") || after < 250*time.Millisecond ||
+		after > 2*time.Second {
 		t.Errorf("told after %v: %s", after, got)
 	}
 	if e := r.entry(0); e.State != hb.Lost || e.losses != 1 {
@@ -158,12 +164,14 @@ func TestStoppingServer(t *testing.T) {
 	}
 }
 
-// A host that loses its power right after the stop; and a port at which another server answers: both are no answer.
+// A host that loses its power right after the stop; and a port at which another server answers:
+// both are no answer.
 func TestStoppingServerIsSilent(t *testing.T) {
 	for _, does := range []string{"drops", "logs in"} {
 		r, _, _, app := goodbyeRig(t, does)
 		got, after := app.told(time.Now())
-		if !strings.Contains(got, "is lost: the server was shutting down and was not heard of for 4") || after > 2*time.Second {
+		if !strings.Contains(got, "is lost: the server was shutting down and was not heard of for 4") ||
+			after > 2*time.Second {
 			t.Errorf("%s: told after %v: %s", does, after, got)
 		}
 		if e := r.entry(0); e.losses != 1 || e.Generation != 1 {
@@ -199,8 +207,8 @@ func TestStoppingServerComesBack(t *testing.T) {
 	stop()
 }
 
-// The watchdog's port answers nothing (a firewall), and its SQL port goes on saying that it shuts down: the attempts to
-// reach the one must not hold up the questions to the other.
+// The watchdog's port answers nothing (a firewall), and its SQL port goes on saying that it shuts
+// down: the attempts to reach the one must not hold up the questions to the other.
 func TestStoppingServerBehindFirewall(t *testing.T) {
 	w, p := newWatchdog(t, "127.0.0.1:0"), &sqlPort{does: "shutting down"}
 	sql := p.dial(t)

@@ -1,6 +1,7 @@
 package conmgr
 
-// Tests of what is bound to an instance that a promotion or a succession has left behind, and of the moment at which one binds.
+// Tests of what is bound to an instance that a promotion or a succession has left behind, and of
+// the moment at which one binds.
 
 import (
 	"fmt"
@@ -105,8 +106,9 @@ func TestSupersededRelayedIsReset(t *testing.T) {
 	r.through(0, b1)
 }
 
-// An application that binds at the moment of a loss is either told of it, or gets another instance. The table is read, and the choice made,
-// under the lock that a loss takes after it has published its table.
+// An application that binds at the moment of a loss is either told of it, or gets another instance.
+// The table is read, and the choice made, under the lock that a loss takes after it has published
+// its table.
 func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 	r := newRegistry(1, 10)
 	s := &relayed{seat: seat{bound: -1}}
@@ -180,8 +182,8 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 	}
 }
 
-// Nobody is told by a table that is older than his binding, and nobody is forgotten: each binding was made by a table that a later loss
-// replaced.
+// Nobody is told by a table that is older than his binding, and nobody is forgotten: each binding
+// was made by a table that a later loss replaced.
 func TestLossBetweenTableAndBinding(t *testing.T) {
 	r := static(t, "", primary)
 	b := r.d.board

@@ -1,7 +1,8 @@
 package conmgr
 
-// The syslog destination: RFC 3164 datagrams to /dev/log. Run by its own log goroutine; a write waits for the syslog daemon at most for
-// syslogPatience, and while there is none, messages are lost: that is said elsewhere, and they are counted.
+// The syslog destination: RFC 3164 datagrams to /dev/log. Run by its own log goroutine; a write
+// waits for the syslog daemon at most for syslogPatience, and while there is none, messages are
+// lost: that is said elsewhere, and they are counted.
 
 import (
 	"fmt"
@@ -54,7 +55,8 @@ func severity(l Level) int {
 
 func (s *syslogSink) write(m *Message) {
 	if s.lost > 0 && s.conn == nil && s.dial() {
-		lost := &Message{Level: WARNING, Text: fmt.Sprintf("%d lines were not logged: syslog was not available", s.lost), when: m.when}
+		lost := &Message{Level: WARNING, Text: fmt.Sprintf("%d lines were not logged: syslog was not available",
+			s.lost), when: m.when}
 		s.lost = 0
 		s.write(lost)
 	}

@@ -1,6 +1,7 @@
 package conmgr
 
-// The routing table: an immutable snapshot of all instances, with the verdicts of package route. Any goroutine reads it, without a lock.
+// The routing table: an immutable snapshot of all instances, with the verdicts of package route.
+// Any goroutine reads it, without a lock.
 
 import (
 	"net/netip"
@@ -41,7 +42,8 @@ func (e *entry) address() netip.Addr {
 
 func (e *entry) established() bool { return e.State == heartbeat.Established }
 
-// connected tells whether heartbeats prove that the server is there, by way of this entry or of another one.
+// connected tells whether heartbeats prove that the server is there, by way of this entry or of
+// another one.
 func (e *entry) connected() bool { return e.established() || e.State == heartbeat.Duplicate }
 
 func (e *entry) isPrimary() bool { return e.Known && !e.Attributes.Has(heartbeat.InRecovery) }
@@ -56,8 +58,10 @@ func (e *entry) role() string {
 
 // facts are what the choice depends on.
 func (e *entry) facts() route.Instance {
-	return route.Instance{Number: e.cfg.Number, Host: e.cfg.Name(), Address: e.address(), Port: e.cfg.Port, State: e.State, Detail: e.Detail,
-		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier, PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds}
+	return route.Instance{Number: e.cfg.Number, Host: e.cfg.Name(), Address: e.address(), Port: e.cfg.Port,
+		State: e.State, Detail: e.Detail,
+		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier,
+		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds}
 }
 
 // table is never changed once it is published.

@@ -1,11 +1,13 @@
 package conmgr
 
-// What can be followed with log_min_messages = INFO (who asked for what and was sent where, who was relayed, heartbeat attempts)
-// and DEBUG (every connection). These lines are as many as what they tell of: they are asked for. Nothing here blocks.
+// What can be followed with log_min_messages = INFO (who asked for what and was sent where, who was
+// relayed, heartbeat attempts) and DEBUG (every connection). These lines are as many as what they
+// tell of: they are asked for. Nothing here blocks.
 
 import "fmt"
 
-// traceTarget: a client has asked for an attribute, by a statement or a relay port, and got instance i of t, or none (-1).
+// traceTarget: a client has asked for an attribute, by a statement or a relay port, and got
+// instance i of t, or none (-1).
 func (s *service) traceTarget(of *seat, want attribute, except []int, t *table, i int) {
 	if !s.log.Wants(INFO) {
 		return
@@ -20,7 +22,8 @@ func (s *service) traceTarget(of *seat, want attribute, except []int, t *table, 
 	got := "no instance"
 	if i >= 0 {
 		e := &t.entries[i]
-		got = fmt.Sprintf("instance %d (host %q, address %s, port %d)", e.cfg.Number, e.cfg.Name(), e.address(), e.cfg.Port)
+		got = fmt.Sprintf("instance %d (host %q, address %s, port %d)", e.cfg.Number, e.cfg.Name(), e.address(),
+			e.cfg.Port)
 	}
 	if len(except) > 0 {
 		how += fmt.Sprintf(" (except %v)", except)

@@ -22,7 +22,8 @@ func TestTrace(t *testing.T) {
 	for _, level := range []Level{DEBUG, INFO, WARNING} {
 		t.Run(level.String(), func(t *testing.T) {
 			b := newBackend(t, 1)
-			r := staticWith(t, "relay_port_standby = 1\nbackend_host0 = db0\n"+b.conf(1), func(r *rig) { r.level = level }, primary, standby)
+			r := staticWith(t, "relay_port_standby = 1\nbackend_host0 = db0\n"+b.conf(1),
+				func(r *rig) { r.level = level }, primary, standby)
 			c := r.connect()
 			c.query("SHOW TARGET standby")
 			c.query("SHOW TARGET any EXCEPT 0, 1")
@@ -59,7 +60,8 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// Without a syslog daemon conmgr says so and starts; when there is one, it logs there, and tells how much was lost.
+// Without a syslog daemon conmgr says so and starts; when there is one, it logs there, and tells
+// how much was lost.
 func TestNoSyslog(t *testing.T) {
 	dir, _ := conmgrDir(t, "backend_host0 = 127.0.0.1\nlog_destination = syslog\nheartbeat_connect_interval = 100ms\n")
 	path := filepath.Join(dir, "devlog")
@@ -75,7 +77,8 @@ func TestNoSyslog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	tick := time.AfterFunc(syslogRetry+syslogRetry/10, func() { signals <- syscall.SIGINT }) // something to log, after the pause
+	// something to log, after the pause
+	tick := time.AfterFunc(syslogRetry+syslogRetry/10, func() { signals <- syscall.SIGINT })
 	defer tick.Stop()
 	l.SetReadDeadline(time.Now().Add(patience))
 	var got []string

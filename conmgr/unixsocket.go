@@ -1,7 +1,8 @@
 package conmgr
 
-// Unix sockets of the service: "<directory>/.s.PGSQL.<port>" and its lock file, as a PostgreSQL server has them, and who is at the other end
-// of a connection. Opened and removed by the main goroutine; blocks on the file system only.
+// Unix sockets of the service: "<directory>/.s.PGSQL.<port>" and its lock file, as a PostgreSQL
+// server has them, and who is at the other end of a connection. Opened and removed by the main
+// goroutine; blocks on the file system only.
 
 import (
 	"errors"
@@ -30,7 +31,8 @@ type unixSocket struct {
 	lock *control.SocketLock
 }
 
-// listenUnix opens the socket of each directory. That the conmgr directory is one by default keeps no conmgr from starting.
+// listenUnix opens the socket of each directory. That the conmgr directory is one by default keeps
+// no conmgr from starting.
 func (s *service) listenUnix() error {
 	for _, dir := range s.conf.SocketDirs {
 		err := s.listenUnixIn(dir)

@@ -36,22 +36,26 @@ func TestUnixSocketFiles(t *testing.T) {
 		t.Fatalf("%v %v", st, err)
 	}
 	lock, err := os.ReadFile(socket + ".lock")
-	if want := fmt.Sprintf("%d\n%s\n", p.cmd.Process.Pid, p.dir); err != nil || !strings.HasPrefix(string(lock), want) ||
+	if want := fmt.Sprintf("%d\n%s\n", p.cmd.Process.Pid, p.dir); err != nil ||
+		!strings.HasPrefix(string(lock), want) ||
 		strings.Split(string(lock), "\n")[3] != fmt.Sprint(p.port) || strings.Split(string(lock), "\n")[4] != p.dir {
 		t.Errorf("lock file:\n%s%v", lock, err)
 	}
 	for _, dir := range []string{p.dir, "@conmgr-test"} {
-		out, err := exec.Command("psql", "-XAtc", "SHOW VERSION", "-h", dir, "-p", fmt.Sprint(p.port), "-U", "x").CombinedOutput()
+		out, err := exec.Command("psql", "-XAtc", "SHOW VERSION", "-h", dir, "-p", fmt.Sprint(p.port), "-U",
+			"x").CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "conmgr (watchdog)") {
 			t.Errorf("psql -h %s: %v\n%s", dir, err, out)
 		}
 	}
 
 	// A second one in another directory that wants the same socket is told who has it.
-	dir, _ := conmgrDir(t, fmt.Sprintf("backend_host0 = 127.0.0.1\nport = %d\nunix_socket_directories = '%s'\n", p.port, p.dir))
+	dir, _ := conmgrDir(t, fmt.Sprintf("backend_host0 = 127.0.0.1\nport = %d\nunix_socket_directories = '%s'\n", p.port,
+		p.dir))
 	setConf(t, dir, fmt.Sprintf("backend_host0 = 127.0.0.1\nport = %d\nlisten_addresses = 127.0.0.2\nunix_socket_directories = '%s'\n", p.port, p.dir))
 	code, out := runOnce(t, command(t, "", "-D", dir))
-	if want := fmt.Sprintf("another process (PID %d) uses the socket file \"%s\"", p.cmd.Process.Pid, socket); code != 1 || !strings.Contains(out, want) {
+	if want := fmt.Sprintf("another process (PID %d) uses the socket file \"%s\"", p.cmd.Process.Pid,
+		socket); code != 1 || !strings.Contains(out, want) {
 		t.Errorf("exit status %d\n%s\nwant %s", code, out, want)
 	}
 	if _, err := net.Dial("unix", socket); err != nil {
@@ -96,7 +100,8 @@ func TestUnixSocketPeer(t *testing.T) {
 	c.query("SHOW TARGET any")
 	r.d.registry.mu.Lock()
 	for m := range r.d.registry.all {
-		if s := m.place(); s.local == nil || s.local.Uid != uint32(os.Geteuid()) || s.local.Pid != int32(os.Getpid()) || s.peer.IsValid() {
+		if s := m.place(); s.local == nil || s.local.Uid != uint32(os.Geteuid()) || s.local.Pid != int32(os.Getpid()) ||
+			s.peer.IsValid() {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -122,9 +127,11 @@ func TestUnixSocketsInConfig(t *testing.T) {
 		{"/d/conmgr.conf", "unix_socket_directories = '/run/a, b, ., /d, @c'", "[/run/a /d/b /d @c]", ""},
 		{long + "/conmgr.conf", "unix_socket_directories = /d\nport = 1", "[/d]", ""},
 		{long + "/conmgr.conf", "port = 1", "[" + long + "]", ""}, // 107 bytes
-		{long + "/conmgr.conf", "port = 12", "[]", "/conmgr.conf: no Unix socket is opened: the path \"" + long + "/.s.PGSQL.12\" has 108 bytes: allowed are 107"},
+		{long + "/conmgr.conf", "port = 12", "[]", "/conmgr.conf: no Unix socket is opened: the path \"" + long +
+			"/.s.PGSQL.12\" has 108 bytes: allowed are 107"},
 		{"/d/conmgr.conf", "port = 12\nunix_socket_directories = " + long, "", "conf:2: invalid value \"" + clip(long) +
-			"\" for parameter \"unix_socket_directories\": the path of the Unix socket \"" + long + "/.s.PGSQL.12\" has 108 bytes: allowed are 107"},
+			"\" for parameter \"unix_socket_directories\": the path of the Unix socket \"" + long +
+			"/.s.PGSQL.12\" has 108 bytes: allowed are 107"},
 		{"/d/conmgr.conf", "unix_socket_permissions = 0778", "", `invalid value "0778" for parameter "unix_socket_permissions": allowed are octal numbers from 0000 to 0777`},
 		{"/d/conmgr.conf", "unix_socket_permissions = 01777", "", "allowed are octal numbers from 0000 to 0777"},
 		{"/d/conmgr.conf", "unix_socket_permissions = 770", "[/d]", ""},
@@ -146,7 +153,8 @@ func TestUnixSocketsInConfig(t *testing.T) {
 	}
 }
 
-// A default directory whose path is too long, or that takes no socket, keeps no conmgr from starting.
+// A default directory whose path is too long, or that takes no socket, keeps no conmgr from
+// starting.
 func TestNoDefaultUnixSocket(t *testing.T) {
 	base, err := testkit.TempDir("long")
 	if err != nil {

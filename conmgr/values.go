@@ -1,6 +1,7 @@
 package conmgr
 
-// The values of conmgr.conf by their types: what is allowed, and their canonical spelling. Pure functions.
+// The values of conmgr.conf by their types: what is allowed, and their canonical spelling. Pure
+// functions.
 
 import (
 	"errors"
@@ -92,7 +93,8 @@ func (p *Param) check(v string) (string, error) {
 				}
 			}
 		}
-		if p.Name == "syslog_ident" && (v == "" || len(v) > maxSyslogIdent || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })) {
+		if p.Name == "syslog_ident" && (v == "" || len(v) > maxSyslogIdent ||
+			strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })) {
 			return "", fmt.Errorf("allowed are 1 to %d bytes of printable text", maxSyslogIdent)
 		}
 	}
@@ -107,12 +109,14 @@ func isHost(v string) bool {
 	if _, err := netip.ParseAddr(v); err == nil {
 		return true
 	}
-	return len(v) <= maxHostName && !strings.ContainsAny(v, " \t,/'\":;@=[]") && !strings.ContainsFunc(v, func(r rune) bool {
-		return isTypographic(r) || !unicode.IsPrint(r)
-	})
+	return len(v) <= maxHostName && !strings.ContainsAny(v, " \t,/'\":;@=[]") &&
+		!strings.ContainsFunc(v, func(r rune) bool {
+			return isTypographic(r) || !unicode.IsPrint(r)
+		})
 }
 
-// parseBool understands what a PostgreSQL server does: on, off, true, false, yes, no, their unambiguous beginnings, 1 and 0.
+// parseBool understands what a PostgreSQL server does: on, off, true, false, yes, no, their
+// unambiguous beginnings, 1 and 0.
 func parseBool(v string) (string, error) {
 	s := strings.ToLower(v)
 	begins := func(word string, least int) bool { return len(s) >= least && strings.HasPrefix(word, s) }
@@ -141,7 +145,8 @@ var durationUnits = []struct {
 
 // parseDuration reads an integer with an optional unit; without one it is seconds.
 func parseDuration(v string, lo, hi int64) (time.Duration, error) {
-	allowed := fmt.Errorf("allowed are %d ms to %d s, written as seconds or with one of the units ms, s, min, h, d", lo, hi/1000)
+	allowed := fmt.Errorf("allowed are %d ms to %d s, written as seconds or with one of the units ms, s, min, h, d", lo,
+		hi/1000)
 	n := 0
 	for n < len(v) && v[n] >= '0' && v[n] <= '9' {
 		n++

@@ -1,7 +1,8 @@
 package conmgr
 
-// Tests of an instance on a clock of the test's own: what is read before a verdict, and when the next attempt is due. And
-// of what is told: losses that a WELCOME shows, the last error, the server's own port.
+// Tests of an instance on a clock of the test's own: what is read before a verdict, and when the
+// next attempt is due. And of what is told: losses that a WELCOME shows, the last error, the
+// server's own port.
 
 import (
 	"context"
@@ -168,8 +169,8 @@ func checkTimes(t *testing.T, what string, got []time.Duration, want ...int) {
 	}
 }
 
-// A connection that has broken is wanted back soon; near the deadline no pause takes what is left; after a loss
-// heartbeat_connect_interval holds, whatever it is.
+// A connection that has broken is wanted back soon; near the deadline no pause takes what is left;
+// after a loss heartbeat_connect_interval holds, whatever it is.
 func TestPauses(t *testing.T) {
 	b := newBench(t, "heartbeat_connect_interval = 5\n")
 	checkTimes(t, "never reached", b.pauses(unreached, 3), 5000, 10000, 15000)
@@ -235,7 +236,8 @@ func TestAttemptLimit(t *testing.T) {
 	}
 }
 
-// The watchdog has forgotten this conmgr: its applications are told, once, and its generation stays.
+// The watchdog has forgotten this conmgr: its applications are told, once, and its generation
+// stays.
 func TestForgotten(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
 	r := newRig(t, quick+instanceConf(0, w.port()))
@@ -311,7 +313,8 @@ func TestDetailIsTheLastError(t *testing.T) {
 	eventually(t, "the new error alone", func() bool { return strings.HasSuffix(r.entry(0).Detail, ": other") || r.entry(0).State == hb.Lost })
 }
 
-// The watchdog tells the postmaster's port: another one than backend_port is warned of once, and shown.
+// The watchdog tells the postmaster's port: another one than backend_port is warned of once, and
+// shown.
 func TestOtherBackendPort(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
 	r := newRig(t, quick+instanceConf(3, w.port())+"backend_port3 = 6000\n")

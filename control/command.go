@@ -1,6 +1,7 @@
 package control
 
-// The command cm_ctl: help, checks, dispatch, and how it talks. Run by cm_ctl's main goroutine; blocks as the action does.
+// The command cm_ctl: help, checks, dispatch, and how it talks. Run by cm_ctl's main goroutine;
+// blocks as the action does.
 
 import (
 	"context"
@@ -91,8 +92,8 @@ type Command struct {
 	Conmgr string // the program to start; empty: beside cm_ctl, else in PATH
 }
 
-// Run does what the command line says, and returns the exit status. The end of ctx interrupts it: a conmgr process that it waits for
-// to become ready is told to end.
+// Run does what the command line says, and returns the exit status. The end of ctx interrupts it: a
+// conmgr process that it waits for to become ready is told to end.
 func (c Command) Run(ctx context.Context) int {
 	o, err := parseOptions(c.Args)
 	switch {
@@ -143,8 +144,8 @@ func (c Command) Run(ctx context.Context) int {
 	return r.status(ctx)
 }
 
-// checkDirectory looks at no more than what tells the directory of a conmgr process from any other: a broken conmgr.conf must not keep
-// anybody from stopping conmgr.
+// checkDirectory looks at no more than what tells the directory of a conmgr process from any other:
+// a broken conmgr.conf must not keep anybody from stopping conmgr.
 func checkDirectory(dir string) error {
 	st, err := os.Stat(dir)
 	switch {

@@ -1,6 +1,7 @@
 package control
 
-// cm_ctl against the fake conmgr: what it says, what it returns, and that it neither hangs nor signals anybody else.
+// cm_ctl against the fake conmgr: what it says, what it returns, and that it neither hangs nor
+// signals anybody else.
 
 import (
 	"bytes"

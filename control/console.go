@@ -1,6 +1,7 @@
 package control
 
-// Questions to conmgr over its port (docs/protocol.md, part 2). Blocks until the answer, for at most the given time.
+// Questions to conmgr over its port (docs/protocol.md, part 2). Blocks until the answer, for at
+// most the given time.
 
 import (
 	"context"
@@ -30,7 +31,8 @@ type rows struct {
 	values  [][]*string
 }
 
-// addressesOf lists where to reach a conmgr that listens on the configured addresses: loopback first, it needs no network.
+// addressesOf lists where to reach a conmgr that listens on the configured addresses: loopback
+// first, it needs no network.
 func addressesOf(listen string) []string {
 	var loopback, others []string
 	for _, a := range strings.Split(listen, ",") {
@@ -74,7 +76,8 @@ func ask(ctx context.Context, info Info, limit time.Duration, statements ...stri
 }
 
 func dial(ctx context.Context, info Info, deadline time.Time) (net.Conn, error) {
-	// The Unix socket first: conmgr keeps places there for its own user and root. It may be elsewhere, or be that of an older conmgr's crash.
+	// The Unix socket first: conmgr keeps places there for its own user and root. It may be
+	// elsewhere, or be that of an older conmgr's crash.
 	socket := filepath.Join(info.Dir, fmt.Sprintf(".s.PGSQL.%d", info.Port))
 	if conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, "unix", socket); err == nil {
 		return conn, nil
@@ -84,7 +87,8 @@ func dial(ctx context.Context, info Info, deadline time.Time) (net.Conn, error) 
 	for i, a := range addresses {
 		// One address that drops packets leaves time for the others.
 		share := time.Until(deadline) / time.Duration(len(addresses)-i)
-		conn, err := (&net.Dialer{Deadline: time.Now().Add(share)}).DialContext(ctx, "tcp", net.JoinHostPort(a, strconv.Itoa(info.Port)))
+		conn, err := (&net.Dialer{Deadline: time.Now().Add(share)}).DialContext(ctx, "tcp",
+			net.JoinHostPort(a, strconv.Itoa(info.Port)))
 		if err == nil {
 			return conn, nil
 		}

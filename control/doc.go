@@ -1,5 +1,6 @@
-// Package control is the directory of a conmgr process and the ways to control that process: the pid file with its lock, and what the
-// command cm_ctl does (start, stop, restart, status). conmgr itself uses the pid file only.
+// Package control is the directory of a conmgr process and the ways to control that process: the
+// pid file with its lock, and what the command cm_ctl does (start, stop, restart, status). conmgr
+// itself uses the pid file only.
 //
 //	info.go     the record in conmgr.pid
 //	pidfile.go  the pid file of the running process: create, lock, update, remove
@@ -11,6 +12,7 @@
 //	console.go  questions to conmgr over its port
 //	table.go    tables for people
 //
-// The lock on conmgr.pid is the truth of "running": the kernel drops it with the process, whatever the process died of. What the file says
-// is believed only as far as the boot id and the start time of the process confirm it, so that a stale file never leads to a stranger.
+// The lock on conmgr.pid is the truth of "running": the kernel drops it with the process, whatever
+// the process died of. What the file says is believed only as far as the boot id and the start time
+// of the process confirm it, so that a stale file never leads to a stranger.
 package control

@@ -1,7 +1,8 @@
 package control
 
-// A conmgr of the test's own: it keeps the contract of the pid file and of the signals, answers from fixed tables, and fails on demand.
-// It obeys files in its directory, so that tests decide when it goes on.
+// A conmgr of the test's own: it keeps the contract of the pid file and of the signals, answers
+// from fixed tables, and fails on demand. It obeys files in its directory, so that tests decide
+// when it goes on.
 
 import (
 	"context"
@@ -112,7 +113,8 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 				}
 				switch {
 				case behaviour == "garbled":
-					_, _ = conn.Write([]byte("T\x00\x00\x00\x06\x00\x00D\x00\x00\x00\x0a\x00\x01\xff\xff\xff\xf0")) // a value of -16 bytes
+					// a value of -16 bytes
+					_, _ = conn.Write([]byte("T\x00\x00\x00\x06\x00\x00D\x00\x00\x00\x0a\x00\x01\xff\xff\xff\xf0"))
 				case behaviour == "endless":
 					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
 				case q.String == "SHOW INSTANCES" && behaviour == "standbys" && !promoted():
@@ -128,7 +130,8 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 				case strings.HasPrefix(q.String, "FORGET") && behaviour == "prompt":
 					send(answer("known", strings.ReplaceAll(q.String, " ", "_"))...)
 				default:
-					send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "no"}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+					send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "no"},
+						&pgproto3.ReadyForQuery{TxStatus: 'I'})
 				}
 			}
 		}()
@@ -139,7 +142,8 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 func answer(columns string, lines ...string) []pgproto3.BackendMessage {
 	var description pgproto3.RowDescription
 	for _, c := range strings.Fields(columns) {
-		description.Fields = append(description.Fields, pgproto3.FieldDescription{Name: []byte(c), DataTypeOID: 25, DataTypeSize: -1})
+		description.Fields = append(description.Fields,
+			pgproto3.FieldDescription{Name: []byte(c), DataTypeOID: 25, DataTypeSize: -1})
 	}
 	messages := []pgproto3.BackendMessage{&description}
 	for _, line := range lines {
@@ -153,7 +157,8 @@ func answer(columns string, lines ...string) []pgproto3.BackendMessage {
 		}
 		messages = append(messages, &row)
 	}
-	return append(messages, &pgproto3.CommandComplete{CommandTag: []byte("SHOW")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return append(messages, &pgproto3.CommandComplete{CommandTag: []byte("SHOW")},
+		&pgproto3.ReadyForQuery{TxStatus: 'I'})
 }
 
 // cmCtl is cm_ctl as a process, which starts fakeConmgr.
@@ -163,7 +168,8 @@ func cmCtl() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
 	defer stop()
-	return Command{Args: os.Args[1:], Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr, Euid: 1000, Conmgr: os.Args[0]}.Run(ctx)
+	return Command{Args: os.Args[1:], Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr, Euid: 1000,
+		Conmgr: os.Args[0]}.Run(ctx)
 }
 
 func cmCtlProcess(behaviour string, args ...string) *exec.Cmd {

@@ -1,7 +1,8 @@
 package control
 
-// cm_ctl forget: what conmgr keeps of its set of instances is forgotten, by the running conmgr itself, or in its file while none runs. Blocks
-// on the answer to its question, and then for at most the timeout.
+// cm_ctl forget: what conmgr keeps of its set of instances is forgotten, by the running conmgr
+// itself, or in its file while none runs. Blocks on the answer to its question, and then for at
+// most the timeout.
 
 import (
 	"bufio"

@@ -56,7 +56,8 @@ func TestForgetWithoutConmgr(t *testing.T) {
 	d.want(d.cmctl("forget"), 1, "standard input is not a terminal", "use --yes")
 	for _, no := range []string{"\n", "n\n", "yeah\n", "\x04"} {
 		d.tty = terminal(t, no)
-		d.want(d.cmctl("forget"), 1, "Known: "+all+".\n", "Forget all that conmgr knows of its instances? (y/N) nothing is forgotten\n")
+		d.want(d.cmctl("forget"), 1, "Known: "+all+".\n",
+			"Forget all that conmgr knows of its instances? (y/N) nothing is forgotten\n")
 	}
 	d.known(all)
 	d.want(d.cmctl("forget", "-i", "0", "--yes"), 0, "forgotten; known now: "+all+"\n")

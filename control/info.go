@@ -14,7 +14,8 @@ import (
 // Status is what conmgr says of itself in line 7.
 type Status string
 
-// The statuses, in the order in which they follow each other. StatusReady and StatusComplete stay when an instance is lost later.
+// The statuses, in the order in which they follow each other. StatusReady and StatusComplete stay
+// when an instance is lost later.
 const (
 	StatusStarting Status = "starting"
 	StatusReady    Status = "ready"    // heartbeats go to a primary
@@ -51,8 +52,9 @@ type Info struct {
 	Port            int
 	ListenAddresses string // as configured
 	BootID          string // of the kernel that the process runs under
-	StartTicks      uint64 // start time of the process in clock ticks since boot: tells it from a later one with its pid
-	Status          Status
+	// start time of the process in clock ticks since boot: tells it from a later one with its pid
+	StartTicks uint64
+	Status     Status
 }
 
 // encode returns the file and the offset of the status in it.
@@ -68,10 +70,12 @@ func (i Info) encode() ([]byte, int64, error) {
 	if i.Port < 1 || i.Port > 65535 {
 		return nil, 0, fmt.Errorf("invalid port %d", i.Port)
 	}
-	head := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", i.Pid, i.Dir, i.Started.Unix(), i.Port, i.ListenAddresses, i.BootID, i.StartTicks)
+	head := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", i.Pid, i.Dir, i.Started.Unix(), i.Port, i.ListenAddresses,
+		i.BootID, i.StartTicks)
 	b := fmt.Appendf([]byte(head), "%-*s\n", statusWidth, i.Status)
 	if len(b) > maxPidFile {
-		return nil, 0, fmt.Errorf("directory and listen addresses are too long for %s: %d bytes, at most %d", pidFileName, len(b), maxPidFile)
+		return nil, 0, fmt.Errorf("directory and listen addresses are too long for %s: %d bytes, at most %d",
+			pidFileName, len(b), maxPidFile)
 	}
 	return b, int64(len(head)), nil
 }

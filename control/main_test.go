@@ -1,6 +1,7 @@
 package control
 
-// The test binary is also the processes that the tests control: started again with CONTROL_TEST_ROLE, it plays a role and ends.
+// The test binary is also the processes that the tests control: started again with
+// CONTROL_TEST_ROLE, it plays a role and ends.
 
 import (
 	"bufio"
@@ -29,7 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// holder creates the pid file of os.Args[1], says how that went, and holds it until it is told "remove" or its standard input ends.
+// holder creates the pid file of os.Args[1], says how that went, and holds it until it is told
+// "remove" or its standard input ends.
 func holder() int {
 	p, err := CreatePidFile(os.Args[1], Info{Port: 27546, ListenAddresses: "localhost"})
 	if err != nil {

@@ -1,7 +1,7 @@
 package control
 
-// The command line of cm_ctl, read as getopt_long reads pg_ctl's: options before or after the action, short ones joined, long ones
-// abbreviated. Pure.
+// The command line of cm_ctl, read as getopt_long reads pg_ctl's: options before or after the
+// action, short ones joined, long ones abbreviated. Pure.
 
 import (
 	"fmt"

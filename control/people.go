@@ -1,6 +1,7 @@
 package control
 
-// The lists of cm_ctl status for people, within the width of the terminal. Pure, but for the width itself.
+// The lists of cm_ctl status for people, within the width of the terminal. Pure, but for the width
+// itself.
 
 import (
 	"fmt"

@@ -41,7 +41,8 @@ func TestListFitsTheWidth(t *testing.T) {
 			}
 		}
 		flat := strings.Join(strings.Fields(out), " ")
-		for _, text := range []string{"db0.example", "db1.example", "established", "412 ms", "65 s", "used for any, read-write",
+		for _, text := range []string{"db0.example", "db1.example", "established", "412 ms", "65 s",
+			"used for any, read-write",
 			"a newer timeline is known", "was primary", "detail: connection refused"} {
 			if !strings.Contains(flat, text) {
 				t.Errorf("width %d: %q is missing in\n%s", width, text, out)
@@ -63,7 +64,8 @@ func TestLongWordsAreFolded(t *testing.T) {
 }
 
 func TestAgo(t *testing.T) {
-	for ms, want := range map[int64]string{0: "0 ms", 9_999: "9999 ms", 10_000: "10 s", 599_999: "599 s", 600_000: "10 min", 36_000_000: "10 h"} {
+	for ms, want := range map[int64]string{0: "0 ms", 9_999: "9999 ms", 10_000: "10 s", 599_999: "599 s",
+		600_000: "10 min", 36_000_000: "10 h"} {
 		if got := ago(&ms); got != want {
 			t.Errorf("%d: %q, want %q", ms, got, want)
 		}
@@ -102,7 +104,8 @@ func TestStatusCheck(t *testing.T) {
 	d.want(d.cmctl("status", "--check=primary"), 0)
 	d.want(d.cmctl("status", "--json", "--check", "any"), 0)
 	d.want(d.cmctl("status", "--check=all"), 2, "check \"all\" has failed: not all instances have a heartbeat connection")
-	if r := d.cmctl("status", "--json", "-i", "application", "--check=all"); r.code != 2 || !strings.Contains(r.stdout, `"instances":[]`) {
+	if r := d.cmctl("status", "--json", "-i", "application", "--check=all"); r.code != 2 ||
+		!strings.Contains(r.stdout, `"instances":[]`) {
 		t.Errorf("exit status %d: %s", r.code, r.stdout)
 	}
 	d.want(d.cmctl("status", "--check=most"), 1, "unrecognized check \"most\": must be \"primary\", \"all\" or \"any\"")

@@ -1,6 +1,7 @@
 package control
 
-// The pid file of the running conmgr process. Run by conmgr's main goroutine, SetStatus by any goroutine; blocks on the file system only.
+// The pid file of the running conmgr process. Run by conmgr's main goroutine, SetStatus by any
+// goroutine; blocks on the file system only.
 
 import (
 	"errors"
@@ -36,8 +37,9 @@ type PidFile struct {
 	statusOffset int64
 }
 
-// CreatePidFile locks and writes DIR/conmgr.pid; a stale file is taken over. Values of info that are zero are those of this process and
-// moment. The error is a *RunningError if another conmgr process has the directory.
+// CreatePidFile locks and writes DIR/conmgr.pid; a stale file is taken over. Values of info that
+// are zero are those of this process and moment. The error is a *RunningError if another conmgr
+// process has the directory.
 func CreatePidFile(dir string, info Info) (*PidFile, error) {
 	if err := info.complete(dir); err != nil {
 		return nil, err
@@ -95,7 +97,8 @@ func (i *Info) complete(dir string) (err error) {
 
 // lockPidFile returns the file, locked, and still the one at path.
 func lockPidFile(dir, path string) (*os.File, error) {
-	const attempts = 200 // some 2 seconds; each is lost only to somebody who looks at the lock, or removes the file, at that very moment
+	// some 2 seconds; each is lost only to somebody who looks at the lock, or removes the file, at that very moment
+	const attempts = 200
 	for range attempts {
 		// O_NONBLOCK: do not wait for ever if somebody has put a FIFO there.
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
@@ -127,7 +130,8 @@ func lockPidFile(dir, path string) (*os.File, error) {
 		if err == nil && info.matches() {
 			return nil, &RunningError{Pid: info.Pid}
 		}
-		// A stranger has the lock, or an owner that has not written its record yet, or somebody only looks at the lock.
+		// A stranger has the lock, or an owner that has not written its record yet, or somebody
+		// only looks at the lock.
 		if info, running, err := Running(dir); running {
 			var unknown *UnidentifiedError
 			if errors.As(err, &unknown) {
@@ -135,7 +139,8 @@ func lockPidFile(dir, path string) (*os.File, error) {
 			}
 			return nil, &RunningError{Pid: info.Pid}
 		}
-		// The lock is free again, or was only looked at: others may try at the same time, so not in step with them.
+		// The lock is free again, or was only looked at: others may try at the same time, so not in
+		// step with them.
 		time.Sleep(time.Duration(1+rand.IntN(20)) * time.Millisecond)
 	}
 	return nil, fmt.Errorf("could not lock PID file \"%s\": others keep locking it", path)
@@ -156,7 +161,8 @@ func tryLock(file *os.File) (bool, error) {
 	}
 }
 
-// SetStatus changes line 7. A status never goes back: StatusReady after StatusComplete changes nothing.
+// SetStatus changes line 7. A status never goes back: StatusReady after StatusComplete changes
+// nothing.
 func (p *PidFile) SetStatus(s Status) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,7 +179,8 @@ func (p *PidFile) SetStatus(s Status) error {
 	return nil
 }
 
-// Remove removes the file and gives the lock up, in this order. It does not touch a file that is not this process's.
+// Remove removes the file and gives the lock up, in this order. It does not touch a file that is
+// not this process's.
 func (p *PidFile) Remove() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

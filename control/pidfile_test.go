@@ -1,6 +1,7 @@
 package control
 
-// The pid file with real processes: owners that live, are killed, and race; and files that nobody can have written.
+// The pid file with real processes: owners that live, are killed, and race; and files that nobody
+// can have written.
 
 import (
 	"bytes"
@@ -38,7 +39,8 @@ func wantRunning(t *testing.T, dir string, want bool) Info {
 
 func TestPidFileFormat(t *testing.T) {
 	dir := t.TempDir()
-	info := Info{Pid: os.Getpid(), Dir: "/srv/cm", Started: time.Unix(1700000000, 0), Port: 27546, ListenAddresses: "localhost, ::1", BootID: "b-1", StartTicks: 77}
+	info := Info{Pid: os.Getpid(), Dir: "/srv/cm", Started: time.Unix(1700000000, 0), Port: 27546,
+		ListenAddresses: "localhost, ::1", BootID: "b-1", StartTicks: 77}
 	p, err := CreatePidFile(dir, info)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +50,8 @@ func TestPidFileFormat(t *testing.T) {
 	want := func(status string) {
 		t.Helper()
 		b, err := os.ReadFile(path)
-		if w := fmt.Sprintf("%d\n/srv/cm\n1700000000\n27546\nlocalhost, ::1\nb-1 77\n%s\n", os.Getpid(), status); err != nil || string(b) != w {
+		if w := fmt.Sprintf("%d\n/srv/cm\n1700000000\n27546\nlocalhost, ::1\nb-1 77\n%s\n", os.Getpid(),
+			status); err != nil || string(b) != w {
 			t.Fatalf("%q, %v; want %q", b, err, w)
 		}
 	}
@@ -56,7 +59,8 @@ func TestPidFileFormat(t *testing.T) {
 	for _, step := range []struct {
 		set   Status
 		shown string
-	}{{StatusReady, "ready   "}, {StatusComplete, "complete"}, {StatusReady, "complete"}, {StatusStopping, "stopping"}, {StatusComplete, "stopping"}} {
+	}{{StatusReady, "ready   "}, {StatusComplete, "complete"}, {StatusReady, "complete"}, {StatusStopping, "stopping"},
+		{StatusComplete, "stopping"}} {
 		if err := p.SetStatus(step.set); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +88,8 @@ func TestPidFileFormat(t *testing.T) {
 }
 
 func TestPidFileRefusesWhatItCannotHold(t *testing.T) {
-	for _, info := range []Info{{Port: 0}, {Port: 65536}, {Port: 1, Dir: "/a\nb"}, {Port: 1, ListenAddresses: "x\n"}, {Port: 1, BootID: "\n", StartTicks: 1},
+	for _, info := range []Info{{Port: 0}, {Port: 65536}, {Port: 1, Dir: "/a\nb"}, {Port: 1, ListenAddresses: "x\n"},
+		{Port: 1, BootID: "\n", StartTicks: 1},
 		{Port: 1, Status: "idle"}, {Port: 1, Dir: "/" + strings.Repeat("d", maxPidFile)}} {
 		dir := t.TempDir()
 		if _, err := CreatePidFile(dir, info); err == nil {
@@ -104,12 +109,14 @@ func TestPidFileLifeOfAnOwner(t *testing.T) {
 	if s := owner.line(t); s != "locked" {
 		t.Fatal(s)
 	}
-	if info := wantRunning(t, dir, true); info.Pid != owner.pid() || info.Dir != dir || info.Status != StatusStarting || info.Port != 27546 {
+	if info := wantRunning(t, dir, true); info.Pid != owner.pid() || info.Dir != dir || info.Status != StatusStarting ||
+		info.Port != 27546 {
 		t.Errorf("%+v", info)
 	}
 	_, err := CreatePidFile(dir, Info{Port: 1})
 	var running *RunningError
-	if !errors.As(err, &running) || err.Error() != fmt.Sprintf("another conmgr process(PID %d) is running", owner.pid()) {
+	if !errors.As(err, &running) || err.Error() != fmt.Sprintf("another conmgr process(PID %d) is running",
+		owner.pid()) {
 		t.Fatalf("second owner: %v", err)
 	}
 
@@ -143,7 +150,8 @@ func TestPidFileOfAKilledOwner(t *testing.T) {
 // A longer stale file leaves nothing behind.
 func TestPidFileReplacesAnyContent(t *testing.T) {
 	for name, content := range map[string][]byte{
-		"empty": nil, "garbage": []byte("\x00\xffgarbage"), "huge": bytes.Repeat([]byte("1\n"), 1<<20), "one line": []byte("4711\n"),
+		"empty": nil, "garbage": []byte("\x00\xffgarbage"), "huge": bytes.Repeat([]byte("1\n"), 1<<20),
+		"one line":  []byte("4711\n"),
 		"truncated": []byte("4711\n/srv/cm\n1700000000\n27546\n*\nboot 77\nread"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +185,8 @@ func TestParseInfoNamesTheLine(t *testing.T) {
 	for _, bad := range []struct {
 		line  int
 		value string
-	}{{1, "0"}, {1, "-1"}, {1, "99999999999999999999"}, {2, "cm"}, {3, "x"}, {4, "0"}, {4, "65536"}, {6, "77"}, {6, " 77"}, {6, "boot -1"}, {7, ""}, {7, "resting"}} {
+	}{{1, "0"}, {1, "-1"}, {1, "99999999999999999999"}, {2, "cm"}, {3, "x"}, {4, "0"}, {4, "65536"}, {6, "77"},
+		{6, " 77"}, {6, "boot -1"}, {7, ""}, {7, "resting"}} {
 		lines := append([]string(nil), good...)
 		lines[bad.line-1] = bad.value
 		_, err := parseInfo([]byte(strings.Join(lines, "\n") + "\n"))
@@ -187,7 +196,8 @@ func TestParseInfoNamesTheLine(t *testing.T) {
 	}
 }
 
-// A file with the pid of a process that is another one: of an earlier boot, or of an earlier owner of the pid.
+// A file with the pid of a process that is another one: of an earlier boot, or of an earlier owner
+// of the pid.
 func TestStaleFileNeverMeansAStranger(t *testing.T) {
 	stranger := play(t, "stranger")
 	boot, err := bootID()
@@ -198,7 +208,8 @@ func TestStaleFileNeverMeansAStranger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := Info{Pid: stranger.pid(), Dir: "/srv/cm", Started: time.Unix(1, 0), Port: 1, Status: StatusReady, BootID: boot, StartTicks: ticks}
+	base := Info{Pid: stranger.pid(), Dir: "/srv/cm", Started: time.Unix(1, 0), Port: 1, Status: StatusReady,
+		BootID: boot, StartTicks: ticks}
 	if p, err := openProcess(base); err != nil {
 		t.Fatalf("the process itself: %v", err)
 	} else {
@@ -233,7 +244,8 @@ func TestStaleFileNeverMeansAStranger(t *testing.T) {
 		if _, running, err := Running(dir); !running || !errors.As(err, &unidentified) {
 			t.Errorf("locked by somebody else: %v, %v", running, err)
 		}
-		if _, err := CreatePidFile(dir, Info{Port: 1}); err == nil || err.Error() != "another conmgr process is running" {
+		if _, err := CreatePidFile(dir, Info{Port: 1}); err == nil ||
+			err.Error() != "another conmgr process is running" {
 			t.Errorf("CreatePidFile: %v", err)
 		}
 		_ = file.Close()
@@ -295,7 +307,8 @@ func TestPidFileRace(t *testing.T) {
 	}
 }
 
-// An owner that removes its file, and one that starts at that moment, never both believe to have the directory, nor neither.
+// An owner that removes its file, and one that starts at that moment, never both believe to have
+// the directory, nor neither.
 func TestPidFileHandover(t *testing.T) {
 	dir := t.TempDir()
 	var held sync.Mutex

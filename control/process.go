@@ -1,7 +1,8 @@
 package control
 
-// Identity of a process: a pid alone is not one, it may be used again. Used by conmgr's main goroutine (about itself) and by cm_ctl;
-// blocks on nothing but /proc, except waitExit, which blocks until its deadline.
+// Identity of a process: a pid alone is not one, it may be used again. Used by conmgr's main
+// goroutine (about itself) and by cm_ctl; blocks on nothing but /proc, except waitExit, which
+// blocks until its deadline.
 
 import (
 	"bytes"
@@ -16,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollInterval is how often something is looked at that nobody can tell us of; pg_ctl looks 10 times a second.
+// pollInterval is how often something is looked at that nobody can tell us of; pg_ctl looks 10
+// times a second.
 const pollInterval = 50 * time.Millisecond
 
 // bootID is random, and made at each boot of the kernel.
@@ -28,7 +30,8 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// startTicks is when the process was started, in clock ticks since boot (field 22 of /proc/PID/stat).
+// startTicks is when the process was started, in clock ticks since boot (field 22 of
+// /proc/PID/stat).
 func startTicks(pid int) (uint64, error) {
 	name := fmt.Sprintf("/proc/%d/stat", pid)
 	b, err := os.ReadFile(name)
@@ -53,7 +56,8 @@ func (i Info) matches() bool {
 	return err == nil && ticks == i.StartTicks
 }
 
-// process is a handle of the process that wrote a record. Where the kernel has pidfds (Linux 5.3), it cannot come to mean another one.
+// process is a handle of the process that wrote a record. Where the kernel has pidfds (Linux 5.3),
+// it cannot come to mean another one.
 type process struct {
 	info Info
 	fd   int // pidfd, or -1
@@ -110,7 +114,8 @@ func (p *process) foreign() bool {
 	return err == nil && int(st.Uid) != os.Geteuid()
 }
 
-// waitExit blocks until the process has ended (true), or until the deadline or the end of ctx (false).
+// waitExit blocks until the process has ended (true), or until the deadline or the end of ctx
+// (false).
 func (p *process) waitExit(ctx context.Context, deadline time.Time) bool {
 	for ctx.Err() == nil {
 		left := time.Until(deadline)

@@ -1,7 +1,7 @@
 package control
 
-// Who runs in a directory, as cm_ctl and a second conmgr see it. Blocks on the file system, and for at most settleTime while a conmgr
-// process that has just locked its file has not written it yet.
+// Who runs in a directory, as cm_ctl and a second conmgr see it. Blocks on the file system, and for
+// at most settleTime while a conmgr process that has just locked its file has not written it yet.
 
 import (
 	"errors"
@@ -18,7 +18,8 @@ import (
 // settleTime is how long a lock without a matching record may be that of a process between the two.
 const settleTime = time.Second
 
-// UnidentifiedError: somebody has the lock, and the file does not tell who. A signal would reach a stranger.
+// UnidentifiedError: somebody has the lock, and the file does not tell who. A signal would reach a
+// stranger.
 type UnidentifiedError struct {
 	Path   string
 	Reason string
@@ -28,7 +29,8 @@ func (e *UnidentifiedError) Error() string {
 	return fmt.Sprintf("PID file \"%s\" is locked by a process that cannot be identified: %s", e.Path, e.Reason)
 }
 
-// ReadPidFile returns what DIR/conmgr.pid says, true or stale. The error is fs.ErrNotExist if there is no file.
+// ReadPidFile returns what DIR/conmgr.pid says, true or stale. The error is fs.ErrNotExist if there
+// is no file.
 func ReadPidFile(dir string) (Info, error) {
 	file, err := openPidFile(filepath.Join(dir, pidFileName))
 	if err != nil {
@@ -38,9 +40,10 @@ func ReadPidFile(dir string) (Info, error) {
 	return readInfo(file)
 }
 
-// Running tells whether a conmgr process runs in dir. info is what its file says; if nobody runs but there is a stale file, what that says
-// as far as it can be read (Pid is 0 otherwise). running is true and the error an *UnidentifiedError if the lock is taken, but not by a
-// process of this machine's (or container's) present process table that the file describes: send no signal then.
+// Running tells whether a conmgr process runs in dir. info is what its file says; if nobody runs
+// but there is a stale file, what that says as far as it can be read (Pid is 0 otherwise). running
+// is true and the error an *UnidentifiedError if the lock is taken, but not by a process of this
+// machine's (or container's) present process table that the file describes: send no signal then.
 func Running(dir string) (info Info, running bool, err error) {
 	path := filepath.Join(dir, pidFileName)
 	deadline := time.Now().Add(settleTime)
@@ -93,7 +96,8 @@ func openPidFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-// isLocked looks by taking a shared lock for a moment: two who look do not disturb each other, and CreatePidFile tells a look from an owner.
+// isLocked looks by taking a shared lock for a moment: two who look do not disturb each other, and
+// CreatePidFile tells a look from an owner.
 func isLocked(file *os.File) (bool, error) {
 	fd := int(file.Fd())
 	for {

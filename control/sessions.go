@@ -1,7 +1,7 @@
 package control
 
-// How many SQL connections of this host the servers end when conmgr ends: counted for cm_ctl stop and
-// restart. Blocks until conmgr has answered, for at most askLimit, and on /proc.
+// How many SQL connections of this host the servers end when conmgr ends: counted for cm_ctl stop
+// and restart. Blocks until conmgr has answered, for at most askLimit, and on /proc.
 
 import (
 	"bufio"
@@ -51,8 +51,8 @@ func (r *run) warnOfSessions(ctx context.Context, info Info) {
 		"there are %d connections to them. Replication connections stay.", n))
 }
 
-// countConnections counts the established connections in a table of /proc/net that lead to one of the
-// servers. 0 if the table cannot be read.
+// countConnections counts the established connections in a table of /proc/net that lead to one of
+// the servers. 0 if the table cannot be read.
 func countConnections(table string, servers []netip.AddrPort) (n int) {
 	file, err := os.Open(table)
 	if err != nil {
@@ -72,8 +72,8 @@ func countConnections(table string, servers []netip.AddrPort) (n int) {
 	return n
 }
 
-// parseProcAddress reads ADDRESS:PORT of /proc/net/tcp and tcp6: the address is in words of four bytes,
-// each in this machine's order.
+// parseProcAddress reads ADDRESS:PORT of /proc/net/tcp and tcp6: the address is in words of four
+// bytes, each in this machine's order.
 func parseProcAddress(s string) (netip.AddrPort, bool) {
 	address, port, _ := strings.Cut(s, ":")
 	b, err := hex.DecodeString(address)

@@ -1,7 +1,8 @@
 package control
 
-// Lock files of Unix sockets, "<socket>.lock", as a PostgreSQL server has them: its first five lines are a server's, the sixth tells the
-// process from a later one with its pid. Run by conmgr's main goroutine; blocks on the file system only.
+// Lock files of Unix sockets, "<socket>.lock", as a PostgreSQL server has them: its first five
+// lines are a server's, the sixth tells the process from a later one with its pid. Run by conmgr's
+// main goroutine; blocks on the file system only.
 
 import (
 	"errors"
@@ -40,14 +41,15 @@ type SocketLock struct {
 	file fs.FileInfo
 }
 
-// LockSocket creates the lock file of a socket; a stale one is replaced, and a stale socket removed. The error is a *SocketInUseError if
-// another process has it.
+// LockSocket creates the lock file of a socket; a stale one is replaced, and a stale socket
+// removed. The error is a *SocketInUseError if another process has it.
 func LockSocket(socket string, info Info) (*SocketLock, error) {
 	if err := info.complete(filepath.Dir(socket)); err != nil {
 		return nil, err
 	}
 	path := lockOf(socket)
-	text := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", info.Pid, info.Dir, info.Started.Unix(), info.Port, filepath.Dir(socket), info.BootID,
+	text := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", info.Pid, info.Dir, info.Started.Unix(), info.Port,
+		filepath.Dir(socket), info.BootID,
 		info.StartTicks)
 	for range 100 { // each time lost to somebody who starts or ends at this very moment
 		lock, err := writeSocketLock(path, text)
@@ -66,7 +68,8 @@ func LockSocket(socket string, info Info) (*SocketLock, error) {
 			continue
 		}
 		if err != nil || !old.Mode().IsRegular() {
-			return nil, fmt.Errorf("could not create lock file \"%s\": there is something that is not a regular file", path)
+			return nil, fmt.Errorf("could not create lock file \"%s\": there is something that is not a regular file",
+				path)
 		}
 		if pid, used := socketOwner(path, socket); used {
 			return nil, &SocketInUseError{Socket: socket, Pid: pid}
@@ -99,7 +102,8 @@ func writeSocketLock(path, text string) (*SocketLock, error) {
 	return &SocketLock{path: path, file: st}, nil
 }
 
-// socketOwner tells whether the process that a lock file names is there, or anybody listens on the socket.
+// socketOwner tells whether the process that a lock file names is there, or anybody listens on the
+// socket.
 func socketOwner(path, socket string) (pid int, used bool) {
 	if pid, ok := listening(socket); ok {
 		return pid, true

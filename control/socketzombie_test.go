@@ -1,6 +1,7 @@
 package control
 
-// A process that was killed, and whose parent has not asked for its exit status: its socket is free.
+// A process that was killed, and whose parent has not asked for its exit status: its socket is
+// free.
 
 import (
 	"errors"
@@ -24,7 +25,8 @@ func TestSocketOfAZombie(t *testing.T) {
 	if err := info.complete(info.Dir); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("%d\n%s\n%d\n1\n%s\n%s %d\n", info.Pid, info.Dir, info.Started.Unix(), info.Dir, info.BootID, info.StartTicks)
+	text := fmt.Sprintf("%d\n%s\n%d\n1\n%s\n%s %d\n", info.Pid, info.Dir, info.Started.Unix(), info.Dir, info.BootID,
+		info.StartTicks)
 	if err := os.WriteFile(lockOf(socket), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package control
 
-// cm_ctl start. Blocks until conmgr is as far as was asked for, or has ended, for at most the timeout.
+// cm_ctl start. Blocks until conmgr is as far as was asked for, or has ended, for at most the
+// timeout.
 
 import (
 	"context"
@@ -17,7 +18,8 @@ import (
 
 const (
 	logFileName = "conmgr.log"
-	// noWaitLimit is how long start -W waits for the pid file, and noWaitGrace how long it then watches for an early end.
+	// noWaitLimit is how long start -W waits for the pid file, and noWaitGrace how long it then
+	// watches for an early end.
 	noWaitLimit = 5 * time.Second
 	noWaitGrace = 200 * time.Millisecond
 	askInterval = 500 * time.Millisecond
@@ -124,7 +126,8 @@ func (r *run) await(ctx context.Context, conmgr *os.Process, ended <-chan error,
 			dots.tick()
 		}
 		info, err := ReadPidFile(r.dir)
-		if err != nil || info.Pid != conmgr.Pid || !info.matches() || info.Status == StatusStopping || info.Status.rank() < goal.rank() {
+		if err != nil || info.Pid != conmgr.Pid || !info.matches() || info.Status == StatusStopping ||
+			info.Status.rank() < goal.rank() {
 			continue
 		}
 		if !r.wait {
@@ -134,7 +137,8 @@ func (r *run) await(ctx context.Context, conmgr *os.Process, ended <-chan error,
 			continue
 		}
 		if goal == StatusReady && info.Status == StatusComplete {
-			// All instances are there. Usually the primary is one of them, but the pid file does not tell.
+			// All instances are there. Usually the primary is one of them, but the pid file does
+			// not tell.
 			if time.Since(asked) < askInterval {
 				continue
 			}
@@ -148,7 +152,8 @@ func (r *run) await(ctx context.Context, conmgr *os.Process, ended <-chan error,
 	}
 }
 
-// hasPrimary asks conmgr. One that has no time or room to answer is believed to have: all its instances are established.
+// hasPrimary asks conmgr. One that has no time or room to answer is believed to have: all its
+// instances are established.
 func hasPrimary(ctx context.Context, info Info) bool {
 	answers, err := ask(ctx, info, 2*askInterval, "SHOW INSTANCES")
 	if err != nil {
@@ -156,7 +161,8 @@ func hasPrimary(ctx context.Context, info Info) bool {
 	}
 	for i := range answers[0].values {
 		f := answers[0].row(i)
-		if role, state := f.text("role"), f.text("state"); role != nil && *role == "primary" && state != nil && *state == "established" {
+		if role, state := f.text("role"), f.text("state"); role != nil && *role == "primary" && state != nil &&
+			*state == "established" {
 			return true
 		}
 	}
@@ -197,8 +203,9 @@ type output struct {
 	offset         int64    // of what conmgr has written since then
 }
 
-// openOutput: the file of -l, else what cm_ctl has itself. But a pipe or socket is not handed on: whoever reads from it waits for its end,
-// and conmgr would hold it open for ever (out=$(cm_ctl start), ssh host cm_ctl start).
+// openOutput: the file of -l, else what cm_ctl has itself. But a pipe or socket is not handed on:
+// whoever reads from it waits for its end, and conmgr would hold it open for ever (out=$(cm_ctl
+// start), ssh host cm_ctl start).
 func (r *run) openOutput() (*output, error) {
 	o := &output{stdout: r.Stdout, stderr: r.Stderr}
 	name := r.log
@@ -221,8 +228,8 @@ func (r *run) openOutput() (*output, error) {
 	return o, nil
 }
 
-// keepDescriptors keeps what cm_ctl has inherited beyond standard error from conmgr, which would hold it for ever: the lock of flock(1), the
-// pipes of the caller.
+// keepDescriptors keeps what cm_ctl has inherited beyond standard error from conmgr, which would
+// hold it for ever: the lock of flock(1), the pipes of the caller.
 func keepDescriptors() {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

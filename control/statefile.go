@@ -1,7 +1,8 @@
 package control
 
-// conmgr.state: what conmgr knows of its set of instances, kept over its restarts. Written by whoever has the lock of conmgr.pid: the
-// running conmgr (one goroutine), or cm_ctl forget while none runs. Blocks on the file system only.
+// conmgr.state: what conmgr knows of its set of instances, kept over its restarts. Written by
+// whoever has the lock of conmgr.pid: the running conmgr (one goroutine), or cm_ctl forget while
+// none runs. Blocks on the file system only.
 
 import (
 	"bytes"
@@ -61,7 +62,8 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Reason }
 
-// LoadState reads the file of a directory. Without a file, nothing is known. Another error is a *DamagedError.
+// LoadState reads the file of a directory. Without a file, nothing is known. Another error is a
+// *DamagedError.
 func LoadState(dir string) (State, error) {
 	path := filepath.Join(dir, StateFile)
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -86,7 +88,8 @@ func LoadState(dir string) (State, error) {
 	return s, nil
 }
 
-// SetStateAside renames a file that cannot be used, and returns its new path. An older one of that name is lost.
+// SetStateAside renames a file that cannot be used, and returns its new path. An older one of that
+// name is lost.
 func SetStateAside(dir string) (string, error) {
 	path := filepath.Join(dir, StateFile)
 	aside := path + damagedSuffix
@@ -104,7 +107,8 @@ func linkCause(err error) error {
 	return cause(err)
 }
 
-// SaveState replaces the file of a directory, so that a reader, also one after a power failure, finds the old or the new one whole.
+// SaveState replaces the file of a directory, so that a reader, also one after a power failure,
+// finds the old or the new one whole.
 func SaveState(dir string, s State) error {
 	path := filepath.Join(dir, StateFile)
 	if err := replaceFile(dir, path, s.encode()); err != nil {
@@ -141,7 +145,8 @@ func replaceFile(dir, path string, content []byte) error {
 	return d.Sync()
 }
 
-// Forget returns the state without what one instance told of the timeline; number < 0: without anything.
+// Forget returns the state without what one instance told of the timeline; number < 0: without
+// anything.
 func (s State) Forget(number int) State {
 	switch {
 	case number < 0:
@@ -160,7 +165,8 @@ func (s State) String() string {
 	case s.Timeline == 0:
 		return fmt.Sprintf("system identifier %d", s.SystemIdentifier)
 	}
-	return fmt.Sprintf("system identifier %d, timeline %d of instance %d (host %q)", s.SystemIdentifier, s.Timeline, s.Instance, s.Host)
+	return fmt.Sprintf("system identifier %d, timeline %d of instance %d (host %q)", s.SystemIdentifier, s.Timeline,
+		s.Instance, s.Host)
 }
 
 func (s State) encode() []byte {

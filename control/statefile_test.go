@@ -15,8 +15,10 @@ import (
 	"time"
 )
 
-var someState = State{SystemIdentifier: 7712353144152596028, Timeline: 2, Since: time.Date(2026, 11, 26, 5, 49, 16, 363_000_000, time.UTC),
-	Instance: 1, Host: "db\"2 ", HostAddr: netip.MustParseAddr("10.0.0.2"), Port: 5432, PostmasterStart: 1764136155599123, Holds: true,
+var someState = State{SystemIdentifier: 7712353144152596028, Timeline: 2,
+	Since:    time.Date(2026, 11, 26, 5, 49, 16, 363_000_000, time.UTC),
+	Instance: 1, Host: "db\"2 ", HostAddr: netip.MustParseAddr("10.0.0.2"), Port: 5432,
+	PostmasterStart: 1764136155599123, Holds: true,
 	Successions: []Succession{{7, 7712353144152596028, 4}}}
 
 const someStateText = `# What conmgr has learned of its instances. "cm_ctl forget" is the way to change it.
@@ -111,10 +113,12 @@ func TestUnusableStateFile(t *testing.T) {
 
 // A later version may add settings, and raises the version for what an older one must not overlook.
 func TestStateFileOfALaterVersion(t *testing.T) {
-	if s, err := parseState(withChecksum("version = 1\nsystem_identifier = 5\nlsn = 0/0\n")); err != nil || s.SystemIdentifier != 5 {
+	if s, err := parseState(withChecksum("version = 1\nsystem_identifier = 5\nlsn = 0/0\n")); err != nil ||
+		s.SystemIdentifier != 5 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	for _, text := range []string{"version = 2\n", "timeline = x\n", "timeline = -1\n", "timeline\n", "port = 65536\n", "host = db\n", "since = today\n",
+	for _, text := range []string{"version = 2\n", "timeline = x\n", "timeline = -1\n", "timeline\n", "port = 65536\n",
+		"host = db\n", "since = today\n",
 		"hostaddr = db\n", "holds = 2\n", "succession = 1 2\n", "postmaster_start = \n"} {
 		if s, err := parseState(withChecksum(text)); err == nil || !strings.HasPrefix(err.Error(), "line 1: ") {
 			t.Errorf("%q: %+v, %v", text, s, err)

@@ -1,6 +1,7 @@
 package control
 
-// cm_ctl status. Blocks until conmgr has answered, for at most the timeout: a frozen conmgr is running, too.
+// cm_ctl status. Blocks until conmgr has answered, for at most the timeout: a frozen conmgr is
+// running, too.
 
 import (
 	"context"
@@ -18,7 +19,8 @@ type statusReport struct {
 	Port         *int                `json:"port"`
 	Instances    []instanceReport    `json:"instances"`
 	Applications []applicationReport `json:"applications"`
-	Error        string              `json:"error,omitempty"` // why conmgr could not be asked: the lists say nothing then
+	// why conmgr could not be asked: the lists say nothing then
+	Error string `json:"error,omitempty"`
 }
 
 type instanceReport struct {
@@ -64,7 +66,8 @@ func (r *run) status(ctx context.Context) int {
 			r.fail("PID file \"%s\" is stale: conmgr process (PID %d) is gone", r.pidPath(), info.Pid)
 		}
 		if r.json {
-			r.sayJSON(statusReport{State: "not running", Instances: []instanceReport{}, Applications: []applicationReport{}})
+			r.sayJSON(statusReport{State: "not running", Instances: []instanceReport{},
+				Applications: []applicationReport{}})
 		} else {
 			r.say("cm_ctl: no conmgr process running\n")
 		}
@@ -80,7 +83,8 @@ func (r *run) status(ctx context.Context) int {
 			report.State = string(info.Status)
 		}
 		if instances, applications, err = r.askBoth(ctx, info); err != nil {
-			report.Error = fmt.Sprintf("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port, strings.ReplaceAll(err.Error(), "\n", "; "))
+			report.Error = fmt.Sprintf("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port,
+				strings.ReplaceAll(err.Error(), "\n", "; "))
 			r.fail("%s", report.Error)
 		}
 	}
@@ -100,7 +104,8 @@ func (r *run) status(ctx context.Context) int {
 		return r.checked(instances, report.Error)
 	}
 	r.say("cm_ctl: conmgr process is %s (PID: %d)\n", report.State, info.Pid)
-	r.say("  directory: %s\n  started:   %s\n  listening: %s, port %d\n", info.Dir, info.Started.Format("2006-01-02 15:04:05 MST"),
+	r.say("  directory: %s\n  started:   %s\n  listening: %s, port %d\n", info.Dir,
+		info.Started.Format("2006-01-02 15:04:05 MST"),
 		printable(info.ListenAddresses), info.Port)
 	if err == nil {
 		r.sayList("instance", "Instances", "no instances configured", instances, instanceColumns, instanceNotes)
@@ -159,8 +164,10 @@ func instanceReports(answer rows) (reports []instanceReport) {
 		if timeline != nil && *timeline == 0 {
 			timeline = nil // not known yet
 		}
-		reports = append(reports, instanceReport{Instance: f.number("instance"), Host: f.text("host"), Hostaddr: f.text("hostaddr"), Port: f.number("port"),
-			WatchdogPort: f.number("watchdog_port"), State: f.text("state"), Role: role, ReadOnly: f.boolean("read_only"),
+		reports = append(reports, instanceReport{Instance: f.number("instance"), Host: f.text("host"),
+			Hostaddr: f.text("hostaddr"), Port: f.number("port"),
+			WatchdogPort: f.number("watchdog_port"), State: f.text("state"), Role: role,
+			ReadOnly: f.boolean("read_only"),
 			Timeline: timeline, LastHeartbeatMs: f.number("last_heartbeat_ms"), Generation: f.number("generation"),
 			Detail: f.text("detail"), UsedFor: f.text("used_for"), NotUsed: f.text("not_used"),
 			LastRole: f.text("last_role"), SystemID: f.text("system_identifier")})
@@ -171,7 +178,8 @@ func instanceReports(answer rows) (reports []instanceReport) {
 func applicationReports(answer rows) (reports []applicationReport) {
 	for i := range answer.values {
 		f := answer.row(i)
-		reports = append(reports, applicationReport{ClientAddr: f.text("client_addr"), ClientPort: f.number("client_port"),
+		reports = append(reports, applicationReport{ClientAddr: f.text("client_addr"),
+			ClientPort:      f.number("client_port"),
 			ApplicationName: f.text("application_name"), Target: f.text("target"), Instance: f.number("instance"),
 			ConnectedAt: f.text("connected_at"), Via: f.text("via")})
 	}

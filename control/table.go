@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// printable keeps what others put into their names, application_name above all, from playing with the terminal.
+// printable keeps what others put into their names, application_name above all, from playing with
+// the terminal.
 func printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if !unicode.IsPrint(c) {

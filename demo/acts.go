@@ -1,6 +1,7 @@
 package main
 
-// What happens, and what has to be seen. Runs on the script's goroutine; each wait has a limit, and what is not seen by then ends the demo.
+// What happens, and what has to be seen. Runs on the script's goroutine; each wait has a limit, and
+// what is not seen by then ends the demo.
 
 import (
 	"context"
@@ -17,7 +18,8 @@ import (
 
 var lostPattern = regexp.MustCompile(`instance 1 .*is lost`)
 
-// primaryFalls: the primary says nothing any more. conmgr notices, the applications are told, the standby is promoted, the application goes on.
+// primaryFalls: the primary says nothing any more. conmgr notices, the applications are told, the
+// standby is promoted, the application goes on.
 func (s *script) primaryFalls() (err error) {
 	t := s.timeline
 	t.act("1. The primary falls silent")
@@ -81,7 +83,8 @@ func (s *script) primaryFalls() (err error) {
 	}
 	s.result.told = o.failed.Sub(verdict.at)
 	t.add(o.begun, "application", "sends row %d; no answer", o.row)
-	t.add(o.failed, "application", "its INSERT returns at once, SQLSTATE %s; safe to repeat: %v", lost.SQLState, lost.SafeToRetry())
+	t.add(o.failed, "application", "its INSERT returns at once, SQLSTATE %s; safe to repeat: %v", lost.SQLState,
+		lost.SafeToRetry())
 	t.flush()
 	if s.result.detected > s.detectionLimit() {
 		return fmt.Errorf("conmgr's verdict came after %v: the limit is %v", s.result.detected, s.detectionLimit())
@@ -92,7 +95,8 @@ func (s *script) primaryFalls() (err error) {
 	s.standby.Promote()
 	s.result.promotion = time.Since(begun)
 	t.add(begun.Add(s.result.promotion), "standby", "is a primary, after %d ms", milliseconds(s.result.promotion))
-	change, err := s.conmgrLine(patience, begun, fmt.Sprintf(`port=%d\) is changed from '(standby.*)' to '(primary.*)'`, s.standby.Port))
+	change, err := s.conmgrLine(patience, begun, fmt.Sprintf(`port=%d\) is changed from '(standby.*)' to '(primary.*)'`,
+		s.standby.Port))
 	if err != nil {
 		return err
 	}
@@ -118,7 +122,8 @@ func (s *script) routedTo(instance int) error {
 	return err
 }
 
-// oldPrimaryWakes: it does not know that it was given up. Its watchdog learns it from conmgr, and ends the sessions that nobody uses any more.
+// oldPrimaryWakes: it does not know that it was given up. Its watchdog learns it from conmgr, and
+// ends the sessions that nobody uses any more.
 func (s *script) oldPrimaryWakes() error {
 	t := s.timeline
 	t.act("2. The old primary wakes up")
@@ -188,18 +193,20 @@ func (s *script) noneLeft(server *pgtest.Cluster, limit time.Duration) (gone tim
 	if server == s.standby {
 		db = s.standbyDB
 	}
-	err = await(s.ctx, limit, fmt.Sprintf("end of all sessions of %s on %s", clientHost, server.Name), func() (bool, error) {
-		c, err := takeCensus(db)
-		gone = time.Now()
-		if err == nil && c.ofClient+c.clientHas > 0 {
-			err = fmt.Errorf("%d sessions, %d locks on the table", c.ofClient, c.clientHas)
-		}
-		return err == nil, err
-	})
+	err = await(s.ctx, limit, fmt.Sprintf("end of all sessions of %s on %s", clientHost, server.Name),
+		func() (bool, error) {
+			c, err := takeCensus(db)
+			gone = time.Now()
+			if err == nil && c.ofClient+c.clientHas > 0 {
+				err = fmt.Errorf("%d sessions, %d locks on the table", c.ofClient, c.clientHas)
+			}
+			return err == nil, err
+		})
 	return gone, err
 }
 
-// clientHostFalls: the other half. The server ends the sessions of a host that says nothing any more; when that host is back, nobody is declared lost.
+// clientHostFalls: the other half. The server ends the sessions of a host that says nothing any
+// more; when that host is back, nobody is declared lost.
 func (s *script) clientHostFalls() error {
 	t := s.timeline
 	t.act("3. The client host falls silent")
@@ -229,7 +236,8 @@ func (s *script) clientHostFalls() error {
 	if err := s.app.pause(s.ctx); err != nil {
 		return err
 	}
-	t.note("On the new primary, %s has %d sessions: the application, and a batch job that holds a lock (pid %d);", clientHost, c.ofClient, batch.pid)
+	t.note("On the new primary, %s has %d sessions: the application, and a batch job that holds a lock (pid %d);",
+		clientHost, c.ofClient, batch.pid)
 	t.note("a session of %s waits for the lock. Now conmgr is stopped with SIGSTOP, and the application pauses: to the server, their host is dead.", otherHost)
 	dead := time.Now()
 	t.start(dead)
@@ -258,7 +266,8 @@ func (s *script) clientHostFalls() error {
 	t.add(grantedAt, "new primary", "the session of %s has the lock for which it waited", otherHost)
 	t.flush()
 	if s.result.hostEnded > s.detectionLimit() {
-		return fmt.Errorf("the sessions of %s were gone after %v: the limit is %v", clientHost, s.result.hostEnded, s.detectionLimit())
+		return fmt.Errorf("the sessions of %s were gone after %v: the limit is %v", clientHost, s.result.hostEnded,
+			s.detectionLimit())
 	}
 	// Longer than its own heartbeat_timeout, to see that it does not blame others for its sleep.
 	select {

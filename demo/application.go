@@ -1,7 +1,7 @@
 package main
 
-// The application: one goroutine that writes a row after the other through conmgr, and tries again when it cannot. It blocks in database/sql. What it went
-// through is read by the script.
+// The application: one goroutine that writes a row after the other through conmgr, and tries again
+// when it cannot. It blocks in database/sql. What it went through is read by the script.
 
 import (
 	"context"
@@ -122,7 +122,8 @@ func (a *application) record(row int64, begun, now time.Time, err error) {
 			o.attempts++
 			o.lastErr = err
 		default:
-			a.outages = append(a.outages, outage{lastAck: a.lastAck, row: row, begun: begun, failed: now, err: err, lastErr: err, attempts: 1})
+			a.outages = append(a.outages, outage{lastAck: a.lastAck, row: row, begun: begun, failed: now, err: err,
+				lastErr: err, attempts: 1})
 		}
 	})
 }
@@ -162,7 +163,8 @@ func (a *application) wait(ctx context.Context, limit time.Duration, what string
 }
 
 // outage waits for the number-th failure, and if back, for its end.
-func (a *application) outage(ctx context.Context, limit time.Duration, what string, number int, back bool) (o outage, err error) {
+func (a *application) outage(ctx context.Context, limit time.Duration, what string, number int, back bool) (o outage,
+	err error) {
 	err = a.wait(ctx, limit, what, func() bool {
 		if len(a.outages) <= number {
 			return false
@@ -178,7 +180,8 @@ func (a *application) written(ctx context.Context, limit time.Duration, n int) e
 	a.mu.Lock()
 	goal := len(a.acked) + n
 	a.mu.Unlock()
-	return a.wait(ctx, limit, fmt.Sprintf("%d more rows written by the application", n), func() bool { return len(a.acked) >= goal })
+	return a.wait(ctx, limit, fmt.Sprintf("%d more rows written by the application", n),
+		func() bool { return len(a.acked) >= goal })
 }
 
 // gate holds the application while it is paused.
@@ -214,7 +217,8 @@ func (a *application) connections() int {
 }
 
 // reconnected waits until there are more than that, and a row has been written by the last.
-func (a *application) reconnected(ctx context.Context, limit time.Duration, before int) (login, row time.Time, number int64, err error) {
+func (a *application) reconnected(ctx context.Context, limit time.Duration, before int) (login, row time.Time,
+	number int64, err error) {
 	err = a.wait(ctx, limit, "the application's next row, by another connection", func() bool {
 		login, row = a.login, a.lastAck
 		number = int64(len(a.acked))
@@ -223,7 +227,8 @@ func (a *application) reconnected(ctx context.Context, limit time.Duration, befo
 	return login, row, number, err
 }
 
-// pause stops the application between two statements, as its host's death does: it keeps its session.
+// pause stops the application between two statements, as its host's death does: it keeps its
+// session.
 func (a *application) pause(ctx context.Context) error {
 	a.update(func() { a.paused = true })
 	return a.wait(ctx, 5*time.Second, "pause of the application", func() bool { return a.idle })

@@ -1,6 +1,7 @@
 package main
 
-// conmgr in a directory of its own, started and stopped by cm_ctl, as nobody if this is root. Used by the script's goroutine; blocks for as long as cm_ctl does.
+// conmgr in a directory of its own, started and stopped by cm_ctl, as nobody if this is root. Used
+// by the script's goroutine; blocks for as long as cm_ctl does.
 
 import (
 	"context"
@@ -28,7 +29,8 @@ type conmgr struct {
 	pid  int
 }
 
-// newConmgr makes the directory and copies the programs: nobody may not be able to read the source tree.
+// newConmgr makes the directory and copies the programs: nobody may not be able to read the source
+// tree.
 func newConmgr(r *testkit.Run, build string) (*conmgr, error) {
 	build, err := findBuild(build)
 	if err != nil {
@@ -73,7 +75,8 @@ func findBuild(build string) (string, error) {
 			return filepath.Join(dir, "build"), nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("build/conmgr is neither in %s nor above it; run \"make\" first, or use -build", start)
+			return "", fmt.Errorf("build/conmgr is neither in %s nor above it; run \"make\" first, or use -build",
+				start)
 		}
 	}
 }
@@ -83,9 +86,11 @@ func (c *conmgr) configure(port int, interval, timeout time.Duration, instances 
 	c.port = port
 	var b strings.Builder
 	fmt.Fprintf(&b, "port = %d\nlisten_addresses = '127.0.0.1'\n", c.port)
-	fmt.Fprintf(&b, "heartbeat_interval = %dms\nheartbeat_timeout = %dms\n", interval.Milliseconds(), timeout.Milliseconds())
+	fmt.Fprintf(&b, "heartbeat_interval = %dms\nheartbeat_timeout = %dms\n", interval.Milliseconds(),
+		timeout.Milliseconds())
 	for i, s := range instances {
-		fmt.Fprintf(&b, "backend_hostaddr%d = '%s'\nbackend_port%d = %d\nwatchdog_port%d = %d\n", i, s.Addr(), i, s.Port, i, s.WatchdogPort)
+		fmt.Fprintf(&b, "backend_hostaddr%d = '%s'\nbackend_port%d = %d\nwatchdog_port%d = %d\n", i, s.Addr(), i,
+			s.Port, i, s.WatchdogPort)
 	}
 	conf := filepath.Join(c.dir, "conmgr.conf")
 	if err := os.WriteFile(conf, []byte(b.String()), 0o600); err != nil {
@@ -147,7 +152,8 @@ func (c *conmgr) stop(ctx context.Context) error {
 	return err
 }
 
-// signal: SIGSTOP is the death of the client host, as the servers see it: nothing comes any more, and no connection is closed.
+// signal: SIGSTOP is the death of the client host, as the servers see it: nothing comes any more,
+// and no connection is closed.
 func (c *conmgr) signal(sig syscall.Signal) {
 	if c.pid > 0 {
 		_ = syscall.Kill(c.pid, sig)

@@ -63,7 +63,8 @@ func TestAccount(t *testing.T) {
 		{[]int64{1, 2}, []int64{1, 2, 3}, 0, 0}, // written, and the answer never came
 	} {
 		if lost, duplicates := account(c.acked, c.found); lost != c.lost || duplicates != c.duplicates {
-			t.Errorf("account(%v, %v): got %d lost, %d duplicates, want %d and %d", c.acked, c.found, lost, duplicates, c.lost, c.duplicates)
+			t.Errorf("account(%v, %v): got %d lost, %d duplicates, want %d and %d", c.acked, c.found, lost, duplicates,
+				c.lost, c.duplicates)
 		}
 	}
 }
@@ -94,7 +95,8 @@ func TestTimelineIsInOrderOfTime(t *testing.T) {
 }
 
 func TestTail(t *testing.T) {
-	if got, want := string(tail([]byte("log of x:\n1\n2\n3\n\n"), 2)), "log of x:\n[1 lines left out]\n2\n3\n"; got != want {
+	if got, want := string(tail([]byte("log of x:\n1\n2\n3\n\n"), 2)),
+		"log of x:\n[1 lines left out]\n2\n3\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got, want := string(tail([]byte("a\nb\nc"), 2)), "a\nb\nc\n"; got != want {
@@ -102,7 +104,8 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// A stopped process in a directory of a dead demo is ended, and the directory removed; the directory of another process is not.
+// A stopped process in a directory of a dead demo is ended, and the directory removed; the
+// directory of another process is not.
 func TestGuardRemovesWhatIsLeft(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)

@@ -1,7 +1,8 @@
 package main
 
-// The guard: this program as a second process, which waits for the end of the first, and then ends and removes what that has left. After an ordinary end, and
-// after Ctrl-C, that is nothing. After kill -9 it is servers, some of them stopped, which no death signal ends.
+// The guard: this program as a second process, which waits for the end of the first, and then ends
+// and removes what that has left. After an ordinary end, and after Ctrl-C, that is nothing. After
+// kill -9 it is servers, some of them stopped, which no death signal ends.
 
 import (
 	"errors"
@@ -20,7 +21,8 @@ import (
 
 const guardVariable = "WATCHDOG_DEMO_GUARD" // process id of the demo
 
-// tempPrefixes are of all directories that testkit.TempDir makes for this program: of clusters, of the copy of PostgreSQL, its own.
+// tempPrefixes are of all directories that testkit.TempDir makes for this program: of clusters, of
+// the copy of PostgreSQL, its own.
 var tempPrefixes = []string{"wdpg", "wdpginst", ownPrefix}
 
 const ownPrefix = "wddemo"

@@ -1,5 +1,6 @@
-// Command demo shows on this machine what heartbeats are for: `make demo`. It makes a throwaway primary and a streaming standby, conmgr, and an application
-// that writes all the time; it freezes the primary, later the client host, and tells what happened when, by the clock of this run.
+// Command demo shows on this machine what heartbeats are for: `make demo`. It makes a throwaway
+// primary and a streaming standby, conmgr, and an application that writes all the time; it freezes
+// the primary, later the client host, and tells what happened when, by the clock of this run.
 //
 //	main.go         flags, signals, exit status
 //	script.go       the stage: servers, conmgr, sessions; what is told at the end
@@ -12,8 +13,8 @@
 //	timeline.go     the output
 //	guard.go        a process that cleans up when this one is killed
 //
-// The main goroutine waits for the script, which runs on a goroutine of its own (testkit.Program). Needs no root; as root, PostgreSQL and
-// conmgr run as nobody. It uses loopback addresses only.
+// The main goroutine waits for the script, which runs on a goroutine of its own (testkit.Program).
+// Needs no root; as root, PostgreSQL and conmgr run as nobody. It uses loopback addresses only.
 package main
 
 import (
@@ -74,7 +75,8 @@ func run() int {
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, atMost, fmt.Errorf("the demo is not at its end after %v", atMost))
 	defer cancel()
-	// A reader of the output that goes away (`make demo | head`) is an interruption, not a death without cleaning up.
+	// A reader of the output that goes away (`make demo | head`) is an interruption, not a death
+	// without cleaning up.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	out := &output{w: os.Stdout, broken: cancel}
 
@@ -90,7 +92,8 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
 		return exitFailure
 	}
-	s := &script{interval: *interval, timeout: *timeout, build: *build, out: out, timeline: newTimeline(out, isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "")}
+	s := &script{interval: *interval, timeout: *timeout, build: *build, out: out,
+		timeline: newTimeline(out, isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "")}
 	err = testkit.Program(ctx, &tailWriter{w: os.Stderr, lines: 25}, s.run)
 	if leftover := guard.end(); err == nil {
 		err = leftover

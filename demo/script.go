@@ -1,6 +1,7 @@
 package main
 
-// The stage, and what is told at the end. Runs on the script's goroutine; blocks up to the limits of its waits.
+// The stage, and what is told at the end. Runs on the script's goroutine; blocks up to the limits
+// of its waits.
 
 import (
 	"context"
@@ -48,7 +49,8 @@ type result struct {
 // Waits for what takes no heartbeats.
 const patience = 15 * time.Second
 
-// slack beyond heartbeat_timeout: for scheduling, and one interval for a process that itself was stalled.
+// slack beyond heartbeat_timeout: for scheduling, and one interval for a process that itself was
+// stalled.
 func (s *script) detectionLimit() time.Duration { return s.timeout + s.interval + 200*time.Millisecond }
 
 // run is the script. The first thing that is not seen in time ends it.
@@ -76,7 +78,8 @@ func (s *script) setUp() error {
 	if err != nil {
 		return err
 	}
-	s.primary = pgtest.New(s.r, pgtest.Watchdog(), pgtest.Named("primary"), pgtest.OnPort(ports[0]), watchdogPort(ports[1]), loopbackOnly)
+	s.primary = pgtest.New(s.r, pgtest.Watchdog(), pgtest.Named("primary"), pgtest.OnPort(ports[0]),
+		watchdogPort(ports[1]), loopbackOnly)
 	s.primary.WatchdogPort = ports[1]
 	s.r.Cleanup(s.primary.Thaw) // before all that waits for it
 	if s.ctx.Err() != nil {
@@ -111,7 +114,8 @@ func (s *script) setUp() error {
 	s.timeline.note("%s with the extension watchdog preloaded, all on loopback addresses:", s.primary.Version)
 	s.timeline.note("primary      instance 0, 127.0.0.1:%d", s.primary.Port)
 	s.timeline.note("standby      instance 1, 127.0.0.1:%d, streaming replication, asynchronous", s.standby.Port)
-	s.timeline.note("conmgr       port %d, heartbeat_interval %v, heartbeat_timeout %v", s.cm.port, s.interval, s.timeout)
+	s.timeline.note("conmgr       port %d, heartbeat_interval %v, heartbeat_timeout %v", s.cm.port, s.interval,
+		s.timeout)
 	s.timeline.note("application  writes a row every %v to the instance that conmgr names for target_session_attrs=read-write", pace)
 	s.timeline.note("client host  %s (conmgr, application); another one is %s", clientHost, otherHost)
 	return s.app.written(s.ctx, patience, 50)
@@ -158,7 +162,8 @@ func (s *script) ask(attribute driver.Attribute) (int, error) {
 }
 
 // clusterLine and conmgrLine wait for a message.
-func (s *script) clusterLine(server *pgtest.Cluster, limit time.Duration, since time.Time, pattern string) (logLine, error) {
+func (s *script) clusterLine(server *pgtest.Cluster, limit time.Duration, since time.Time, pattern string) (logLine,
+	error) {
 	return awaitLine(s.ctx, limit, server.Name, server.Log, since, pattern)
 }
 
@@ -192,14 +197,19 @@ func (s *script) tell() error {
 	}
 	r := &s.result
 	s.timeline.act("What was measured in this run")
-	s.timeline.note("silent primary       declared lost after %d ms (rule: more than %d, at most %d)", milliseconds(r.detected),
+	s.timeline.note("silent primary       declared lost after %d ms (rule: more than %d, at most %d)",
+		milliseconds(r.detected),
 		milliseconds(s.timeout-s.interval), milliseconds(s.timeout+200*time.Millisecond))
-	s.timeline.note("application          had its error %d ms after the verdict, instead of waiting for TCP", milliseconds(r.told))
+	s.timeline.note("application          had its error %d ms after the verdict, instead of waiting for TCP",
+		milliseconds(r.told))
 	s.timeline.note("                     wrote again %d ms after its last row (promotion: %d ms; until conmgr knew it: %d ms, by watchdog.check_attr_interval)",
 		milliseconds(r.gap), milliseconds(r.promotion), milliseconds(max(0, r.learned)))
-	s.timeline.note("old primary          ended the sessions of the client host %d ms after it woke", milliseconds(r.wokenEnded))
-	s.timeline.note("silent client host   its sessions and locks were gone after %d ms (same rule)", milliseconds(r.hostEnded))
-	s.timeline.note("rows                 %d acknowledged; on the new primary %d, lost %d, duplicates %d", len(acked), len(found), lost, duplicates)
+	s.timeline.note("old primary          ended the sessions of the client host %d ms after it woke",
+		milliseconds(r.wokenEnded))
+	s.timeline.note("silent client host   its sessions and locks were gone after %d ms (same rule)",
+		milliseconds(r.hostEnded))
+	s.timeline.note("rows                 %d acknowledged; on the new primary %d, lost %d, duplicates %d", len(acked),
+		len(found), lost, duplicates)
 	if r.lateRows > 0 {
 		s.timeline.note("                     %d written by the old primary after it woke: the INSERT under way, whose outcome was unknown; the application repeated it", r.lateRows)
 	}

@@ -1,6 +1,7 @@
 package main
 
-// What servers and conmgr say: their logs, and who has a session. Used by the script's goroutine; waits poll, up to a limit.
+// What servers and conmgr say: their logs, and who has a session. Used by the script's goroutine;
+// waits poll, up to a limit.
 
 import (
 	"context"
@@ -47,7 +48,8 @@ type logLine struct {
 	groups []string // of the pattern; 0 is all that matched
 }
 
-// Messages of the servers (log_line_prefix of pgtest) and of conmgr begin alike, with the wall clock in UTC.
+// Messages of the servers (log_line_prefix of pgtest) and of conmgr begin alike, with the wall
+// clock in UTC.
 var messageStart = regexp.MustCompile(`^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[\d+\] (?:.* )?(?:LOG|WARNING|DETAIL):  (.*)$`)
 
 // findLine returns the first message that matches and is not older than since.
@@ -70,7 +72,8 @@ func findLine(log string, since time.Time, pattern *regexp.Regexp) (l logLine, o
 }
 
 // awaitLine waits for a message.
-func awaitLine(ctx context.Context, limit time.Duration, name string, read func() string, since time.Time, pattern string) (l logLine, err error) {
+func awaitLine(ctx context.Context, limit time.Duration, name string, read func() string, since time.Time,
+	pattern string) (l logLine, err error) {
 	re := regexp.MustCompile(pattern)
 	err = await(ctx, limit, fmt.Sprintf("message of %s that matches %q", name, pattern), func() (ok bool, _ error) {
 		l, ok = findLine(read(), since, re)

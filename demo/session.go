@@ -1,6 +1,7 @@
 package main
 
-// Plain sessions: clients that do not know conmgr, from any loopback address, which stands for a client host. Used by the script's goroutine.
+// Plain sessions: clients that do not know conmgr, from any loopback address, which stands for a
+// client host. Used by the script's goroutine.
 
 import (
 	"context"
@@ -47,7 +48,8 @@ func openSession(ctx context.Context, server *pgtest.Cluster, from, name string)
 	return s, nil
 }
 
-// exec runs a statement. It is not given a context, for whose end lib/pq would ask a server that may be frozen: close ends it.
+// exec runs a statement. It is not given a context, for whose end lib/pq would ask a server that
+// may be frozen: close ends it.
 func (s *session) exec(statement string) error {
 	_, err := s.conn.ExecContext(context.Background(), statement)
 	return err

@@ -1,6 +1,7 @@
 package main
 
-// The output: events with the milliseconds since the beginning of their act. Used by the script's goroutine only.
+// The output: events with the milliseconds since the beginning of their act. Used by the script's
+// goroutine only.
 
 import (
 	"fmt"
@@ -31,7 +32,8 @@ func (t *timeline) paint(code, text string) string {
 }
 
 // colours of those who act; others are not coloured.
-var colours = map[string]string{"primary": "31", "conmgr": "36", "application": "32", "manager": "35", "standby": "34", "watchdog": "33", "terminator": "33", "old primary": "31",
+var colours = map[string]string{"primary": "31", "conmgr": "36", "application": "32", "manager": "35", "standby": "34",
+	"watchdog": "33", "terminator": "33", "old primary": "31",
 	"new primary": "34", "client host": "31"}
 
 // act begins a part of the demo.
@@ -60,7 +62,8 @@ func (t *timeline) flush() {
 		if colours[e.who] == "" {
 			who = fmt.Sprintf("%-11s", e.who)
 		}
-		fmt.Fprintf(t.out, "%s  %s  %s\n", t.paint("1", fmt.Sprintf("%6d ms", milliseconds(e.at.Sub(t.zero)))), who, e.what)
+		fmt.Fprintf(t.out, "%s  %s  %s\n", t.paint("1", fmt.Sprintf("%6d ms", milliseconds(e.at.Sub(t.zero)))), who,
+			e.what)
 	}
 	t.pending = t.pending[:0]
 }

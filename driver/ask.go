@@ -1,7 +1,7 @@
 package driver
 
-// The conversation with a conmgr (docs/protocol.md, part 2): startup, SHOW TARGET. Runs in the caller's goroutine, and blocks on the
-// network until its context ends.
+// The conversation with a conmgr (docs/protocol.md, part 2): startup, SHOW TARGET. Runs in the
+// caller's goroutine, and blocks on the network until its context ends.
 
 import (
 	"context"
@@ -38,19 +38,22 @@ type Asker struct {
 	Address         string // host:port; or the path of a Unix-domain socket, which begins with a slash
 	ApplicationName string
 	User, Database  string // conmgr takes any; a server that is asked by mistake logs them
-	// SSLMode is the application's. One that verifies the server demands a conmgr whose user is known: it is conmgr that names the server.
+	// SSLMode is the application's. One that verifies the server demands a conmgr whose user is
+	// known: it is conmgr that names the server.
 	SSLMode string
-	// RequirePeer is the user who must own the other end of a Unix-domain socket; empty: those who are trusted.
+	// RequirePeer is the user who must own the other end of a Unix-domain socket; empty: those who
+	// are trusted.
 	RequirePeer string
-	// LoopbackOnly: ask only on a loopback address. A conmgr elsewhere is not authenticated, and could name a server of its own choice:
-	// for applications that demand TLS of their server.
+	// LoopbackOnly: ask only on a loopback address. A conmgr elsewhere is not authenticated, and
+	// could name a server of its own choice: for applications that demand TLS of their server.
 	LoopbackOnly bool
 }
 
-// Ask asks the conmgr at address for an instance with the attribute, except the ones given. The Watch must be closed.
+// Ask asks the conmgr at address for an instance with the attribute, except the ones given. The
+// Watch must be closed.
 //
-// It returns [ErrNotConmgr] if the peer is a server, and a [*TrustError] if it calls itself a conmgr and belongs to a user who is not trusted.
-// Nothing secret has been sent to it.
+// It returns [ErrNotConmgr] if the peer is a server, and a [*TrustError] if it calls itself a
+// conmgr and belongs to a user who is not trusted. Nothing secret has been sent to it.
 func Ask(ctx context.Context, address string, attribute Attribute, except ...int) (*Target, *Watch, error) {
 	return (&Asker{Address: address}).Ask(ctx, attribute, except...)
 }
@@ -155,9 +158,10 @@ func (p *peer) receive() (kind byte, body []byte, err error) {
 	return kind, body, err
 }
 
-// recognise reads the startup to its ReadyForQuery: a conmgr announces conmgr.version. Whoever asks for a password, or complains of the user or
-// the database, is none: the real driver gets the same answer, and tells it in its own words. Whose process it is can be told as soon as it has
-// said something, and must be before it is believed.
+// recognise reads the startup to its ReadyForQuery: a conmgr announces conmgr.version. Whoever asks
+// for a password, or complains of the user or the database, is none: the real driver gets the same
+// answer, and tells it in its own words. Whose process it is can be told as soon as it has said
+// something, and must be before it is believed.
 func (p *peer) recognise(a *Asker) error {
 	recognised := false
 	for first := true; ; first = false {
@@ -184,8 +188,9 @@ func (p *peer) recognise(a *Asker) error {
 				recognised = true
 			}
 		case 'E':
-			// Who starts up or shuts down, or is full, is not worth a second try. It may be a conmgr that is about to be replaced by another
-			// one: a driver that connected to that one directly would take it for a database.
+			// Who starts up or shuts down, or is full, is not worth a second try. It may be a
+			// conmgr that is about to be replaced by another one: a driver that connected to that
+			// one directly would take it for a database.
 			if m, err := pgwire.ParseError(body); err == nil && Elsewhere(m.Code) {
 				return conmgrError(m)
 			}
@@ -206,7 +211,8 @@ func conmgrError(m pgwire.Error) *ConmgrError {
 	return &ConmgrError{SQLState: m.Code, Message: m.Message, Detail: m.Detail, Hint: m.Hint}
 }
 
-// target reads the answer to SHOW TARGET: one row, by the names of its columns. Their order, and columns that are not known, do not matter.
+// target reads the answer to SHOW TARGET: one row, by the names of its columns. Their order, and
+// columns that are not known, do not matter.
 func (p *peer) target() (*Target, error) {
 	var columns []string
 	var target *Target

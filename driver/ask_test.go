@@ -61,7 +61,8 @@ func peer(t *testing.T, f func(net.Conn)) (address string) {
 	return l.Addr().String()
 }
 
-// afterStartup reads the StartupMessage, answers, and returns what the client sends then until it closes.
+// afterStartup reads the StartupMessage, answers, and returns what the client sends then until it
+// closes.
 func afterStartup(nc net.Conn, answer ...pgproto3.BackendMessage) []byte {
 	if _, err := pgproto3.NewBackend(pgproto3.NewChunkReader(nc), nc).ReceiveStartupMessage(); err != nil {
 		return []byte(err.Error())
@@ -79,13 +80,15 @@ func TestAsk(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t,
 		fakeconmgr.Instance{Number: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432, Attributes: "primary,read-write"},
-		fakeconmgr.Instance{Number: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433, Attributes: "standby,read-only"})
+		fakeconmgr.Instance{Number: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433,
+			Attributes: "standby,read-only"})
 	target, watch, err := driver.Ask(within(t), s.Addr(), driver.ReadWrite)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer watch.Close()
-	if *target != (driver.Target{Instance: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432, Attributes: "primary,read-write"}) || target.Direct() {
+	if *target != (driver.Target{Instance: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432,
+		Attributes: "primary,read-write"}) || target.Direct() {
 		t.Errorf("got %+v", target)
 	}
 	target, other, err := driver.Ask(within(t), s.Addr(), driver.Any, 2, 3)
@@ -93,7 +96,8 @@ func TestAsk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if *target != (driver.Target{Instance: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433, Attributes: "standby,read-only"}) {
+	if *target != (driver.Target{Instance: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433,
+		Attributes: "standby,read-only"}) {
 		t.Errorf("got %+v", target)
 	}
 	if q := s.Questions(); q[1] != "SHOW TARGET any EXCEPT 2, 3" {
@@ -109,15 +113,17 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// Servers are recognised whatever their first word is, and get to see nothing but the startup packet, and a farewell.
+// Servers are recognised whatever their first word is, and get to see nothing but the startup
+// packet, and a farewell.
 func TestAskServer(t *testing.T) {
 	leak.Check(t)
 	for name, answer := range map[string][]pgproto3.BackendMessage{
-		"password":     {&pgproto3.AuthenticationCleartextPassword{}},
-		"MD5":          {&pgproto3.AuthenticationMD5Password{}},
-		"SCRAM":        {&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}},
-		"pg_hba.conf":  {&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry"}},
-		"trust":        {&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15"}, &pgproto3.BackendKeyData{}},
+		"password":    {&pgproto3.AuthenticationCleartextPassword{}},
+		"MD5":         {&pgproto3.AuthenticationMD5Password{}},
+		"SCRAM":       {&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}},
+		"pg_hba.conf": {&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "no pg_hba.conf entry"}},
+		"trust": {&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15"},
+			&pgproto3.BackendKeyData{}},
 		"no key, even": {&pgproto3.AuthenticationOk{}, &pgproto3.ReadyForQuery{TxStatus: 'I'}},
 	} {
 		sent := make(chan []byte, 1)
@@ -134,15 +140,18 @@ func TestAskServer(t *testing.T) {
 // Whatever else answers is an error, in time and without large allocations.
 func TestAskStrangers(t *testing.T) {
 	leak.Check(t)
-	recognised := []pgproto3.BackendMessage{&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1"}, &pgproto3.ReadyForQuery{TxStatus: 'I'}}
+	recognised := []pgproto3.BackendMessage{&pgproto3.AuthenticationOk{},
+		&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1"}, &pgproto3.ReadyForQuery{TxStatus: 'I'}}
 	row := func(values ...string) []pgproto3.BackendMessage {
 		fields := []pgproto3.FieldDescription{}
 		cells := [][]byte{}
 		for i, v := range values {
-			fields = append(fields, pgproto3.FieldDescription{Name: []byte([]string{"instance", "host", "hostaddr", "port"}[i])})
+			fields = append(fields, pgproto3.FieldDescription{Name: []byte([]string{"instance", "host", "hostaddr",
+				"port"}[i])})
 			cells = append(cells, []byte(v))
 		}
-		return []pgproto3.BackendMessage{&pgproto3.RowDescription{Fields: fields}, &pgproto3.DataRow{Values: cells}, &pgproto3.ReadyForQuery{TxStatus: 'I'}}
+		return []pgproto3.BackendMessage{&pgproto3.RowDescription{Fields: fields}, &pgproto3.DataRow{Values: cells},
+			&pgproto3.ReadyForQuery{TxStatus: 'I'}}
 	}
 	raw := func(b ...byte) func(net.Conn) {
 		return func(nc net.Conn) {
@@ -160,19 +169,25 @@ func TestAskStrangers(t *testing.T) {
 	}{
 		"closes": {func(net.Conn) {}, "could not receive server address from Connection Manager"},
 		"shuts down": {func(nc net.Conn) {
-			afterStartup(nc, &pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the Connection Manager is shutting down"})
+			afterStartup(nc, &pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03",
+				Message: "the Connection Manager is shutting down"})
 		}, "the Connection Manager is shutting down (SQLSTATE 57P03)"},
-		"HTTP":              {raw([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")...), "does not speak PostgreSQL's protocol"},
-		"huge message":      {raw(huge...), "does not speak PostgreSQL's protocol"},
-		"short length":      {raw('S', 0, 0, 0, 3), "does not speak PostgreSQL's protocol"},
-		"two rows":          {say(append(row("1", "h", "10.0.0.1", "1")[:2], row("2", "h", "10.0.0.2", "1")[1:]...)...), "more than one row"},
-		"no row":            {say(&pgproto3.ReadyForQuery{TxStatus: 'I'}), "no row"},
-		"invalid instance":  {say(row("x", "h", "10.0.0.1", "1")...), `instance "x" is not a number`},
-		"invalid hostaddr":  {say(row("1", "h", "elsewhere", "1")...), `hostaddr "elsewhere" is not an IP address`},
-		"invalid port":      {say(row("1", "h", "10.0.0.1", "0")...), `port "0" is not a port number`},
-		"columns are short": {say(append([]pgproto3.BackendMessage{&pgproto3.RowDescription{}}, row("1")[1:]...)...), "0 columns and 1 values"},
-		"negative length":   {raw(append(encode(append(recognised, &pgproto3.RowDescription{})...), 'D', 0, 0, 0, 10, 0, 1, 0xff, 0xff, 0xff, 0)...), "malformed DataRow"},
-		"cut row":           {raw(append(encode(recognised...), 'D', 0, 0, 0, 10, 0, 1, 0, 0, 0, 9)...), "malformed DataRow"},
+		"HTTP": {raw([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")...),
+			"does not speak PostgreSQL's protocol"},
+		"huge message": {raw(huge...), "does not speak PostgreSQL's protocol"},
+		"short length": {raw('S', 0, 0, 0, 3), "does not speak PostgreSQL's protocol"},
+		"two rows": {say(append(row("1", "h", "10.0.0.1", "1")[:2], row("2", "h", "10.0.0.2", "1")[1:]...)...),
+			"more than one row"},
+		"no row":           {say(&pgproto3.ReadyForQuery{TxStatus: 'I'}), "no row"},
+		"invalid instance": {say(row("x", "h", "10.0.0.1", "1")...), `instance "x" is not a number`},
+		"invalid hostaddr": {say(row("1", "h", "elsewhere", "1")...), `hostaddr "elsewhere" is not an IP address`},
+		"invalid port":     {say(row("1", "h", "10.0.0.1", "0")...), `port "0" is not a port number`},
+		"columns are short": {say(append([]pgproto3.BackendMessage{&pgproto3.RowDescription{}}, row("1")[1:]...)...),
+			"0 columns and 1 values"},
+		"negative length": {raw(append(encode(append(recognised, &pgproto3.RowDescription{})...), 'D', 0, 0, 0, 10, 0,
+			1, 0xff, 0xff, 0xff, 0)...), "malformed DataRow"},
+		"cut row": {raw(append(encode(recognised...), 'D', 0, 0, 0, 10, 0, 1, 0, 0, 0, 9)...),
+			"malformed DataRow"},
 	} {
 		_, _, err := driver.Ask(within(t), peer(t, test.serve), driver.Any)
 		if err == nil || errors.Is(err, driver.ErrNotConmgr) || !strings.Contains(err.Error(), test.want) {

@@ -1,6 +1,7 @@
 package driver
 
-// An SQL connection that ends when its instance is lost. Used by the real driver's goroutines; the Watch's goroutine shuts it down.
+// An SQL connection that ends when its instance is lost. Used by the real driver's goroutines; the
+// Watch's goroutine shuts it down.
 
 import (
 	"context"
@@ -9,8 +10,9 @@ import (
 	"sync/atomic"
 )
 
-// Conn is an SQL connection to a [Target]. On loss, blocked and later Reads and Writes return a [*net.OpError] with a [*LostError] in it. (The
-// OpError is for drivers such as lib/pq, which know a broken connection by that type.)
+// Conn is an SQL connection to a [Target]. On loss, blocked and later Reads and Writes return a
+// [*net.OpError] with a [*LostError] in it. (The OpError is for drivers such as lib/pq, which know
+// a broken connection by that type.)
 type Conn struct {
 	net.Conn
 	target Target
@@ -92,8 +94,8 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Again makes another connection to the same instance, for a cancel request. It, too, ends with the instance: nobody waits for a host that is
-// known to be lost.
+// Again makes another connection to the same instance, for a cancel request. It, too, ends with the
+// instance: nobody waits for a host that is known to be lost.
 func (c *Conn) Again(ctx context.Context) (net.Conn, error) {
 	nc, err := dialWatched(ctx, c.Conn.RemoteAddr().Network(), c.Conn.RemoteAddr().String(), c.watch)
 	if err != nil {

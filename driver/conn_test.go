@@ -76,7 +76,8 @@ func newInstance(t *testing.T) *instance {
 
 func (s *instance) row(number int, attributes string) fakeconmgr.Instance {
 	a := s.Addr().(*net.TCPAddr)
-	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("db%d", number), HostAddr: a.IP.String(), Port: a.Port, Attributes: attributes}
+	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("db%d", number), HostAddr: a.IP.String(), Port: a.Port,
+		Attributes: attributes}
 }
 
 func (s *instance) accepted() int {
@@ -145,14 +146,16 @@ func TestLossWakesReaders(t *testing.T) {
 		if !errors.As(r.err, &lost) || !errors.As(r.err, &op) || lost.SafeToRetry() {
 			t.Fatalf("got %v", r.err)
 		}
-		if lost.Instance != 3 || lost.Host != "db3" || lost.HostAddr != "127.0.0.1" || lost.SQLState != "57P01" || lost.Since.Before(verdict) {
+		if lost.Instance != 3 || lost.Host != "db3" || lost.HostAddr != "127.0.0.1" || lost.SQLState != "57P01" ||
+			lost.Since.Before(verdict) {
 			t.Fatalf("got %+v", lost)
 		}
 	}
 	t.Logf("%d blocked reads have returned within %v of the verdict", readers, last)
 }
 
-// The verdict comes while the instance is being connected to, and does not answer: a full backlog drops the SYN.
+// The verdict comes while the instance is being connected to, and does not answer: a full backlog
+// drops the SYN.
 func TestLossEndsDial(t *testing.T) {
 	leak.Check(t)
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -160,7 +163,8 @@ func TestLossEndsDial(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Close(fd)
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	name, err := syscall.Getsockname(fd)
@@ -174,7 +178,8 @@ func TestLossEndsDial(t *testing.T) {
 			defer nc.Close()
 		}
 	}
-	s := newConmgr(t, fakeconmgr.Instance{Number: 0, Host: "db0", HostAddr: "127.0.0.1", Port: port, Attributes: "primary,read-write"})
+	s := newConmgr(t, fakeconmgr.Instance{Number: 0, Host: "db0", HostAddr: "127.0.0.1", Port: port,
+		Attributes: "primary,read-write"})
 	failed := make(chan error, 1)
 	go func() {
 		_, err := dialer(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port())).Dial(within(t))
@@ -229,7 +234,8 @@ func TestLossWakesWriters(t *testing.T) {
 	}
 }
 
-// What the kernel has received before the verdict is an answer; what is said afterwards was not sent.
+// What the kernel has received before the verdict is an answer; what is said afterwards was not
+// sent.
 func TestSafeToRetry(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
@@ -294,7 +300,8 @@ func TestClose(t *testing.T) {
 		t.Error("a close is no loss")
 	default:
 	}
-	testkit.Eventually(t, patience, "conmgr's end of the connection", func() (bool, string) { return s.Connections() == 0, "" })
+	testkit.Eventually(t, patience, "conmgr's end of the connection",
+		func() (bool, string) { return s.Connections() == 0, "" })
 	if _, err := c.Again(within(t)); err == nil {
 		t.Error("again after Close succeeded")
 	}

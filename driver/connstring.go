@@ -1,7 +1,8 @@
 package driver
 
-// The connection string, as far as this package needs it: hosts, attribute, timeout, name. All other settings are kept as they are, for the
-// real driver, which also reads password files, services and certificates. Pure.
+// The connection string, as far as this package needs it: hosts, attribute, timeout, name. All
+// other settings are kept as they are, for the real driver, which also reads password files,
+// services and certificates. Pure.
 
 import (
 	"errors"
@@ -65,9 +66,10 @@ type Config struct {
 	Settings map[string]string
 }
 
-// ParseConfig parses a keyword/value connection string or a postgresql:// URI. As in libpq, host, hostaddr and port may be comma-separated lists, and
-// PGHOST, PGHOSTADDR, PGPORT, PGTARGETSESSIONATTRS, PGCONNECT_TIMEOUT, PGAPPNAME, PGUSER, PGDATABASE,
-// PGSSLMODE and PGREQUIREPEER stand for what is not given.
+// ParseConfig parses a keyword/value connection string or a postgresql:// URI. As in libpq, host,
+// hostaddr and port may be comma-separated lists, and PGHOST, PGHOSTADDR, PGPORT,
+// PGTARGETSESSIONATTRS, PGCONNECT_TIMEOUT, PGAPPNAME, PGUSER, PGDATABASE, PGSSLMODE and
+// PGREQUIREPEER stand for what is not given.
 func ParseConfig(connString string) (*Config, error) {
 	var settings map[string]string
 	var err error
@@ -157,8 +159,9 @@ func (c *Config) ConnString(host, port string) string {
 	return strings.Join(append(pairs, "host='"+escape.Replace(host)+"'", "port='"+escape.Replace(port)+"'"), " ")
 }
 
-// ZeroFree is an error if a connection parameter has a zero byte. In a StartupMessage that byte ends a value: what follows it would be
-// taken for another parameter, such as a user of somebody else's choice.
+// ZeroFree is an error if a connection parameter has a zero byte. In a StartupMessage that byte
+// ends a value: what follows it would be taken for another parameter, such as a user of somebody
+// else's choice.
 func ZeroFree(name, value string) error {
 	if strings.ContainsRune(name, 0) {
 		return fmt.Errorf("invalid connection parameter %q: zero bytes are forbidden", name)
@@ -283,7 +286,8 @@ func cutScheme(s string) (string, bool) {
 	return s, false
 }
 
-// parseURI follows libpq: [userspec@][host[:port][,...]][/dbname][?name=value[&...]]. net/url does not know lists of hosts.
+// parseURI follows libpq: [userspec@][host[:port][,...]][/dbname][?name=value[&...]]. net/url does
+// not know lists of hosts.
 func parseURI(s string) (map[string]string, error) {
 	settings := map[string]string{}
 	var failed error

@@ -10,7 +10,8 @@ import (
 
 // clearEnv makes the test's result depend on the test alone.
 func clearEnv(t *testing.T) {
-	for _, v := range []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGTARGETSESSIONATTRS", "PGCONNECT_TIMEOUT", "PGAPPNAME", "PGUSER", "PGDATABASE", "PGSSLMODE"} {
+	for _, v := range []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGTARGETSESSIONATTRS", "PGCONNECT_TIMEOUT",
+		"PGAPPNAME", "PGUSER", "PGDATABASE", "PGSSLMODE"} {
 		t.Setenv(v, "")
 	}
 }
@@ -26,18 +27,22 @@ func TestParseConfig(t *testing.T) {
 		{"", []Host{{"localhost", "", "5432"}}, Any, nil},
 		{"host=a port=1", []Host{{"a", "", "1"}}, Any, nil},
 		{"host = a , hostaddr=", nil, "", nil}, // "," is no keyword
-		{"host='a, b' port=1 target_session_attrs=prefer-read", []Host{{"a", "", "1"}, {"b", "", "1"}}, PreferStandby, nil},
+		{"host='a, b' port=1 target_session_attrs=prefer-read", []Host{{"a", "", "1"}, {"b", "", "1"}}, PreferStandby,
+			nil},
 		{"host=a,b port=1,", []Host{{"a", "", "1"}, {"b", "", "5432"}}, Any, nil},
 		{"host=a,b hostaddr=10.0.0.1,", []Host{{"a", "10.0.0.1", "5432"}, {"b", "", "5432"}}, Any, nil},
 		{"hostaddr=10.0.0.1,::1", []Host{{"", "10.0.0.1", "5432"}, {"", "::1", "5432"}}, Any, nil},
-		{`host=/tmp password='it\'s a \\' user = u`, []Host{{"/tmp", "", "5432"}}, Any, map[string]string{"password": `it's a \`, "user": "u"}},
-		{`password=a\ b dbname=''`, []Host{{"localhost", "", "5432"}}, Any, map[string]string{"password": "a b", "dbname": ""}},
+		{`host=/tmp password='it\'s a \\' user = u`, []Host{{"/tmp", "", "5432"}}, Any,
+			map[string]string{"password": `it's a \`, "user": "u"}},
+		{`password=a\ b dbname=''`, []Host{{"localhost", "", "5432"}}, Any,
+			map[string]string{"password": "a b", "dbname": ""}},
 		{"postgresql://", []Host{{"localhost", "", "5432"}}, Any, nil},
 		{"postgres://u:p%40%3a@a:1,[::1]:2,b/d%20b?target_session_attrs=standby&application_name=x%26y",
 			[]Host{{"a", "", "1"}, {"::1", "", "2"}, {"b", "", "5432"}}, Standby,
 			map[string]string{"user": "u", "password": "p@:", "dbname": "d b", "application_name": "x&y"}},
 		{"postgres:///d?host=/run/pg&port=7", []Host{{"/run/pg", "", "7"}}, Any, map[string]string{"dbname": "d"}},
-		{"postgres://u@/?ssl=true", []Host{{"localhost", "", "5432"}}, Any, map[string]string{"user": "u", "sslmode": "require"}},
+		{"postgres://u@/?ssl=true", []Host{{"localhost", "", "5432"}}, Any,
+			map[string]string{"user": "u", "sslmode": "require"}},
 	} {
 		c, err := ParseConfig(test.in)
 		if test.hosts == nil {
@@ -55,7 +60,8 @@ func TestParseConfig(t *testing.T) {
 		}
 		// What the real driver gets is read as it was given.
 		again, err := ParseConfig(c.ConnString(c.Hosts[0].Name(), c.Hosts[0].Port))
-		if err != nil || !maps.Equal(again.Settings, test.rest) || len(again.Hosts) != 1 || again.Hosts[0].Name() != c.Hosts[0].Name() {
+		if err != nil || !maps.Equal(again.Settings, test.rest) || len(again.Hosts) != 1 ||
+			again.Hosts[0].Name() != c.Hosts[0].Name() {
 			t.Errorf("%q: again: %+v, %v", test.in, again, err)
 		}
 	}
@@ -102,13 +108,15 @@ func TestEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Hosts) != 2 || c.Hosts[1] != (Host{"b", "", "8"}) || c.Attribute != Standby || c.ConnectTimeout != 3*time.Second || c.ApplicationName != "env" || !c.HostsGiven {
+	if len(c.Hosts) != 2 || c.Hosts[1] != (Host{"b", "", "8"}) || c.Attribute != Standby ||
+		c.ConnectTimeout != 3*time.Second || c.ApplicationName != "env" || !c.HostsGiven {
 		t.Errorf("got %+v", c)
 	}
 }
 
 func FuzzParseConfig(f *testing.F) {
-	for _, s := range []string{"host=a port='1'", `a=\`, "postgres://u:p@[::1]:2,b/d?x=y", "a='", "postgres://%", " = "} {
+	for _, s := range []string{"host=a port='1'", `a=\`, "postgres://u:p@[::1]:2,b/d?x=y", "a='", "postgres://%",
+		" = "} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {

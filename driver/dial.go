@@ -1,7 +1,7 @@
 package driver
 
-// The walk through the hosts of a connection string: each may be a conmgr or a server. Runs in the caller's goroutine, and blocks on the
-// network until its context, or connect_timeout, ends.
+// The walk through the hosts of a connection string: each may be a conmgr or a server. Runs in the
+// caller's goroutine, and blocks on the network until its context, or connect_timeout, ends.
 
 import (
 	"context"
@@ -18,13 +18,14 @@ import (
 // Dialer connects as a connection string says. It is safe for concurrent use.
 type Dialer struct {
 	Config *Config
-	// TLSRequired says that the application demands TLS of its server (sslmode=require and stronger). Then only hosts on a loopback address
-	// are asked whether they are a conmgr; others are taken for servers, and nothing is sent to them in the clear.
+	// TLSRequired says that the application demands TLS of its server (sslmode=require and
+	// stronger). Then only hosts on a loopback address are asked whether they are a conmgr; others
+	// are taken for servers, and nothing is sent to them in the clear.
 	TLSRequired bool
 }
 
-// Dial returns a connection to the first host, or instance, that takes one. It does not log in: servers of the list are taken whatever their
-// attribute is. Use [Dialer.Walk] to look at it.
+// Dial returns a connection to the first host, or instance, that takes one. It does not log in:
+// servers of the list are taken whatever their attribute is. Use [Dialer.Walk] to look at it.
 func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 	var conn *Conn
 	err := d.Walk(ctx, func(_ context.Context, c *Conn, _ Attribute) error {
@@ -34,11 +35,14 @@ func (d *Dialer) Dial(ctx context.Context) (*Conn, error) {
 	return conn, err
 }
 
-// Use logs in on a connection. It owns the connection if it returns nil; the walk closes it otherwise. An error marked by [TryNext], or of the network,
-// leads to the next instance or host; any other ends the walk. The attribute has to be checked if the target is Direct. The context ends with the attempt.
+// Use logs in on a connection. It owns the connection if it returns nil; the walk closes it
+// otherwise. An error marked by [TryNext], or of the network, leads to the next instance or host;
+// any other ends the walk. The attribute has to be checked if the target is Direct. The context
+// ends with the attempt.
 type Use func(ctx context.Context, c *Conn, attribute Attribute) error
 
-// Walk goes through the hosts in their order until use accepts a connection. As in libpq, prefer-standby goes through the list twice.
+// Walk goes through the hosts in their order until use accepts a connection. As in libpq,
+// prefer-standby goes through the list twice.
 func (d *Dialer) Walk(ctx context.Context, use Use) error {
 	attribute := d.Config.Attribute
 	all := &ConnectError{}
@@ -78,8 +82,9 @@ func (d *Dialer) pass(ctx context.Context, attribute Attribute, use Use) (failed
 	return failed, false
 }
 
-// DialHost connects to one host of the list: to it if it is a server, to an instance with the attribute if it is a conmgr. It is for drivers that
-// walk through the list themselves. The instances of except are not asked for.
+// DialHost connects to one host of the list: to it if it is a server, to an instance with the
+// attribute if it is a conmgr. It is for drivers that walk through the list themselves. The
+// instances of except are not asked for.
 func (d *Dialer) DialHost(ctx context.Context, host Host, attribute Attribute, use Use, except ...int) error {
 	if errs, _ := d.host(ctx, host, attribute, use, except...); errs != nil {
 		return &ConnectError{Hosts: errs}
@@ -88,7 +93,8 @@ func (d *Dialer) DialHost(ctx context.Context, host Host, attribute Attribute, u
 }
 
 // host returns nil if a connection was accepted; final: the walk is at its end.
-func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use Use, except ...int) (errs []*HostError, final bool) {
+func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use Use, except ...int) (errs []*HostError,
+	final bool) {
 	for {
 		target, err := d.attempt(ctx, host, attribute, except, use)
 		if err == nil {
@@ -109,7 +115,8 @@ func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use U
 	}
 }
 
-// nextMayDo tells the errors that are about one server from those that any server would answer with, such as a wrong password.
+// nextMayDo tells the errors that are about one server from those that any server would answer
+// with, such as a wrong password.
 func nextMayDo(err error) bool {
 	var marked *tryNextError
 	var network net.Error
@@ -151,7 +158,8 @@ func (d *Dialer) attempt(ctx context.Context, host Host, attribute Attribute, ex
 }
 
 // resolve finds out what the host is. A server is its own target.
-func (d *Dialer) resolve(ctx context.Context, host Host, attribute Attribute, except []int) (*Target, *Watch, string, error) {
+func (d *Dialer) resolve(ctx context.Context, host Host, attribute Attribute, except []int) (*Target, *Watch, string,
+	error) {
 	port, err := strconv.Atoi(host.Port)
 	if err != nil {
 		return nil, nil, "", err
@@ -182,7 +190,8 @@ func (d *Dialer) resolve(ctx context.Context, host Host, attribute Attribute, ex
 		return nil, nil, "", withCause(ctx, err)
 	case slices.Contains(except, target.Instance):
 		watch.Close()
-		return nil, nil, "", fmt.Errorf("the Connection Manager named instance %d, which was to be left out", target.Instance)
+		return nil, nil, "", fmt.Errorf("the Connection Manager named instance %d, which was to be left out",
+			target.Instance)
 	}
 	return target, watch, "tcp", nil
 }

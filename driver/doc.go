@@ -1,5 +1,6 @@
-// Package driver is the Go client of the Connection Manager: it asks a conmgr which instance has the attribute that the application
-// wants (target_session_attrs), connects to that instance, and ends that connection at once when conmgr declares the instance lost.
+// Package driver is the Go client of the Connection Manager: it asks a conmgr which instance has
+// the attribute that the application wants (target_session_attrs), connects to that instance, and
+// ends that connection at once when conmgr declares the instance lost.
 //
 // Applications use an adapter, and change one line:
 //
@@ -9,12 +10,13 @@
 //	config, err := pgxcm.ParsePoolConfig("host=localhost port=27546 target_session_attrs=read-write dbname=app")
 //	pool, err := pgxpool.NewWithConfig(ctx, config)   // pgx, pgxpool
 //
-// This package is what both stand on, and is enough for an adapter to another driver: [ParseConfig], [Dialer.Walk], [Conn].
+// This package is what both stand on, and is enough for an adapter to another driver:
+// [ParseConfig], [Dialer.Walk], [Conn].
 //
 // # Loss
 //
-// When the instance is lost, a blocked query returns at once, with an error in which errors.As finds a [*LostError]: which instance,
-// why, since when, and whether it is safe to retry.
+// When the instance is lost, a blocked query returns at once, with an error in which errors.As
+// finds a [*LostError]: which instance, why, since when, and whether it is safe to retry.
 //
 // The files:
 //

@@ -1,6 +1,7 @@
 package driver
 
-// The errors of this package. All are found by errors.As through what the real drivers wrap around them.
+// The errors of this package. All are found by errors.As through what the real drivers wrap around
+// them.
 
 import (
 	"errors"
@@ -11,10 +12,12 @@ import (
 	"time"
 )
 
-// ErrNotConmgr is returned by [Asker.Ask] when the peer is not a Connection Manager: connect to it directly.
+// ErrNotConmgr is returned by [Asker.Ask] when the peer is not a Connection Manager: connect to it
+// directly.
 var ErrNotConmgr = errors.New("the peer is not a Connection Manager")
 
-// LostError says that the instance of a connection is lost: declared so by conmgr, or conmgr itself has ended.
+// LostError says that the instance of a connection is lost: declared so by conmgr, or conmgr itself
+// has ended.
 type LostError struct {
 	Instance int    // number of the instance in conmgr.conf
 	Host     string // as configured
@@ -31,15 +34,17 @@ type LostError struct {
 func (e *LostError) Error() string { return "connection is lost: " + e.Reason }
 
 func (e *LostError) instance() string {
-	return fmt.Sprintf("instance %d (host %q, address %s)", e.Instance, e.Host, net.JoinHostPort(e.HostAddr, strconv.Itoa(e.Port)))
+	return fmt.Sprintf("instance %d (host %q, address %s)", e.Instance, e.Host,
+		net.JoinHostPort(e.HostAddr, strconv.Itoa(e.Port)))
 }
 
-// SafeToRetry is true if nothing was sent to the instance since its last answer: the failed statement has not run, and a new
-// connection may run it. It is false if something was under way: the statement, a COMMIT above all, may have taken effect or not.
+// SafeToRetry is true if nothing was sent to the instance since its last answer: the failed
+// statement has not run, and a new connection may run it. It is false if something was under way:
+// the statement, a COMMIT above all, may have taken effect or not.
 func (e *LostError) SafeToRetry() bool { return e.nothingSent }
 
-// ConmgrError is an error that conmgr answered with: 08001, no instance has the attribute; 57P03, it shuts down (a server that starts up or
-// shuts down says that, too).
+// ConmgrError is an error that conmgr answered with: 08001, no instance has the attribute; 57P03,
+// it shuts down (a server that starts up or shuts down says that, too).
 type ConmgrError struct {
 	SQLState, Message, Detail, Hint string
 }
@@ -101,20 +106,23 @@ func (e *ConnectError) Unwrap() []error {
 // SafeToRetry is true: no statement was sent.
 func (e *ConnectError) SafeToRetry() bool { return true }
 
-// Elsewhere tells by its SQLSTATE whether the refusal of a login is about that one server at this time, so that another instance or host may take
-// it: the server starts up or shuts down (57P..), or has no connection or no memory left (53...). The others, such as a wrong password, any server
+// Elsewhere tells by its SQLSTATE whether the refusal of a login is about that one server at this
+// time, so that another instance or host may take it: the server starts up or shuts down (57P..),
+// or has no connection or no memory left (53...). The others, such as a wrong password, any server
 // would answer with. The libpq front has the same rule.
 func Elsewhere(sqlState string) bool {
 	return strings.HasPrefix(sqlState, "57P") || strings.HasPrefix(sqlState, "53")
 }
 
-// AnyServerRefuses tells by its SQLSTATE whether the refusal of a login is about who wants to log in, so that it ends the attempt: a wrong
-// password, an unknown role, no line in pg_hba.conf (class 28), a database that is not there (3D000) or may not be used (42501).
+// AnyServerRefuses tells by its SQLSTATE whether the refusal of a login is about who wants to log
+// in, so that it ends the attempt: a wrong password, an unknown role, no line in pg_hba.conf (class
+// 28), a database that is not there (3D000) or may not be used (42501).
 func AnyServerRefuses(sqlState string) bool {
 	return strings.HasPrefix(sqlState, "28") || sqlState == "3D000" || sqlState == "42501"
 }
 
-// TryNext marks an error of the function given to [Dialer.Walk]: this server does not do, and the next one may.
+// TryNext marks an error of the function given to [Dialer.Walk]: this server does not do, and the
+// next one may.
 func TryNext(err error) error { return &tryNextError{err} }
 
 type tryNextError struct{ err error }

@@ -15,8 +15,10 @@ import (
 // Which instance is the primary, and when is it lost?
 func ExampleAsk() {
 	conmgr, err := fakeconmgr.New( // for the example; otherwise it is there: cm_ctl start
-		fakeconmgr.Instance{Number: 0, Host: "db0.example.com", HostAddr: "192.0.2.10", Port: 5432, Attributes: "standby,read-only"},
-		fakeconmgr.Instance{Number: 1, Host: "db1.example.com", HostAddr: "192.0.2.11", Port: 5432, Attributes: "primary,read-write"})
+		fakeconmgr.Instance{Number: 0, Host: "db0.example.com", HostAddr: "192.0.2.10", Port: 5432,
+			Attributes: "standby,read-only"},
+		fakeconmgr.Instance{Number: 1, Host: "db1.example.com", HostAddr: "192.0.2.11", Port: 5432,
+			Attributes: "primary,read-write"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -58,7 +60,8 @@ func ExampleDialer_Dial() {
 	}
 	defer conmgr.Close()
 
-	config, err := driver.ParseConfig("host=localhost target_session_attrs=read-write port=" + strconv.Itoa(conmgr.Port()))
+	config, err := driver.ParseConfig("host=localhost target_session_attrs=read-write port=" +
+		strconv.Itoa(conmgr.Port()))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package driver
 
-// Whether this process runs with somebody else's privileges. Run once, by whoever connects first; blocks on reading one file of /proc.
+// Whether this process runs with somebody else's privileges. Run once, by whoever connects first;
+// blocks on reading one file of /proc.
 
 import (
 	"encoding/binary"
@@ -13,7 +14,8 @@ import (
 
 const atSecure = 23 // AT_SECURE of getauxval(3)
 
-// privileged is what secure_getenv(3) goes by: set-user-ID, set-group-ID, and capabilities of the program's file.
+// privileged is what secure_getenv(3) goes by: set-user-ID, set-group-ID, and capabilities of the
+// program's file.
 var privileged = sync.OnceValue(func() bool {
 	vector, err := os.ReadFile("/proc/self/auxv")
 	if errors.Is(err, fs.ErrPermission) {

@@ -2,7 +2,8 @@
 
 package driver
 
-// The environment of a program with somebody else's privileges is heeded by nobody. This program, started again by another user.
+// The environment of a program with somebody else's privileges is heeded by nobody. This program,
+// started again by another user.
 
 import (
 	"fmt"

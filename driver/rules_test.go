@@ -9,9 +9,11 @@ import (
 	"testing"
 )
 
-var own = []string{"github.com/pgwatchdog/watchdog/internal/pgwire", "github.com/pgwatchdog/watchdog/internal/sockowner"}
+var own = []string{"github.com/pgwatchdog/watchdog/internal/pgwire",
+	"github.com/pgwatchdog/watchdog/internal/sockowner"}
 
-// The core has no dependency but two packages of its own: an application that uses one driver must not link the other.
+// The core has no dependency but two packages of its own: an application that uses one driver must
+// not link the other.
 func TestImports(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil || len(files) == 0 {

@@ -1,9 +1,10 @@
 package driver
 
-// Whether what calls itself a Connection Manager is believed, and whether its answer is (docs/drivers.md has the rule; the libpq front
-// has the same). Whoever listens on conmgr's port decides by its answers where the application connects to, and under which name a
-// certificate is checked. Runs in the goroutine that connects; blocks on the kernel's answer, and on the look-up of a user's name
-// for a peer that is neither root's nor this process's own user's.
+// Whether what calls itself a Connection Manager is believed, and whether its answer is
+// (docs/drivers.md has the rule; the libpq front has the same). Whoever listens on conmgr's port
+// decides by its answers where the application connects to, and under which name a certificate is
+// checked. Runs in the goroutine that connects; blocks on the kernel's answer, and on the look-up
+// of a user's name for a peer that is neither root's nor this process's own user's.
 
 import (
 	"errors"
@@ -19,7 +20,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
-// TrustError says that the peer calls itself a Connection Manager and is not believed. Nothing was asked of it, and nothing secret sent.
+// TrustError says that the peer calls itself a Connection Manager and is not believed. Nothing was
+// asked of it, and nothing secret sent.
 type TrustError struct{ Reason, Hint string }
 
 func (e *TrustError) Error() string {
@@ -43,8 +45,8 @@ func ownerOf(conn net.Conn) owner {
 	return owner{uid: uid, err: err, local: local}
 }
 
-// environ is a variable that lists things. A program that runs with somebody else's privileges does not heed it: its environment may
-// be anybody's.
+// environ is a variable that lists things. A program that runs with somebody else's privileges does
+// not heed it: its environment may be anybody's.
 func environ(name string) (list []string) {
 	if privileged() {
 		return nil
@@ -118,7 +120,8 @@ func requiredPeer(required string, uid uint32) error {
 		return &TrustError{fmt.Sprintf("could not look up local user ID %d: user does not exist", uid), ""}
 	}
 	if u.Username != required {
-		return &TrustError{fmt.Sprintf("requirepeer specifies %q, but actual peer user name is %q", required, u.Username), ""}
+		return &TrustError{fmt.Sprintf("requirepeer specifies %q, but actual peer user name is %q", required,
+			u.Username), ""}
 	}
 	return nil
 }
@@ -138,12 +141,14 @@ func foreign(o owner) error {
 		who = fmt.Sprintf("user %q (user ID %d)", u.Username, o.uid)
 	}
 	return &TrustError{
-		fmt.Sprintf("the process that listens there belongs to %s, who is not trusted to be the Connection Manager", who),
+		fmt.Sprintf("the process that listens there belongs to %s, who is not trusted to be the Connection Manager",
+			who),
 		fmt.Sprintf("If it is the right one, name the user in the environment variable PGCMUSER, or %s.", otherwise)}
 }
 
-// unknown lets the peer through, unless the application has asked for a server that is identified: it is the answer that says which one.
-// With PGCMHOSTS the application itself has the list of names.
+// unknown lets the peer through, unless the application has asked for a server that is identified:
+// it is the answer that says which one. With PGCMHOSTS the application itself has the list of
+// names.
 func (a *Asker) unknown(o owner) error {
 	full := a.SSLMode == "verify-full"
 	if !full && a.SSLMode != "verify-ca" || full && len(environ("PGCMHOSTS")) > 0 {
@@ -154,12 +159,14 @@ func (a *Asker) unknown(o owner) error {
 		pins = "or name the acceptable servers in the environment variable PGCMHOSTS, "
 	}
 	return &TrustError{
-		fmt.Sprintf("sslmode %q needs a trusted Connection Manager, and whose process listens there is not known: %v", a.SSLMode, o.err),
-		"Connect by its Unix-domain socket (host=DIRECTORY), " + pins + "or set the environment variable PGCMUSER to *."}
+		fmt.Sprintf("sslmode %q needs a trusted Connection Manager, and whose process listens there is not known: %v",
+			a.SSLMode, o.err),
+		"Connect by its Unix-domain socket (host=DIRECTORY), " + pins +
+			"or set the environment variable PGCMUSER to *."}
 }
 
-// sound is an error for an answer that is more than a name, an address and a port. What real drivers take for a host need not be a name,
-// and it decides whether TLS is used at all.
+// sound is an error for an answer that is more than a name, an address and a port. What real
+// drivers take for a host need not be a name, and it decides whether TLS is used at all.
 func (t *Target) sound() error {
 	bad := func(format string, args ...any) error { return fmt.Errorf("the answer's "+format, args...) }
 	for _, s := range []string{t.Host, t.HostAddr, t.Attributes} {

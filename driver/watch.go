@@ -1,7 +1,8 @@
 package driver
 
-// A conmgr connection that is bound to an instance. It is silent until the instance is lost. One goroutine a Watch: it blocks in a read,
-// until the loss or Close; whatever has to end with the instance is ended by it.
+// A conmgr connection that is bound to an instance. It is silent until the instance is lost. One
+// goroutine a Watch: it blocks in a read, until the loss or Close; whatever has to end with the
+// instance is ended by it.
 
 import (
 	"net"
@@ -11,7 +12,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
-// Watch tells the loss of the instance that [Ask] named. It is safe for concurrent use. It must be closed.
+// Watch tells the loss of the instance that [Ask] named. It is safe for concurrent use. It must be
+// closed.
 type Watch struct {
 	target Target
 	lost   chan struct{} // closed on loss, after err is set
@@ -41,8 +43,8 @@ func (w *Watch) Err() error {
 	return nil
 }
 
-// Close ends the watch: conmgr no longer counts this connection. It returns when the goroutine has ended, and so must not be called by a
-// function that the loss calls.
+// Close ends the watch: conmgr no longer counts this connection. It returns when the goroutine has
+// ended, and so must not be called by a function that the loss calls.
 func (w *Watch) Close() error {
 	w.mu.Lock()
 	first := !w.closed
@@ -104,7 +106,8 @@ func (w *Watch) wait() *LostError {
 
 func (w *Watch) newError(sqlState string) *LostError {
 	t := w.target
-	return &LostError{Instance: t.Instance, Host: t.Host, HostAddr: t.HostAddr, Port: t.Port, SQLState: sqlState, Since: time.Now()}
+	return &LostError{Instance: t.Instance, Host: t.Host, HostAddr: t.HostAddr, Port: t.Port, SQLState: sqlState,
+		Since: time.Now()}
 }
 
 func (w *Watch) lostError() *LostError {
@@ -113,8 +116,8 @@ func (w *Watch) lostError() *LostError {
 	return w.err
 }
 
-// bind has end called, once, on loss, from the watch's goroutine. After release it is not called, but may still be running. If the instance is
-// already lost, it returns the loss.
+// bind has end called, once, on loss, from the watch's goroutine. After release it is not called,
+// but may still be running. If the instance is already lost, it returns the loss.
 func (w *Watch) bind(end func()) (release func(), lost *LostError) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,8 +137,9 @@ func (w *Watch) bind(end func()) (release func(), lost *LostError) {
 	}, nil
 }
 
-// shutdown wakes whoever is blocked on the connection. What the kernel has already received can still be read: the answer to a COMMIT that
-// came just before the verdict is an answer. Nothing is sent any more: the reset at Close frees the kernel's buffers.
+// shutdown wakes whoever is blocked on the connection. What the kernel has already received can
+// still be read: the answer to a COMMIT that came just before the verdict is an answer. Nothing is
+// sent any more: the reset at Close frees the kernel's buffers.
 func shutdown(nc net.Conn) {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {

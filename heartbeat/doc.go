@@ -1,7 +1,9 @@
-// Package heartbeat is the heartbeat protocol between conmgr and the watchdog worker of a PostgreSQL instance: the wire format and
-// the state that each end keeps of it. docs/protocol.md, part 1, is its specification.
+// Package heartbeat is the heartbeat protocol between conmgr and the watchdog worker of a
+// PostgreSQL instance: the wire format and the state that each end keeps of it. docs/protocol.md,
+// part 1, is its specification.
 //
-// Everything here is pure: no socket, no goroutine, no clock. Callers own sockets and pass the time in, so that tests own time.
+// Everything here is pure: no socket, no goroutine, no clock. Callers own sockets and pass the time
+// in, so that tests own time.
 //
 //	wire.go      frames and numbers of the protocol
 //	messages.go  one encoder and one decoder a message

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzFrames: no bytes make the decoders panic or read beyond the frame, and what they accept encodes to the same bytes again, up to what a
-// newer peer may have appended.
+// FuzzFrames: no bytes make the decoders panic or read beyond the frame, and what they accept
+// encodes to the same bytes again, up to what a newer peer may have appended.
 func FuzzFrames(f *testing.F) {
 	for _, m := range messages() {
 		f.Add(m.encode(nil))

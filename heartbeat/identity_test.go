@@ -2,7 +2,8 @@ package heartbeat
 
 import "testing"
 
-// The ids of a process's instances are its own: they differ from each other and from those of another process, and stay.
+// The ids of a process's instances are its own: they differ from each other and from those of
+// another process, and stay.
 func TestInstanceID(t *testing.T) {
 	seen := map[ID]bool{}
 	for _, process := range []ID{{}, {1}, {0, 1}} {

@@ -1,7 +1,7 @@
 package heartbeat
 
-// The messages, encode and decode side by side. Decoders accept a longer payload than they know (a newer peer has appended to it) and
-// refuse a shorter one.
+// The messages, encode and decode side by side. Decoders accept a longer payload than they know (a
+// newer peer has appended to it) and refuse a shorter one.
 
 import (
 	"bytes"
@@ -14,7 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// Settings travel as milliseconds in 32 bits; the lower bound keeps one peer from making the server busy.
+// Settings travel as milliseconds in 32 bits; the lower bound keeps one peer from making the server
+// busy.
 const (
 	MinInterval = 10 * time.Millisecond
 	MaxInterval = math.MaxInt32 * time.Millisecond
@@ -58,7 +59,8 @@ func (h Hello) Append(b []byte) []byte {
 	return end(b, start)
 }
 
-// CheckHelloPrefix tells from the first bytes of a connection that no HELLO can come of them, as early as they show it.
+// CheckHelloPrefix tells from the first bytes of a connection that no HELLO can come of them, as
+// early as they show it.
 func CheckHelloPrefix(b []byte) error {
 	ok := true
 	if len(b) >= 2 {
@@ -167,8 +169,9 @@ type WelcomeFlags uint16
 // Resumed: the watchdog knew this conmgr, and nothing was ended.
 const Resumed WelcomeFlags = 1 << 0
 
-// Succession is what an instance says of the database cluster whose place it has taken: after pg_upgrade, for
-// example, the system identifier is another one on purpose. The zero value: none is declared.
+// Succession is what an instance says of the database cluster whose place it has taken: after
+// pg_upgrade, for example, the system identifier is another one on purpose. The zero value: none is
+// declared.
 type Succession struct {
 	SystemIdentifier uint64 // of the predecessor
 	Timeline         uint32 // its last one

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ErrStaleWelcome: the instance was declared lost while the answer to an older HELLO was under way. Close the connection, and connect
-// again: the watchdog has to learn the new generation.
+// ErrStaleWelcome: the instance was declared lost while the answer to an older HELLO was under way.
+// Close the connection, and connect again: the watchdog has to learn the new generation.
 var ErrStaleWelcome = errors.New("the instance was declared lost before its WELCOME came")
 
 // State of an instance as conmgr sees it.
@@ -37,8 +37,9 @@ const (
 	LossRestarted                         // another postmaster answers at that address
 	LossOtherSystem                       // another database cluster answers at that address
 	LossForgotten                         // the watchdog does not know us any more, and so has ended our sessions
-	LossStopping                          // the server announced its end, and then nothing was heard for heartbeat_timeout
-	LossMoved                             // a server that is monitored by way of another entry answers at that address
+	// the server announced its end, and then nothing was heard for heartbeat_timeout
+	LossStopping
+	LossMoved // a server that is monitored by way of another entry answers at that address
 )
 
 // Loss is a verdict.
@@ -72,9 +73,10 @@ func (l Loss) String() string {
 type StopAnswer uint8
 
 const (
-	StopSilent  StopAnswer = iota // nothing, or nothing that tells
-	StopGoesOn                    // still shutting down
-	StopRefused                   // connection refused: a living kernel, which has closed the server's connections itself
+	StopSilent StopAnswer = iota // nothing, or nothing that tells
+	StopGoesOn                   // still shutting down
+	// connection refused: a living kernel, which has closed the server's connections itself
+	StopRefused
 )
 
 // Monitor is the state of one instance. It is owned by one goroutine.
@@ -108,8 +110,9 @@ func (m *Monitor) SetBoot(boot ID) { m.boot = boot }
 // State is the instance's state.
 func (m *Monitor) State() State { return m.state }
 
-// Generation counts the times that the applications of a server that may still be running were told that it is lost. (A restarted
-// server has no session of theirs to end, and one that has forgotten us has ended them: these do not count.)
+// Generation counts the times that the applications of a server that may still be running were told
+// that it is lost. (A restarted server has no session of theirs to end, and one that has forgotten
+// us has ended them: these do not count.)
 func (m *Monitor) Generation() uint64 { return m.generation }
 
 // Attributes are what the instance last said of itself. known is false until its first WELCOME.
@@ -140,8 +143,9 @@ func (m *Monitor) Hello() Hello {
 		Interval: m.interval, Timeout: m.timeout}
 }
 
-// Welcome establishes the connection. A loss is returned when this is not the server that the applications were connected to: the
-// instance is then both lost and established again. The error is ErrStaleWelcome.
+// Welcome establishes the connection. A loss is returned when this is not the server that the
+// applications were connected to: the instance is then both lost and established again. The error
+// is ErrStaleWelcome.
 func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	if m.offered != m.generation {
 		return nil, ErrStaleWelcome
@@ -167,9 +171,10 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	return loss, nil
 }
 
-// Frame takes in a frame that came after WELCOME. changed: the attributes are others than before. An error is a
-// *ProtocolError: close the connection, and call Closed. A server that shuts down is not lost: it still delivers to
-// whoever is connected, and its kernel will close those connections. See StopAnswer.
+// Frame takes in a frame that came after WELCOME. changed: the attributes are others than before.
+// An error is a *ProtocolError: close the connection, and call Closed. A server that shuts down is
+// not lost: it still delivers to whoever is connected, and its kernel will close those connections.
+// See StopAnswer.
 func (m *Monitor) Frame(now Mono, f Frame) (changed bool, err error) {
 	switch f.Type {
 	case TypeBeat:
@@ -195,9 +200,10 @@ func (m *Monitor) Frame(now Mono, f Frame) (changed bool, err error) {
 	return false, malformed("watchdog sent an unexpected %s", f.Type)
 }
 
-// StopAnswer takes in what the SQL port said at a time, while the instance is stopping. As long as it says that the
-// server is still shutting down, the deadline is re-armed. What refuses is not asked for its life any more: the deadline
-// stands, and then whoever is still bound there is told. changed: there is a new state.
+// StopAnswer takes in what the SQL port said at a time, while the instance is stopping. As long as
+// it says that the server is still shutting down, the deadline is re-armed. What refuses is not
+// asked for its life any more: the deadline stands, and then whoever is still bound there is told.
+// changed: there is a new state.
 func (m *Monitor) StopAnswer(at Mono, a StopAnswer) (changed bool) {
 	if m.state != Stopping {
 		return false
@@ -212,14 +218,15 @@ func (m *Monitor) StopAnswer(at Mono, a StopAnswer) (changed bool) {
 	return false
 }
 
-// Duplicate records that the server is monitored by way of another entry: there is nothing to judge by this one.
+// Duplicate records that the server is monitored by way of another entry: there is nothing to judge
+// by this one.
 func (m *Monitor) Duplicate() {
 	m.state = Duplicate
 	m.armed = false
 }
 
-// Closed records that the connection has ended, or could not be established. The deadline goes on: a connection that is
-// resumed in time is no loss.
+// Closed records that the connection has ended, or could not be established. The deadline goes on:
+// a connection that is resumed in time is no loss.
 func (m *Monitor) Closed() {
 	if m.state == Established || m.state == Duplicate {
 		m.state = Connecting
@@ -235,7 +242,8 @@ func (m *Monitor) Beat(now Mono, b []byte) ([]byte, bool) {
 	return AppendConmgrBeat(b, m.sequence), true
 }
 
-// Judge returns a loss when the silence has lasted too long. Read what the kernel holds before asking.
+// Judge returns a loss when the silence has lasted too long. Read what the kernel holds before
+// asking.
 func (m *Monitor) Judge(now Mono) *Loss {
 	if !m.armed || !m.pulse.Dead(now) {
 		return nil

@@ -4,11 +4,11 @@ package heartbeat
 //
 //	<time>ms <event> [arguments] -> <what has to come of it>
 //
-// Events: hello; welcome sys= start= attrs= tl= resumed=yes; beat attrs= tl= (attributes stay as they were when left
-// out); goodbye <code>; frame <type>; closed; duplicate; asked <answer of a stopping server's SQL port>; judge;
-// late <ms>ms; send (is a BEAT due?); wake. After each one the state and the generation are checked when the line names
-// them: established, connecting, lost, gen=<n>. `lost <reason>` alone means that the event returned a loss, `no loss`
-// that it did not.
+// Events: hello; welcome sys= start= attrs= tl= resumed=yes; beat attrs= tl= (attributes stay as
+// they were when left out); goodbye <code>; frame <type>; closed; duplicate; asked <answer of a
+// stopping server's SQL port>; judge; late <ms>ms; send (is a BEAT due?); wake. After each one the
+// state and the generation are checked when the line names them: established, connecting, lost,
+// gen=<n>. `lost <reason>` alone means that the event returned a loss, `no loss` that it did not.
 
 import (
 	"errors"
@@ -93,7 +93,8 @@ func (s *scenario) step(words []string) (said []string, err error) {
 	}
 	attributes := func() {
 		if v, ok := args["attrs"]; ok {
-			flags, known := map[string]AttributeFlags{"primary": 0, "standby": InRecovery, "read-only": ReadOnly, "stopping": ShuttingDown}[v]
+			flags, known := map[string]AttributeFlags{"primary": 0, "standby": InRecovery, "read-only": ReadOnly,
+				"stopping": ShuttingDown}[v]
 			if !known {
 				err = errors.Join(err, fmt.Errorf("attrs %q", v))
 			}
@@ -109,7 +110,8 @@ func (s *scenario) step(words []string) (said []string, err error) {
 	switch words[1] {
 	case "hello":
 		h := s.m.Hello()
-		if h.ID != (ID{1}) || h.Boot != (ID{2}) || h.Interval != time.Second || h.Timeout != 2500*time.Millisecond || h.MinVersion != 1 || h.MaxVersion != 1 {
+		if h.ID != (ID{1}) || h.Boot != (ID{2}) || h.Interval != time.Second || h.Timeout != 2500*time.Millisecond ||
+			h.MinVersion != 1 || h.MaxVersion != 1 {
 			return nil, fmt.Errorf("HELLO is %+v", h)
 		}
 		said = append(said, fmt.Sprintf("offers %d", h.Generation))
@@ -119,7 +121,8 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		if args["resumed"] == "yes" {
 			flags = Resumed
 		}
-		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"), PostmasterStart: int64(number("start")), Attributes: s.attrs})
+		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"),
+			PostmasterStart: int64(number("start")), Attributes: s.attrs})
 		if errors.Is(failure, ErrStaleWelcome) {
 			said = append(said, "stale")
 		}
@@ -149,7 +152,8 @@ func (s *scenario) step(words []string) (said []string, err error) {
 	case "duplicate":
 		s.m.Duplicate()
 	case "asked":
-		answer, ok := map[string]StopAnswer{"silent": StopSilent, "goes-on": StopGoesOn, "refused": StopRefused}[words[2]]
+		answer, ok := map[string]StopAnswer{"silent": StopSilent, "goes-on": StopGoesOn,
+			"refused": StopRefused}[words[2]]
 		if !ok {
 			return nil, fmt.Errorf("answer %q", words[2])
 		}
@@ -182,9 +186,11 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		return nil, fmt.Errorf("unknown event %q", words[1])
 	}
 	if loss != nil {
-		reason := map[LossReason]string{LossSilence: "silence", LossShutdown: "shutdown", LossRestarted: "restarted", LossOtherSystem: "other-system",
-			LossForgotten: "forgotten", LossStopping: "stopping"}[loss.Reason]
-		said = append(said, "lost "+reason, fmt.Sprintf("silence=%dms", loss.Silence.Milliseconds()), "says "+loss.String())
+		reason := map[LossReason]string{LossSilence: "silence", LossShutdown: "shutdown", LossRestarted: "restarted",
+			LossOtherSystem: "other-system",
+			LossForgotten:   "forgotten", LossStopping: "stopping"}[loss.Reason]
+		said = append(said, "lost "+reason, fmt.Sprintf("silence=%dms", loss.Silence.Milliseconds()),
+			"says "+loss.String())
 	} else {
 		said = append(said, "no loss")
 	}
@@ -199,7 +205,8 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		said = append(said, "unchanged")
 	}
 	a, known := s.m.Attributes()
-	said = append(said, s.m.State().String(), fmt.Sprintf("gen=%d", s.m.Generation()), fmt.Sprintf("is=%s/%d", a.Role(), a.Timeline),
+	said = append(said, s.m.State().String(), fmt.Sprintf("gen=%d", s.m.Generation()),
+		fmt.Sprintf("is=%s/%d", a.Role(), a.Timeline),
 		fmt.Sprintf("known=%v", known), fmt.Sprintf("sys=%d", s.m.SystemIdentifier()))
 	if at, ok := s.m.LastReceived(); ok {
 		said = append(said, fmt.Sprintf("heard=%dms", at/ms))

@@ -1,11 +1,13 @@
 package heartbeat
 
-// The two timers of one end of a heartbeat connection: when to send the next BEAT, and when the peer's silence has lasted too long.
+// The two timers of one end of a heartbeat connection: when to send the next BEAT, and when the
+// peer's silence has lasted too long.
 
 import "time"
 
-// Mono is a time on the monotonic clock (CLOCK_MONOTONIC) in nanoseconds. Its origin is the boot of the machine, so that it means the same
-// to a worker that was restarted. Wall clocks jump; no verdict reads one.
+// Mono is a time on the monotonic clock (CLOCK_MONOTONIC) in nanoseconds. Its origin is the boot of
+// the machine, so that it means the same to a worker that was restarted. Wall clocks jump; no
+// verdict reads one.
 type Mono int64
 
 // Add returns t + d.
@@ -22,12 +24,14 @@ type Pulse struct {
 	grace             time.Duration // by which the deadline of this silence has been extended: see Late
 }
 
-// NewPulse starts both timers: something has just been received, and the next BEAT is due one interval from now.
+// NewPulse starts both timers: something has just been received, and the next BEAT is due one
+// interval from now.
 func NewPulse(interval, timeout time.Duration, now Mono) Pulse {
 	return Pulse{interval: interval, timeout: timeout, nextSend: now.Add(interval), lastReceived: now}
 }
 
-// ResumePulse starts them for a peer last heard of at lastReceived, by an earlier connection or process.
+// ResumePulse starts them for a peer last heard of at lastReceived, by an earlier connection or
+// process.
 func ResumePulse(interval, timeout time.Duration, lastReceived, now Mono) Pulse {
 	p := NewPulse(interval, timeout, now)
 	p.lastReceived = min(lastReceived, now)
@@ -40,8 +44,8 @@ func (p *Pulse) Received(now Mono) {
 	p.grace = 0
 }
 
-// SendDue tells whether a BEAT is due, and if so sets the timer for the one after it. The timer keeps its phase; BEATs that were missed
-// are not made up for.
+// SendDue tells whether a BEAT is due, and if so sets the timer for the one after it. The timer
+// keeps its phase; BEATs that were missed are not made up for.
 func (p *Pulse) SendDue(now Mono) bool {
 	if now < p.nextSend {
 		return false
@@ -74,9 +78,11 @@ func (p *Pulse) Dead(now Mono) bool { return now >= p.Deadline() }
 // Wake is when the owner has to look again: the earlier of the next BEAT and the deadline.
 func (p *Pulse) Wake() Mono { return min(p.nextSend, p.Deadline()) }
 
-// Late tells that a timer of this process fired late by the given delay: it was stopped, starved of CPU, or its machine was paused, and the
-// peer's packets may have met the same fate. If that was more than half an interval, the deadline moves by the delay and one interval
-// more: time for a packet that was lost meanwhile to be sent again. Once per silence, so that constant stalls cannot put a verdict off for ever.
+// Late tells that a timer of this process fired late by the given delay: it was stopped, starved of
+// CPU, or its machine was paused, and the peer's packets may have met the same fate. If that was
+// more than half an interval, the deadline moves by the delay and one interval more: time for a
+// packet that was lost meanwhile to be sent again. Once per silence, so that constant stalls cannot
+// put a verdict off for ever.
 func (p *Pulse) Late(by time.Duration) {
 	if by > p.interval/2 && p.grace == 0 {
 		p.grace = by + p.interval

@@ -66,7 +66,8 @@ func TestPulseLate(t *testing.T) {
 		{"half an interval is not more than half", []time.Duration{500 * time.Millisecond}, 0},
 		{"just more than half", []time.Duration{501 * time.Millisecond}, 1501 * time.Millisecond},
 		{"once per silence", []time.Duration{600 * time.Millisecond, 5 * time.Second}, 1600 * time.Millisecond},
-		{"small ones do not use it up", []time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 2 * time.Second}, 3 * time.Second},
+		{"small ones do not use it up", []time.Duration{100 * time.Millisecond, 400 * time.Millisecond,
+			2 * time.Second}, 3 * time.Second},
 		{"early", []time.Duration{-time.Hour}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

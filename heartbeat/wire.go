@@ -1,7 +1,7 @@
 package heartbeat
 
-// Frames and the numbers of the protocol. ONLY EVER APPEND to the lists below: the values are part of the protocol
-// (docs/protocol.md). Version 1 has everything here.
+// Frames and the numbers of the protocol. ONLY EVER APPEND to the lists below: the values are part
+// of the protocol (docs/protocol.md). Version 1 has everything here.
 
 import (
 	"encoding/binary"
@@ -70,7 +70,8 @@ const (
 	RefusedTooSlow   RefusedCode = 5
 )
 
-// ProtocolError is a violation of the protocol by the peer. Its code and text are what a REFUSED answer carries.
+// ProtocolError is a violation of the protocol by the peer. Its code and text are what a REFUSED
+// answer carries.
 type ProtocolError struct {
 	Code RefusedCode
 	Text string
@@ -88,8 +89,9 @@ type Frame struct {
 	Payload []byte
 }
 
-// Next splits the first frame off buf. n is its size on the wire; 0 with a nil error: buf does not hold a whole frame yet.
-// The error is a *ProtocolError: the length is out of bounds, and the connection cannot go on.
+// Next splits the first frame off buf. n is its size on the wire; 0 with a nil error: buf does not
+// hold a whole frame yet. The error is a *ProtocolError: the length is out of bounds, and the
+// connection cannot go on.
 func Next(buf []byte) (f Frame, n int, err error) {
 	if len(buf) < HeaderSize {
 		return Frame{}, 0, nil

@@ -1,6 +1,7 @@
 package heartbeat
 
-// Frames: the bytes of docs/protocol.md 1.1 and 1.2, and what becomes of bytes that are not so. Pure.
+// Frames: the bytes of docs/protocol.md 1.1 and 1.2, and what becomes of bytes that are not so.
+// Pure.
 
 import (
 	"bytes"
@@ -25,7 +26,8 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 func testHello() Hello {
-	h := Hello{MinVersion: 1, MaxVersion: 1, Generation: 0x0102030405060708, Interval: time.Second, Timeout: 2 * time.Second}
+	h := Hello{MinVersion: 1, MaxVersion: 1, Generation: 0x0102030405060708, Interval: time.Second,
+		Timeout: 2 * time.Second}
 	for i := range h.ID {
 		h.ID[i], h.Boot[i] = byte(0x10+i), byte(0xf0+i)
 	}
@@ -88,16 +90,22 @@ func TestNumbers(t *testing.T) {
 		name      string
 		got, want uint64
 	}{
-		{"HELLO", uint64(TypeHello), 1}, {"WELCOME", uint64(TypeWelcome), 2}, {"BEAT", uint64(TypeBeat), 3}, {"GOODBYE", uint64(TypeGoodbye), 4},
+		{"HELLO", uint64(TypeHello), 1}, {"WELCOME", uint64(TypeWelcome), 2}, {"BEAT", uint64(TypeBeat), 3},
+		{"GOODBYE", uint64(TypeGoodbye), 4},
 		{"REFUSED", uint64(TypeRefused), 5},
 		{"GOODBYE: conmgr ends", uint64(GoodbyeConmgrEnds), 1}, {"GOODBYE: given up", uint64(GoodbyeGivenUp), 2},
 		{"GOODBYE: duplicate", uint64(GoodbyeDuplicate), 3},
-		{"GOODBYE: server ends", uint64(GoodbyeServerEnds), 16}, {"GOODBYE: conmgr silent", uint64(GoodbyeConmgrSilent), 17},
-		{"REFUSED: malformed", uint64(RefusedMalformed), 1}, {"REFUSED: version", uint64(RefusedVersion), 2}, {"REFUSED: full", uint64(RefusedFull), 3},
+		{"GOODBYE: server ends", uint64(GoodbyeServerEnds), 16},
+		{"GOODBYE: conmgr silent", uint64(GoodbyeConmgrSilent), 17},
+		{"REFUSED: malformed", uint64(RefusedMalformed), 1}, {"REFUSED: version", uint64(RefusedVersion), 2},
+		{"REFUSED: full", uint64(RefusedFull), 3},
 		{"REFUSED: setting", uint64(RefusedSetting), 4}, {"REFUSED: slow", uint64(RefusedTooSlow), 5},
-		{"in recovery", uint64(InRecovery), 1}, {"read only", uint64(ReadOnly), 2}, {"shutting down", uint64(ShuttingDown), 4},
-		{"resumed", uint64(Resumed), 1}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4}, {"longest text", MaxText, 255},
-		{"smallest setting", uint64(MinInterval.Milliseconds()), 10}, {"largest setting", uint64(MaxInterval.Milliseconds()), 2147483647},
+		{"in recovery", uint64(InRecovery), 1}, {"read only", uint64(ReadOnly), 2},
+		{"shutting down", uint64(ShuttingDown), 4},
+		{"resumed", uint64(Resumed), 1}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4},
+		{"longest text", MaxText, 255},
+		{"smallest setting", uint64(MinInterval.Milliseconds()), 10},
+		{"largest setting", uint64(MaxInterval.Milliseconds()), 2147483647},
 		{"version", MaxVersion, 1},
 	} {
 		if c.got != c.want {
@@ -126,7 +134,8 @@ func TestGoldenBytes(t *testing.T) {
 			for short := range m.minimum {
 				_, err := m.decode(f.Payload[:short])
 				var pe *ProtocolError
-				if !errors.As(err, &pe) || pe.Code != RefusedMalformed || pe.Error() != pe.Text || !strings.Contains(pe.Text, m.typ.String()) {
+				if !errors.As(err, &pe) || pe.Code != RefusedMalformed || pe.Error() != pe.Text ||
+					!strings.Contains(pe.Text, m.typ.String()) {
 					t.Fatalf("payload of %d bytes: %v, want a malformed %s", short, err, m.typ)
 				}
 			}
@@ -271,7 +280,8 @@ func TestHelloIsChecked(t *testing.T) {
 		{"timeout 2^31", raw(52, 1<<31), RefusedSetting, "heartbeat_timeout is 2147483648 ms"},
 		{"newer conmgr that still speaks 1", with(func(h *Hello) { h.MaxVersion = 9 }), 0, ""},
 		{"a lower version than ours too", with(func(h *Hello) { h.MinVersion = 0 }), 0, ""},
-		{"newer only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 2, 3 }), RefusedVersion, "conmgr speaks versions 2 to 3 of the heartbeat protocol, watchdog 1 to 1"},
+		{"newer only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 2, 3 }), RefusedVersion,
+			"conmgr speaks versions 2 to 3 of the heartbeat protocol, watchdog 1 to 1"},
 		{"older only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 0, 0 }), RefusedVersion, "watchdog 1 to 1"},
 		{"range upside down", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 1, 0 }), RefusedVersion, ""},
 		{"magic", raw(0, 0x50475745), RefusedMalformed, "malformed HELLO of 60 bytes"},
@@ -376,7 +386,8 @@ func TestAttributes(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for typ, want := range map[Type]string{TypeHello: "HELLO", TypeWelcome: "WELCOME", TypeBeat: "BEAT", TypeGoodbye: "GOODBYE", TypeRefused: "REFUSED", 9: "type 9"} {
+	for typ, want := range map[Type]string{TypeHello: "HELLO", TypeWelcome: "WELCOME", TypeBeat: "BEAT",
+		TypeGoodbye: "GOODBYE", TypeRefused: "REFUSED", 9: "type 9"} {
 		if typ.String() != want {
 			t.Errorf("%d is %q, want %q", uint8(typ), typ, want)
 		}

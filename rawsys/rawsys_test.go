@@ -96,7 +96,8 @@ func TestEpollWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(ep) })
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, b, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(b)}); err != nil {
+	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, b, &unix.EpollEvent{Events: unix.EPOLLIN,
+		Fd: int32(b)}); err != nil {
 		t.Fatal(err)
 	}
 	events := make([]unix.EpollEvent, 4)
@@ -118,8 +119,8 @@ func TestEpollWait(t *testing.T) {
 	}
 }
 
-// The garbage collector stops all threads that run Go code: one that waits here must hear of it, and the program must not stand still until the
-// timeout.
+// The garbage collector stops all threads that run Go code: one that waits here must hear of it,
+// and the program must not stand still until the timeout.
 func TestCollectorIsNotHeldUp(t *testing.T) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

@@ -43,17 +43,21 @@ func TestReview(t *testing.T) {
 		{"nobody", Silence, time.Second, true, nil, End, 0},
 		{"closed", GivenUp, time.Second, true, []Other{closed}, End, 0},
 		{"silent", Silence, 2 * time.Second, true, []Other{other(2*time.Second, time.Hour)}, End, 0},
-		{"not heard since", Silence, time.Second, true, []Other{other(1500*time.Millisecond, timeout)}, Defer, 500 * time.Millisecond},
+		{"not heard since", Silence, time.Second, true, []Other{other(1500*time.Millisecond, timeout)}, Defer,
+			500 * time.Millisecond},
 		{"heard since", Silence, time.Second, true, []Other{other(500*time.Millisecond, timeout)}, Spare, 0},
-		{"heard since, with a longer timeout", Silence, time.Second, true, []Other{other(500*time.Millisecond, timeout+1)}, Defer, 1500 * time.Millisecond},
-		{"one of each", Silence, time.Second, true, []Other{closed, other(1900*time.Millisecond, time.Hour), other(time.Millisecond, timeout)}, Spare, 0},
+		{"heard since, with a longer timeout", Silence, time.Second, true,
+			[]Other{other(500*time.Millisecond, timeout+1)}, Defer, 1500 * time.Millisecond},
+		{"one of each", Silence, time.Second, true, []Other{closed, other(1900*time.Millisecond, time.Hour),
+			other(time.Millisecond, timeout)}, Spare, 0},
 		{"the latest of several counts", Silence, time.Second, true,
 			[]Other{other(1900*time.Millisecond, time.Hour), other(time.Second, time.Hour)}, Defer, time.Second},
 		{"close, and the setting was switched off", Closed, time.Second, false, nil, Spare, 0},
 		{"goodbye, and the setting was switched off", Goodbye, time.Second, false, nil, Spare, 0},
 		{"silence, and the setting was switched off", Silence, time.Second, false, nil, End, 0},
 	} {
-		d := Review(Deferred{Cause: c.cause, CutOff: cutOff, Timeout: timeout, Age: c.age, Others: c.others, TerminateOnClose: c.onoff})
+		d := Review(Deferred{Cause: c.cause, CutOff: cutOff, Timeout: timeout, Age: c.age, Others: c.others,
+			TerminateOnClose: c.onoff})
 		if d.Action != c.action || d.Wait != c.wait {
 			t.Errorf("%s: action %d, wait %v; want %d, %v", c.name, d.Action, d.Wait, c.action, c.wait)
 		}
@@ -68,7 +72,8 @@ func TestMerge(t *testing.T) {
 	if m.Cause != Silence || m.CutOff != 5 {
 		t.Errorf("%+v", m)
 	}
-	if m = Merge(Deferred{Cause: Silence, CutOff: 3}, Deferred{Cause: Goodbye, CutOff: 5}); m.Cause != Silence || m.CutOff != 5 {
+	if m = Merge(Deferred{Cause: Silence, CutOff: 3}, Deferred{Cause: Goodbye, CutOff: 5}); m.Cause != Silence ||
+		m.CutOff != 5 {
 		t.Errorf("%+v", m)
 	}
 }

@@ -1,10 +1,12 @@
-// Package terminator decides whose SQL sessions are ended when a conmgr dies, and which of them. It is pure policy: the terminator worker
-// (extension/terminator.c) does the ending, docs/protocol.md 1.5 is the specification.
+// Package terminator decides whose SQL sessions are ended when a conmgr dies, and which of them. It
+// is pure policy: the terminator worker (extension/terminator.c) does the ending, docs/protocol.md
+// 1.5 is the specification.
 package terminator
 
 import "time"
 
-// Wall is a time of the wall clock in microseconds since 1970-01-01 00:00 UTC. Sessions are dated by it, so the cut-off has to be.
+// Wall is a time of the wall clock in microseconds since 1970-01-01 00:00 UTC. Sessions are dated
+// by it, so the cut-off has to be.
 type Wall int64
 
 // Add returns t + d.
@@ -14,24 +16,26 @@ func (t Wall) Add(d time.Duration) Wall { return t + Wall(d.Microseconds()) }
 type Cause uint8
 
 const (
-	None    Cause = iota
-	Silence       // nothing was received for heartbeat_timeout, whether or not the connection broke or was reset meanwhile
-	Goodbye       // the conmgr announced its end
-	GivenUp       // the conmgr has told its applications that this instance is lost
-	Closed        // the conmgr closed the connection (FIN) and did not resume
+	None Cause = iota
+	// nothing was received for heartbeat_timeout, whether or not the connection broke or was reset meanwhile
+	Silence
+	Goodbye // the conmgr announced its end
+	GivenUp // the conmgr has told its applications that this instance is lost
+	Closed  // the conmgr closed the connection (FIN) and did not resume
 )
 
-// MinJourney is how long a session's start may at least lag behind the packets that asked for it, for the cut-off after a silence: a busy
-// postmaster accepts and forks late.
+// MinJourney is how long a session's start may at least lag behind the packets that asked for it,
+// for the cut-off after a silence: a busy postmaster accepts and forks late.
 const MinJourney = 500 * time.Millisecond
 
-// SparesWalsenders tells whether walsenders of that host go on: only a silent host is taken for dead. By all other causes
-// it is alive, and so is what it receives as a standby, for a base backup or by logical replication.
-// WD_CAUSE_SPARES_WALSENDERS in extension/bridge.h is the same rule.
+// SparesWalsenders tells whether walsenders of that host go on: only a silent host is taken for
+// dead. By all other causes it is alive, and so is what it receives as a standby, for a base backup
+// or by logical replication. WD_CAUSE_SPARES_WALSENDERS in extension/bridge.h is the same rule.
 func (c Cause) SparesWalsenders() bool { return c != Silence }
 
-// AtDeadline is the cause if a conmgr has not been heard of until its deadline. Only a FIN is taken for the conmgr's own
-// doing: a reset is also what a firewall answers in the name of a host that is dead.
+// AtDeadline is the cause if a conmgr has not been heard of until its deadline. Only a FIN is taken
+// for the conmgr's own doing: a reset is also what a firewall answers in the name of a host that is
+// dead.
 func AtDeadline(closedByConmgr bool) Cause {
 	if closedByConmgr {
 		return Closed
@@ -47,8 +51,9 @@ type Other struct {
 	Timeout  time.Duration // its heartbeat_timeout
 }
 
-// Protects tells whether o proves that the host of a conmgr with that heartbeat_timeout is up. What o itself has for a
-// timeout does not matter: sessions were promised the end of theirs, and so whoever says HELLO cannot put it off.
+// Protects tells whether o proves that the host of a conmgr with that heartbeat_timeout is up. What
+// o itself has for a timeout does not matter: sessions were promised the end of theirs, and so
+// whoever says HELLO cannot put it off.
 func (o Other) Protects(timeout time.Duration) bool {
 	return !o.Closed && !o.Rebooted && o.Silent < timeout
 }
@@ -124,9 +129,10 @@ type Deferred struct {
 	TerminateOnClose bool
 }
 
-// Review decides about a deferred cut-off when its time has come. The sessions were promised to end when their host has
-// not been heard of for Timeout. They stay while somebody at the address is heard that often; they are no longer in
-// question when a conmgr with no longer timeout has been heard since, whose own verdict then covers them.
+// Review decides about a deferred cut-off when its time has come. The sessions were promised to end
+// when their host has not been heard of for Timeout. They stay while somebody at the address is
+// heard that often; they are no longer in question when a conmgr with no longer timeout has been
+// heard since, whose own verdict then covers them.
 func Review(d Deferred) Decision {
 	if wait, ok := protection(d.Others, d.Timeout); ok {
 		for _, o := range d.Others {

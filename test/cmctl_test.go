@@ -34,7 +34,8 @@ func TestCmCtl(t *testing.T) {
 
 	t.Run("refusals", func(t *testing.T) {
 		c := all.in(t)
-		out, err := client.Command(context.Background(), filepath.Join(c.bin, "cm_ctl"), "status", "-D", c.dir).CombinedOutput()
+		out, err := client.Command(context.Background(), filepath.Join(c.bin, "cm_ctl"), "status", "-D",
+			c.dir).CombinedOutput()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !contains(string(out), "cannot be run as root") {
 			t.Errorf("as root: %v\n%s", err, out)
@@ -51,9 +52,11 @@ func TestCmCtl(t *testing.T) {
 	})
 	t.Run("start waits for the primary", func(t *testing.T) {
 		c := all.in(t)
-		c.says(0, []string{"start"}, "starting conmgr process", "waiting conmgr process to connect to watchdog", "conmgr process is ready",
+		c.says(0, []string{"start"}, "starting conmgr process", "waiting conmgr process to connect to watchdog",
+			"conmgr process is ready",
 			"started conmgr process successfully")
-		if r := c.report(0); r.Instances[0].State != "established" || r.Instances[0].Role != "primary" || r.Instances[1].State != "connecting" {
+		if r := c.report(0); r.Instances[0].State != "established" || r.Instances[0].Role != "primary" ||
+			r.Instances[1].State != "connecting" {
 			t.Errorf("--json: %+v", r)
 		}
 		c.says(1, []string{"start"}, fmt.Sprintf("another conmgr process(PID %d) is running", c.pid()))
@@ -149,7 +152,8 @@ func TestCmCtl(t *testing.T) {
 		}
 		c.run(0, "restart", "-l", filepath.Join(c.dir, "own.log"))
 		c.run(0, "stop", "-m", "immediate")
-		for name, want := range map[string]string{"out": "received fast shutdown request", "own.log": "received immediate shutdown request"} {
+		for name, want := range map[string]string{"out": "received fast shutdown request",
+			"own.log": "received immediate shutdown request"} {
 			b, err := os.ReadFile(filepath.Join(c.dir, name))
 			if err != nil || !contains(string(b), "heartbeat connection is established", want) {
 				t.Errorf("%s: %v\n%s", name, err, b)
@@ -158,11 +162,13 @@ func TestCmCtl(t *testing.T) {
 	})
 }
 
-// statusOf checks what status tells of a conmgr with two instances and an application, to people and to programs.
+// statusOf checks what status tells of a conmgr with two instances and an application, to people
+// and to programs.
 func statusOf(c *ctl, w *world, standby *pgtest.Cluster) {
 	app := c.application()
 	r := c.report(0)
-	if r.Pid == nil || *r.Pid != c.pid() || r.State != "running" || r.Port == nil || *r.Port != 27546 || len(r.Instances) != 2 {
+	if r.Pid == nil || *r.Pid != c.pid() || r.State != "running" || r.Port == nil || *r.Port != 27546 ||
+		len(r.Instances) != 2 {
 		c.Fatalf("--json: %+v", r)
 	}
 	for i, want := range []struct {
@@ -171,9 +177,12 @@ func statusOf(c *ctl, w *world, standby *pgtest.Cluster) {
 		readOnly bool
 	}{{w.primary, "primary", false}, {standby, "standby", true}} {
 		got, addr := r.Instances[i], want.cluster.Addr().String()
-		if got.Instance != i || got.Host != addr || got.Hostaddr == nil || *got.Hostaddr != addr || got.Port != pgtest.Port ||
-			got.WatchdogPort != pgtest.WatchdogPort || got.State != "established" || got.Role != want.role || got.ReadOnly == nil ||
-			*got.ReadOnly != want.readOnly || got.Timeline == nil || *got.Timeline != 1 || got.LastHeartbeatMs == nil || *got.LastHeartbeatMs > 2000 {
+		if got.Instance != i || got.Host != addr || got.Hostaddr == nil || *got.Hostaddr != addr ||
+			got.Port != pgtest.Port ||
+			got.WatchdogPort != pgtest.WatchdogPort || got.State != "established" || got.Role != want.role ||
+			got.ReadOnly == nil ||
+			*got.ReadOnly != want.readOnly || got.Timeline == nil || *got.Timeline != 1 || got.LastHeartbeatMs == nil ||
+			*got.LastHeartbeatMs > 2000 {
 			c.Errorf("--json, instance %d: %+v", i, got)
 		}
 	}
@@ -181,10 +190,12 @@ func statusOf(c *ctl, w *world, standby *pgtest.Cluster) {
 		c.Fatalf("--json, applications: %+v", r.Applications)
 	}
 	a := r.Applications[0]
-	if age := time.Since(a.ConnectedAt); a.ClientAddr != "127.0.0.1" || a.ClientPort == 0 || a.Target != "primary" || a.Instance != 0 || age < -time.Second || age > time.Minute {
+	if age := time.Since(a.ConnectedAt); a.ClientAddr != "127.0.0.1" || a.ClientPort == 0 || a.Target != "primary" ||
+		a.Instance != 0 || age < -time.Second || age > time.Minute {
 		c.Errorf("--json, application: %+v", a)
 	}
-	c.says(0, []string{"status"}, fmt.Sprintf("conmgr process is running (PID: %d)", c.pid()), "Instances:", "Applications:", "primary", "standby",
+	c.says(0, []string{"status"}, fmt.Sprintf("conmgr process is running (PID: %d)", c.pid()), "Instances:",
+		"Applications:", "primary", "standby",
 		w.db.Addr4.String(), "established", strconv.Itoa(a.ClientPort))
 	if out := c.run(0, "status", "-i", "instance"); !contains(out, "Instances:") || contains(out, "Applications:") {
 		c.Errorf("status -i instance:\n%s", out)
@@ -235,7 +246,8 @@ func stopModes(c *ctl) {
 		c := c.in(t)
 		old := c.pid()
 		app := c.application()
-		c.says(0, []string{"restart", "--complete"}, "stopped conmgr process successfully", "started conmgr process successfully")
+		c.says(0, []string{"restart", "--complete"}, "stopped conmgr process successfully",
+			"started conmgr process successfully")
 		if now := c.pid(); now == old || now == 0 {
 			t.Errorf("the process was %d, and is %d", old, now)
 		}

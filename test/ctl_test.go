@@ -1,6 +1,7 @@
 package test
 
-// cm_ctl, as an unprivileged user of a client host runs it, and applications of the conmgr that it starts.
+// cm_ctl, as an unprivileged user of a client host runs it, and applications of the conmgr that it
+// starts.
 
 import (
 	"bytes"
@@ -34,7 +35,8 @@ type ctl struct {
 	dir  string
 }
 
-// newCtl copies the programs to where nobody can run them, and makes a directory with a conmgr.conf.
+// newCtl copies the programs to where nobody can run them, and makes a directory with a
+// conmgr.conf.
 func newCtl(t *testing.T, host *testnet.Host, conf string) *ctl {
 	t.Helper()
 	root, err := pgtest.SourceRoot()
@@ -82,14 +84,15 @@ func (c *ctl) write(name, text string) {
 }
 
 func (c *ctl) command(args ...string) *exec.Cmd {
-	cmd := c.host.CommandWith(context.Background(), testnet.Options{UID: nobody, GID: nobody}, filepath.Join(c.bin, "cm_ctl"), args...)
+	cmd := c.host.CommandWith(context.Background(), testnet.Options{UID: nobody, GID: nobody},
+		filepath.Join(c.bin, "cm_ctl"), args...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=/", "CMDATA=" + c.dir}
 	cmd.Dir = "/"
 	return cmd
 }
 
-// run runs cm_ctl with pipes for its output, as a shell's $(...) does, and expects an exit status. A conmgr that held the pipes open would
-// end in exec.ErrWaitDelay.
+// run runs cm_ctl with pipes for its output, as a shell's $(...) does, and expects an exit status.
+// A conmgr that held the pipes open would end in exec.ErrWaitDelay.
 func (c *ctl) run(status int, args ...string) string {
 	c.Helper()
 	out, err := c.command(args...).CombinedOutput()
@@ -192,7 +195,8 @@ func (c *ctl) application() *application {
 	}
 	c.Cleanup(func() { conn.Close() })
 	a := &application{conn, pgproto3.NewFrontend(pgproto3.NewChunkReader(conn), conn)}
-	_ = a.frontend.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: map[string]string{"user": "app"}})
+	_ = a.frontend.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
+		Parameters: map[string]string{"user": "app"}})
 	_ = a.frontend.Send(&pgproto3.Query{String: "SHOW TARGET primary"})
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	for ready := 0; ready < 2; {
@@ -210,7 +214,8 @@ func (c *ctl) application() *application {
 	return a
 }
 
-// told is what conmgr says to the application within a time: a message, "closed", or "" for nothing.
+// told is what conmgr says to the application within a time: a message, "closed", or "" for
+// nothing.
 func (a *application) told(within time.Duration) string {
 	_ = a.SetReadDeadline(time.Now().Add(within))
 	m, err := a.frontend.Receive()

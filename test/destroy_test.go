@@ -1,6 +1,7 @@
 package test
 
-// destroy_sockets: stock clients that are connected directly are woken at the verdict, and nobody else is touched.
+// destroy_sockets: stock clients that are connected directly are woken at the verdict, and nobody
+// else is touched.
 
 import (
 	"bytes"
@@ -33,7 +34,8 @@ type blocked struct {
 	at  time.Duration // when it got the error
 }
 
-// crowd opens n sessions through a DSN, each blocked in a query, and returns a function that waits for the errors of all.
+// crowd opens n sessions through a DSN, each blocked in a query, and returns a function that waits
+// for the errors of all.
 func (w *world) crowd(from *testnet.Host, dsn, application string, n int) (wait func() []blocked) {
 	w.Helper()
 	db := w.primary.OpenAt(from, dsn+" application_name="+application)
@@ -99,14 +101,16 @@ func (w *world) woken(what string, results []blocked, verdict time.Duration, sta
 	}
 	sort.Slice(times, func(i, j int) bool { return times[i] < times[j] })
 	n := len(times)
-	w.Logf("%s: %d clients woken %v to %v after the verdict, median %v (this machine stalled for up to %v): %v", what, n, times[0], times[n-1], times[n/2], stall, results[0].err)
+	w.Logf("%s: %d clients woken %v to %v after the verdict, median %v (this machine stalled for up to %v): %v", what,
+		n, times[0], times[n-1], times[n/2], stall, results[0].err)
 	if times[n-1] > 50*time.Millisecond+3*stall {
 		w.Errorf("%s: the last client was woken %v after the verdict", what, times[n-1])
 	}
 }
 
-// silence makes the primary a dead host, as seen from a client host: nothing arrives, nothing is answered. Its processes are stopped, as a dead host
-// takes no processor time from the client's either; here, both are one machine, and the ends of 500 backends would be measured otherwise.
+// silence makes the primary a dead host, as seen from a client host: nothing arrives, nothing is
+// answered. Its processes are stopped, as a dead host takes no processor time from the client's
+// either; here, both are one machine, and the ends of 500 backends would be measured otherwise.
 func (w *world) silence(client *testnet.Host) *testnet.Fault {
 	w.Helper()
 	cut := w.net.CutPort(client, w.db, uint16(w.primary.Port))
@@ -114,7 +118,8 @@ func (w *world) silence(client *testnet.Host) *testnet.Fault {
 	return cut
 }
 
-// psql starts a psql from a host that runs a statement; its output and end come through the channel.
+// psql starts a psql from a host that runs a statement; its output and end come through the
+// channel.
 func (w *world) psql(from *testnet.Host, dsn, statement string) (*exec.Cmd, <-chan string) {
 	w.Helper()
 	cmd := from.Command(context.Background(), "psql", "-X", "-At", "-d", dsn, "-c", statement)
@@ -131,13 +136,15 @@ func (w *world) psql(from *testnet.Host, dsn, statement string) (*exec.Cmd, <-ch
 	return cmd, out
 }
 
-// TestDestroySockets: 500 clients and some of other kinds on the lost instance; and whoever must not be hit.
+// TestDestroySockets: 500 clients and some of other kinds on the lost instance; and whoever must
+// not be hit.
 func TestDestroySockets(t *testing.T) {
 	w := newWorld(t, pgtest.Set("max_connections", "600"), pgtest.Set("shared_buffers", "64MB"))
 	client, other, db2 := w.net.Host("client"), w.net.Host("other"), w.net.Host("db2")
 	second := pgtest.New(t, pgtest.Named("second"), pgtest.Host(db2), pgtest.Watchdog())
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary, second},
-		Extra: "destroy_sockets = on\n", NetAdmin: true})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary, second},
+		Extra:    "destroy_sockets = on\n", NetAdmin: true})
 	cm.WaitInstance(0, "state", "established")
 	cm.WaitInstance(1, "state", "established")
 
@@ -151,7 +158,8 @@ func TestDestroySockets(t *testing.T) {
 		"a session of another host with the lost instance": w.session(other, "BEGIN"),
 		"a session of the server's own host":               w.session(w.db, "BEGIN"),
 	}
-	// Sockets that look like it: another port of the lost host, the instance's port on another address, and its own end of a connection.
+	// Sockets that look like it: another port of the lost host, the instance's port on another
+	// address, and its own end of a connection.
 	lookalikes := map[string]<-chan blocked{}
 	lookalike := func(what string, at *testnet.Host, address string) {
 		l, err := at.Listen("tcp", address)
@@ -192,11 +200,13 @@ func TestDestroySockets(t *testing.T) {
 	verdict := cm.WaitLog(mark, lostBySilence, patience).At
 	results := wait()
 	line := cm.WaitLog(mark, `destroyed \d+ connections to the lost instance 0`, patience)
-	w.woken("destroy_sockets", append(results, w.end("the mapped connection", mapped), w.end("the one that was connecting", connecting)), verdict, stalls.Longest())
+	w.woken("destroy_sockets", append(results, w.end("the mapped connection", mapped),
+		w.end("the one that was connecting", connecting)), verdict, stalls.Longest())
 	if text := <-out; !strings.Contains(text, "Software caused connection abort") {
 		t.Errorf("psql: %s", text)
 	}
-	if !strings.Contains(line.Text, "destroyed 503 connections") { // with psql, the mapped one, and the one that was connecting
+	// with psql, the mapped one, and the one that was connecting
+	if !strings.Contains(line.Text, "destroyed 503 connections") {
 		t.Errorf("conmgr logged: %s", line.Text)
 	}
 	t.Log(line.Text)
@@ -228,7 +238,8 @@ func TestDestroySockets(t *testing.T) {
 func TestDestroyIPv6(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, IPv6: true,
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary}, IPv6: true,
 		Extra: "destroy_sockets = on\n", NetAdmin: true})
 	cm.WaitInstance(0, "state", "established")
 	wait := w.crowd(client, w.primary.DSNOf(w.db.Addr6.String(), "postgres"), "six", 3)
@@ -266,7 +277,8 @@ func TestDestroyNeedsCapability(t *testing.T) {
 	}
 	program := filepath.Join(dir, "conmgr")
 	conf := "backend_hostaddr0 = 127.0.0.1\nport = 27599\nlog_min_messages = INFO\ndestroy_sockets = on\n"
-	if err := errors.Join(os.WriteFile(program, data, 0o755), os.WriteFile(filepath.Join(dir, "conmgr.conf"), []byte(conf), 0o644),
+	if err := errors.Join(os.WriteFile(program, data, 0o755),
+		os.WriteFile(filepath.Join(dir, "conmgr.conf"), []byte(conf), 0o644),
 		os.Chown(dir, 65534, 65534)); err != nil {
 		t.Fatal(err)
 	}
@@ -276,8 +288,9 @@ func TestDestroyNeedsCapability(t *testing.T) {
 	}
 	out, err := start().CombinedOutput()
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !contains(string(out), "FATAL:  destroy_sockets is on, but conmgr has not the capability CAP_NET_ADMIN",
-		"HINT:", "AmbientCapabilities=CAP_NET_ADMIN") {
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 ||
+		!contains(string(out), "FATAL:  destroy_sockets is on, but conmgr has not the capability CAP_NET_ADMIN",
+			"HINT:", "AmbientCapabilities=CAP_NET_ADMIN") {
 		t.Errorf("without the capability: %v: %s", err, out)
 	}
 	// Only conmgr's group may run a program with capabilities of its own.
@@ -339,7 +352,8 @@ func dialMapped(t *testing.T, from *testnet.Host, to netip.AddrPort) net.Conn {
 		}
 		file := os.NewFile(uintptr(fd), "mapped")
 		defer file.Close()
-		if err := unix.Connect(fd, &unix.SockaddrInet6{Port: int(to.Port()), Addr: netip.AddrFrom16(to.Addr().As16()).As16()}); err != nil {
+		if err := unix.Connect(fd, &unix.SockaddrInet6{Port: int(to.Port()),
+			Addr: netip.AddrFrom16(to.Addr().As16()).As16()}); err != nil {
 			return err
 		}
 		conn, err = net.FileConn(file)

@@ -1,5 +1,6 @@
-// Package test holds the tests of the whole: real PostgreSQL servers with the extension, real conmgrs, and real clients in network
-// namespaces around a switch that injects the faults. They need root and what `make` builds.
+// Package test holds the tests of the whole: real PostgreSQL servers with the extension, real
+// conmgrs, and real clients in network namespaces around a switch that injects the faults. They
+// need root and what `make` builds.
 //
 //	world_test.go      the hosts, servers and sessions that the tests use
 //	silence_test.go    silent faults: both sides' verdicts and when they fall

@@ -1,7 +1,7 @@
 package test
 
-// Drivers of other languages, as they are packaged: node-postgres and pgJDBC, through relay ports, and directly with destroy_sockets. Beside
-// them, directly, the clients of relay_test.go.
+// Drivers of other languages, as they are packaged: node-postgres and pgJDBC, through relay ports,
+// and directly with destroy_sockets. Beside them, directly, the clients of relay_test.go.
 
 import (
 	"bufio"
@@ -31,9 +31,11 @@ const (
 	who      = "SELECT current_setting('cluster_name') || ' ' || pg_is_in_recovery()"
 )
 
-// program is a client of test/clients. A line of its input is a name, a connection string and a statement, with tabs between them; those of one
-// name are run one after another, on one connection, which is replaced when it was lost. A line of its output is a name, a kind and a text:
-// "ok" and the value, "error" and the code and message, or "idle" and the error that the driver reports when nothing is under way.
+// program is a client of test/clients. A line of its input is a name, a connection string and a
+// statement, with tabs between them; those of one name are run one after another, on one
+// connection, which is replaced when it was lost. A line of its output is a name, a kind and a
+// text: "ok" and the value, "error" and the code and message, or "idle" and the error that the
+// driver reports when nothing is under way.
 type program struct {
 	t       *testing.T
 	name    string
@@ -68,17 +70,20 @@ func programs(t *testing.T, from *testnet.Host, environment ...string) []*progra
 		t.Fatalf("%v\nhint: run 'make deps'", err)
 	}
 	ctx := context.Background()
-	node := &program{t: t, name: "node-postgres", errors: `ECONNRESET|ECONNABORTED|terminated unexpectedly`, dsn: func(hosts, options string) string {
-		return "postgres://postgres@" + hosts + "/postgres?" + options
-	}}
+	node := &program{t: t, name: "node-postgres", errors: `ECONNRESET|ECONNABORTED|terminated unexpectedly`,
+		dsn: func(hosts, options string) string {
+			return "postgres://postgres@" + hosts + "/postgres?" + options
+		}}
 	cmd := nodeCommand(from.Command(ctx, "node", filepath.Join(clients, "node_pg.js")))
 	cmd.Env = append(cmd.Env, environment...)
 	node.start(cmd)
 	jdbc := &program{t: t, name: "pgJDBC", errors: `^08006 `, dsn: func(hosts, options string) string {
-		return "jdbc:postgresql://" + hosts + "/postgres?user=postgres&" + strings.ReplaceAll(options, "application_name", "ApplicationName")
+		return "jdbc:postgresql://" + hosts + "/postgres?user=postgres&" +
+			strings.ReplaceAll(options, "application_name", "ApplicationName")
 	}}
 	// -XX: starts fast; the program compiles itself.
-	jdbc.start(from.Command(ctx, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", jdbcJar, filepath.Join(clients, "Jdbc.java")))
+	jdbc.start(from.Command(ctx, "java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", jdbcJar,
+		filepath.Join(clients, "Jdbc.java")))
 	return []*program{node, jdbc}
 }
 
@@ -186,13 +191,15 @@ func (l line) lost(verdict time.Duration, kind string) {
 	}
 }
 
-// TestDriversRelay: routed by attribute, ended by the loss, and going on after a promotion, with the same connection string.
+// TestDriversRelay: routed by attribute, ended by the loss, and going on after a promotion, with
+// the same connection string.
 func TestDriversRelay(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary, standby},
-		Extra: relayConf + fmt.Sprintf("relay_port_read_only = %d\n", relayReadOnly)})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary, standby},
+		Extra:    relayConf + fmt.Sprintf("relay_port_read_only = %d\n", relayReadOnly)})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	all := programs(t, client)
@@ -234,13 +241,15 @@ func TestDriversRelay(t *testing.T) {
 	cut.Heal()
 }
 
-// TestDriversDirect: connected directly, and woken by destroy_sockets. Those that know lists of hosts go on by themselves.
+// TestDriversDirect: connected directly, and woken by destroy_sockets. Those that know lists of
+// hosts go on by themselves.
 func TestDriversDirect(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary, standby},
-		Extra: "destroy_sockets = on\n", NetAdmin: true})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary, standby},
+		Extra:    "destroy_sockets = on\n", NetAdmin: true})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	all := programs(t, client)
@@ -254,7 +263,8 @@ func TestDriversDirect(t *testing.T) {
 	for _, l := range other {
 		l.want(who, "ok", "^standby true$")
 	}
-	// The standby comes first in the list: a host that is silent would be waited for at each new connection.
+	// The standby comes first in the list: a host that is silent would be waited for at each new
+	// connection.
 	dsn := fmt.Sprintf("host=%s,%s port=%d,%d user=postgres dbname=postgres sslmode=disable target_session_attrs=read-write",
 		standby.Addr(), w.primary.Addr(), standby.Port, w.primary.Port)
 	clients := w.stocks(client, dsn)
@@ -313,12 +323,14 @@ func TestDriversDirect(t *testing.T) {
 	cut.Heal()
 }
 
-// TestDriversTLS: through a relay port, a driver verifies the instance's certificate against the name that the application gives.
+// TestDriversTLS: through a relay port, a driver verifies the instance's certificate against the
+// name that the application gives.
 func TestDriversTLS(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
 	root := w.serveTLS()
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 
 	relay := fmt.Sprintf("127.0.0.1:%d", relayReadWrite)

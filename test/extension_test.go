@@ -19,7 +19,8 @@ import (
 
 // TestSettings: every setting as documented; a wrong one is pointed out.
 func TestSettings(t *testing.T) {
-	c := pgtest.New(t, pgtest.Watchdog(), pgtest.Set("max_connections", "37"), pgtest.Set("watchdog.no_such_setting", "1"))
+	c := pgtest.New(t, pgtest.Watchdog(), pgtest.Set("max_connections", "37"),
+		pgtest.Set("watchdog.no_such_setting", "1"))
 	want := [][]string{
 		// name, unit, context, type, lowest, highest, default
 		{"watchdog.check_attr_interval", "ms", "postmaster", "integer", "1", "2147483647", "1000"},
@@ -37,20 +38,24 @@ func TestSettings(t *testing.T) {
 		t.Errorf("watchdog.max_heartbeat_connections is %s, want max_connections", v)
 	}
 	c.WaitLog(0, `WARNING: .*"watchdog.no_such_setting"`, patience)
-	for _, set := range []string{"watchdog.no_such_setting = 1", "watchdog.port = 1", "watchdog.terminate_on_close = off"} {
+	for _, set := range []string{"watchdog.no_such_setting = 1", "watchdog.port = 1",
+		"watchdog.terminate_on_close = off"} {
 		if _, err := c.TryQuery("SET " + set); err == nil {
 			t.Errorf("SET %s: no error", set)
 		}
 	}
-	for _, set := range []string{"watchdog.port = 0", "watchdog.port = 65536", "watchdog.check_attr_interval = 0", "watchdog.max_heartbeat_connections = 0",
+	for _, set := range []string{"watchdog.port = 0", "watchdog.port = 65536", "watchdog.check_attr_interval = 0",
+		"watchdog.max_heartbeat_connections = 0",
 		"watchdog.max_heartbeat_timeout = 999"} {
-		if _, err := c.TryQuery("ALTER SYSTEM SET " + set); err == nil || !contains(err.Error(), "is outside the valid range") {
+		if _, err := c.TryQuery("ALTER SYSTEM SET " + set); err == nil ||
+			!contains(err.Error(), "is outside the valid range") {
 			t.Errorf("ALTER SYSTEM SET %s: %v", set, err)
 		}
 	}
 }
 
-// TestWithoutPreload: a server whose shared_preload_libraries does not name watchdog, before and after the extension was in use.
+// TestWithoutPreload: a server whose shared_preload_libraries does not name watchdog, before and
+// after the extension was in use.
 func TestWithoutPreload(t *testing.T) {
 	c := pgtest.New(t, pgtest.Watchdog())
 	c.Exec("CREATE EXTENSION watchdog")
@@ -63,7 +68,8 @@ func TestWithoutPreload(t *testing.T) {
 		t.Helper()
 		_, err := c.TryQuery(statement)
 		var e *pq.Error
-		if !errors.As(err, &e) || e.Code != "55000" || !contains(e.Message, "must be loaded by", "shared_preload_libraries") || !contains(e.Hint, "restart the server") {
+		if !errors.As(err, &e) || e.Code != "55000" || !contains(e.Message, "must be loaded by",
+			"shared_preload_libraries") || !contains(e.Hint, "restart the server") {
 			t.Errorf("%s: %v", statement, err)
 		}
 	}
@@ -88,13 +94,16 @@ func TestWithoutPreload(t *testing.T) {
 
 // columns of the view: the guide's four first.
 var columns = [][]string{
-	{"conmgr_addr", "inet"}, {"conmgr_port", "integer"}, {"heartbeat_interval", "integer"}, {"heartbeat_timeout", "integer"},
+	{"conmgr_addr", "inet"}, {"conmgr_port", "integer"}, {"heartbeat_interval", "integer"},
+	{"heartbeat_timeout", "integer"},
 	{"heartbeat_interval_ms", "bigint"}, {"heartbeat_timeout_ms", "bigint"},
 	{"connected_since", "timestamp with time zone"}, {"last_received", "timestamp with time zone"},
-	{"received_count", "bigint"}, {"sent_count", "bigint"}, {"resumed_count", "bigint"}, {"generation", "bigint"}, {"conmgr_id", "uuid"},
+	{"received_count", "bigint"}, {"sent_count", "bigint"}, {"resumed_count", "bigint"}, {"generation", "bigint"},
+	{"conmgr_id", "uuid"},
 }
 
-// TestView: what the view shows of two conmgrs, to whom, and that nothing which is done to the extension in SQL touches heartbeats.
+// TestView: what the view shows of two conmgrs, to whom, and that nothing which is done to the
+// extension in SQL touches heartbeats.
 func TestView(t *testing.T) {
 	w := newWorld(t)
 	quick, slow := w.net.Host("quick"), w.net.Host("slow")
@@ -102,11 +111,13 @@ func TestView(t *testing.T) {
 	w.conmgr(slow, "2s", "7s")
 	mark := cm.Mark()
 	s := w.session(quick, "BEGIN")
-	for _, statement := range []string{"CREATE ROLE watcher LOGIN IN ROLE pg_monitor", "CREATE ROLE granted LOGIN", "CREATE ROLE plain LOGIN"} {
+	for _, statement := range []string{"CREATE ROLE watcher LOGIN IN ROLE pg_monitor", "CREATE ROLE granted LOGIN",
+		"CREATE ROLE plain LOGIN"} {
 		w.primary.Exec(statement)
 	}
 	as := func(role, database string) error {
-		db := w.primary.OpenAt(nil, strings.Replace(w.primary.DSNOf(w.primary.SocketDir, database), "user=postgres", "user="+role, 1))
+		db := w.primary.OpenAt(nil, strings.Replace(w.primary.DSNOf(w.primary.SocketDir, database), "user=postgres",
+			"user="+role, 1))
 		defer db.Close()
 		var n int
 		err := db.QueryRow("SELECT count(*) FROM pgx_stat_watchdog").Scan(&n)
@@ -176,7 +187,8 @@ func TestView(t *testing.T) {
 		}
 	})
 	t.Run("upgrade", func(t *testing.T) {
-		script := filepath.Join(strings.TrimSpace(w.client("pg_config", "--sharedir")), "extension", "watchdog--1.1--1.2.sql")
+		script := filepath.Join(strings.TrimSpace(w.client("pg_config", "--sharedir")), "extension",
+			"watchdog--1.1--1.2.sql")
 		text := "\\echo Use \"ALTER EXTENSION watchdog UPDATE\" to load this file. \\quit\n" +
 			"CREATE OR REPLACE VIEW pgx_stat_watchdog AS SELECT *, 'made up'::text AS made_up FROM pgx_stat_get_watchdog();\n"
 		if err := os.WriteFile(script, []byte(text), 0o644); err != nil {

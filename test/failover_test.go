@@ -35,7 +35,8 @@ func TestFailover(t *testing.T) {
 	}
 
 	t.Run("standby", func(t *testing.T) {
-		targets(t, map[string]string{"read-write": "0", "primary": "0", "standby": "1", "prefer-standby": "1", "read-only": "1", "any": "0"})
+		targets(t, map[string]string{"read-write": "0", "primary": "0", "standby": "1", "prefer-standby": "1",
+			"read-only": "1", "any": "0"})
 		for _, title := range []string{workerTitle, terminatorTitle} {
 			if second.WorkerPid(title) == 0 {
 				t.Errorf("the standby has no %s: %v", title, second.Processes())
@@ -55,7 +56,8 @@ func TestFailover(t *testing.T) {
 		})
 		routed := testnet.Monotonic() - promoted
 		t.Logf("read-write moved %v after the promotion", routed)
-		if limit := time.Second + 1500*time.Millisecond; routed > limit { // check_attr_interval, and room for this machine
+		// check_attr_interval, and room for this machine
+		if limit := time.Second + 1500*time.Millisecond; routed > limit {
 			t.Errorf("read-write moved %v after the promotion, want at most %v", routed, limit)
 		}
 		cm.WaitLog(mark, `attribute of the instance\(host='`+db2.Addr4.String()+`', port=5432\) is changed from 'standby,read-only' to 'primary,read-write'`, patience)
@@ -84,7 +86,8 @@ func TestFailover(t *testing.T) {
 			t.Errorf("the application of the new primary was told: %v", err)
 		}
 
-		// And back, planned: the primary is stopped, the standby promoted, the old primary started as its standby.
+		// And back, planned: the primary is stopped, the standby promoted, the old primary started
+		// as its standby.
 		second.Stop(pgtest.Fast)
 		first.Promote()
 		if err := os.WriteFile(filepath.Join(second.DataDir, "standby.signal"), nil, 0o644); err != nil {

@@ -1,6 +1,7 @@
 package test
 
-// What make builds is hardened, and a client host can build and install its part without a server's headers.
+// What make builds is hardened, and a client host can build and install its part without a server's
+// headers.
 
 import (
 	"debug/elf"
@@ -24,8 +25,8 @@ func sourceRoot(t *testing.T) string {
 	return root
 }
 
-// TestHardening: position independent, no writable code or executable stack, all symbols bound at the start and read only then; C with stack
-// canaries and the C library's checked functions.
+// TestHardening: position independent, no writable code or executable stack, all symbols bound at
+// the start and read only then; C with stack canaries and the C library's checked functions.
 func TestHardening(t *testing.T) {
 	root := sourceRoot(t)
 	for _, c := range []struct {
@@ -64,7 +65,8 @@ func TestHardening(t *testing.T) {
 		if !relro {
 			fault("has no RELRO segment")
 		}
-		if flags, err := f.DynValue(elf.DT_FLAGS); err != nil || len(flags) == 0 || elf.DynFlag(flags[0])&elf.DF_BIND_NOW == 0 {
+		if flags, err := f.DynValue(elf.DT_FLAGS); err != nil || len(flags) == 0 ||
+			elf.DynFlag(flags[0])&elf.DF_BIND_NOW == 0 {
 			fault("is not bound at once: %v %v", flags, err)
 		}
 		if text, err := f.DynValue(elf.DT_TEXTREL); err == nil && len(text) > 0 {
@@ -85,7 +87,8 @@ func TestHardening(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, commands)
 	}
-	for _, flag := range []string{"-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing", "-fwrapv"} { // the latter two: the server's own
+	// the latter two: the server's own
+	for _, flag := range []string{"-D_FORTIFY_SOURCE=2", "-fno-strict-aliasing", "-fwrapv"} {
 		if !strings.Contains(string(commands), flag) {
 			t.Errorf("watchdog.so is built without %s", flag)
 		}
@@ -102,11 +105,14 @@ func stubbed(t *testing.T, script string) []string {
 	return append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "PG_CONFIG=pg_config")
 }
 
-// TestClientHost: what a client host builds, installs and removes, with no pg_config and with one that has no server's headers.
+// TestClientHost: what a client host builds, installs and removes, with no pg_config and with one
+// that has no server's headers.
 func TestClientHost(t *testing.T) {
 	root := sourceRoot(t)
-	client := []string{"usr/bin/cm_ctl", "usr/bin/conmgr", "usr/include/libpq-cm.h", "usr/lib/connmgr/libpq.so", "usr/lib/connmgr/libpq.so.5",
-		"usr/lib/pkgconfig/libpq-cm.pc", "usr/share/man/man1/cm_ctl.1", "usr/share/man/man1/conmgr.1", "usr/share/man/man5/conmgr.conf.5",
+	client := []string{"usr/bin/cm_ctl", "usr/bin/conmgr", "usr/include/libpq-cm.h", "usr/lib/connmgr/libpq.so",
+		"usr/lib/connmgr/libpq.so.5",
+		"usr/lib/pkgconfig/libpq-cm.pc", "usr/share/man/man1/cm_ctl.1", "usr/share/man/man1/conmgr.1",
+		"usr/share/man/man5/conmgr.conf.5",
 		"usr/share/watchdog/conmgr.conf.sample", "usr/share/watchdog/conmgr.service"}
 	for name, script := range map[string]string{
 		"no pg_config":        "#!/bin/sh\nexit 127\n",
@@ -116,7 +122,8 @@ func TestClientHost(t *testing.T) {
 			staged := t.TempDir()
 			env := stubbed(t, script)
 			run := func(target string) (string, error) {
-				cmd := exec.Command("make", "-C", root, "--no-print-directory", "-s", target, "prefix=/usr", "DESTDIR="+staged)
+				cmd := exec.Command("make", "-C", root, "--no-print-directory", "-s", target, "prefix=/usr",
+					"DESTDIR="+staged)
 				cmd.Env = env
 				out, err := cmd.CombinedOutput()
 				return string(out), err
@@ -149,7 +156,8 @@ func TestServerHost(t *testing.T) {
 	root, staged := sourceRoot(t), t.TempDir()
 	run := func(target string) {
 		t.Helper()
-		if out, err := exec.Command("make", "-C", root, "--no-print-directory", "-s", target, "DESTDIR="+staged).CombinedOutput(); err != nil {
+		if out, err := exec.Command("make", "-C", root, "--no-print-directory", "-s", target,
+			"DESTDIR="+staged).CombinedOutput(); err != nil {
 			t.Fatalf("make %s: %v\n%s", target, err, out)
 		}
 	}

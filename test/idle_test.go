@@ -19,13 +19,16 @@ import (
 
 var idleFor = flag.Duration("idle", 15*time.Second, "how long TestNoFalseVerdict looks on; 10m for the figure in docs/design.md")
 
-// TestNoFalseVerdict: idle heartbeats beside a CPU hog for each processor: no verdict, no broken connection.
+// TestNoFalseVerdict: idle heartbeats beside a CPU hog for each processor: no verdict, no broken
+// connection.
 func TestNoFalseVerdict(t *testing.T) {
 	w := newWorld(t)
 	var watched []*idle
-	for name, c := range map[string][2]time.Duration{"slow": {time.Second, 2 * time.Second}, "fast": {100 * time.Millisecond, 300 * time.Millisecond}} {
+	for name, c := range map[string][2]time.Duration{"slow": {time.Second, 2 * time.Second},
+		"fast": {100 * time.Millisecond, 300 * time.Millisecond}} {
 		host := w.net.Host(name)
-		watched = append(watched, &idle{host: host, interval: c[0], timeout: c[1], cm: w.conmgr(host, c[0].String(), c[1].String()), s: w.session(host, "BEGIN")})
+		watched = append(watched, &idle{host: host, interval: c[0], timeout: c[1],
+			cm: w.conmgr(host, c[0].String(), c[1].String()), s: w.session(host, "BEGIN")})
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -46,7 +49,8 @@ func TestNoFalseVerdict(t *testing.T) {
 		if l, ok := i.cm.Find(0, `is lost|closed`); ok {
 			complaints = append(complaints, "conmgr: "+l.Text)
 		}
-		if m := regexp.MustCompile(`.*(timed out|broken|closes).*host=` + i.host.Addr4.String() + ` .*`).FindString(log); m != "" {
+		if m := regexp.MustCompile(`.*(timed out|broken|closes).*host=` + i.host.Addr4.String() +
+			` .*`).FindString(log); m != "" {
 			complaints = append(complaints, "server: "+m)
 		}
 		// A machine that stands still for longer than a peer may be silent is as good as dead.
@@ -61,7 +65,8 @@ func TestNoFalseVerdict(t *testing.T) {
 	}
 }
 
-// TestNobodyIsBusyAtRest: a loop that finds something to do all the time works as well as one that sleeps, and nobody notices but who pays.
+// TestNobodyIsBusyAtRest: a loop that finds something to do all the time works as well as one that
+// sleeps, and nobody notices but who pays.
 func TestNobodyIsBusyAtRest(t *testing.T) {
 	w := newWorld(t)
 	host := w.net.Host("client")
@@ -69,7 +74,8 @@ func TestNobodyIsBusyAtRest(t *testing.T) {
 	cm.WaitInstance(0, "state", "established")
 	s := w.sessionAt(host, relayDSN(relayReadWrite), "BEGIN") // a relay loop has something to carry, now and then
 	const window, most = 200 * time.Millisecond, 10           // percent of a processor
-	for name, pid := range map[string]int{"conmgr": cm.Pid, "watchdog worker": w.primary.WorkerPid("watchdog worker"), "terminator worker": w.primary.WorkerPid("terminator worker")} {
+	for name, pid := range map[string]int{"conmgr": cm.Pid, "watchdog worker": w.primary.WorkerPid("watchdog worker"),
+		"terminator worker": w.primary.WorkerPid("terminator worker")} {
 		eventually(t, name+" sleeps", func() (bool, string) {
 			before, begun := testkit.ProcessorTime(t, pid), testnet.Monotonic()
 			time.Sleep(window) // the length of the observation

@@ -1,7 +1,7 @@
 package test
 
-// A running server whose libraries are removed, damaged or replaced: the worker slows down, the log stays readable, no session notices, and
-// what was put back is used.
+// A running server whose libraries are removed, damaged or replaced: the worker slows down, the log
+// stays readable, no session notices, and what was put back is used.
 
 import (
 	"context"
@@ -48,7 +48,8 @@ func TestLibrariesGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Another file in its place, as an installation that fails midway leaves it: the old one stays mapped.
+	// Another file in its place, as an installation that fails midway leaves it: the old one stays
+	// mapped.
 	truncate := func(t *testing.T, file string) {
 		remove(t, file)
 		data, err := os.ReadFile(file + ".kept")
@@ -67,8 +68,10 @@ func TestLibrariesGone(t *testing.T) {
 	}{
 		{"watchdog.so missing", func(t *testing.T) { remove(t, c) }, ""},
 		{"watchdog.so cut off", func(t *testing.T) { truncate(t, c) }, ""},
-		{"watchdog_go.so missing", func(t *testing.T) { remove(t, g) }, `could not load the heartbeat library: .*cannot open shared object`},
-		{"watchdog_go.so cut off", func(t *testing.T) { truncate(t, g) }, `could not load the heartbeat library|heartbeat thread has crashed`},
+		{"watchdog_go.so missing", func(t *testing.T) { remove(t, g) },
+			`could not load the heartbeat library: .*cannot open shared object`},
+		{"watchdog_go.so cut off", func(t *testing.T) { truncate(t, g) },
+			`could not load the heartbeat library|heartbeat thread has crashed`},
 		{"watchdog_go.so of another version", func(t *testing.T) { remove(t, g); foreignLibrary(t, g) },
 			`could not load the heartbeat library: .*has interface version 4711, but version \d+ is needed`},
 		{"both missing", func(t *testing.T) { remove(t, c); remove(t, g) }, `could not load the heartbeat library`},
@@ -112,7 +115,8 @@ func TestLibrariesGone(t *testing.T) {
 	}
 }
 
-// TestRestartIsQuick: a worker that somebody ends, however often, is back at once; so is one that has crashed after it had begun.
+// TestRestartIsQuick: a worker that somebody ends, however often, is back at once; so is one that
+// has crashed after it had begun.
 func TestRestartIsQuick(t *testing.T) {
 	w := newWorld(t, pgtest.Faults())
 	again := func(what string, end func()) {
@@ -139,7 +143,8 @@ func TestRestartIsQuick(t *testing.T) {
 	again("crash", func() { w.requestFault(0xFA170003) })
 }
 
-// TestManyHostsDie: more conmgrs than anybody would plan for end within a moment, each with a session of its host that is still starting.
+// TestManyHostsDie: more conmgrs than anybody would plan for end within a moment, each with a
+// session of its host that is still starting.
 func TestManyHostsDie(t *testing.T) {
 	const hosts = 90
 	w := newWorld(t, pgtest.Set("post_auth_delay", "6"), pgtest.Set("max_connections", "120"))

@@ -30,7 +30,8 @@ func reaches(from *testnet.Host, address string) (bool, error) {
 	return true, nil
 }
 
-// TestListening: what watchdog.listen_addresses and watchdog.port make of a server, and a port that is taken.
+// TestListening: what watchdog.listen_addresses and watchdog.port make of a server, and a port that
+// is taken.
 func TestListening(t *testing.T) {
 	net := testnet.New(t)
 	db, client := net.Host("db"), net.Host("client")
@@ -57,11 +58,15 @@ func TestListening(t *testing.T) {
 		open, closed    []string
 		from            *testnet.Host
 	}{
-		{"none", "", `WARNING:  no heartbeat connections are accepted`, nil, []string{"127.0.0.1", "::1", db.Addr4.String()}, db},
-		{"one", db.Addr4.String(), `listening for heartbeat connections on host=` + db.Addr4.String(), []string{db.Addr4.String()},
+		{"none", "", `WARNING:  no heartbeat connections are accepted`, nil,
+			[]string{"127.0.0.1", "::1", db.Addr4.String()}, db},
+		{"one", db.Addr4.String(), `listening for heartbeat connections on host=` + db.Addr4.String(),
+			[]string{db.Addr4.String()},
 			[]string{"127.0.0.1", db.Addr6.String()}, db},
-		{"both families", "0.0.0.0, ::", `listening for heartbeat connections on host=0.0.0.0`, []string{db.Addr4.String(), db.Addr6.String()}, nil, client},
-		{"a bad name", "127.0.0.1, no.such.host.invalid", `WARNING:  could not translate host name "no.such.host.invalid" of watchdog.listen_addresses`,
+		{"both families", "0.0.0.0, ::", `listening for heartbeat connections on host=0.0.0.0`,
+			[]string{db.Addr4.String(), db.Addr6.String()}, nil, client},
+		{"a bad name", "127.0.0.1, no.such.host.invalid",
+			`WARNING:  could not translate host name "no.such.host.invalid" of watchdog.listen_addresses`,
 			[]string{"127.0.0.1"}, []string{db.Addr4.String()}, db},
 	} {
 		t.Run(set.name, func(t *testing.T) {
@@ -97,14 +102,16 @@ func errText(err error) string {
 	return err.Error()
 }
 
-// TestHeartbeatSlots: one conmgr too many is refused with a reason; the one that is there is not touched, and its place is free after its end.
+// TestHeartbeatSlots: one conmgr too many is refused with a reason; the one that is there is not
+// touched, and its place is free after its end.
 func TestHeartbeatSlots(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.max_heartbeat_connections", "1"))
 	one, two := w.net.Host("one"), w.net.Host("two")
 	first := w.conmgr(one, "500ms", "1500ms")
 	s := w.session(one, "BEGIN")
 	mark := first.Mark()
-	second := cmtest.Start(t, two, cmtest.Config{Interval: "500ms", Timeout: "1500ms", Clusters: []*pgtest.Cluster{w.primary}})
+	second := cmtest.Start(t, two, cmtest.Config{Interval: "500ms", Timeout: "1500ms",
+		Clusters: []*pgtest.Cluster{w.primary}})
 	second.WaitLog(0, `heartbeat connect is refused: instance 0 .*watchdog.max_heartbeat_connections`, patience)
 	w.primary.WaitLog(0, `WARNING:  could not accept heartbeat connection from host=`+two.Addr4.String(), patience)
 	w.primary.WaitLog(0, `HINT:  Raise watchdog.max_heartbeat_connections`, patience)
@@ -124,14 +131,16 @@ func TestHeartbeatSlots(t *testing.T) {
 	w.alive(other, "a session of the refused host")
 }
 
-// TestStrangers: whoever talks to the heartbeat port without being a conmgr is told why it is refused, in bounded time, and costs nobody anything.
+// TestStrangers: whoever talks to the heartbeat port without being a conmgr is told why it is
+// refused, in bounded time, and costs nobody anything.
 func TestStrangers(t *testing.T) {
 	w := newWorld(t)
 	client, stranger := w.net.Host("client"), w.net.Host("stranger")
 	cm := w.conmgr(client, "500ms", "1500ms")
 	sessions := []*session{w.session(client, "BEGIN"), w.session(stranger, "BEGIN")}
 	hello := heartbeat.Hello{MinVersion: 1, MaxVersion: 1, Interval: time.Second, Timeout: 2 * time.Second}.Append(nil)
-	future := heartbeat.Hello{MinVersion: 90, MaxVersion: 99, Interval: time.Second, Timeout: 2 * time.Second}.Append(nil)
+	future := heartbeat.Hello{MinVersion: 90, MaxVersion: 99, Interval: time.Second,
+		Timeout: 2 * time.Second}.Append(nil)
 	huge := append([]byte{0xff, 0xff, 1, 0}, make([]byte, 1000)...)
 	mark, since := cm.Mark(), w.primary.LogSize()
 	var wg sync.WaitGroup
@@ -149,7 +158,8 @@ func TestStrangers(t *testing.T) {
 		"TLS":             {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), heartbeat.RefusedMalformed, false},
 		"PostgreSQL":      {[]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"), heartbeat.RefusedMalformed, false},
 	} {
-		conn, err := stranger.Dialer().DialContext(context.Background(), "tcp", net.JoinHostPort(w.db.Addr4.String(), "27545"))
+		conn, err := stranger.Dialer().DialContext(context.Background(), "tcp",
+			net.JoinHostPort(w.db.Addr4.String(), "27545"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +179,8 @@ func TestStrangers(t *testing.T) {
 			if code := binary.BigEndian.Uint16(answer[4:]); code != uint16(c.code) {
 				t.Errorf("%s: refused with code %d, want %d: %s", name, code, c.code, answer[8:])
 			}
-			if limit := 2 * time.Second; !c.slow && d > limit || c.slow && (d < 4*time.Second || d > 5*time.Second+limit) {
+			if limit := 2 * time.Second; !c.slow && d > limit || c.slow &&
+				(d < 4*time.Second || d > 5*time.Second+limit) {
 				t.Errorf("%s: refused after %v", name, d)
 			}
 		}()

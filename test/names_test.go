@@ -16,7 +16,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// nameServer answers each question for an IPv4 address with one address; while it fails, with SERVFAIL.
+// nameServer answers each question for an IPv4 address with one address; while it fails, with
+// SERVFAIL.
 type nameServer struct {
 	addr  netip.Addr
 	fails atomic.Bool
@@ -74,8 +75,9 @@ func (s *nameServer) answer(q []byte) []byte {
 	return out
 }
 
-// TestNameServiceFails: the watchdog worker is restarted while no name can be resolved, or while the name server is silent:
-// conmgr resumes in time by the address that it knows, and nobody is told or ended.
+// TestNameServiceFails: the watchdog worker is restarted while no name can be resolved, or while
+// the name server is silent: conmgr resumes in time by the address that it knows, and nobody is
+// told or ended.
 func TestNameServiceFails(t *testing.T) {
 	w := newWorld(t)
 	client, dns := w.net.Host("client"), w.net.Host("dns")

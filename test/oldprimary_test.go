@@ -1,7 +1,8 @@
 package test
 
-// An old primary that nobody has fenced wakes up beside the new one. While that is restarted, silent, or conmgr is restarted, nobody may be
-// sent to the old one, and nothing that is written may be lost.
+// An old primary that nobody has fenced wakes up beside the new one. While that is restarted,
+// silent, or conmgr is restarted, nobody may be sent to the old one, and nothing that is written
+// may be lost.
 
 import (
 	"fmt"
@@ -76,7 +77,8 @@ func TestOldPrimaryIsNeverOffered(t *testing.T) {
 	}
 }
 
-// disturbance of the new primary, and of conmgr, while the old one is awake. away is called while the new one is not there.
+// disturbance of the new primary, and of conmgr, while the old one is awake. away is called while
+// the new one is not there.
 type disturbance struct {
 	name string
 	do   func(p *pairOfServers, current *pgtest.Cluster, number int, away func())
@@ -94,13 +96,14 @@ var disturbances = []disturbance{
 		away()
 		current.Thaw()
 	}},
-	{"conmgr is restarted while the new primary is stopped", func(p *pairOfServers, current *pgtest.Cluster, number int, away func()) {
-		current.Stop(pgtest.Fast)
-		p.phase(300 * time.Millisecond)
-		p.cm.Restart([]syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[p.random.IntN(2)])
-		away()
-		current.Start()
-	}},
+	{"conmgr is restarted while the new primary is stopped",
+		func(p *pairOfServers, current *pgtest.Cluster, number int, away func()) {
+			current.Stop(pgtest.Fast)
+			p.phase(300 * time.Millisecond)
+			p.cm.Restart([]syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[p.random.IntN(2)])
+			away()
+			current.Start()
+		}},
 	{"conmgr is restarted", func(p *pairOfServers, current *pgtest.Cluster, number int, away func()) {
 		p.cm.Restart(syscall.SIGKILL)
 	}},
@@ -152,14 +155,16 @@ func (p *pairOfServers) round(t *testing.T, round int, d disturbance) {
 	p.primary = number
 }
 
-// TestSupersededIsTold: who is bound to a primary that lives on is told as soon as the new one is known, once, and nobody else is.
+// TestSupersededIsTold: who is bound to a primary that lives on is told as soon as the new one is
+// known, once, and nobody else is.
 func TestSupersededIsTold(t *testing.T) {
 	w := newWorld(t)
 	client, db2, db3 := w.net.Host("client"), w.net.Host("db2"), w.net.Host("db3")
 	w.primary.Exec("CREATE TABLE written (name text, number int, PRIMARY KEY (name, number))")
 	second, third := w.primary.Standby("second", pgtest.Host(db2)), w.primary.Standby("third", pgtest.Host(db3))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "10s", Clusters: []*pgtest.Cluster{w.primary, second, third},
-		Extra: fmt.Sprintf("relay_port_read_write = %d\ndestroy_sockets = on\n", writerRelayPort), NetAdmin: true})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "10s",
+		Clusters: []*pgtest.Cluster{w.primary, second, third},
+		Extra:    fmt.Sprintf("relay_port_read_write = %d\ndestroy_sockets = on\n", writerRelayPort), NetAdmin: true})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	cm.WaitInstance(2, "role", "standby")
@@ -172,7 +177,8 @@ func TestSupersededIsTold(t *testing.T) {
 	w.sleeping("psql", 1)
 	stalls, mark := testkit.WatchStalls(), cm.Mark()
 	second.Promote()
-	if err := bound.Wait(patience); err == nil || !contains(err.Error(), "57P01", "instance 0", "superseded by instance 1, timeline 2") {
+	if err := bound.Wait(patience); err == nil || !contains(err.Error(), "57P01", "instance 0",
+		"superseded by instance 1, timeline 2") {
 		t.Errorf("told: %v", err)
 	}
 	known := cm.WaitLog(mark, `known of the set of instances: .*timeline 2 of instance 1`, patience).At
@@ -197,7 +203,8 @@ func TestSupersededIsTold(t *testing.T) {
 	}
 	cm.WaitInstance(0, "state", "established")
 	row := cm.Show("SHOW INSTANCES")[0]
-	if row["generation"] != "0" || row["used_for"] != "" || !contains(row["not_used"], "a newer timeline is known, 2, seen at instance 1") {
+	if row["generation"] != "0" || row["used_for"] != "" ||
+		!contains(row["not_used"], "a newer timeline is known, 2, seen at instance 1") {
 		t.Errorf("SHOW INSTANCES: %v", row)
 	}
 }

@@ -1,6 +1,7 @@
 package test
 
-// Another database cluster among the instances: it is used for nothing, until it declares to take the place of the set's.
+// Another database cluster among the instances: it is used for nothing, until it declares to take
+// the place of the set's.
 
 import (
 	"fmt"
@@ -21,8 +22,10 @@ func TestOtherCluster(t *testing.T) {
 		t.Fatal("both clusters have the same system identifier")
 	}
 
-	// One against one: the order of conmgr.conf decides, and the other one is refused loudly, timeline or not.
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "5s", Clusters: []*pgtest.Cluster{w.primary, other}})
+	// One against one: the order of conmgr.conf decides, and the other one is refused loudly,
+	// timeline or not.
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "5s",
+		Clusters: []*pgtest.Cluster{w.primary, other}})
 	cm.WaitLog(0, `WARNING: .*instance 1 .*is not used: it belongs to another database cluster`, patience)
 	if row := cm.Show("SHOW TARGET read-write")[0]; row["instance"] != "0" {
 		t.Errorf("SHOW TARGET read-write: %v", row)
@@ -32,7 +35,8 @@ func TestOtherCluster(t *testing.T) {
 	}
 	// A third server outvotes the order.
 	third := w.primary.Standby("third", pgtest.Host(w.net.Host("db3")))
-	cm = cmtest.Start(t, w.net.Host("client2"), cmtest.Config{Interval: "500ms", Timeout: "5s", Clusters: []*pgtest.Cluster{other, w.primary, third}})
+	cm = cmtest.Start(t, w.net.Host("client2"), cmtest.Config{Interval: "500ms", Timeout: "5s",
+		Clusters: []*pgtest.Cluster{other, w.primary, third}})
 	instances := func(number int) map[string]string { return cm.Show("SHOW INSTANCES")[number] }
 	eventually(t, "the primary is used", func() (bool, string) {
 		return instances(1)["used_for"] == "any,read-write,primary", fmt.Sprint(instances(1))
@@ -55,7 +59,8 @@ func TestOtherCluster(t *testing.T) {
 	mark := cm.Mark()
 	other.Exec("SELECT watchdog_succeeds(" + id + ", 1)")
 	for what, b := range map[string]*cmtest.Bound{"instance 1": writer, "instance 2": reader} {
-		if err := b.Wait(patience); err == nil || !contains(err.Error(), what+" ", "superseded by instance 0, system identifier "+otherID) {
+		if err := b.Wait(patience); err == nil || !contains(err.Error(), what+" ",
+			"superseded by instance 0, system identifier "+otherID) {
 			t.Errorf("told: %v", err)
 		}
 	}

@@ -1,7 +1,8 @@
 package test
 
-// What whoever reaches the heartbeat port can do without being a conmgr, or as one with settings of his own: neither take the protection of
-// hosts away nor turn it into harm. Real servers and conmgrs in namespaces; the peers are raw connections of the test.
+// What whoever reaches the heartbeat port can do without being a conmgr, or as one with settings of
+// his own: neither take the protection of hosts away nor turn it into harm. Real servers and
+// conmgrs in namespaces; the peers are raw connections of the test.
 
 import (
 	"context"
@@ -42,8 +43,9 @@ func (w *world) hello(conn net.Conn, h heartbeat.Hello) heartbeat.Type {
 	return heartbeat.Type(head[2])
 }
 
-// TestLongTimeoutDoesNotProtect: another process of the client host has said HELLO with the longest heartbeat_timeout that the server
-// allows. The host dies, and its sessions end as its conmgr has promised.
+// TestLongTimeoutDoesNotProtect: another process of the client host has said HELLO with the longest
+// heartbeat_timeout that the server allows. The host dies, and its sessions end as its conmgr has
+// promised.
 func TestLongTimeoutDoesNotProtect(t *testing.T) {
 	for name, closes := range map[string]bool{"mute": false, "closed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -52,11 +54,13 @@ func TestLongTimeoutDoesNotProtect(t *testing.T) {
 			w.conmgr(client, "300ms", "900ms")
 			s := w.session(client, "BEGIN")
 			conn := w.dialFrom(client)
-			if a := w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1}, Interval: heartbeat.MaxInterval, Timeout: heartbeat.MaxInterval}); a != heartbeat.TypeRefused {
+			if a := w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1}, Interval: heartbeat.MaxInterval,
+				Timeout: heartbeat.MaxInterval}); a != heartbeat.TypeRefused {
 				t.Errorf("the longest timeout of all: %s", a)
 			}
 			conn = w.dialFrom(client)
-			if a := w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1}, Interval: time.Hour, Timeout: time.Hour}); a != heartbeat.TypeWelcome {
+			if a := w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1}, Interval: time.Hour,
+				Timeout: time.Hour}); a != heartbeat.TypeWelcome {
 				t.Fatalf("an hour: %s", a)
 			}
 			if closes {
@@ -71,7 +75,8 @@ func TestLongTimeoutDoesNotProtect(t *testing.T) {
 	}
 }
 
-// TestMuteConnections: more of them than may be, from the client host's own address. Its conmgr's connection is reset: it is back in time.
+// TestMuteConnections: more of them than may be, from the client host's own address. Its conmgr's
+// connection is reset: it is back in time.
 func TestMuteConnections(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -102,7 +107,8 @@ func TestMuteConnections(t *testing.T) {
 	w.alive(s, "the session")
 }
 
-// TestResetIsNoClose: terminate_on_close is off, and each heartbeat is answered with a reset, as by a firewall for a host that is dead.
+// TestResetIsNoClose: terminate_on_close is off, and each heartbeat is answered with a reset, as by
+// a firewall for a host that is dead.
 func TestResetIsNoClose(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.terminate_on_close", "off"))
 	client := w.net.Host("client")
@@ -120,13 +126,15 @@ func TestResetIsNoClose(t *testing.T) {
 	w.alive(s, "the session of a host whose conmgr was killed")
 }
 
-// TestOneAddressTakesAllSlots: one process says HELLO with ever new ids. A conmgr of another host is served.
+// TestOneAddressTakesAllSlots: one process says HELLO with ever new ids. A conmgr of another host
+// is served.
 func TestOneAddressTakesAllSlots(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.max_heartbeat_connections", "20"))
 	stranger := w.net.Host("stranger")
 	refused := 0
 	for i := range 40 {
-		h := heartbeat.Hello{ID: heartbeat.ID{1, byte(i)}, Boot: heartbeat.ID{byte(i)}, Interval: time.Hour, Timeout: time.Hour}
+		h := heartbeat.Hello{ID: heartbeat.ID{1, byte(i)}, Boot: heartbeat.ID{byte(i)}, Interval: time.Hour,
+			Timeout: time.Hour}
 		if w.hello(w.dialFrom(stranger), h) == heartbeat.TypeRefused {
 			refused++
 		}
@@ -151,7 +159,8 @@ func TestPeersCannotFillTheLog(t *testing.T) {
 		if i%2 == 0 {
 			_, _ = conn.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 		} else {
-			w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1, byte(i), byte(i >> 8)}, Interval: time.Second, Timeout: time.Second})
+			w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1, byte(i), byte(i >> 8)}, Interval: time.Second,
+				Timeout: time.Second})
 			_, _ = conn.Write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil))
 		}
 		conn.Close()
@@ -163,7 +172,8 @@ func TestPeersCannotFillTheLog(t *testing.T) {
 	}
 	// Who says less is heard.
 	since = w.primary.LogSize()
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms", Clusters: []*pgtest.Cluster{w.primary}})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
+		Clusters: []*pgtest.Cluster{w.primary}})
 	cm.WaitInstance(0, "state", "established")
 	w.primary.WaitLog(since, `heartbeat connection is established: conmgr host=`+client.Addr4.String(), patience)
 }

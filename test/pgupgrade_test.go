@@ -12,8 +12,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// TestPgUpgrade: the extension and its objects move to the new cluster; the servers that pg_upgrade starts
-// have no workers, so that no conmgr takes one of them for an instance.
+// TestPgUpgrade: the extension and its objects move to the new cluster; the servers that pg_upgrade
+// starts have no workers, so that no conmgr takes one of them for an instance.
 func TestPgUpgrade(t *testing.T) {
 	old := pgtest.New(t, pgtest.Watchdog(), pgtest.Named("old"))
 	old.Exec("CREATE EXTENSION watchdog")
@@ -26,10 +26,12 @@ func TestPgUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cm := cmtest.Start(t, nil, cmtest.Config{Interval: "100ms", Timeout: "300ms", Port: ports[0], Clusters: []*pgtest.Cluster{old, fresh},
-		Extra: "heartbeat_connect_interval = 50ms\n"})
+	cm := cmtest.Start(t, nil, cmtest.Config{Interval: "100ms", Timeout: "300ms", Port: ports[0],
+		Clusters: []*pgtest.Cluster{old, fresh},
+		Extra:    "heartbeat_connect_interval = 50ms\n"})
 
-	cmd := fresh.Command(context.Background(), "pg_upgrade", "-b", fresh.BinDir(), "-B", fresh.BinDir(), "-d", old.DataDir, "-D", fresh.DataDir,
+	cmd := fresh.Command(context.Background(), "pg_upgrade", "-b", fresh.BinDir(), "-B", fresh.BinDir(), "-d",
+		old.DataDir, "-D", fresh.DataDir,
 		"-U", "postgres", "-s", fresh.SocketDir)
 	cmd.Dir = fresh.SocketDir
 	if out, err := cmd.CombinedOutput(); err != nil {

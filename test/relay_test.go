@@ -1,6 +1,7 @@
 package test
 
-// Relay ports with stock clients: routed by attribute, woken when the instance is lost in the middle of a query, and going on after a promotion.
+// Relay ports with stock clients: routed by attribute, woken when the instance is lost in the
+// middle of a query, and going on after a promotion.
 
 import (
 	"context"
@@ -33,7 +34,8 @@ const (
 	relayAny       = 27549
 )
 
-// stock runs a statement with each kind of client, from a host, through a DSN. The result of a query is one value.
+// stock runs a statement with each kind of client, from a host, through a DSN. The result of a
+// query is one value.
 type stock struct {
 	name string
 	run  func(ctx context.Context, statement string) (string, error)
@@ -61,7 +63,8 @@ func (w *world) stocks(from *testnet.Host, dsn string) []stock {
 	return []stock{
 		{"psql", func(ctx context.Context, statement string) (string, error) {
 			cmd := from.Command(ctx, "psql", "-X", "-At", "-d", dsn+" application_name=psql", "-c", statement)
-			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) } // as Ctrl-C: psql sends a CancelRequest
+			// as Ctrl-C: psql sends a CancelRequest
+			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				err = fmt.Errorf("%w: %s", err, out)
@@ -88,12 +91,14 @@ func (w *world) stocks(from *testnet.Host, dsn string) []stock {
 	}
 }
 
-// TestRelayClients is the life of each stock client: it is routed by attribute, its query is ended by the loss, and it goes on with the new primary.
+// TestRelayClients is the life of each stock client: it is routed by attribute, its query is ended
+// by the loss, and it goes on with the new primary.
 func TestRelayClients(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
@@ -128,7 +133,8 @@ func TestRelayClients(t *testing.T) {
 	}
 	rows := 0
 	for _, row := range cm.Show("SHOW APPLICATIONS") {
-		if row["via"] == "relay" && row["target"] == "read-write" && row["instance"] == "0" && row["client_addr"] == "127.0.0.1" {
+		if row["via"] == "relay" && row["target"] == "read-write" && row["instance"] == "0" &&
+			row["client_addr"] == "127.0.0.1" {
 			rows++
 		}
 	}
@@ -159,12 +165,14 @@ func TestRelayClients(t *testing.T) {
 	cut.Heal()
 }
 
-// TestRelayCancel: a query is cancelled, and the session lives; also one whose instance takes no new sessions of the port any more.
+// TestRelayCancel: a query is cancelled, and the session lives; also one whose instance takes no
+// new sessions of the port any more.
 func TestRelayCancel(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "10s", Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "10s",
+		Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
 	cm.WaitInstance(1, "role", "standby")
 	canceled := func(c stock, db *pgtest.Cluster) {
 		t.Helper()
@@ -227,7 +235,8 @@ func TestRelayCancel(t *testing.T) {
 func TestRelayFiveHundred(t *testing.T) {
 	w := newWorld(t, pgtest.Set("max_connections", "600"), pgtest.Set("shared_buffers", "64MB"))
 	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 	wait := w.crowd(client, relayDSN(relayReadWrite), "relayed", 500)
 	mark, stalls := cm.Mark(), testkit.WatchStalls()
@@ -256,34 +265,41 @@ func TestRelayFiveHundred(t *testing.T) {
 	}
 }
 
-// TestRelayLostWhileConnecting: the instance dies between its last heartbeat and the connection; the client does not notice, as at the verdict
-// it is taken to the next one.
+// TestRelayLostWhileConnecting: the instance dies between its last heartbeat and the connection;
+// the client does not notice, as at the verdict it is taken to the next one.
 func TestRelayLostWhileConnecting(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "1s",
+		Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	cut := w.net.Cut(client, w.db)
 	for _, c := range w.stocks(client, relayDSN(relayAny)) {
-		if got, err := c.run(context.Background(), "SELECT current_setting('cluster_name')"); err != nil || got != "standby" {
+		if got, err := c.run(context.Background(), "SELECT current_setting('cluster_name')"); err != nil ||
+			got != "standby" {
 			t.Errorf("%s: %q, %v", c.name, got, err)
 		}
 	}
 	cut.Heal()
 }
 
-// TestRelayAddresses: relay ports are opened where conmgr's own is, by default for this host alone.
+// TestRelayAddresses: relay ports take clients of this host alone, unless networks are named.
 func TestRelayAddresses(t *testing.T) {
 	w := newWorld(t)
 	client, other := w.net.Host("client"), w.net.Host("other")
-	for setting, open := range map[string]bool{"": false, "listen_addresses = '*'\n": true} {
-		cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "2s", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf + setting})
+	const everywhere = "listen_addresses = '*'\n"
+	for setting, open := range map[string]bool{"": false, everywhere: false,
+		everywhere + "relay_allowed_networks = '10.77.0.0/16, fd77::/16'\n": true} {
+		cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "2s",
+			Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf + setting})
 		cm.WaitInstance(0, "state", "established")
 		for _, address := range []string{client.Addr4.String(), client.Addr6.String()} {
-			_, out := w.psql(other, fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", address, relayReadWrite), "SELECT 'through'")
-			if got := <-out; strings.HasPrefix(got, "through") != open || !open && !strings.Contains(got, "Connection refused") {
+			_, out := w.psql(other, fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres", address,
+				relayReadWrite), "SELECT 'through'")
+			if got := <-out; strings.HasPrefix(got, "through") != open || setting == "" &&
+				!strings.Contains(got, "Connection refused") {
 				t.Errorf("%q: from another host, by %s: %s", setting, address, got)
 			}
 		}
@@ -297,7 +313,8 @@ func TestRelayShutdown(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
 	start := func() *cmtest.Conmgr {
-		cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "2s", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
+		cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "2s",
+			Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 		cm.WaitInstance(0, "state", "established")
 		return cm
 	}

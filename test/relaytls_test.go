@@ -1,6 +1,7 @@
 package test
 
-// Relay ports and TLS, which is between client and instance: certificates, much data, cancel requests in the clear and encrypted, loss.
+// Relay ports and TLS, which is between client and instance: certificates, much data, cancel
+// requests in the clear and encrypted, loss.
 
 import (
 	"context"
@@ -24,18 +25,21 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// serveTLS gives the primary a certificate for the name relay.test, and returns the file by which clients verify it.
+// serveTLS gives the primary a certificate for the name relay.test, and returns the file by which
+// clients verify it.
 func (w *world) serveTLS() (root string) {
 	w.Helper()
 	crt, key := filepath.Join(w.primary.DataDir, "server.crt"), filepath.Join(w.primary.DataDir, "server.key")
-	out, err := exec.Command("openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=relay.test", "-addext", "subjectAltName=DNS:relay.test",
+	out, err := exec.Command("openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=relay.test",
+		"-addext", "subjectAltName=DNS:relay.test",
 		"-out", crt, "-keyout", key).CombinedOutput()
 	if err != nil {
 		w.Fatalf("openssl: %v: %s", err, out)
 	}
 	root = filepath.Join(w.TempDir(), "root.crt")
 	text, err := os.ReadFile(crt)
-	if err = errors.Join(err, os.WriteFile(root, text, 0o644), os.Chmod(key, 0o600), os.Chown(key, 65534, 65534), os.Chown(crt, 65534, 65534)); err != nil {
+	if err = errors.Join(err, os.WriteFile(root, text, 0o644), os.Chmod(key, 0o600), os.Chown(key, 65534, 65534),
+		os.Chown(crt, 65534, 65534)); err != nil {
 		w.Fatal(err)
 	}
 	w.primary.Configure("ssl", "on")
@@ -48,7 +52,8 @@ func TestRelayTLS(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
 	root := w.serveTLS()
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms", Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 
 	dsn := fmt.Sprintf("host=relay.test hostaddr=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=verify-full sslrootcert=%s application_name=tls", relayReadWrite, root)
@@ -73,11 +78,13 @@ func TestRelayTLS(t *testing.T) {
 	}
 	// Much data, and a cancel of an encrypted session, which this libpq and pgx send in the clear.
 	var n int
-	if err := conn.QueryRow(context.Background(), "SELECT length(repeat('x', 30000000))").Scan(&n); err != nil || n != 30000000 {
+	if err := conn.QueryRow(context.Background(), "SELECT length(repeat('x', 30000000))").Scan(&n); err != nil ||
+		n != 30000000 {
 		t.Errorf("%d, %v", n, err)
 	}
 	var text2 string
-	if err := conn.QueryRow(context.Background(), "SELECT repeat('x', 30000000)").Scan(&text2); err != nil || len(text2) != 30000000 {
+	if err := conn.QueryRow(context.Background(), "SELECT repeat('x', 30000000)").Scan(&text2); err != nil ||
+		len(text2) != 30000000 {
 		t.Errorf("%d bytes, %v", len(text2), err)
 	}
 	canceled := make(chan error, 1)
@@ -102,13 +109,15 @@ func TestRelayTLS(t *testing.T) {
 	mark := cm.Mark()
 	cut := w.net.Isolate(client)
 	cm.WaitLog(mark, lostBySilence, patience)
-	if got := <-result; !strings.Contains(got, "connection to server was lost") && !strings.Contains(got, "Connection reset by peer") {
+	if got := <-result; !strings.Contains(got, "connection to server was lost") &&
+		!strings.Contains(got, "Connection reset by peer") {
 		t.Errorf("psql, instance lost: %s", got)
 	}
 	cut.Heal()
 }
 
-// encryptedCancel sends a CancelRequest over TLS, as libpq 17 does. The relay cannot tell it from a new session.
+// encryptedCancel sends a CancelRequest over TLS, as libpq 17 does. The relay cannot tell it from a
+// new session.
 func encryptedCancel(t *testing.T, from *testnet.Host, session *pgconn.PgConn) {
 	t.Helper()
 	nc, err := from.Dialer().Dial("tcp", fmt.Sprintf("127.0.0.1:%d", relayReadWrite))

@@ -1,7 +1,7 @@
 package test
 
-// Replication and backups of a client host: they end by its silence, and by nothing that only its conmgr does. A server that shuts down
-// delivers its last record.
+// Replication and backups of a client host: they end by its silence, and by nothing that only its
+// conmgr does. A server that shuts down delivers its last record.
 
 import (
 	"bytes"
@@ -81,7 +81,8 @@ func (w *world) streams(c *consumer, what string) {
 		default:
 		}
 		var got bool
-		err := w.admin.QueryRow("SELECT sent_lsn >= $1::pg_lsn FROM pg_stat_replication WHERE pid = $2", lsn, c.sender).Scan(&got)
+		err := w.admin.QueryRow("SELECT sent_lsn >= $1::pg_lsn FROM pg_stat_replication WHERE pid = $2", lsn,
+			c.sender).Scan(&got)
 		return err == nil && got, fmt.Sprint(err)
 	})
 	select {
@@ -91,7 +92,8 @@ func (w *world) streams(c *consumer, what string) {
 	}
 }
 
-// TestReplicationOutlivesConmgr: each way in which a conmgr ends or gives the server up, beside replication connections of its host.
+// TestReplicationOutlivesConmgr: each way in which a conmgr ends or gives the server up, beside
+// replication connections of its host.
 func TestReplicationOutlivesConmgr(t *testing.T) {
 	w := newWorld(t, pgtest.Set("wal_level", "logical"), pgtest.Set("max_replication_slots", "20"))
 	for i, c := range []struct {
@@ -104,12 +106,13 @@ func TestReplicationOutlivesConmgr(t *testing.T) {
 			fault: func(cm *cmtest.Conmgr, _ *testnet.Host) { cm.Signal(syscall.SIGTERM) }},
 		{name: "killed", reason: `closed its heartbeat connection and did not resume\.`,
 			fault: func(cm *cmtest.Conmgr, _ *testnet.Host) { cm.Signal(syscall.SIGKILL) }},
-		{name: "given up", reason: `has declared this instance lost\.`, fault: func(cm *cmtest.Conmgr, _ *testnet.Host) {
-			worker, mark := w.primary.WorkerPid(workerTitle), cm.Mark()
-			_ = syscall.Kill(worker, syscall.SIGSTOP)
-			cm.WaitLog(mark, `is lost`, patience)
-			_ = syscall.Kill(worker, syscall.SIGCONT)
-		}},
+		{name: "given up", reason: `has declared this instance lost\.`,
+			fault: func(cm *cmtest.Conmgr, _ *testnet.Host) {
+				worker, mark := w.primary.WorkerPid(workerTitle), cm.Mark()
+				_ = syscall.Kill(worker, syscall.SIGSTOP)
+				cm.WaitLog(mark, `is lost`, patience)
+				_ = syscall.Kill(worker, syscall.SIGCONT)
+			}},
 		{name: "host cut", reason: `Nothing was received`, dead: true,
 			fault: func(_ *cmtest.Conmgr, host *testnet.Host) { w.net.Isolate(host) }},
 	} {
@@ -143,15 +146,16 @@ func TestReplicationOutlivesConmgr(t *testing.T) {
 	}
 }
 
-// TestShutdownDeliversWAL: a fast shutdown with a receiver that lags. The conmgrs are told at once, nothing of ours cuts the receiver off, and
-// it gets the record of the shutdown's checkpoint.
+// TestShutdownDeliversWAL: a fast shutdown with a receiver that lags. The conmgrs are told at once,
+// nothing of ours cuts the receiver off, and it gets the record of the shutdown's checkpoint.
 func TestShutdownDeliversWAL(t *testing.T) {
 	w := newWorld(t, pgtest.Set("wal_keep_size", "256MB"))
 	host := w.net.Host("client")
 	cm := w.conmgr(host, "300ms", "900ms")
 	receiver := w.receiveWAL(host)
 	_ = receiver.cmd.Process.Signal(syscall.SIGSTOP)
-	w.primary.Exec("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 60000) g") // more than what sockets hold
+	// more than what sockets hold
+	w.primary.Exec("CREATE TABLE t AS SELECT g, repeat('x', 500) FROM generate_series(1, 60000) g")
 	since := w.primary.LogSize()
 	if err := syscall.Kill(w.primary.PostmasterPid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -181,7 +185,8 @@ func TestShutdownDeliversWAL(t *testing.T) {
 	if err := os.Rename(segment+".partial", segment); err != nil {
 		t.Fatalf("%v\n%s", err, receiver.output.String())
 	}
-	dump, _ := exec.Command(w.program("pg_waldump"), segment).CombinedOutput() // fails after the last record, which is none
+	// fails after the last record, which is none
+	dump, _ := exec.Command(w.program("pg_waldump"), segment).CombinedOutput()
 	if !regexp.MustCompile(`CHECKPOINT_SHUTDOWN redo ` + string(m[1]) + `;`).Match(dump) {
 		t.Errorf("the receiver has no checkpoint at %s:\n%.2000s", m[1], dump)
 	}

@@ -15,8 +15,9 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// TestFloatingAddress moves the address of instance 0 between the servers: with and without the death of its owner.
-// Nothing healthy is ended, the log stays quiet, and who is bound by way of an address that leads elsewhere is told.
+// TestFloatingAddress moves the address of instance 0 between the servers: with and without the
+// death of its owner. Nothing healthy is ended, the log stays quiet, and who is bound by way of an
+// address that leads elsewhere is told.
 func TestFloatingAddress(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
@@ -24,7 +25,8 @@ func TestFloatingAddress(t *testing.T) {
 	address := testnet.Floating(1)
 	w.net.Assign(address, w.db)
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "2s", Extra: fmt.Sprintf(
-		"backend_hostaddr0 = '%s'\nbackend_port0 = 5432\nbackend_hostaddr1 = '%s'\nbackend_port1 = 5432\n", address, db2.Addr4)})
+		"backend_hostaddr0 = '%s'\nbackend_port0 = 5432\nbackend_hostaddr1 = '%s'\nbackend_port1 = 5432\n", address,
+		db2.Addr4)})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	healthy := w.sessionAt(client, second.DSN())
@@ -57,7 +59,8 @@ func TestFloatingAddress(t *testing.T) {
 
 	t.Run("moves, and its owner lives", func(t *testing.T) {
 		move(db2, w.db)
-		if err := onFirst.Wait(patience); err == nil || !contains(err.Error(), "57P01", "instance 0", "its address leads to another server now") {
+		if err := onFirst.Wait(patience); err == nil ||
+			!contains(err.Error(), "57P01", "instance 0", "its address leads to another server now") {
 			t.Errorf("the application by way of the floating address was told: %v", err)
 		}
 		cm.WaitInstance(0, "state", "duplicate")
@@ -93,7 +96,8 @@ func TestFloatingAddress(t *testing.T) {
 		mark := cm.Mark()
 		cut := w.net.Isolate(db2)
 		move(w.db, nil)
-		if err := toStandby.Wait(patience); err == nil || !contains(err.Error(), "57P01", "instance 1", "no heartbeat for") {
+		if err := toStandby.Wait(patience); err == nil ||
+			!contains(err.Error(), "57P01", "instance 1", "no heartbeat for") {
 			t.Errorf("the standby's application was told: %v", err)
 		}
 		lost := cm.WaitLog(mark, "instance 1 .* is lost", patience)
@@ -115,15 +119,16 @@ func TestFloatingAddress(t *testing.T) {
 	}
 }
 
-// TestTwoNamesOfOneServer: cm_ctl start --complete does not wait for a heartbeat connection that is not needed, and a
-// restart of the server or of its worker leaves one entry that serves.
+// TestTwoNamesOfOneServer: cm_ctl start --complete does not wait for a heartbeat connection that is
+// not needed, and a restart of the server or of its worker leaves one entry that serves.
 func TestTwoNamesOfOneServer(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
 	entry := func(n int, a netip.Addr) string {
 		return fmt.Sprintf("backend_hostaddr%d = '%s'\nbackend_port%d = 5432\n", n, a, n)
 	}
-	c := newCtl(t, client, entry(0, w.db.Addr4)+entry(1, w.db.Addr6)+entry(2, w.db.Addr4)+"heartbeat_interval = 500ms\nheartbeat_timeout = 2s\nlog_min_messages = INFO\n")
+	c := newCtl(t, client, entry(0, w.db.Addr4)+entry(1, w.db.Addr6)+entry(2,
+		w.db.Addr4)+"heartbeat_interval = 500ms\nheartbeat_timeout = 2s\nlog_min_messages = INFO\n")
 	c.says(0, []string{"start", "--complete"}, "conmgr process is ready")
 	one := func() (bool, string) {
 		s := c.run(0, "status", "--json")

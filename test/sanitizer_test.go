@@ -1,6 +1,7 @@
 package test
 
-// The C code under the sanitizer for undefined behaviour, and a server built for memory checks where there is one.
+// The C code under the sanitizer for undefined behaviour, and a server built for memory checks
+// where there is one.
 
 import (
 	"syscall"
@@ -9,8 +10,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 )
 
-// TestSanitized goes through everything that watchdog.so does, with a library that ends its process at undefined behaviour: the
-// server would log that, and reset all sessions.
+// TestSanitized goes through everything that watchdog.so does, with a library that ends its process
+// at undefined behaviour: the server would log that, and reset all sessions.
 func TestSanitized(t *testing.T) {
 	w := newWorld(t, pgtest.Sanitized(), pgtest.Set("watchdog.check_attr_interval", "10"))
 	client, other := w.net.Host("client"), w.net.Host("other")

@@ -1,6 +1,7 @@
 package test
 
-// The life of one server as its conmgr sees it: stopped in every mode, killed, restarted, reset after a crash, made read only.
+// The life of one server as its conmgr sees it: stopped in every mode, killed, restarted, reset
+// after a crash, made read only.
 
 import (
 	"fmt"
@@ -37,14 +38,16 @@ var modes = []struct {
 	{"postmaster killed", func(c *pgtest.Cluster) { c.Kill9() }},
 }
 
-// TestShutdownIsNotDelayed: with a connected conmgr a server ends as quickly as without the extension and leaves no process behind, even
-// while the heartbeat thread hangs. A worker that is stopped altogether is the one thing that a shutdown waits for, as for any stopped process.
+// TestShutdownIsNotDelayed: with a connected conmgr a server ends as quickly as without the
+// extension and leaves no process behind, even while the heartbeat thread hangs. A worker that is
+// stopped altogether is the one thing that a shutdown waits for, as for any stopped process.
 func TestShutdownIsNotDelayed(t *testing.T) {
 	const allowance = time.Second
 	plain := pgtest.New(t, pgtest.Named("plain"))
 	w := newWorld(t, pgtest.Faults())
 	w.admin.SetMaxIdleConns(0) // a smart shutdown would wait for it
-	cm := cmtest.Start(t, w.net.Host("client"), cmtest.Config{Interval: "1s", Timeout: "20s", Clusters: []*pgtest.Cluster{w.primary}})
+	cm := cmtest.Start(t, w.net.Host("client"), cmtest.Config{Interval: "1s", Timeout: "20s",
+		Clusters: []*pgtest.Cluster{w.primary}})
 
 	end := func(t *testing.T, end func(*pgtest.Cluster), limit time.Duration) {
 		with := took(func() { end(w.primary) })
@@ -73,7 +76,8 @@ func TestShutdownIsNotDelayed(t *testing.T) {
 		if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		end(t, func(c *pgtest.Cluster) { c.Stop(pgtest.Immediate) }, 5*time.Second+2*allowance) // the postmaster's patience with children
+		// the postmaster's patience with children
+		end(t, func(c *pgtest.Cluster) { c.Stop(pgtest.Immediate) }, 5*time.Second+2*allowance)
 	})
 }
 
@@ -89,7 +93,8 @@ func (w *world) hangs() {
 		return true, ""
 	})
 	w.requestFault(flagsHang)
-	eventually(w, "the heartbeat thread is silent", func() (bool, string) { // the turn that hangs may still answer others first
+	// the turn that hangs may still answer others first
+	eventually(w, "the heartbeat thread is silent", func() (bool, string) {
 		conn := w.dialHeartbeat()
 		defer conn.Close()
 		_, _ = conn.Write([]byte("no HELLO"))
@@ -99,7 +104,8 @@ func (w *world) hangs() {
 	})
 }
 
-// TestServerLife: all that can happen to a server within a heartbeat_timeout of 20 s. None of it has to wait for that timeout.
+// TestServerLife: all that can happen to a server within a heartbeat_timeout of 20 s. None of it
+// has to wait for that timeout.
 func TestServerLife(t *testing.T) {
 	w := newWorld(t)
 	w.admin.SetMaxIdleConns(0)
@@ -131,14 +137,16 @@ func TestServerLife(t *testing.T) {
 		bound, mark, start := cm.Bind("read-write"), cm.Mark(), testnet.Monotonic()
 		w.primary.Stop(pgtest.Fast)
 		cm.WaitLog(mark, `remote node shuts down heartbeat connection`, patience)
-		if _, err := cm.Try("SHOW TARGET any"); err == nil || !contains(err.Error(), "no target server address from Connection Manager") {
+		if _, err := cm.Try("SHOW TARGET any"); err == nil ||
+			!contains(err.Error(), "no target server address from Connection Manager") {
 			t.Errorf("SHOW TARGET any: %v", err)
 		}
 		if l := cm.WaitLog(mark, `the server has shut down`, patience); l.At-start > soon {
 			t.Errorf("conmgr knew after %v: %s", l.At-start, l.Text)
 		}
 		cm.WaitInstance(0, "state", "stopped")
-		if err := bound.Wait(10 * time.Millisecond); err != nil { // its own connection has ended: by the server's kernel
+		// its own connection has ended: by the server's kernel
+		if err := bound.Wait(10 * time.Millisecond); err != nil {
 			t.Errorf("the application was told: %v", err)
 		}
 		start = testnet.Monotonic()
@@ -228,14 +236,15 @@ func TestServerLife(t *testing.T) {
 			t.Errorf("conmgr knew after %v: %s", l.At-start, l.Text)
 		}
 		_ = w.primary.WaitEnd()
-		if err := bound.Wait(2 * patience); err == nil || !contains(err.Error(), "FATAL 57P01", "is lost: the server has shut down") {
+		if err := bound.Wait(2 * patience); err == nil ||
+			!contains(err.Error(), "FATAL 57P01", "is lost: the server has shut down") {
 			t.Errorf("the application was told: %v", err)
 		}
 	})
 }
 
-// crash kills a backend, so that the postmaster resets all sessions and shared memory. It is the same postmaster that goes
-// on, but its sessions have ended, and it does not know conmgr any more.
+// crash kills a backend, so that the postmaster resets all sessions and shared memory. It is the
+// same postmaster that goes on, but its sessions have ended, and it does not know conmgr any more.
 func crash(w *world, client *testnet.Host, cm *cmtest.Conmgr) {
 	workers := func() [2]int { return [2]int{w.primary.WorkerPid(workerTitle), w.primary.WorkerPid(terminatorTitle)} }
 	bound := cm.Bind("primary")
@@ -253,7 +262,8 @@ func crash(w *world, client *testnet.Host, cm *cmtest.Conmgr) {
 		_, err := w.primary.TryQuery("SELECT 1")
 		return err == nil, fmt.Sprint(err)
 	})
-	if err := bound.Wait(patience); err == nil || !contains(err.Error(), "is lost: the server has forgotten this Connection Manager") {
+	if err := bound.Wait(patience); err == nil || !contains(err.Error(),
+		"is lost: the server has forgotten this Connection Manager") {
 		w.Errorf("the application was told: %v", err)
 	}
 	later := w.session(client)

@@ -72,7 +72,8 @@ func (w *world) waitEvent(pid int, event string) {
 // frontend opens a raw connection from a host and completes its startup.
 func (w *world) frontend(from *testnet.Host, extra map[string]string) (net.Conn, *pgproto3.Frontend, int) {
 	w.Helper()
-	conn, err := from.Dialer().DialContext(context.Background(), "tcp", fmt.Sprintf("%s:%d", w.db.Addr4, w.primary.Port))
+	conn, err := from.Dialer().DialContext(context.Background(), "tcp",
+		fmt.Sprintf("%s:%d", w.db.Addr4, w.primary.Port))
 	if err != nil {
 		w.Fatalf("%v", err)
 	}
@@ -83,7 +84,8 @@ func (w *world) frontend(from *testnet.Host, extra map[string]string) (net.Conn,
 	for k, v := range extra {
 		params[k] = v
 	}
-	if err := fe.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber, Parameters: params}); err != nil {
+	if err := fe.Send(&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
+		Parameters: params}); err != nil {
 		w.Fatalf("%v", err)
 	}
 	pid := 0
@@ -172,8 +174,8 @@ func TestSurvivors(t *testing.T) {
 	}
 }
 
-// TestLoopback: a conmgr on the server's own host that goes by ::1 stands for the sessions by 127.0.0.1 too: localhost may mean either. Another address of
-// the host is another matter.
+// TestLoopback: a conmgr on the server's own host that goes by ::1 stands for the sessions by
+// 127.0.0.1 too: localhost may mean either. Another address of the host is another matter.
 func TestLoopback(t *testing.T) {
 	w := newWorld(t)
 	cm := cmtest.Start(t, w.db, cmtest.Config{Interval: "300ms", Timeout: "900ms",
@@ -191,12 +193,14 @@ func TestLoopback(t *testing.T) {
 	w.alive(other, "the session by another address")
 }
 
-// TestStartingSession: a session that is still in authentication when its host dies, and gets through it afterwards, is ended as well.
+// TestStartingSession: a session that is still in authentication when its host dies, and gets
+// through it afterwards, is ended as well.
 func TestStartingSession(t *testing.T) {
 	w := newWorld(t, pgtest.Set("post_auth_delay", "2"))
 	client := w.net.Host("client")
 	w.conmgr(client, "200ms", "400ms")
-	conn, err := client.Dialer().DialContext(context.Background(), "tcp", fmt.Sprintf("%s:%d", w.db.Addr4, w.primary.Port))
+	conn, err := client.Dialer().DialContext(context.Background(), "tcp",
+		fmt.Sprintf("%s:%d", w.db.Addr4, w.primary.Port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,8 +229,9 @@ func TestStartingSession(t *testing.T) {
 	cut.Heal()
 }
 
-// TestThousandSessions: a thousand idle-in-transaction sessions of one host are all signaled in one pass. For comparison, a bare kill(2) loop
-// ends as many. `make bench` has the figures; here is only a bound that a quadratic or a query-driven terminator would miss.
+// TestThousandSessions: a thousand idle-in-transaction sessions of one host are all signaled in one
+// pass. For comparison, a bare kill(2) loop ends as many. `make bench` has the figures; here is
+// only a bound that a quadratic or a query-driven terminator would miss.
 func TestThousandSessions(t *testing.T) {
 	const n = 1000
 	w := newWorld(t, pgtest.Set("max_connections", "1100"), pgtest.Set("shared_buffers", "64MB"))
@@ -256,7 +261,8 @@ func TestThousandSessions(t *testing.T) {
 	ended := w.waitSessions(client, 0, patience)
 	now := testnet.Now()
 	line := w.primary.WaitLog(since, `(?m)^(\S+ \S+ \S+) .*heartbeat is timed out`, patience)
-	w.primary.WaitLog(since, `terminator: terminated connections: ipaddress="`+client.Addr4.String()+`", count=1000`, patience)
+	w.primary.WaitLog(since, `terminator: terminated connections: ipaddress="`+client.Addr4.String()+`", count=1000`,
+		patience)
 	cm.WaitLog(mark, lostBySilence, patience)
 	cut.Heal()
 	verdict, err := time.Parse("2006-01-02 15:04:05.000 MST", line[1])
@@ -264,7 +270,8 @@ func TestThousandSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := ended - (now.Mono - now.Time.Sub(verdict))
-	t.Logf("%d sessions were gone %v after the verdict; those of a bare kill(2) loop after %v: ratio %.2f", n, took, bare, took.Seconds()/bare.Seconds())
+	t.Logf("%d sessions were gone %v after the verdict; those of a bare kill(2) loop after %v: ratio %.2f", n, took,
+		bare, took.Seconds()/bare.Seconds())
 	if took > 3*bare+time.Second {
 		t.Errorf("the sessions took %v to end, those of a bare kill loop %v", took, bare)
 	}

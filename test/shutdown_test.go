@@ -1,7 +1,7 @@
 package test
 
-// A server that shuts down is not dead: it delivers to whoever is connected. And if its host dies in the middle of that, it
-// is found.
+// A server that shuts down is not dead: it delivers to whoever is connected. And if its host dies
+// in the middle of that, it is found.
 
 import (
 	"context"
@@ -48,8 +48,9 @@ func (w *world) load(writers int) (committed *atomic.Int64, ended func()) {
 	}
 }
 
-// TestCleanShutdownUnderLoad: a standby that is far behind gets all of it, the shutdown checkpoint included, although that
-// takes longer than twice heartbeat_timeout: by way of a relay port, and directly beside destroy_sockets.
+// TestCleanShutdownUnderLoad: a standby that is far behind gets all of it, the shutdown checkpoint
+// included, although that takes longer than twice heartbeat_timeout: by way of a relay port, and
+// directly beside destroy_sockets.
 func TestCleanShutdownUnderLoad(t *testing.T) {
 	for _, way := range []string{"relay port", "destroy_sockets"} {
 		t.Run(way, func(t *testing.T) {
@@ -110,8 +111,8 @@ func TestCleanShutdownUnderLoad(t *testing.T) {
 	}
 }
 
-// waitBehind waits until the only receiver of WAL is so far behind that it takes some seconds to catch up: at 20 Mbit/s,
-// ten, and not much more, as the load goes on until the server stops.
+// waitBehind waits until the only receiver of WAL is so far behind that it takes some seconds to
+// catch up: at 20 Mbit/s, ten, and not much more, as the load goes on until the server stops.
 func (w *world) waitBehind(column string) {
 	w.Helper()
 	testkit.Eventually(w, patience, "the receiver is behind", func() (bool, string) {
@@ -138,7 +139,8 @@ func (w *world) controlData(name string) string {
 	return ""
 }
 
-// TestReceivewalByRelay: pg_receivewal by way of a relay port has all WAL of a server that has shut down under load.
+// TestReceivewalByRelay: pg_receivewal by way of a relay port has all WAL of a server that has shut
+// down under load.
 func TestReceivewalByRelay(t *testing.T) {
 	w := newWorld(t, pgtest.Set("max_wal_size", "2GB"), pgtest.Set("wal_keep_size", "2GB"))
 	w.primary.Exec("CREATE TABLE t (n int, filler text); CREATE TABLE done (writer int, n int)")
@@ -182,7 +184,8 @@ func TestReceivewalByRelay(t *testing.T) {
 	}
 }
 
-// TestPowerOffAfterTheStop: the server says goodbye, and then its host dies: found at the last answer + heartbeat_timeout.
+// TestPowerOffAfterTheStop: the server says goodbye, and then its host dies: found at the last
+// answer + heartbeat_timeout.
 func TestPowerOffAfterTheStop(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -223,8 +226,9 @@ func TestPowerOffAfterTheStop(t *testing.T) {
 	cut.Heal()
 }
 
-// TestPausedClient: a client machine that was paused for longer than the server's patience. Its sessions have been ended,
-// and the application that waits in a query is told as soon as the machine goes on.
+// TestPausedClient: a client machine that was paused for longer than the server's patience. Its
+// sessions have been ended, and the application that waits in a query is told as soon as the
+// machine goes on.
 func TestPausedClient(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")

@@ -19,7 +19,8 @@ import (
 // lostBySilence is conmgr's log line for that verdict.
 const lostBySilence = `is lost: no heartbeat for`
 
-// TestSilentCuts is the central promise: both verdicts fall within (timeout - interval, timeout + 0.2 s] after a silent cut.
+// TestSilentCuts is the central promise: both verdicts fall within (timeout - interval, timeout +
+// 0.2 s] after a silent cut.
 func TestSilentCuts(t *testing.T) {
 	for _, c := range []struct {
 		interval, timeout time.Duration
@@ -27,7 +28,8 @@ func TestSilentCuts(t *testing.T) {
 		{time.Second, 2 * time.Second},
 		{100 * time.Millisecond, 300 * time.Millisecond},
 	} {
-		t.Run(fmt.Sprintf("%v-%v", c.interval, c.timeout), func(t *testing.T) { silentCuts(t, c.interval, c.timeout, 20) })
+		t.Run(fmt.Sprintf("%v-%v", c.interval, c.timeout),
+			func(t *testing.T) { silentCuts(t, c.interval, c.timeout, 20) })
 	}
 }
 
@@ -71,7 +73,8 @@ func silentCuts(t *testing.T, interval, timeout time.Duration, cuts int) {
 			t.Errorf("%s: %d measured, want %d", what, len(times), cuts)
 		}
 		if times[0] <= timeout-interval-stall {
-			t.Errorf("%s: %v after the cut is too early for timeout %v and interval %v", what, times[0], timeout, interval)
+			t.Errorf("%s: %v after the cut is too early for timeout %v and interval %v", what, times[0], timeout,
+				interval)
 		}
 		if last := times[len(times)-1]; last > timeout+200*time.Millisecond+3*stall {
 			t.Errorf("%s: %v after the cut is too late for timeout %v", what, last, timeout)
@@ -89,8 +92,9 @@ func waitRandom(interval time.Duration) {
 	time.Sleep(time.Duration(rand.Int64N(int64(interval))))
 }
 
-// TestOneWaySilence: packets disappear in one direction only. The other direction's data are not acknowledged, so that TCP soon holds it back as
-// well: both sides judge, each by its own deadline, and nothing that they would say to each other arrives.
+// TestOneWaySilence: packets disappear in one direction only. The other direction's data are not
+// acknowledged, so that TCP soon holds it back as well: both sides judge, each by its own deadline,
+// and nothing that they would say to each other arrives.
 func TestOneWaySilence(t *testing.T) {
 	for _, way := range []string{"client to server", "server to client"} {
 		t.Run(way, func(t *testing.T) {
@@ -114,8 +118,9 @@ func TestOneWaySilence(t *testing.T) {
 	}
 }
 
-// TestGivenUp: the heartbeat port alone is cut. conmgr gives the instance up, the server only learns of that from the higher generation, or by its own
-// verdict; either way the sessions from before are ended and later ones live.
+// TestGivenUp: the heartbeat port alone is cut. conmgr gives the instance up, the server only
+// learns of that from the higher generation, or by its own verdict; either way the sessions from
+// before are ended and later ones live.
 func TestGivenUp(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -175,7 +180,8 @@ func TestLinkDownTooLong(t *testing.T) {
 	cm.WaitInstance(0, "generation", "1")
 }
 
-// TestApplicationsAreTold: a bound connection gets its FATAL at the verdict, and SHOW TARGET leaves the lost instance out.
+// TestApplicationsAreTold: a bound connection gets its FATAL at the verdict, and SHOW TARGET leaves
+// the lost instance out.
 func TestApplicationsAreTold(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -185,7 +191,8 @@ func TestApplicationsAreTold(t *testing.T) {
 	if err := bound.Wait(patience); err == nil || !contains(err.Error(), "57P01", "is lost", "no heartbeat for") {
 		t.Errorf("the application was told: %v", err)
 	}
-	if _, err := cm.Try("SHOW TARGET primary"); err == nil || !contains(err.Error(), "no target server address from Connection Manager") {
+	if _, err := cm.Try("SHOW TARGET primary"); err == nil ||
+		!contains(err.Error(), "no target server address from Connection Manager") {
 		t.Errorf("SHOW TARGET: %v", err)
 	}
 	cut.Heal()
@@ -195,11 +202,13 @@ func TestApplicationsAreTold(t *testing.T) {
 	}
 }
 
-// TestIPv6: heartbeats and sessions by IPv6; the same host's IPv4 sessions are another address, and are not touched.
+// TestIPv6: heartbeats and sessions by IPv6; the same host's IPv4 sessions are another address, and
+// are not touched.
 func TestIPv6(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.primary}, IPv6: true})
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "1s",
+		Clusters: []*pgtest.Cluster{w.primary}, IPv6: true})
 	cm.WaitInstance(0, "state", "established")
 	if addr := w.primary.Value("SELECT host(conmgr_addr) FROM pgx_stat_watchdog"); addr != client.Addr6.String() {
 		t.Errorf("conmgr_addr is %s, want %s", addr, client.Addr6)

@@ -1,6 +1,7 @@
 package test
 
-// watchdog_succeeds(): a cluster that takes another one's place says so, to conmgrs at once, and for as long as its data lives.
+// watchdog_succeeds(): a cluster that takes another one's place says so, to conmgrs at once, and
+// for as long as its data lives.
 
 import (
 	"errors"
@@ -35,7 +36,8 @@ func (w *world) rawConmgr(id byte) *rawConmgr {
 	w.primary.WaitLog(0, `listening for heartbeat connections`, patience)
 	r := &rawConmgr{world: w, conn: w.dialHeartbeat()}
 	w.Cleanup(func() { r.conn.Close() })
-	h := heartbeat.Hello{MinVersion: 1, MaxVersion: 1, Interval: time.Minute, Timeout: 2 * time.Minute} // no beat but those of a change
+	// no beat but those of a change
+	h := heartbeat.Hello{MinVersion: 1, MaxVersion: 1, Interval: time.Minute, Timeout: 2 * time.Minute}
 	h.ID[0] = id
 	if _, err := r.conn.Write(h.Append(nil)); err != nil {
 		w.Fatal(err)
@@ -136,7 +138,8 @@ func TestSuccession(t *testing.T) {
 	}
 	declare("-2", "2147483647", heartbeat.Succession{SystemIdentifier: 1<<64 - 2, Timeline: 1<<31 - 1})
 
-	// Everything that reads it anew: the worker, the server, after a crash, a standby, and that one as a primary.
+	// Everything that reads it anew: the worker, the server, after a crash, a standby, and that one
+	// as a primary.
 	again := func(what string, id byte) {
 		t.Helper()
 		if got := w.rawConmgr(id).welcome.Succeeds; got.SystemIdentifier != 1<<64-2 || got.Timeline != 1<<31-1 {
@@ -201,10 +204,12 @@ func TestSuccessionFile(t *testing.T) {
 	digit := append([]byte(nil), good...)
 	digit[len("watchdog 1\ncluster 1")] ^= 1
 	for name, bad := range map[string][]byte{
-		"empty": {}, "cut off": good[:len(good)-5], "one digit": digit, "random": []byte(strings.Repeat("\x00\xff%n", 200)),
+		"empty": {}, "cut off": good[:len(good)-5], "one digit": digit,
+		"random": []byte(strings.Repeat("\x00\xff%n", 200)),
 	} {
 		since := restart(bad)
-		w.primary.WaitLog(since, `WARNING: .*file "watchdog.succession" is ignored(?s:.*)DETAIL: .*checksum is wrong`, patience)
+		w.primary.WaitLog(since, `WARNING: .*file "watchdog.succession" is ignored(?s:.*)DETAIL: .*checksum is wrong`,
+			patience)
 		if s := succession(w.primary); s != none {
 			t.Errorf("%s: %s", name, s)
 		}
@@ -215,10 +220,12 @@ func TestSuccessionFile(t *testing.T) {
 		t.Errorf("the file as it was written: %s", s)
 	}
 
-	// The file of another cluster; so is this one after pg_resetwal gave it another system identifier.
+	// The file of another cluster; so is this one after pg_resetwal gave it another system
+	// identifier.
 	text := string(good[:strings.Index(string(good), "checksum")])
 	text = regexp.MustCompile(`cluster \d+`).ReplaceAllString(text, "cluster 4712")
-	foreign := fmt.Appendf(nil, "%schecksum %08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
+	foreign := fmt.Appendf(nil, "%schecksum %08x\n", text,
+		crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 	w.primary.WaitLog(restart(foreign), `WARNING: .*is ignored(?s:.*)DETAIL: .*written for another cluster`, patience)
 	if s := succession(w.primary); s != none {
 		t.Errorf("with the file of another cluster: %s", s)
@@ -254,12 +261,15 @@ func TestExtensionUpdate(t *testing.T) {
 	if created := objects(); !reflect.DeepEqual(created, updated) || len(created) != 4 {
 		t.Errorf("created: %v\nupdated: %v", created, updated)
 	}
-	for _, statement := range []string{"CREATE ROLE watcher LOGIN IN ROLE pg_monitor", "CREATE ROLE plain LOGIN", "CREATE ROLE operator LOGIN",
+	for _, statement := range []string{"CREATE ROLE watcher LOGIN IN ROLE pg_monitor", "CREATE ROLE plain LOGIN",
+		"CREATE ROLE operator LOGIN",
 		"GRANT EXECUTE ON FUNCTION watchdog_succeeds(bigint, integer) TO operator"} {
 		w.primary.Exec(statement)
 	}
-	for role, want := range map[string][2]string{"plain": {"42501", "42501"}, "watcher": {"42501", ""}, "operator": {"", "42501"}} {
-		db := w.primary.OpenAt(nil, strings.Replace(w.primary.DSNOf(w.primary.SocketDir, "postgres"), "user=postgres", "user="+role, 1))
+	for role, want := range map[string][2]string{"plain": {"42501", "42501"}, "watcher": {"42501", ""},
+		"operator": {"", "42501"}} {
+		db := w.primary.OpenAt(nil, strings.Replace(w.primary.DSNOf(w.primary.SocketDir, "postgres"), "user=postgres",
+			"user="+role, 1))
 		for i, call := range []string{"SELECT watchdog_succeeds(4711, 1)", "SELECT * FROM watchdog_succession()"} {
 			_, err := db.Exec(call)
 			var e *pq.Error

@@ -20,8 +20,9 @@ import (
 
 const workerTitle = "watchdog worker"
 
-// TestWorkerFaults: whatever happens to the worker, a running query of another session finishes, conmgr does not declare the instance lost, and
-// the view is full again. The faults come from the test build of the library; see worker/faults_on.go.
+// TestWorkerFaults: whatever happens to the worker, a running query of another session finishes,
+// conmgr does not declare the instance lost, and the view is full again. The faults come from the
+// test build of the library; see worker/faults_on.go.
 func TestWorkerFaults(t *testing.T) {
 	w := newWorld(t, pgtest.Faults())
 	client := w.net.Host("client")
@@ -104,7 +105,8 @@ func (w *world) dialHeartbeat() net.Conn {
 	return conn
 }
 
-// TestDamagedLibrary: a heartbeat library that faults while it is opened costs heartbeats, and no session.
+// TestDamagedLibrary: a heartbeat library that faults while it is opened costs heartbeats, and no
+// session.
 func TestDamagedLibrary(t *testing.T) {
 	w := newWorld(t, pgtest.Damaged())
 	s := w.session(w.db, "BEGIN")
@@ -116,14 +118,16 @@ func TestDamagedLibrary(t *testing.T) {
 	w.noLog(0, `terminated by signal|terminating any other active server processes`)
 }
 
-// TestNoTerminator: max_worker_processes leaves room for one of the two workers only. The log says so, again and again.
+// TestNoTerminator: max_worker_processes leaves room for one of the two workers only. The log says
+// so, again and again.
 func TestNoTerminator(t *testing.T) {
 	w := newWorld(t, pgtest.Set("max_worker_processes", "2")) // PostgreSQL's own logical replication launcher takes one
 	w.primary.WaitLog(0, `the terminator worker does not run`, patience)
 	w.alive(w.session(w.db), "a session")
 }
 
-// TestConmgrsAfterAStall: many conmgrs of one address connect while the worker is stopped. None is taken for a stranger.
+// TestConmgrsAfterAStall: many conmgrs of one address connect while the worker is stopped. None is
+// taken for a stranger.
 func TestConmgrsAfterAStall(t *testing.T) {
 	const n = 30
 	w := newWorld(t)
@@ -151,7 +155,8 @@ func TestConmgrsAfterAStall(t *testing.T) {
 	}
 }
 
-// TestTerminatorRestarts: a terminator that an administrator ends comes back, and serves what was decided meanwhile.
+// TestTerminatorRestarts: a terminator that an administrator ends comes back, and serves what was
+// decided meanwhile.
 func TestTerminatorRestarts(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -174,7 +179,8 @@ func TestTerminatorRestarts(t *testing.T) {
 	})
 }
 
-// TestWorkerAndClientDie: the client host dies while the worker is being restarted. What the worker knew is in shared memory.
+// TestWorkerAndClientDie: the client host dies while the worker is being restarted. What the worker
+// knew is in shared memory.
 func TestWorkerAndClientDie(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -188,7 +194,8 @@ func TestWorkerAndClientDie(t *testing.T) {
 	cut.Heal()
 }
 
-// TestSignalMasks: no thread but the main one may take a signal that PostgreSQL waits for; and no other process than this one has a Go runtime.
+// TestSignalMasks: no thread but the main one may take a signal that PostgreSQL waits for; and no
+// other process than this one has a Go runtime.
 func TestSignalMasks(t *testing.T) {
 	w := newWorld(t)
 	pid := w.primary.WorkerPid(workerTitle)
@@ -227,8 +234,8 @@ func TestSignalMasks(t *testing.T) {
 	}
 }
 
-// TestLatch: 2000 times another process sets the worker's latch; each time it wakes up at once. A Go thread that took SIGURG would make
-// it sleep until its timeout.
+// TestLatch: 2000 times another process sets the worker's latch; each time it wakes up at once. A
+// Go thread that took SIGURG would make it sleep until its timeout.
 func TestLatch(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.check_attr_interval", "1h"), pgtest.TestModule())
 	w.primary.Exec(`CREATE FUNCTION set_latch(pid int, n int, patience_ms int) RETURNS int AS '$libdir/watchdog_test', 'set_latch' LANGUAGE C STRICT`)

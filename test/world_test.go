@@ -56,7 +56,8 @@ func (w *world) in(t *testing.T) *world {
 	return &c
 }
 
-// conmgr starts a conmgr on a client host that watches the primary, and waits until it is connected.
+// conmgr starts a conmgr on a client host that watches the primary, and waits until it is
+// connected.
 func (w *world) conmgr(host *testnet.Host, interval, timeout string) *cmtest.Conmgr {
 	w.Helper()
 	c := cmtest.Start(w, host, cmtest.Config{Interval: interval, Timeout: timeout, Clusters: []*pgtest.Cluster{w.primary}})

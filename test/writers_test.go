@@ -1,7 +1,8 @@
 package test
 
-// Applications that write rows, one after the other, by the front (psql), by the Go client (this test program, run again) and by a relay port
-// (psql): what was sent, when, and what was acknowledged.
+// Applications that write rows, one after the other, by the front (psql), by the Go client (this
+// test program, run again) and by a relay port (psql): what was sent, when, and what was
+// acknowledged.
 
 import (
 	"bufio"
@@ -30,7 +31,8 @@ const goWriterVariable = "WATCHDOG_TEST_GO_WRITER"
 
 const writerRelayPort = 27600
 
-// goWriter reads INSERT statements, and prints the number that each returns; it ends at the first error, as psql does.
+// goWriter reads INSERT statements, and prints the number that each returns; it ends at the first
+// error, as psql does.
 func goWriter(conninfo string) error {
 	connector, err := pqcm.NewConnector(conninfo)
 	if err != nil {
@@ -160,7 +162,8 @@ func (w *writer) write(number int, in io.Writer, out io.Reader) int {
 		w.mu.Lock()
 		w.sent[number] = at
 		w.mu.Unlock()
-		if _, err := fmt.Fprintf(in, "INSERT INTO written VALUES ('%s', %d) RETURNING number;\n", w.name, number); err != nil {
+		if _, err := fmt.Fprintf(in, "INSERT INTO written VALUES ('%s', %d) RETURNING number;\n", w.name,
+			number); err != nil {
 			return number + 1
 		}
 		if !lines.Scan() || lines.Text() != fmt.Sprint(number) {
@@ -197,7 +200,8 @@ func (w *writer) rowsOn(t *testing.T, c *pgtest.Cluster) map[int]bool {
 	return rows
 }
 
-// check compares what was sent after a moment with what both servers have. It returns how many rows were acknowledged since then.
+// check compares what was sent after a moment with what both servers have. It returns how many rows
+// were acknowledged since then.
 func (w *writer) check(t *testing.T, after time.Duration, old, current *pgtest.Cluster) (acked int) {
 	t.Helper()
 	w.mu.Lock()
@@ -209,12 +213,14 @@ func (w *writer) check(t *testing.T, after time.Duration, old, current *pgtest.C
 			continue
 		}
 		if onOld[number] {
-			t.Errorf("%s: row %d, sent %v after the new primary was known, is on the outdated server", w.name, number, at-after)
+			t.Errorf("%s: row %d, sent %v after the new primary was known, is on the outdated server", w.name, number,
+				at-after)
 		}
 		if confirmed[number] {
 			acked++
 			if !onCurrent[number] {
-				t.Errorf("%s: row %d, acknowledged, sent %v after the new primary was known, is lost", w.name, number, at-after)
+				t.Errorf("%s: row %d, acknowledged, sent %v after the new primary was known, is lost", w.name, number,
+					at-after)
 			}
 		}
 	}

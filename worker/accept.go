@@ -1,7 +1,7 @@
 package worker
 
-// The reactor's listening sockets, and the connections that come in by them. Called by the reactor's goroutine only; names
-// are resolved on a goroutine of their own, nothing here blocks.
+// The reactor's listening sockets, and the connections that come in by them. Called by the
+// reactor's goroutine only; names are resolved on a goroutine of their own, nothing here blocks.
 
 import (
 	"context"
@@ -66,7 +66,8 @@ func (r *Reactor) open(addrs []netip.Addr) (errs []error) {
 			continue
 		}
 		r.listeners[fd] = a
-		r.host.Log(Line{Level: Log, Message: "listening for heartbeat connections on " + hostPort(a, uint16(r.cfg.Port))})
+		r.host.Log(Line{Level: Log, Message: "listening for heartbeat connections on " +
+			hostPort(a, uint16(r.cfg.Port))})
 	}
 	return errs
 }
@@ -77,7 +78,8 @@ func (r *Reactor) bind(now Now, res resolution) {
 	if len(errs) == 0 {
 		r.listenAt, r.complaint = never, ""
 		if len(r.listeners) == 0 {
-			r.host.Log(Line{Level: Warning, Message: "no heartbeat connections are accepted", Detail: "watchdog.listen_addresses names no address of this machine."})
+			r.host.Log(Line{Level: Warning, Message: "no heartbeat connections are accepted",
+				Detail: "watchdog.listen_addresses names no address of this machine."})
 		}
 		return
 	}
@@ -123,8 +125,9 @@ func (r *Reactor) accept(now Now, lfd int) {
 		r.strangers.add(c, now.Mono.Add(helloTime))
 		r.read(now, c) // a HELLO that has come already: only who is mute counts as a stranger
 		if c := r.strangers.excess(); c != nil {
-			r.table.log.routine(now, c.addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
-				"it has not said HELLO, and there are too many of these", hostPort(c.addr, c.port))})
+			r.table.log.routine(now, c.addr, Line{Level: Log,
+				Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
+					"it has not said HELLO, and there are too many of these", hostPort(c.addr, c.port))})
 			r.drop(c)
 		}
 	}

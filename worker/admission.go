@@ -1,8 +1,8 @@
 package worker
 
-// Peers that have not proven themselves: connected, but no HELLO yet; or refused, and being given time to read why. They
-// are limited in number and time, so that whoever reaches the port cannot take anything from conmgrs. Called by the
-// reactor's goroutine only; blocks on nothing.
+// Peers that have not proven themselves: connected, but no HELLO yet; or refused, and being given
+// time to read why. They are limited in number and time, so that whoever reaches the port cannot
+// take anything from conmgrs. Called by the reactor's goroutine only; blocks on nothing.
 
 import (
 	"container/list"
@@ -19,7 +19,8 @@ const (
 	drainPerVisit = 16  // reads on one socket before others get their turn
 )
 
-// strangers is a queue by age: all wait for the same time, so the oldest is due first. Refused ones go through a second one.
+// strangers is a queue by age: all wait for the same time, so the oldest is due first. Refused ones
+// go through a second one.
 type strangers struct {
 	limit int
 	all   list.List // of *conn
@@ -63,8 +64,9 @@ func (s *strangers) remove(c *conn) {
 // oldest is the one that is due first, nil if there is none.
 func (s *strangers) oldest() *conn { return front(&s.all) }
 
-// excess is the one that has to go, nil if there are no more than may be: of the host that has most of them the oldest. So a
-// host that says nothing crowds out itself, and who says HELLO soon after it has connected is heard.
+// excess is the one that has to go, nil if there are no more than may be: of the host that has most
+// of them the oldest. So a host that says nothing crowds out itself, and who says HELLO soon after
+// it has connected is heard.
 func (s *strangers) excess() *conn {
 	if s.all.Len() <= s.limit {
 		return nil

@@ -1,6 +1,7 @@
 package worker
 
-// Strangers at the port: what they may take, and what conmgrs get all the same. docs/protocol.md 1.6.
+// Strangers at the port: what they may take, and what conmgrs get all the same. docs/protocol.md
+// 1.6.
 
 import (
 	"bufio"
@@ -20,7 +21,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// TestNoHello: each gets its REFUSED and an orderly end, however much it has sent that nobody reads.
+// TestNoHello: each gets its REFUSED and an orderly end, however much it has sent that nobody
+// reads.
 func TestNoHello(t *testing.T) {
 	l := start(t, 4).listening()
 	hello := helloOf(1, 0, time.Hour, time.Hour)
@@ -90,8 +92,9 @@ func TestRefusedButDoesNotLeave(t *testing.T) {
 	})
 }
 
-// TestCrowdOfOneHost: a host that says nothing crowds out itself, and of its connections those that have said nothing for
-// longest. A conmgr of the same host that says HELLO, slowly even, is served all the same, and so is one of another host.
+// TestCrowdOfOneHost: a host that says nothing crowds out itself, and of its connections those that
+// have said nothing for longest. A conmgr of the same host that says HELLO, slowly even, is served
+// all the same, and so is one of another host.
 func TestCrowdOfOneHost(t *testing.T) {
 	l := start(t, 4).listening()
 	var crowd []*remote
@@ -116,7 +119,8 @@ func TestCrowdOfOneHost(t *testing.T) {
 	crowd[60].refused(heartbeat.RefusedMalformed, "")
 }
 
-// TestCrowdOfManyHosts: 300 connections of many hosts say nothing, eight each; one that has one of them does not lose it.
+// TestCrowdOfManyHosts: 300 connections of many hosts say nothing, eight each; one that has one of
+// them does not lose it.
 func TestCrowdOfManyHosts(t *testing.T) {
 	l := start(t, 4).listening()
 	lone := l.dialFrom("127.0.2.1")
@@ -133,7 +137,8 @@ func TestCrowdOfManyHosts(t *testing.T) {
 			left++
 		}
 	}
-	// The conmgr has taken a place for the moment of its connect, unless its HELLO was there at once.
+	// The conmgr has taken a place for the moment of its connect, unless its HELLO was there at
+	// once.
 	if left != maxStrangers-1 && left != maxStrangers-2 {
 		t.Errorf("%d of the crowd are left, want %d", left, maxStrangers-1)
 	}
@@ -141,8 +146,9 @@ func TestCrowdOfManyHosts(t *testing.T) {
 	l.slotOf(1, "served", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == 2 })
 }
 
-// TestManyAtOnce: a group of conmgrs behind one address connects at once, beside mute connections of the same address; no HELLO
-// is there before the last of them has connected. Nobody is turned away.
+// TestManyAtOnce: a group of conmgrs behind one address connects at once, beside mute connections
+// of the same address; no HELLO is there before the last of them has connected. Nobody is turned
+// away.
 func TestManyAtOnce(t *testing.T) {
 	l := start(t, 60).listening()
 	var mute, group []*remote

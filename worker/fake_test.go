@@ -1,6 +1,7 @@
 package worker
 
-// Stand-ins for what the worker meets in its process: shared memory, the host, the clocks, the terminator. Several goroutines may ask them.
+// Stand-ins for what the worker meets in its process: shared memory, the host, the clocks, the
+// terminator. Several goroutines may ask them.
 
 import (
 	"fmt"
@@ -24,7 +25,8 @@ type fakeSlot struct {
 	cutOff terminator.Wall
 }
 
-// fakeStore is the array of slots. answered, if set, is called after each CutOff: a terminator that is faster than the caller.
+// fakeStore is the array of slots. answered, if set, is called after each CutOff: a terminator that
+// is faster than the caller.
 type fakeStore struct {
 	mu       sync.Mutex
 	slots    []fakeSlot
@@ -52,7 +54,8 @@ func (s *fakeStore) Put(i int, v *Slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := &s.slots[i]; c.cutOff != 0 && c.Key != v.Key {
-		s.errs = append(s.errs, fmt.Sprintf("slot %d is taken from %v while the terminator has to end its sessions", i, c.Key.Addr))
+		s.errs = append(s.errs, fmt.Sprintf("slot %d is taken from %v while the terminator has to end its sessions", i,
+			c.Key.Addr))
 	}
 	s.slots[i].Slot = *v
 }
@@ -242,7 +245,8 @@ func (b *bench) hello(ms int64, w who) (*peer, heartbeat.WelcomeFlags, *conn, er
 	b.until(ms)
 	b.conns++
 	c := &conn{fd: b.conns}
-	h := heartbeat.Hello{ID: heartbeat.ID{w.id}, Boot: heartbeat.ID{w.boot}, Generation: w.gen, Interval: b.interval, Timeout: b.timeout}
+	h := heartbeat.Hello{ID: heartbeat.ID{w.id}, Boot: heartbeat.ID{w.boot}, Generation: w.gen, Interval: b.interval,
+		Timeout: b.timeout}
 	a, err := b.table.Hello(at(ms), c, w.addr, uint16(40000+b.conns), h)
 	b.displaced = a.displaced
 	return a.peer, a.flags, a.replaced, err
@@ -308,7 +312,8 @@ func (b *bench) until(ms int64) {
 	b.now = ms
 }
 
-// cutOff is the request to the terminator for the sessions of addr, in ms; -1: none. Two requests: the later.
+// cutOff is the request to the terminator for the sessions of addr, in ms; -1: none. Two requests:
+// the later.
 func (b *bench) cutOff(addr netip.Addr) (ms int64, cause terminator.Cause) {
 	ms = -1
 	for i := range b.store.slots {
@@ -323,7 +328,8 @@ func (b *bench) wantCutOff(addr netip.Addr, ms int64, cause terminator.Cause) {
 	b.t.Helper()
 	gotMS, gotCause := b.cutOff(addr)
 	if gotMS != ms || gotCause != cause {
-		b.t.Errorf("at %d ms: cut-off of %s is %d ms by cause %d, want %d by %d; the log:\n%s", b.now, addr, gotMS, gotCause, ms, cause, b.host.log())
+		b.t.Errorf("at %d ms: cut-off of %s is %d ms by cause %d, want %d by %d; the log:\n%s", b.now, addr, gotMS,
+			gotCause, ms, cause, b.host.log())
 	}
 }
 

@@ -2,8 +2,8 @@
 
 package worker
 
-// The test build (make faults) obeys a HELLO whose flags ask for a fault, so that tests can see what becomes of the server. Runs in the
-// reactor's goroutine.
+// The test build (make faults) obeys a HELLO whose flags ask for a fault, so that tests can see
+// what becomes of the server. Runs in the reactor's goroutine.
 
 import (
 	"runtime"

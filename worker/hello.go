@@ -11,8 +11,9 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// maxGenerationStep is by how much the generation of a known conmgr may rise at a time. A conmgr cannot lose an instance
-// again before it has reached it, with a HELLO, so that it rises by one; some more do no harm.
+// maxGenerationStep is by how much the generation of a known conmgr may rise at a time. A conmgr
+// cannot lose an instance again before it has reached it, with a HELLO, so that it rises by one;
+// some more do no harm.
 const maxGenerationStep = 16
 
 // Admission is what became of a HELLO.
@@ -72,22 +73,24 @@ func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 	} else if a.flags&heartbeat.Resumed != 0 {
 		what = "resumed"
 	}
-	t.log.routine(now, addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what, p.remote()),
+	t.log.routine(now, addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what,
+		p.remote()),
 		Detail: fmt.Sprintf("heartbeat_interval is %d ms, heartbeat_timeout is %d ms.",
 			p.Interval.Milliseconds(), p.Timeout.Milliseconds())})
 	return a, nil
 }
 
-// accepts tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does not change while its
-// process lives, and its generation moves by small steps. Somebody else with its id must neither take its place nor have
-// it refused from then on.
+// accepts tells whether h can be of the conmgr that is known as p. What a conmgr says of itself
+// does not change while its process lives, and its generation moves by small steps. Somebody else
+// with its id must neither take its place nor have it refused from then on.
 func (p *peer) accepts(h heartbeat.Hello) error {
 	if h.Generation < p.Generation || !p.remembered && h.Generation-p.Generation > maxGenerationStep {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
 			Text: fmt.Sprintf("generation %d after %d", h.Generation, p.Generation)}
 	}
 	if h.Boot != p.Boot {
-		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed, Text: "this conmgr id is known with another boot id"}
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
+			Text: "this conmgr id is known with another boot id"}
 	}
 	if h.Interval != p.Interval || h.Timeout != p.Timeout {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
@@ -97,8 +100,8 @@ func (p *peer) accepts(h heartbeat.Hello) error {
 	return nil
 }
 
-// withinLimit holds a new conmgr's settings against watchdog.max_heartbeat_timeout. One that is known keeps its settings when
-// that is lowered: to refuse it would end its sessions.
+// withinLimit holds a new conmgr's settings against watchdog.max_heartbeat_timeout. One that is
+// known keeps its settings when that is lowered: to refuse it would end its sessions.
 func withinLimit(h heartbeat.Hello, limit time.Duration) error {
 	for _, s := range [...]struct {
 		name string
@@ -130,8 +133,9 @@ func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) 
 	return -1, nil, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: t.shortage()}
 }
 
-// supersede frees the slots of conmgrs that closed their connection and left this address to a new one: the host is alive.
-// One that was to be heard of more often than the new one stays until its deadline, and is judged then.
+// supersede frees the slots of conmgrs that closed their connection and left this address to a new
+// one: the host is alive. One that was to be heard of more often than the new one stays until its
+// deadline, and is judged then.
 func (t *Table) supersede(now Now, addr netip.Addr, h heartbeat.Hello) (any bool) {
 	for _, p := range t.live(addr, nil) {
 		if p.State == Waiting && p.Closed != Broken && p.Boot == h.Boot && h.Timeout <= p.Timeout {

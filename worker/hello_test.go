@@ -13,24 +13,29 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// TestSomebodyElseWithAKnownID: while the real one is connected and heard of, or has just been reset, a HELLO with its id that cannot be
-// its own is refused; it keeps its connection, generation and deadline, and no session ends.
+// TestSomebodyElseWithAKnownID: while the real one is connected and heard of, or has just been
+// reset, a HELLO with its id that cannot be its own is refused; it keeps its connection, generation
+// and deadline, and no session ends.
 func TestSomebodyElseWithAKnownID(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		with func(b *bench, w *who)
 		text string
 	}{
-		{"generation 2^63-1", func(_ *bench, w *who) { w.gen = math.MaxInt64 }, "generation 9223372036854775807 after 5"},
+		{"generation 2^63-1", func(_ *bench, w *who) { w.gen = math.MaxInt64 },
+			"generation 9223372036854775807 after 5"},
 		{"a jump", func(_ *bench, w *who) { w.gen += maxGenerationStep + 1 }, "generation 22 after 5"},
 		{"lower generation", func(_ *bench, w *who) { w.gen-- }, "generation 4 after 5"},
 		{"generation 0", func(_ *bench, w *who) { w.gen = 0 }, "generation 0 after 5"},
 		{"another boot", func(_ *bench, w *who) { w.boot = 2 }, "another boot id"},
 		{"no boot", func(_ *bench, w *who) { w.boot = 0 }, "another boot id"},
 		{"another boot, next generation", func(_ *bench, w *who) { w.boot, w.gen = 2, 6 }, "another boot id"},
-		{"longer timeout", func(b *bench, _ *who) { b.timeout = time.Hour }, "known with heartbeat_interval 1000 ms and heartbeat_timeout 3000 ms"},
-		{"shorter timeout", func(b *bench, _ *who) { b.timeout = heartbeat.MinInterval }, "known with heartbeat_interval 1000 ms"},
-		{"another interval", func(b *bench, _ *who) { b.interval = time.Minute }, "known with heartbeat_interval 1000 ms"},
+		{"longer timeout", func(b *bench, _ *who) { b.timeout = time.Hour },
+			"known with heartbeat_interval 1000 ms and heartbeat_timeout 3000 ms"},
+		{"shorter timeout", func(b *bench, _ *who) { b.timeout = heartbeat.MinInterval },
+			"known with heartbeat_interval 1000 ms"},
+		{"another interval", func(b *bench, _ *who) { b.interval = time.Minute },
+			"known with heartbeat_interval 1000 ms"},
 	} {
 		for _, state := range []string{"connected", "reset"} {
 			t.Run(c.name+", "+state, func(t *testing.T) {
@@ -78,7 +83,8 @@ func TestGenerationSteps(t *testing.T) {
 		}
 		b.wantCutOff(addrA, 100, terminator.GivenUp)
 	}
-	// One whose time is over, and whose sessions were spared, may have lived for long with another server of its address.
+	// One whose time is over, and whose sessions were spared, may have lived for long with another
+	// server of its address.
 	b := newBench(t, 1)
 	b.host.onClose.Store(false)
 	b.fin(100, b.admit(0, who{1, addrA, 1, 5}))
@@ -89,7 +95,8 @@ func TestGenerationSteps(t *testing.T) {
 	b.wantCutOff(addrA, 60_000, terminator.GivenUp)
 }
 
-// TestMaxTimeout: what a HELLO may ask for at most, by the current setting. One that is known keeps what it has.
+// TestMaxTimeout: what a HELLO may ask for at most, by the current setting. One that is known keeps
+// what it has.
 func TestMaxTimeout(t *testing.T) {
 	for _, c := range []struct {
 		interval, timeout, limit time.Duration
@@ -112,7 +119,8 @@ func TestMaxTimeout(t *testing.T) {
 		switch {
 		case c.text == "" && err != nil:
 			t.Errorf("%v, %v of %v: %v", c.interval, c.timeout, c.limit, err)
-		case c.text != "" && (!errors.As(err, &pe) || pe.Code != heartbeat.RefusedSetting || !strings.HasPrefix(pe.Text, c.text)):
+		case c.text != "" && (!errors.As(err, &pe) || pe.Code != heartbeat.RefusedSetting ||
+			!strings.HasPrefix(pe.Text, c.text)):
 			t.Errorf("%v, %v of %v: %v, want %q", c.interval, c.timeout, c.limit, err, c.text)
 		case c.text != "" && b.states() != "free":
 			t.Errorf("slots: %s", b.states())

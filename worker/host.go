@@ -1,4 +1,5 @@
-// Package worker is the heart of the watchdog worker: it listens for conmgrs, exchanges heartbeats with them, and decides when one is dead.
+// Package worker is the heart of the watchdog worker: it listens for conmgrs, exchanges heartbeats
+// with them, and decides when one is dead.
 //
 //	host.go       what it needs of the process that it lives in
 //	table.go      the conmgrs that are known: docs/protocol.md 1.4, pure, time injected
@@ -14,7 +15,8 @@
 //	loglimit.go   what peers can make the log say, within bounds
 //	faults_*.go   faults on request, in the test build only
 //
-// It runs inside the watchdog worker process of PostgreSQL, on threads that never call PostgreSQL (cgo/ is the bridge).
+// It runs inside the watchdog worker process of PostgreSQL, on threads that never call PostgreSQL
+// (cgo/ is the bridge).
 package worker
 
 import (
@@ -48,7 +50,8 @@ const (
 	StopServer      // the server shuts down: conmgrs have to be told
 )
 
-// Host is the process that the worker lives in. All methods may be called from any goroutine and never block.
+// Host is the process that the worker lives in. All methods may be called from any goroutine and
+// never block.
 type Host interface {
 	Attributes() heartbeat.Attributes // current ones
 	Succeeds() heartbeat.Succession   // the current one
@@ -71,7 +74,8 @@ type Config struct {
 	PostmasterPort   uint16 // 0: not known
 }
 
-// Now is a moment on both clocks: verdicts are measured on the monotonic one, sessions are dated by the wall clock.
+// Now is a moment on both clocks: verdicts are measured on the monotonic one, sessions are dated by
+// the wall clock.
 type Now struct {
 	Mono heartbeat.Mono
 	Wall terminator.Wall
@@ -110,8 +114,8 @@ type Slot struct {
 	Interval, Timeout time.Duration
 	ConnectedAt       terminator.Wall
 	WaitingSince      terminator.Wall
-	// A cut-off that waits for what becomes of the other conmgrs of the address, and by which rule; 0: there is none.
-	// State Waiting.
+	// A cut-off that waits for what becomes of the other conmgrs of the address, and by which rule;
+	// 0: there is none. State Waiting.
 	Deferred       terminator.Wall
 	DeferredCause  terminator.Cause
 	Resumed        uint64
@@ -119,8 +123,9 @@ type Slot struct {
 	LastReceived   Now
 }
 
-// Store is the array of slots in shared memory. The worker owns it, but for slots with a cut-off: those are requests to the terminator,
-// which takes the cut-off back when it is done, and sets an Ending slot Free.
+// Store is the array of slots in shared memory. The worker owns it, but for slots with a cut-off:
+// those are requests to the terminator, which takes the cut-off back when it is done, and sets an
+// Ending slot Free.
 type Store interface {
 	Len() int
 	State(i int) State

@@ -1,7 +1,7 @@
 package worker
 
-// Listening sockets, by the rules of PostgreSQL's listen_addresses. Names are resolved here, before the reactor uses the result, as a resolver may
-// block for seconds: see Reactor.listen.
+// Listening sockets, by the rules of PostgreSQL's listen_addresses. Names are resolved here, before
+// the reactor uses the result, as a resolver may block for seconds: see Reactor.listen.
 
 import (
 	"context"
@@ -17,7 +17,8 @@ import (
 
 const backlog = 1024
 
-// resolve turns listen_addresses into addresses to bind: '*' is every address of both families, an empty list none.
+// resolve turns listen_addresses into addresses to bind: '*' is every address of both families, an
+// empty list none.
 func resolve(ctx context.Context, list string) (addrs []netip.Addr, errs []error) {
 	seen := make(map[netip.Addr]bool)
 	add := func(a netip.Addr) {
@@ -122,7 +123,8 @@ func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
 	return sa
 }
 
-// fromSockaddr is the peer's address, IPv4-mapped ones unmapped, the zone of a link-local one as a number.
+// fromSockaddr is the peer's address, IPv4-mapped ones unmapped, the zone of a link-local one as a
+// number.
 func fromSockaddr(sa unix.Sockaddr) (addr netip.Addr, port uint16) {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:

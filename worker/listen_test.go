@@ -47,7 +47,8 @@ func TestResolve(t *testing.T) {
 		t.Errorf("localhost: %v, %v", got, errs)
 	}
 	_, errs = resolve(context.Background(), "-no name-")
-	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), `could not translate host name "-no name-" of watchdog.listen_addresses to address: `) {
+	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(),
+		`could not translate host name "-no name-" of watchdog.listen_addresses to address: `) {
 		t.Errorf("errors %v", errs)
 	}
 }

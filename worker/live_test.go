@@ -1,6 +1,7 @@
 package worker
 
-// A reactor on loopback, with real sockets and real time; and conmgrs that talk to it. Nothing sleeps: the tests wait for what comes, with a deadline.
+// A reactor on loopback, with real sockets and real time; and conmgrs that talk to it. Nothing
+// sleeps: the tests wait for what comes, with a deadline.
 
 import (
 	"errors"
@@ -60,8 +61,8 @@ func (l *live) pass(d time.Duration) {
 	l.host.wake()
 }
 
-// freePort is a port that is free on every address. It is not one of those that the kernel gives to outgoing connections (32768 and up): other
-// programs on this machine would take it meanwhile.
+// freePort is a port that is free on every address. It is not one of those that the kernel gives to
+// outgoing connections (32768 and up): other programs on this machine would take it meanwhile.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
@@ -75,7 +76,8 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-// epolls counts the epoll instances and eventfds of this process, which leak.Check leaves out for the runtime's sake.
+// epolls counts the epoll instances and eventfds of this process, which leak.Check leaves out for
+// the runtime's sake.
 func epolls() (n int) {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
@@ -93,7 +95,8 @@ func start(t testing.TB, slots int, options ...liveOption) *live {
 	leak.Check(t)
 	before := epolls()
 	l := &live{t: t, host: newFakeHost(), store: newFakeStore(slots), done: make(chan error, 1)}
-	cfg := Config{ListenAddresses: "127.0.0.1", Port: port, SystemIdentifier: 77, PostmasterStart: 1234567, PostmasterPort: 5433}
+	cfg := Config{ListenAddresses: "127.0.0.1", Port: port, SystemIdentifier: 77, PostmasterStart: 1234567,
+		PostmasterPort: 5433}
 	for _, o := range options {
 		o(&cfg)
 	}
@@ -142,7 +145,8 @@ func (l *live) listening() *live {
 
 func (l *live) logged(text string) {
 	l.t.Helper()
-	testkit.Eventually(l.t, patience, fmt.Sprintf("log line %q", text), func() (bool, string) { return l.host.count(text) > 0, l.host.log() })
+	testkit.Eventually(l.t, patience, fmt.Sprintf("log line %q", text),
+		func() (bool, string) { return l.host.count(text) > 0, l.host.log() })
 }
 
 // end stops the reactor and waits for it.
@@ -204,7 +208,8 @@ func (l *live) dialFrom(ip string) *remote {
 
 func (l *live) tryDial(ip string) (*remote, error) {
 	from := netip.MustParseAddr(ip)
-	c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), &net.TCPAddr{IP: net.ParseIP("127.0.0.1"), Port: l.port})
+	c, err := net.DialTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)),
+		&net.TCPAddr{IP: net.ParseIP("127.0.0.1"), Port: l.port})
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +304,8 @@ func (r *remote) gone() {
 }
 
 func helloOf(id byte, gen uint64, interval, timeout time.Duration) heartbeat.Hello {
-	return heartbeat.Hello{MinVersion: 1, MaxVersion: 1, ID: heartbeat.ID{id, 0xff}, Boot: heartbeat.ID{9}, Generation: gen, Interval: interval, Timeout: timeout}
+	return heartbeat.Hello{MinVersion: 1, MaxVersion: 1, ID: heartbeat.ID{id, 0xff}, Boot: heartbeat.ID{9},
+		Generation: gen, Interval: interval, Timeout: timeout}
 }
 
 // greet sends a HELLO and returns the WELCOME.

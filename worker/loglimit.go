@@ -1,8 +1,9 @@
 package worker
 
-// What peers can make the server's log say, kept within bounds: whoever reaches the port could fill the disk with it, or
-// crowd verdicts out. Each address has an allowance, and all together have one; what is left out is counted, and the
-// count is logged even if nothing else follows. Called by the reactor's goroutine only; blocks on nothing.
+// What peers can make the server's log say, kept within bounds: whoever reaches the port could fill
+// the disk with it, or crowd verdicts out. Each address has an allowance, and all together have
+// one; what is left out is counted, and the count is logged even if nothing else follows. Called by
+// the reactor's goroutine only; blocks on nothing.
 
 import (
 	"fmt"
@@ -53,7 +54,8 @@ type logLimiter struct {
 }
 
 func newLogLimiter(host Host, slots int) *logLimiter {
-	return &logLimiter{host: host, verdicts: max(slots, verdictsAtOnce), talkers: make(map[netip.Addr]*talker), reportAt: never}
+	return &logLimiter{host: host, verdicts: max(slots, verdictsAtOnce), talkers: make(map[netip.Addr]*talker),
+		reportAt: never}
 }
 
 // routine logs what a peer of addr has caused: at most as much as is allowed.
@@ -66,8 +68,8 @@ func (l *logLimiter) routine(now Now, addr netip.Addr, line Line) {
 	l.host.Log(line)
 }
 
-// verdict logs that a conmgr is dead. None of those is left out, but of an address that has more conmgrs die than there are
-// slots for: somebody who connects and falls silent again and again.
+// verdict logs that a conmgr is dead. None of those is left out, but of an address that has more
+// conmgrs die than there are slots for: somebody who connects and falls silent again and again.
 func (l *logLimiter) verdict(now Now, addr netip.Addr, line Line) {
 	t := l.talker(now.Mono, addr)
 	if !t.verdicts.take(now.Mono, l.verdicts, verdictEvery) {
@@ -128,7 +130,8 @@ func (l *logLimiter) report(now heartbeat.Mono) {
 			most, from = t, addr
 		}
 	}
-	line := Line{Level: Log, Message: fmt.Sprintf("%d messages about heartbeat connections were left out of the log", l.left)}
+	line := Line{Level: Log, Message: fmt.Sprintf("%d messages about heartbeat connections were left out of the log",
+		l.left)}
 	if most != nil && most.left > 0 {
 		line.Detail = fmt.Sprintf("%d of them were about connections from %s.", most.left, from)
 	}

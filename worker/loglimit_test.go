@@ -83,7 +83,8 @@ func TestLogOfManyAddresses(t *testing.T) {
 	}
 }
 
-// TestVerdictsAreLogged: in the midst of noise of the same address. Only more of them than there are slots are left out.
+// TestVerdictsAreLogged: in the midst of noise of the same address. Only more of them than there
+// are slots are left out.
 func TestVerdictsAreLogged(t *testing.T) {
 	const slots = 150
 	host := newFakeHost()
@@ -105,7 +106,8 @@ func TestVerdictsAreLogged(t *testing.T) {
 	}
 }
 
-// TestLoopsAreLimited: what a peer can do again and again, each within ten seconds of a hundred rounds a second.
+// TestLoopsAreLimited: what a peer can do again and again, each within ten seconds of a hundred
+// rounds a second.
 func TestLoopsAreLimited(t *testing.T) {
 	for name, round := range map[string]func(b *bench, ms int64, n uint64){
 		"close": func(b *bench, ms int64, n uint64) { b.fin(ms, b.admit(ms, who{byte(n), addrA, 1, 0})) },

@@ -1,7 +1,8 @@
 package worker
 
-// The reactor: one goroutine and one epoll instance for all heartbeat connections. It blocks in epoll_wait only. Each turn first takes in
-// everything that the kernel holds, and only then judges anybody's silence.
+// The reactor: one goroutine and one epoll instance for all heartbeat connections. It blocks in
+// epoll_wait only. Each turn first takes in everything that the kernel holds, and only then judges
+// anybody's silence.
 
 import (
 	"errors"
@@ -84,8 +85,10 @@ const (
 // NewReactor takes over the store; Run does the rest.
 func NewReactor(cfg Config, host Host, store Store, clock Clock) (*Reactor, error) {
 	now := clock()
-	r := &Reactor{cfg: cfg, host: host, clock: clock, table: NewTable(host, store, now), listenAt: now.Mono, listeners: make(map[int]netip.Addr),
-		resolved: make(chan resolution, 1), strangers: newStrangers(store.Len()), refused: newStrangers(0), attrs: host.Attributes(),
+	r := &Reactor{cfg: cfg, host: host, clock: clock, table: NewTable(host, store, now), listenAt: now.Mono,
+		listeners: make(map[int]netip.Addr),
+		resolved:  make(chan resolution, 1), strangers: newStrangers(store.Len()), refused: newStrangers(0),
+		attrs:    host.Attributes(),
 		succeeds: host.Succeeds()}
 	var err error
 	if r.waiter, err = newWaiter(); err != nil {
@@ -153,7 +156,8 @@ func (r *Reactor) nextWake() heartbeat.Mono {
 	return t
 }
 
-// catchUp takes in whatever else the kernel holds, once in a turn: nobody is judged before. It tells whether to go on.
+// catchUp takes in whatever else the kernel holds, once in a turn: nobody is judged before. It
+// tells whether to go on.
 func (r *Reactor) catchUp(now Now) bool {
 	for n := maxEvents; n == maxEvents && r.host.Stop() == Run; {
 		n, _ = rawsys.EpollWait(r.waiter.epfd, r.events[:], 0)
@@ -345,7 +349,8 @@ func (r *Reactor) hello(now Now, c *conn, f heartbeat.Frame) error {
 	return nil
 }
 
-// refuse answers with a reason, and gives the peer a moment to read it. A conmgr that was connected keeps its slot and may resume.
+// refuse answers with a reason, and gives the peer a moment to read it. A conmgr that was connected
+// keeps its slot and may resume.
 func (r *Reactor) refuse(now Now, c *conn, err error) {
 	var pe *heartbeat.ProtocolError
 	if !errors.As(err, &pe) {
@@ -366,7 +371,8 @@ func (r *Reactor) refuse(now Now, c *conn, err error) {
 	r.finish(now, c)
 }
 
-// finish ends our side of a connection so that the peer can still read what was sent: a close with unread input would reset it.
+// finish ends our side of a connection so that the peer can still read what was sent: a close with
+// unread input would reset it.
 func (r *Reactor) finish(now Now, c *conn) {
 	if c.fd < 0 {
 		return
@@ -392,7 +398,8 @@ func (r *Reactor) beat(now Now, c *conn) {
 	if len(c.out) > 0 {
 		return // the network does not even take what went before
 	}
-	r.send(now, c, heartbeat.WatchdogBeat{Sequence: r.table.NextBeat(c.peer), Attributes: r.attrs, Succeeds: r.succeeds}.
+	r.send(now, c, heartbeat.WatchdogBeat{Sequence: r.table.NextBeat(c.peer), Attributes: r.attrs,
+		Succeeds: r.succeeds}.
 		Append(r.frame[:0]))
 }
 
@@ -447,7 +454,8 @@ func (r *Reactor) fire(now Now) {
 		return
 	}
 	for c := r.strangers.oldest(); c != nil && c.due <= now.Mono; c = r.strangers.oldest() {
-		r.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedTooSlow, Text: fmt.Sprintf("no HELLO within %v", helloTime)})
+		r.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedTooSlow,
+			Text: fmt.Sprintf("no HELLO within %v", helloTime)})
 	}
 	for c := r.refused.oldest(); c != nil && c.due <= now.Mono; c = r.refused.oldest() {
 		r.drop(c)
@@ -476,7 +484,8 @@ func (r *Reactor) visit(now Now, p *peer) {
 		if c != nil {
 			c.peer = nil
 			r.send(now, c, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrSilent,
-				Text: fmt.Sprintf("nothing was received from this conmgr for %d ms", silence.Milliseconds())}.Append(r.frame[:0]))
+				Text: fmt.Sprintf("nothing was received from this conmgr for %d ms",
+					silence.Milliseconds())}.Append(r.frame[:0]))
 			r.finish(now, c)
 		}
 		return
@@ -491,7 +500,8 @@ func (r *Reactor) visit(now Now, p *peer) {
 	r.table.timers.set(p, p.pulse.Wake())
 }
 
-// goodbye ends the worker's connections. Only the end of the server is announced: a restarted worker's conmgrs resume.
+// goodbye ends the worker's connections. Only the end of the server is announced: a restarted
+// worker's conmgrs resume.
 func (r *Reactor) goodbye(stop Stop) {
 	if stop != StopServer {
 		return

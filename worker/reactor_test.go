@@ -87,7 +87,8 @@ func TestAttributesArePushed(t *testing.T) {
 	}
 }
 
-// TestAWakeIsHandledOnce: a descriptor that stays readable would keep a processor busy, and nobody would notice.
+// TestAWakeIsHandledOnce: a descriptor that stays readable would keep a processor busy, and nobody
+// would notice.
 func TestAWakeIsHandledOnce(t *testing.T) {
 	l := start(t, 4).listening()
 	before := l.host.alive.Load()
@@ -161,7 +162,8 @@ func TestNewConnectionReplacesTheOld(t *testing.T) {
 	l.slotOf(1, "hears the new connection", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == 3 })
 }
 
-// TestViolations: who was connected is told why, keeps its slot, and may resume. Much unread input must not turn the answer into a reset.
+// TestViolations: who was connected is told why, keeps its slot, and may resume. Much unread input
+// must not turn the answer into a reset.
 func TestViolations(t *testing.T) {
 	l := start(t, 4).listening()
 	raw := func(length int, typ byte) []byte {
@@ -232,7 +234,8 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// TestStopIsSeenBeforeVerdicts: the request comes just when the reactor reads once more before it judges; nothing else would ever wake it.
+// TestStopIsSeenBeforeVerdicts: the request comes just when the reactor reads once more before it
+// judges; nothing else would ever wake it.
 func TestStopIsSeenBeforeVerdicts(t *testing.T) {
 	l := start(t, 1).listening()
 	c := l.dial() // no HELLO: the only thing that will ever be due

@@ -1,8 +1,8 @@
 package worker
 
-// Whose slot a new conmgr gets. All slots may be taken, and whoever reaches the port can say HELLO with ever new ids, but
-// from his own address only: so what an address can take from others is bounded. Pure; called by the reactor's goroutine
-// only.
+// Whose slot a new conmgr gets. All slots may be taken, and whoever reaches the port can say HELLO
+// with ever new ids, but from his own address only: so what an address can take from others is
+// bounded. Pure; called by the reactor's goroutine only.
 
 import (
 	"fmt"
@@ -18,16 +18,17 @@ func (t *Table) reserved() int { return t.store.Len() / reserveShare }
 
 // shortage says why there is no slot.
 func (t *Table) shortage() string {
-	text := fmt.Sprintf("all %d heartbeat connections that watchdog.max_heartbeat_connections allows are taken", t.store.Len())
+	text := fmt.Sprintf("all %d heartbeat connections that watchdog.max_heartbeat_connections allows are taken",
+		t.store.Len())
 	if n := t.reserved(); n > 0 {
 		text += fmt.Sprintf(", or are among the %d that are kept for addresses without any", n)
 	}
 	return text
 }
 
-// allocate finds a slot for a new conmgr, -1 if there is none. An address that has none yet always gets one, as long as any
-// other has more than one: displaced is the connection of the conmgr whose slot it is then. replaces: the new one has just
-// freed a slot of its address.
+// allocate finds a slot for a new conmgr, -1 if there is none. An address that has none yet always
+// gets one, as long as any other has more than one: displaced is the connection of the conmgr whose
+// slot it is then. replaces: the new one has just freed a slot of its address.
 func (t *Table) allocate(now Now, addr netip.Addr, replaces bool) (slot int, displaced *conn) {
 	t.collect()
 	first := len(t.live(addr, nil)) == 0
@@ -79,7 +80,8 @@ func (t *Table) displace(now Now, p *peer, addr netip.Addr) *conn {
 	return c
 }
 
-// overdue is the one of those whose time to resume is over, and whose sessions were spared, that has waited longest.
+// overdue is the one of those whose time to resume is over, and whose sessions were spared, that
+// has waited longest.
 func (t *Table) overdue() (found *peer) {
 	for _, p := range t.peers {
 		if p.remembered && !t.store.Pending(p.slot) && (found == nil || p.order < found.order) {
@@ -89,8 +91,9 @@ func (t *Table) overdue() (found *peer) {
 	return found
 }
 
-// youngest is the last admitted one of the address that has most conmgrs, nil if no address has more than one: if it is one
-// process that takes all the slots, the address's real conmgr was there before.
+// youngest is the last admitted one of the address that has most conmgrs, nil if no address has
+// more than one: if it is one process that takes all the slots, the address's real conmgr was there
+// before.
 func (t *Table) youngest() (found *peer) {
 	most := 1
 	for host := range t.byHost {

@@ -21,7 +21,8 @@ func TestFullTable(t *testing.T) {
 	third := who{3, netip.MustParseAddr("192.0.2.3"), 1, 0}
 	_, _, _, err := b.hello(100, third)
 	var pe *heartbeat.ProtocolError
-	if !errors.As(err, &pe) || pe.Code != heartbeat.RefusedFull || pe.Text != "all 2 heartbeat connections that watchdog.max_heartbeat_connections allows are taken" {
+	if !errors.As(err, &pe) || pe.Code != heartbeat.RefusedFull ||
+		pe.Text != "all 2 heartbeat connections that watchdog.max_heartbeat_connections allows are taken" {
 		t.Fatalf("got %v", err)
 	}
 	if b.host.count("WARNING|could not accept heartbeat connection from host=192.0.2.3 port=40003|All 2 heartbeat connections that watchdog.max_heartbeat_connections allows are taken.|Raise watchdog.max_heartbeat_connections.") != 1 {
@@ -47,8 +48,8 @@ func TestFullTable(t *testing.T) {
 	}
 }
 
-// TestClosedConmgrsHoardSlots: an address that has left many closed connections with long timeouts does not keep others
-// out, and nobody's sessions end for that.
+// TestClosedConmgrsHoardSlots: an address that has left many closed connections with long timeouts
+// does not keep others out, and nobody's sessions end for that.
 func TestClosedConmgrsHoardSlots(t *testing.T) {
 	b := newBench(t, 5)
 	honest := b.admit(0, who{1, host(2), 1, 0})
@@ -72,8 +73,9 @@ func TestClosedConmgrsHoardSlots(t *testing.T) {
 	b.wantCutOff(addrA, 22, terminator.Closed)
 }
 
-// TestOneAddressTakesAllSlots: one process says HELLO with ever new ids. Its address has a quota; whoever comes from another
-// one is admitted, however many these are, and has the last of the hoarder's slots. What was at that address before stays.
+// TestOneAddressTakesAllSlots: one process says HELLO with ever new ids. Its address has a quota;
+// whoever comes from another one is admitted, however many these are, and has the last of the
+// hoarder's slots. What was at that address before stays.
 func TestOneAddressTakesAllSlots(t *testing.T) {
 	const slots = 64
 	b := newBench(t, slots)
@@ -125,7 +127,8 @@ func TestOneAddressTakesAllSlots(t *testing.T) {
 	}
 }
 
-// TestReplacementNeedsNoPlace: where an address has used up its quota, a conmgr of it that was killed and is started again has its slot.
+// TestReplacementNeedsNoPlace: where an address has used up its quota, a conmgr of it that was
+// killed and is started again has its slot.
 func TestReplacementNeedsNoPlace(t *testing.T) {
 	b := newBench(t, reserveShare)
 	var all []*peer
@@ -141,8 +144,8 @@ func TestReplacementNeedsNoPlace(t *testing.T) {
 	b.admit(30, again)
 }
 
-// TestNewConmgrDoesNotTakeAClosedSlotOfItsAddress: the real conmgr's connection was reset; another process of its address must not get its
-// slot by saying HELLO before it is back.
+// TestNewConmgrDoesNotTakeAClosedSlotOfItsAddress: the real conmgr's connection was reset; another
+// process of its address must not get its slot by saying HELLO before it is back.
 func TestNewConmgrDoesNotTakeAClosedSlotOfItsAddress(t *testing.T) {
 	b := newBench(t, 2)
 	real := b.admit(0, who{1, addrA, 1, 0})

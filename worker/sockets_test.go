@@ -1,6 +1,7 @@
 package worker
 
-// Single steps of the reactor on a pair of sockets, without its loop: what a full socket, unread input and a beat cost.
+// Single steps of the reactor on a pair of sockets, without its loop: what a full socket, unread
+// input and a beat cost.
 
 import (
 	"bytes"
@@ -98,7 +99,8 @@ func types(t *testing.T, b []byte) (all []heartbeat.Type, rest []byte) {
 	}
 }
 
-// TestPeerThatDoesNotRead costs one frame of memory, and gets a stream that is whole when it reads again.
+// TestPeerThatDoesNotRead costs one frame of memory, and gets a stream that is whole when it reads
+// again.
 func TestPeerThatDoesNotRead(t *testing.T) {
 	x := newPair(t)
 	x.fill(t)
@@ -122,7 +124,8 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 
 // TestNothingIsSentIntoTheMiddleOfAFrame, whatever the reason for the next one.
 func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
-	// A socket that has taken a part of a frame. Unix sockets take all of a small frame or nothing, so that it is made here.
+	// A socket that has taken a part of a frame. Unix sockets take all of a small frame or nothing,
+	// so that it is made here.
 	half := func(t *testing.T, x *pair) {
 		t.Helper()
 		x.drain()
@@ -151,7 +154,8 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 	}
 }
 
-// TestReadsBeforeItJudges: the kernel holds a BEAT when the deadline comes, behind more than one visit takes.
+// TestReadsBeforeItJudges: the kernel holds a BEAT when the deadline comes, behind more than one
+// visit takes.
 func TestReadsBeforeItJudges(t *testing.T) {
 	x := newPair(t)
 	p := x.c.peer
@@ -173,7 +177,8 @@ func TestReadsBeforeItJudges(t *testing.T) {
 	}
 }
 
-// TestFloodDoesNotHoldUpTheGoodbye: what is read before the end is bounded. A packet socket gives one BEAT a read.
+// TestFloodDoesNotHoldUpTheGoodbye: what is read before the end is bounded. A packet socket gives
+// one BEAT a read.
 func TestFloodDoesNotHoldUpTheGoodbye(t *testing.T) {
 	x := newPairOf(t, unix.SOCK_SEQPACKET, 1)
 	x.drain()
@@ -199,7 +204,8 @@ func TestFloodDoesNotHoldUpTheGoodbye(t *testing.T) {
 	}
 }
 
-// TestRefusedSeesTheEndAtOnce, while our side still takes in what it sends: neither has to wait for the other.
+// TestRefusedSeesTheEndAtOnce, while our side still takes in what it sends: neither has to wait for
+// the other.
 func TestRefusedSeesTheEndAtOnce(t *testing.T) {
 	x := newPair(t)
 	x.drain()

@@ -1,7 +1,7 @@
 package worker
 
-// The conmgrs that this server knows, connected or not: docs/protocol.md 1.4. No I/O, no clock; it is called by the
-// reactor's goroutine only.
+// The conmgrs that this server knows, connected or not: docs/protocol.md 1.4. No I/O, no clock; it
+// is called by the reactor's goroutine only.
 
 import (
 	"fmt"
@@ -55,7 +55,8 @@ type Table struct {
 	fullTold heartbeat.Mono // when the log was last told that there is no slot
 }
 
-// NewTable takes over what an earlier worker left in the store: whoever was connected then has its heartbeat_timeout, from now on, to resume.
+// NewTable takes over what an earlier worker left in the store: whoever was connected then has its
+// heartbeat_timeout, from now on, to resume.
 func NewTable(host Host, store Store, now Now) *Table {
 	t := &Table{host: host, store: store, peers: make(map[Key]*peer), byHost: make(map[netip.Addr][]*peer),
 		log: newLogLimiter(host, store.Len())}
@@ -75,8 +76,10 @@ func NewTable(host Host, store Store, now Now) *Table {
 			if s.Deferred == 0 {
 				known++
 			}
-			// A deferred verdict has its time from now on, too: those that may prove its host alive have to resume first.
-			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono), putOff: now.Mono}
+			// A deferred verdict has its time from now on, too: those that may prove its host alive
+			// have to resume first.
+			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono),
+				putOff: now.Mono}
 			t.add(p)
 			store.Put(i, &p.Slot)
 			t.timers.set(p, p.pulse.Deadline())
@@ -171,7 +174,8 @@ func (t *Table) live(addr netip.Addr, p *peer) (live []*peer) {
 	return live
 }
 
-// hostOf is the address by which a host is known: the two ways to say loopback are one host. extension/terminator.c folds them alike.
+// hostOf is the address by which a host is known: the two ways to say loopback are one host.
+// extension/terminator.c folds them alike.
 func hostOf(addr netip.Addr) netip.Addr {
 	if addr == netip.IPv6Loopback() {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})

@@ -44,11 +44,13 @@ func liveRandomly(t *testing.T, data []byte) {
 			t.Fatalf("%s at %d ms: a cut-off in the future", what, b.now)
 		}
 		for _, o := range b.table.peers {
-			if o.slot == i || o.Key.Addr != s.Key.Addr || o.Boot != s.Boot || o.remembered || o.Deferred != 0 || o.State == Waiting && o.Closed != Broken {
+			if o.slot == i || o.Key.Addr != s.Key.Addr || o.Boot != s.Boot || o.remembered || o.Deferred != 0 ||
+				o.State == Waiting && o.Closed != Broken {
 				continue
 			}
 			if at(b.now).Mono < o.LastReceived.Mono.Add(o.Timeout) {
-				t.Fatalf("%s at %d ms: sessions of %s are ended while conmgr %d of the same boot is alive", what, b.now, s.Key.Addr, o.Key.ID[0])
+				t.Fatalf("%s at %d ms: sessions of %s are ended while conmgr %d of the same boot is alive", what, b.now,
+					s.Key.Addr, o.Key.ID[0])
 			}
 		}
 	}
@@ -110,7 +112,8 @@ func liveRandomly(t *testing.T, data []byte) {
 		}
 		checkTable(t, b, what)
 	}
-	// Everybody falls silent, and the terminator does its work: nothing is left but those that are remembered.
+	// Everybody falls silent, and the terminator does its work: nothing is left but those that are
+	// remembered.
 	what = "the end"
 	b.until(b.now + 20000)
 	for i := range slots {
@@ -214,6 +217,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 		}
 	}
 	if byHost != len(b.table.peers) || len(owner) != b.store.Len() {
-		fail("%d conmgrs, %d by address; %d of %d slots have an owner", len(b.table.peers), byHost, len(owner), b.store.Len())
+		fail("%d conmgrs, %d by address; %d of %d slots have an owner", len(b.table.peers), byHost, len(owner),
+			b.store.Len())
 	}
 }

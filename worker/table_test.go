@@ -1,7 +1,7 @@
 package worker
 
-// The rules of docs/protocol.md 1.4 and 1.5 on the table alone: time is the test's, nothing waits. Interval 1 s, timeout 3 s, so that the
-// cut-off of a silence is 1.5 s after the last reception.
+// The rules of docs/protocol.md 1.4 and 1.5 on the table alone: time is the test's, nothing waits.
+// Interval 1 s, timeout 3 s, so that the cut-off of a silence is 1.5 s after the last reception.
 
 import (
 	"errors"
@@ -91,7 +91,8 @@ func TestClosedAndNotResumed(t *testing.T) {
 	p := b.admit(0, who{1, addrA, 1, 0})
 	b.beat(1000, p)
 	b.fin(1400, p)
-	if b.states() != "waiting free" || b.store.slot(0).Closed != Finished || b.store.slot(0).WaitingSince != at(1400).Wall {
+	if b.states() != "waiting free" || b.store.slot(0).Closed != Finished ||
+		b.store.slot(0).WaitingSince != at(1400).Wall {
 		t.Errorf("slot %+v", b.store.slot(0))
 	}
 	b.until(3999)
@@ -230,7 +231,8 @@ func TestAnotherConmgrOfTheAddressIsAlive(t *testing.T) {
 	}
 }
 
-// TestRebooted: a conmgr of a later boot says nothing of what ran before; one of the same boot, or one that was there before the silence, does.
+// TestRebooted: a conmgr of a later boot says nothing of what ran before; one of the same boot, or
+// one that was there before the silence, does.
 func TestRebooted(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -275,7 +277,8 @@ func TestRebooted(t *testing.T) {
 	}
 }
 
-// TestReplacedByANewConmgr: conmgr was started again on its host. The sessions of before are spared, the slot is free at once.
+// TestReplacedByANewConmgr: conmgr was started again on its host. The sessions of before are
+// spared, the slot is free at once.
 func TestReplacedByANewConmgr(t *testing.T) {
 	b := newBench(t, 2)
 	b.fin(500, b.admit(0, who{1, addrA, 1, 0}))
@@ -389,7 +392,8 @@ func ending(b *bench) int {
 	return -1
 }
 
-// TestPendingCutOffKeepsTheSlot: a conmgr is forgotten while an earlier request for its sessions is still under way.
+// TestPendingCutOffKeepsTheSlot: a conmgr is forgotten while an earlier request for its sessions is
+// still under way.
 func TestPendingCutOffKeepsTheSlot(t *testing.T) {
 	b := newBench(t, 2)
 	p := b.admit(0, who{1, addrA, 1, 0})
@@ -406,7 +410,8 @@ func TestPendingCutOffKeepsTheSlot(t *testing.T) {
 	}
 }
 
-// TestTerminatorIsFaster: it may answer between the cut-off and the state. The slot must not stay Ending for ever.
+// TestTerminatorIsFaster: it may answer between the cut-off and the state. The slot must not stay
+// Ending for ever.
 func TestTerminatorIsFaster(t *testing.T) {
 	b := newBench(t, 1)
 	b.store.answered = b.store.terminate
@@ -446,7 +451,8 @@ func TestWorkerRestart(t *testing.T) {
 	if counts[Waiting] != 2 || counts[Ending] != 1 || counts[Free] != 3 {
 		t.Errorf("slots: %s", b.states())
 	}
-	if s := b.store.slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken || s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
+	if s := b.store.slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken ||
+		s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
 		t.Errorf("slot of the connected one: %+v", s)
 	}
 	// Both have heartbeat_timeout from now on.
@@ -495,7 +501,8 @@ func TestLateWorker(t *testing.T) {
 	b.wantCutOff(waiting.Key.Addr, 100, terminator.Closed)
 }
 
-// TestAddressForms: what the kernel tells of a peer is the key, IPv4-mapped addresses as IPv4, link-local ones with their zone.
+// TestAddressForms: what the kernel tells of a peer is the key, IPv4-mapped addresses as IPv4,
+// link-local ones with their zone.
 func TestAddressForms(t *testing.T) {
 	b := newBench(t, 4)
 	v4, _ := fromSockaddr(sockaddr(netip.MustParseAddr("192.0.2.1"), 1))
@@ -521,7 +528,8 @@ func TestAddressForms(t *testing.T) {
 	b.wantNone(two)
 }
 
-// TestLoopbackIsOneHost: conmgrs by ::1 and by 127.0.0.1 protect each other, as the terminator matches the sessions of both.
+// TestLoopbackIsOneHost: conmgrs by ::1 and by 127.0.0.1 protect each other, as the terminator
+// matches the sessions of both.
 func TestLoopbackIsOneHost(t *testing.T) {
 	b := newBench(t, 2)
 	six := netip.IPv6Loopback()
@@ -534,7 +542,8 @@ func TestLoopbackIsOneHost(t *testing.T) {
 }
 
 func TestTexts(t *testing.T) {
-	for in, want := range map[string]string{"": "", "the end": "The end.", "watchdog.port": "watchdog.port.", "X": "X.", "äh": "äh."} {
+	for in, want := range map[string]string{"": "", "the end": "The end.", "watchdog.port": "watchdog.port.", "X": "X.",
+		"äh": "äh."} {
 		if got := sentence(in); got != want {
 			t.Errorf("sentence(%q) = %q, want %q", in, got, want)
 		}

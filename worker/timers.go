@@ -1,8 +1,9 @@
 package worker
 
-// A heap of the peers by the time at which each has to be looked at again. A reception only ever puts that time off, so it leaves the heap alone: a
-// peer that comes up too early is just put back. The times lie in the heap itself, four children side by side: with thousands of peers, looking each of them up is what
-// costs.
+// A heap of the peers by the time at which each has to be looked at again. A reception only ever
+// puts that time off, so it leaves the heap alone: a peer that comes up too early is just put back.
+// The times lie in the heap itself, four children side by side: with thousands of peers, looking
+// each of them up is what costs.
 
 import "github.com/pgwatchdog/watchdog/heartbeat"
 

@@ -1,8 +1,9 @@
 package worker
 
-// The ends of conmgrs: docs/protocol.md 1.5. What follows from one for the sessions of its address is decided in
-// terminator/; here it is told the facts, and what it decides is carried out. A verdict that is put off stays in its slot,
-// so that it survives this process. Pure; called by the reactor's goroutine only.
+// The ends of conmgrs: docs/protocol.md 1.5. What follows from one for the sessions of its address
+// is decided in terminator/; here it is told the facts, and what it decides is carried out. A
+// verdict that is put off stays in its slot, so that it survives this process. Pure; called by the
+// reactor's goroutine only.
 
 import (
 	"fmt"
@@ -12,7 +13,8 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// Closed records that the connection of p has ended without a GOODBYE. It may resume until its deadline.
+// Closed records that the connection of p has ended without a GOODBYE. It may resume until its
+// deadline.
 func (t *Table) Closed(now Now, p *peer, how Close, cause string) {
 	p.conn = nil
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Wall
@@ -23,11 +25,13 @@ func (t *Table) Closed(now Now, p *peer, how Close, cause string) {
 		what = "remote node closes heartbeat connection"
 	}
 	t.log.routine(now, p.Key.Addr, Line{Level: Log, Message: fmt.Sprintf("%s: conmgr %s", what, p.remote()),
-		Detail: fmt.Sprintf("%s It may resume for %d ms.", sentence(cause), max(0, p.pulse.Deadline().Sub(now.Mono).Milliseconds()))})
+		Detail: fmt.Sprintf("%s It may resume for %d ms.", sentence(cause),
+			max(0, p.pulse.Deadline().Sub(now.Mono).Milliseconds()))})
 	t.lastWord(now, p)
 }
 
-// lastWord gives those whose verdicts were put off because of p their time from when p was last heard of.
+// lastWord gives those whose verdicts were put off because of p their time from when p was last
+// heard of.
 func (t *Table) lastWord(now Now, p *peer) {
 	for _, d := range t.byHost[hostOf(p.Key.Addr)] {
 		if d.Deferred != 0 && !d.rebooted(p) && p.LastReceived.Mono.Add(d.Timeout) > d.pulse.Deadline() {
@@ -53,12 +57,14 @@ func (t *Table) Goodbye(now Now, p *peer, g heartbeat.Goodbye) {
 		return
 	}
 	t.log.routine(now, p.Key.Addr, Line{Level: Log,
-		Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()), Detail: sentence(g.Text)})
+		Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()),
+		Detail:  sentence(g.Text)})
 	t.judge(now, p, cause)
 	t.lastWord(now, p)
 }
 
-// Dead ends p, whose deadline has passed. If it was still connected, the caller closes the connection.
+// Dead ends p, whose deadline has passed. If it was still connected, the caller closes the
+// connection.
 func (t *Table) Dead(now Now, p *peer) {
 	if p.Deferred != 0 {
 		t.review(now, p)
@@ -66,7 +72,8 @@ func (t *Table) Dead(now Now, p *peer) {
 	}
 	cause := terminator.AtDeadline(p.State == Waiting && p.Closed == Finished)
 	p.conn = nil
-	line := Line{Level: Log, Message: fmt.Sprintf("conmgr %s closed its heartbeat connection and did not resume", p.remote())}
+	line := Line{Level: Log, Message: fmt.Sprintf("conmgr %s closed its heartbeat connection and did not resume",
+		p.remote())}
 	if cause == terminator.Silence {
 		line = Line{Level: Log, Message: fmt.Sprintf("heartbeat is timed out: conmgr %s", p.remote()),
 			Detail: fmt.Sprintf("Nothing was received for %d ms, heartbeat_timeout is %d ms.",
@@ -81,7 +88,8 @@ func (t *Table) Dead(now Now, p *peer) {
 	t.judge(now, p, cause)
 }
 
-// givenUp decides about the sessions of p's address when p has connected again with a higher generation.
+// givenUp decides about the sessions of p's address when p has connected again with a higher
+// generation.
 func (t *Table) givenUp(now Now, p *peer) {
 	f := t.facts(now, p)
 	f.Back = true
@@ -126,7 +134,8 @@ func (t *Table) review(now Now, p *peer) {
 	}
 }
 
-// settle drops the verdict that was put off because of the conmgrs of addr, if one of them has just proved it needless.
+// settle drops the verdict that was put off because of the conmgrs of addr, if one of them has just
+// proved it needless.
 func (t *Table) settle(now Now, addr netip.Addr) {
 	for _, d := range t.byHost[hostOf(addr)] {
 		if d.Deferred != 0 && terminator.Review(t.deferred(now, d)).Action == terminator.Spare {
@@ -183,22 +192,25 @@ func (t *Table) facts(now Now, p *peer) terminator.Facts {
 
 func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
 	return terminator.Deferred{
-		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.putOff), Others: t.others(now, p),
+		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.putOff),
+		Others:           t.others(now, p),
 		TerminateOnClose: t.host.TerminateOnClose(),
 	}
 }
 
-// others are the other conmgrs of p's address. When each was heard of is what this or an earlier worker has received, not
-// when its deadline was last set.
+// others are the other conmgrs of p's address. When each was heard of is what this or an earlier
+// worker has received, not when its deadline was last set.
 func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
 	for _, o := range t.live(p.Key.Addr, p) {
-		others = append(others, terminator.Other{Closed: o.State == Waiting && o.Closed != Broken, Rebooted: p.rebooted(o),
-			Silent: now.Mono.Sub(o.LastReceived.Mono), Timeout: o.Timeout})
+		others = append(others, terminator.Other{Closed: o.State == Waiting && o.Closed != Broken,
+			Rebooted: p.rebooted(o),
+			Silent:   now.Mono.Sub(o.LastReceived.Mono), Timeout: o.Timeout})
 	}
 	return others
 }
 
-// rebooted tells whether the machine was restarted between what p and o said: then o says nothing of what ran before.
+// rebooted tells whether the machine was restarted between what p and o said: then o says nothing
+// of what ran before.
 func (p *peer) rebooted(o *peer) bool {
 	return o.Boot != p.Boot && o.ConnectedAt > p.LastReceived.Wall
 }

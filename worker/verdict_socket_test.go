@@ -1,6 +1,7 @@
 package worker
 
-// Verdicts on real sockets: what the kernel holds is read before anybody is judged, that of others of the address too.
+// Verdicts on real sockets: what the kernel holds is read before anybody is judged, that of others
+// of the address too.
 
 import (
 	"testing"
@@ -29,8 +30,9 @@ func (x *pair) second(t *testing.T, id byte) (c *conn, peer int) {
 	return c, fds[1]
 }
 
-// TestOthersAreReadBeforeAVerdict: one conmgr of an address is silent; that the other one lives is in the kernel, and unread. A turn in
-// which nothing else was read must not end the sessions of their host.
+// TestOthersAreReadBeforeAVerdict: one conmgr of an address is silent; that the other one lives is
+// in the kernel, and unread. A turn in which nothing else was read must not end the sessions of
+// their host.
 func TestOthersAreReadBeforeAVerdict(t *testing.T) {
 	x := newPairOf(t, unix.SOCK_STREAM, 2)
 	c, peer := x.second(t, 2)
@@ -41,7 +43,8 @@ func TestOthersAreReadBeforeAVerdict(t *testing.T) {
 	x.now = at(testTimeout.Milliseconds())
 	x.r.caughtUp = false // the turn's own events were others: there are many connections
 	x.r.fire(x.now)
-	if x.host.count("heartbeat is timed out: conmgr host=192.0.2.1 port=1|") != 1 || x.host.count("heartbeat is timed out") != 1 {
+	if x.host.count("heartbeat is timed out: conmgr host=192.0.2.1 port=1|") != 1 ||
+		x.host.count("heartbeat is timed out") != 1 {
 		t.Errorf("the log:\n%s", x.host.log())
 	}
 	if x.host.wakes.Load() != 0 || c.peer == nil || c.peer.LastReceived != x.now {

@@ -1,7 +1,8 @@
 package worker
 
-// Verdicts where an address has more than one conmgr, and those on connections that were closed or reset: docs/protocol.md
-// 1.5 on the table alone. Time is the test's. Interval 1 s, timeout 3 s unless said otherwise.
+// Verdicts where an address has more than one conmgr, and those on connections that were closed or
+// reset: docs/protocol.md 1.5 on the table alone. Time is the test's. Interval 1 s, timeout 3 s
+// unless said otherwise.
 
 import (
 	"testing"
@@ -35,9 +36,11 @@ func TestLastOfTwo(t *testing.T) {
 		{"its connection is broken, and it was heard", false,
 			func(b *bench, l lives) { b.beat(2000, l.q); b.broke(2500, l.q) }, 5000, 3500, terminator.Silence, 4999},
 		{"closed, terminate_on_close off: the silence of the first holds", true,
-			func(b *bench, l lives) { b.beat(1900, l.q); b.until(3000); b.fin(3100, l.q) }, 4900, 1500, terminator.Silence, 4899},
+			func(b *bench, l lives) { b.beat(1900, l.q); b.until(3000); b.fin(3100, l.q) }, 4900, 1500,
+			terminator.Silence, 4899},
 		{"heard again: dropped", true,
-			func(b *bench, l lives) { b.bye(1000, l.p, givenUp); b.beat(1100, l.q); b.fin(1200, l.q) }, 60000, -1, 0, 0},
+			func(b *bench, l lives) { b.bye(1000, l.p, givenUp); b.beat(1100, l.q); b.fin(1200, l.q) }, 60000, -1, 0,
+			0},
 		{"resumed: dropped", true,
 			func(b *bench, l lives) {
 				b.bye(1000, l.p, givenUp)
@@ -47,7 +50,8 @@ func TestLastOfTwo(t *testing.T) {
 		{"its GOODBYE is heard as well: dropped", true,
 			func(b *bench, l lives) { b.bye(1500, l.p, givenUp); b.bye(2000, l.q, bye) }, 60000, -1, 0, 0},
 		{"closed, not heard since: not dropped", true,
-			func(b *bench, l lives) { b.bye(1500, l.p, givenUp); b.fin(2000, l.q) }, 4500, 1500, terminator.GivenUp, 4499},
+			func(b *bench, l lives) { b.bye(1500, l.p, givenUp); b.fin(2000, l.q) }, 4500, 1500, terminator.GivenUp,
+			4499},
 		{"the first is back: as if nothing had been", false,
 			func(b *bench, l lives) {
 				b.beat(2900, l.q)
@@ -89,8 +93,9 @@ func TestBothAtOnce(t *testing.T) {
 	}
 }
 
-// TestLongTimeoutDoesNotProtect: another process of the address says HELLO with the longest timeout that there may be. The host
-// dies at 10 s: 3 s later its sessions end, as its conmgr had promised them.
+// TestLongTimeoutDoesNotProtect: another process of the address says HELLO with the longest timeout
+// that there may be. The host dies at 10 s: 3 s later its sessions end, as its conmgr had promised
+// them.
 func TestLongTimeoutDoesNotProtect(t *testing.T) {
 	const dies = 10_000
 	for _, c := range []struct {
@@ -164,8 +169,9 @@ func TestLongTimeoutDoesNotProtect(t *testing.T) {
 	}
 }
 
-// TestProtectedByOneOfLongTimeout: a host lives, its conmgr was killed. Another conmgr with a longer timeout is heard often
-// enough: the sessions stay as long as it is, and end as the first had promised when it is not.
+// TestProtectedByOneOfLongTimeout: a host lives, its conmgr was killed. Another conmgr with a
+// longer timeout is heard often enough: the sessions stay as long as it is, and end as the first
+// had promised when it is not.
 func TestProtectedByOneOfLongTimeout(t *testing.T) {
 	b := newBench(t, 4)
 	p := b.admit(0, who{1, addrA, 1, 0})
@@ -188,8 +194,8 @@ func TestProtectedByOneOfLongTimeout(t *testing.T) {
 	}
 }
 
-// TestLessWatchedReplacement: a conmgr was killed, and one with a longer timeout came in its place and closed: that frees
-// the first one's slot, but not the sessions from its promise.
+// TestLessWatchedReplacement: a conmgr was killed, and one with a longer timeout came in its place
+// and closed: that frees the first one's slot, but not the sessions from its promise.
 func TestLessWatchedReplacement(t *testing.T) {
 	b := newBench(t, 4)
 	b.fin(1000, b.admit(0, who{1, addrA, 1, 0}))
@@ -201,7 +207,8 @@ func TestLessWatchedReplacement(t *testing.T) {
 	b.wantCutOff(addrA, 1000, terminator.Closed)
 }
 
-// TestDeferredSurvivesARestart: the worker ends between a verdict that was put off and what becomes of it.
+// TestDeferredSurvivesARestart: the worker ends between a verdict that was put off and what becomes
+// of it.
 func TestDeferredSurvivesARestart(t *testing.T) {
 	setup := func(t *testing.T) *bench {
 		b := newBench(t, 4)
@@ -235,7 +242,8 @@ func TestDeferredSurvivesARestart(t *testing.T) {
 	b.wantNone(addrA)
 }
 
-// TestRestartProvesNothing: after a restart of the worker the other conmgr has time to resume, but it was not heard.
+// TestRestartProvesNothing: after a restart of the worker the other conmgr has time to resume, but
+// it was not heard.
 func TestRestartProvesNothing(t *testing.T) {
 	b := newBench(t, 4)
 	b.admit(0, who{1, addrA, 1, 0})
@@ -267,8 +275,8 @@ func TestOneDeferralAnAddress(t *testing.T) {
 	b.wantCutOff(addrA, 1500, terminator.Silence)
 }
 
-// TestResetIsSilence: a firewall answers with RST in the name of a host that is dead. Its sessions end at the deadline, whatever
-// terminate_on_close says, and as those of a silent host.
+// TestResetIsSilence: a firewall answers with RST in the name of a host that is dead. Its sessions
+// end at the deadline, whatever terminate_on_close says, and as those of a silent host.
 func TestResetIsSilence(t *testing.T) {
 	for _, onClose := range []bool{true, false} {
 		b := newBench(t, 2)

@@ -1,6 +1,7 @@
 package worker
 
-// The reactor's wait: for events, and for the time at which something is due. Used by the reactor's goroutine, which blocks in wait only.
+// The reactor's wait: for events, and for the time at which something is due. Used by the reactor's
+// goroutine, which blocks in wait only.
 
 import (
 	"errors"
@@ -16,8 +17,9 @@ import (
 	"github.com/pgwatchdog/watchdog/rawsys"
 )
 
-// waiter is an epoll instance with a timer in it. Go's own poller watches the instance: so a wait costs the pause of a goroutine, and not a thread in a
-// system call, of which Go's monitor thread would have to be told each time.
+// waiter is an epoll instance with a timer in it. Go's own poller watches the instance: so a wait
+// costs the pause of a goroutine, and not a thread in a system call, of which Go's monitor thread
+// would have to be told each time.
 type waiter struct {
 	epfd   int
 	file   *os.File // of epfd
@@ -33,11 +35,13 @@ type waiter struct {
 	turns int  // begun by a short wait
 }
 
-// yieldEvery is how often the other goroutines, if there are any, get their turn while this one is busy.
+// yieldEvery is how often the other goroutines, if there are any, get their turn while this one is
+// busy.
 const yieldEvery = 16
 
-// brief is for how long a thread waits without the knowledge of Go's scheduler, while events follow each other closely: another such wait costs less than
-// Go's poller. A garbage collection would have to wait for as long.
+// brief is for how long a thread waits without the knowledge of Go's scheduler, while events follow
+// each other closely: another such wait costs less than Go's poller. A garbage collection would
+// have to wait for as long.
 const brief = 3 * time.Millisecond
 
 func newWaiter() (*waiter, error) {
@@ -120,7 +124,8 @@ func (w *waiter) poll(ms int) {
 // fired is called at the timer's event: it has to be set again.
 func (w *waiter) fired() { w.due = 0 }
 
-// delay is how long it takes until a time, rounded up to the millisecond's end: what is due within the same one is done together. 0: it never comes.
+// delay is how long it takes until a time, rounded up to the millisecond's end: what is due within
+// the same one is done together. 0: it never comes.
 func delay(now, until heartbeat.Mono) time.Duration {
 	const ms = heartbeat.Mono(time.Millisecond)
 	if until > never-ms {

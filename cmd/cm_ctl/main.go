@@ -1,6 +1,7 @@
 // cm_ctl starts, stops and looks at conmgr processes. Everything it does is in package control.
 //
-// The main goroutine runs the command; SIGINT interrupts it, other signals just end cm_ctl, as pg_ctl.
+// The main goroutine runs the command; SIGINT interrupts it, other signals just end cm_ctl, as
+// pg_ctl.
 package main
 
 import (

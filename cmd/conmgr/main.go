@@ -1,5 +1,6 @@
-// Command conmgr is the Connection Manager daemon. It runs in the foreground; cm_ctl and systemd start and stop it. This file reads the
-// command line and turns results into an exit status; package conmgr does the rest.
+// Command conmgr is the Connection Manager daemon. It runs in the foreground; cm_ctl and systemd
+// start and stop it. This file reads the command line and turns results into an exit status;
+// package conmgr does the rest.
 package main
 
 import (

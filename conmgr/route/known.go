@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// maxTakeovers bounds what is kept of successions: enough to tell a declaration that has been used from a new one.
+// maxTakeovers bounds what is kept of successions: enough to tell a declaration that has been used
+// from a new one.
 const maxTakeovers = 16
 
-// Learn adds what the instances say now. settled: where nothing is known yet, whoever can answer has had the time for it.
+// Learn adds what the instances say now. settled: where nothing is known yet, whoever can answer
+// has had the time for it.
 func (k Known) Learn(all []Instance, settled bool, now time.Time) Known {
 	k.Takeovers = slices.Clone(k.Takeovers)
 	if k.SystemIdentifier == 0 {
@@ -55,12 +57,14 @@ func allTold(all []Instance) bool {
 	return !slices.ContainsFunc(all, func(in Instance) bool { return !in.Told })
 }
 
-// learnTimeline raises the timeline, and finds who holds it. Primaries come first: one of them can hold it.
+// learnTimeline raises the timeline, and finds who holds it. Primaries come first: one of them can
+// hold it.
 func (k *Known) learnTimeline(all []Instance, now time.Time) {
 	for _, primary := range []bool{true, false} {
 		for i := range all {
 			in := &all[i]
-			if in.heard() && in.SystemIdentifier == k.SystemIdentifier && in.isPrimary() == primary && in.Attributes.Timeline > k.Timeline {
+			if in.heard() && in.SystemIdentifier == k.SystemIdentifier && in.isPrimary() == primary &&
+				in.Attributes.Timeline > k.Timeline {
 				k.Timeline, k.Since, k.At, k.Held = in.Attributes.Timeline, now, in.place(), primary
 			}
 		}
@@ -70,14 +74,16 @@ func (k *Known) learnTimeline(all []Instance, now time.Time) {
 	}
 }
 
-// findHolder returns who holds the timeline among those that say so, nil if nobody does. It is the server that was known to hold
-// it, or the same entry after a restart. Another one has been promoted to the same timeline, and is refused, for as long as the
-// holder is among the instances of conmgr.conf.
+// findHolder returns who holds the timeline among those that say so, nil if nobody does. It is the
+// server that was known to hold it, or the same entry after a restart. Another one has been
+// promoted to the same timeline, and is refused, for as long as the holder is among the instances
+// of conmgr.conf.
 func (k *Known) findHolder(all []Instance) *Instance {
 	var first, started, entry, both *Instance
 	for i := range all {
 		in := &all[i]
-		if !in.heard() || in.SystemIdentifier != k.SystemIdentifier || !in.isPrimary() || in.Attributes.Timeline != k.Timeline || k.Timeline == 0 {
+		if !in.heard() || in.SystemIdentifier != k.SystemIdentifier || !in.isPrimary() ||
+			in.Attributes.Timeline != k.Timeline || k.Timeline == 0 {
 			continue
 		}
 		same, start := k.At.sameEntry(in), k.At.PostmasterStart == in.PostmasterStart
@@ -107,7 +113,8 @@ func (k *Known) successor(all []Instance) *Instance {
 	for i := range all {
 		in := &all[i]
 		s := in.Succeeds
-		if !in.heard() || in.SystemIdentifier == k.SystemIdentifier || s.SystemIdentifier != k.SystemIdentifier || s.Timeline < k.Timeline {
+		if !in.heard() || in.SystemIdentifier == k.SystemIdentifier || s.SystemIdentifier != k.SystemIdentifier ||
+			s.Timeline < k.Timeline {
 			continue
 		}
 		if !slices.Contains(k.Takeovers, Takeover{k.SystemIdentifier, in.SystemIdentifier, s.Timeline}) {
@@ -118,8 +125,8 @@ func (k *Known) successor(all []Instance) *Instance {
 }
 
 // firstContact finds the set's system identifier where none is known: the one of most servers, and
-// of as many the one of the instance with the lowest number, as the order of conmgr.conf is all that
-// the administrator has said. Who answered first does not count. 0: nobody is heard.
+// of as many the one of the instance with the lowest number, as the order of conmgr.conf is all
+// that the administrator has said. Who answered first does not count. 0: nobody is heard.
 func firstContact(all []Instance) uint64 {
 	type server struct {
 		system uint64
@@ -141,7 +148,8 @@ func firstContact(all []Instance) uint64 {
 	}
 	succeeds := func(a, b uint64) bool {
 		return slices.ContainsFunc(all, func(in Instance) bool {
-			return in.heard() && in.SystemIdentifier == a && in.Succeeds.SystemIdentifier == b && in.Succeeds.Timeline >= timelines[b]
+			return in.heard() && in.SystemIdentifier == a && in.Succeeds.SystemIdentifier == b &&
+				in.Succeeds.Timeline >= timelines[b]
 		})
 	}
 	best := uint64(0)
@@ -161,7 +169,8 @@ func firstContact(all []Instance) uint64 {
 	return best
 }
 
-// Forget returns what is known without what one instance told; number < 0: without anything. What the others say now counts at once.
+// Forget returns what is known without what one instance told; number < 0: without anything. What
+// the others say now counts at once.
 func (k Known) Forget(number int, all []Instance, now time.Time) Known {
 	if number < 0 {
 		return Known{}

@@ -1,6 +1,7 @@
-// Package route decides which instance is offered for which attribute, and which one has been superseded. It is pure: what is
-// known of the instances and what was kept from before go in, a table comes out. conmgr's board calls it from one goroutine;
-// tables are immutable, and read by any.
+// Package route decides which instance is offered for which attribute, and which one has been
+// superseded. It is pure: what is known of the instances and what was kept from before go in, a
+// table comes out. conmgr's board calls it from one goroutine; tables are immutable, and read by
+// any.
 package route
 
 import (
@@ -55,9 +56,11 @@ func (in *Instance) heard() bool { return in.established() && in.Told }
 
 func (in *Instance) isPrimary() bool { return in.Told && !in.Attributes.Has(heartbeat.InRecovery) }
 
-// place is where a server was seen. Its own number may change with conmgr.conf: an entry is known again by its host and port.
+// place is where a server was seen. Its own number may change with conmgr.conf: an entry is known
+// again by its host and port.
 func (in *Instance) place() Place {
-	return Place{Instance: in.Number, Host: in.Host, Address: in.Address, Port: in.Port, PostmasterStart: in.PostmasterStart}
+	return Place{Instance: in.Number, Host: in.Host, Address: in.Address, Port: in.Port,
+		PostmasterStart: in.PostmasterStart}
 }
 
 func (in *Instance) name() string { return fmt.Sprintf("instance %d (host %q)", in.Number, in.Host) }
@@ -84,14 +87,16 @@ type Takeover struct {
 	Timeline uint32 // that was declared
 }
 
-// Known is what is kept of the set of instances, whatever becomes of those that told it. The zero value is: nothing.
+// Known is what is kept of the set of instances, whatever becomes of those that told it. The zero
+// value is: nothing.
 type Known struct {
 	SystemIdentifier uint64 // of the set; 0: not known
 	Timeline         uint32 // the highest one that was seen of it; 0: none
 	Since            time.Time
-	At               Place      // where it was seen
-	Held             bool       // At was a primary then: it holds the timeline, and no other primary of the same timeline is used
-	Takeovers        []Takeover // the latest last
+	At               Place // where it was seen
+	// At was a primary then: it holds the timeline, and no other primary of the same timeline is used
+	Held      bool
+	Takeovers []Takeover // the latest last
 }
 
 // Equal tells whether there is nothing to write.

@@ -13,8 +13,8 @@ import (
 
 // Rules are what conmgr.conf says of the choice.
 type Rules struct {
-	// StandbyGrace is how long a standby of an older timeline than the highest is offered, from when that became known. 0: not at
-	// all; negative: for ever.
+	// StandbyGrace is how long a standby of an older timeline than the highest is offered, from
+	// when that became known. 0: not at all; negative: for ever.
 	StandbyGrace time.Duration
 }
 
@@ -39,7 +39,8 @@ type Table struct {
 
 // Decide judges the instances by what is known. It is called for each change.
 func Decide(known Known, all []Instance, settled bool, rules Rules, now time.Time) *Table {
-	t := &Table{Known: known, all: all, settled: settled || allTold(all), Verdicts: make([]Verdict, len(all)), Primary: -1}
+	t := &Table{Known: known, all: all, settled: settled || allTold(all), Verdicts: make([]Verdict, len(all)),
+		Primary: -1}
 	for i := range all {
 		v := t.judge(&all[i], rules, now)
 		if all[i].State == heartbeat.Lost {
@@ -53,7 +54,8 @@ func Decide(known Known, all []Instance, settled bool, rules Rules, now time.Tim
 	return t
 }
 
-// judge says why an instance is not used. The order is that of weight: what stays true while it is not connected comes first.
+// judge says why an instance is not used. The order is that of weight: what stays true while it is
+// not connected comes first.
 func (t *Table) judge(in *Instance, rules Rules, now time.Time) Verdict {
 	v := t.superseded(in)
 	switch {
@@ -71,13 +73,15 @@ func (t *Table) judge(in *Instance, rules Rules, now time.Time) Verdict {
 		v.Why = "it is shutting down"
 	case in.isPrimary() && in.Attributes.Timeline == 0 && t.Known.Timeline > 0:
 		v.Why = "its timeline is not known yet"
-	case !in.isPrimary() && in.Attributes.Timeline > 0 && in.Attributes.Timeline < t.Known.Timeline && rules.StandbyGrace >= 0:
+	case !in.isPrimary() && in.Attributes.Timeline > 0 && in.Attributes.Timeline < t.Known.Timeline &&
+		rules.StandbyGrace >= 0:
 		if end := t.Known.Since.Add(rules.StandbyGrace); now.Before(end) {
 			if t.Next.IsZero() || end.Before(t.Next) {
 				t.Next = end
 			}
 		} else {
-			v.Why = fmt.Sprintf("it is a standby of timeline %d: %s, for longer than standby_timeline_grace", in.Attributes.Timeline, t.newer())
+			v.Why = fmt.Sprintf("it is a standby of timeline %d: %s, for longer than standby_timeline_grace",
+				in.Attributes.Timeline, t.newer())
 		}
 	}
 	return v
@@ -234,9 +238,11 @@ func (t *Table) Conflicts() (out []string) {
 		out = append(out, "the instances belong to database clusters each of which has been succeeded by another one: "+
 			strings.Join(systems, ", ")+"; none is used")
 	case len(primaries) > 1 && t.Primary >= 0:
-		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; instance %d is used", strings.Join(primaries, ", "), t.all[t.Primary].Number))
+		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; instance %d is used",
+			strings.Join(primaries, ", "), t.all[t.Primary].Number))
 	case len(primaries) > 1:
-		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; none of them is used", strings.Join(primaries, ", ")))
+		out = append(out, fmt.Sprintf("more than one instance is a primary: %s; none of them is used",
+			strings.Join(primaries, ", ")))
 	}
 	return out
 }

@@ -14,11 +14,13 @@ import (
 
 var epoch = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
-// one makes an instance: "p" primary, "s" standby, "r" read-only primary; then "3" timeline; then "-" lost, "c" connection broken,
-// "!" shutting down, "?" never reached, "x" another cluster, "+" restarted, "<" succeeds cluster 7 at timeline 3.
+// one makes an instance: "p" primary, "s" standby, "r" read-only primary; then "3" timeline; then
+// "-" lost, "c" connection broken, "!" shutting down, "?" never reached, "x" another cluster, "+"
+// restarted, "<" succeeds cluster 7 at timeline 3.
 func one(number int, spec string) Instance {
-	in := Instance{Number: number, Host: fmt.Sprintf("db%d", number), Port: 5432, Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}),
-		State: hb.Established, Told: true, SystemIdentifier: 7, PostmasterStart: int64(1000 * (number + 1))}
+	in := Instance{Number: number, Host: fmt.Sprintf("db%d", number), Port: 5432,
+		Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}),
+		State:   hb.Established, Told: true, SystemIdentifier: 7, PostmasterStart: int64(1000 * (number + 1))}
 	for _, c := range spec {
 		switch {
 		case c == 's':
@@ -283,7 +285,8 @@ func TestFirstContact(t *testing.T) {
 	}
 }
 
-// A declaration comes into force once: the predecessor may take over again, and the old declaration means nothing then.
+// A declaration comes into force once: the predecessor may take over again, and the old declaration
+// means nothing then.
 func TestSuccessionBackAndForth(t *testing.T) {
 	known, _ := after(Rules{}, "p3", "p3 p1<")
 	if known.SystemIdentifier != 8 || known.Timeline != 1 || known.At.Instance != 1 || !known.Held {
@@ -343,7 +346,8 @@ func TestForget(t *testing.T) {
 		all := instances(x.now)
 		known = known.Forget(x.number, all, epoch).Learn(all, true, epoch)
 		tab := Decide(known, all, true, Rules{StandbyGrace: -1}, epoch)
-		if got := fmt.Sprintf("%d %d %d %d", known.SystemIdentifier, known.Timeline, known.At.Instance, tab.Primary); got != x.want {
+		if got := fmt.Sprintf("%d %d %d %d", known.SystemIdentifier, known.Timeline, known.At.Instance,
+			tab.Primary); got != x.want {
 			t.Errorf("%s, forget %d, then %s: got %s, want %s", x.history, x.number, x.now, got, x.want)
 		}
 	}
@@ -403,10 +407,12 @@ func TestReasons(t *testing.T) {
 		}
 	}
 	_, tab := after(Rules{}, "p1 s1 s1")
-	if got := tab.Describe(ReadWrite, []int{0}); !strings.HasPrefix(got, `instance 0 (host "db0") is established, primary,read-write: it is left out by EXCEPT; `) {
+	if got := tab.Describe(ReadWrite, []int{0}); !strings.HasPrefix(got,
+		`instance 0 (host "db0") is established, primary,read-write: it is left out by EXCEPT; `) {
 		t.Errorf("got %s", got)
 	}
-	for i, want := range []string{"any,read-write,primary/", "read-only,standby,prefer-standby,prefer-read/", `/instance 1 (host "db1") comes first`} {
+	for i, want := range []string{"any,read-write,primary/", "read-only,standby,prefer-standby,prefer-read/",
+		`/instance 1 (host "db1") comes first`} {
 		if got := strings.Join(tab.UsedFor(i), ",") + "/" + tab.NotUsed(i); got != want {
 			t.Errorf("instance %d: got %s", i, got)
 		}

@@ -1,5 +1,6 @@
-// Package man_test holds the manual pages to the programs: a parameter, default or option that is missing, or no longer exists, fails.
-// Runs in the test process, and blocks on reading the pages only.
+// Package man_test holds the manual pages to the programs: a parameter, default or option that is
+// missing, or no longer exists, fails. Runs in the test process, and blocks on reading the pages
+// only.
 package man_test
 
 import (
@@ -21,7 +22,8 @@ var (
 	macro      = regexp.MustCompile(`(?m)^\.(\w+) ?`)
 )
 
-// page returns a manual page without comments, its markup reduced to words; paragraph macros are left.
+// page returns a manual page without comments, its markup reduced to words; paragraph macros are
+// left.
 func page(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -72,7 +74,8 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 			t.Errorf("conmgr.conf.5 does not describe %s", p.Name)
 			continue
 		}
-		kind := map[conmgr.ParamType]string{conmgr.Integer: "(integer)", conmgr.Octal: "(integer)", conmgr.Duration: "(duration)", conmgr.Enum: "(enum)", conmgr.Boolean: "(boolean)"}[p.Type]
+		kind := map[conmgr.ParamType]string{conmgr.Integer: "(integer)", conmgr.Octal: "(integer)",
+			conmgr.Duration: "(duration)", conmgr.Enum: "(enum)", conmgr.Boolean: "(boolean)"}[p.Type]
 		if kind == "" {
 			kind = "(string)"
 		}
@@ -86,7 +89,8 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 			want = append(want, strconv.FormatInt(p.Min, 10), strconv.FormatInt(p.Max, 10))
 		case conmgr.Duration:
 			want = append(want, "second", strconv.FormatInt(p.Max/1000, 10)+" seconds")
-			if !strings.Contains(text, strconv.FormatInt(p.Min, 10)+" ms") && !strings.Contains(text, strconv.FormatInt(p.Min, 10)+"ms") {
+			if !strings.Contains(text, strconv.FormatInt(p.Min, 10)+" ms") &&
+				!strings.Contains(text, strconv.FormatInt(p.Min, 10)+"ms") {
 				t.Errorf("conmgr.conf.5: %s: the lowest value, %d ms, is not told", p.Name, p.Min)
 			}
 		}
@@ -129,7 +133,8 @@ func TestEveryOptionOfCmCtlIsDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	if code := (control.Command{Args: []string{"--help"}, Getenv: os.Getenv, Stdout: out, Stderr: out}).Run(t.Context()); code != 0 {
+	if code := (control.Command{Args: []string{"--help"}, Getenv: os.Getenv, Stdout: out,
+		Stderr: out}).Run(t.Context()); code != 0 {
 		t.Fatalf("exit status %d", code)
 	}
 	help, err := os.ReadFile(path)

@@ -2,11 +2,12 @@ package pgxcm
 
 // How pgconn is told that a connection is broken. Runs in pgx's goroutines, and blocks on nothing.
 //
-// Since 5.9 pgconn looks at the next message before it takes it, for statements without arguments and for batches, and drops the
-// error of that look. If the error has made it close the connection, taking the message fails with "conn closed", which pgconn calls
-// safe to retry: a statement that was sent, and may have taken effect, would be repeated by database/sql. But a look that timed out
-// closes nothing. So the error of a broken connection says once, to whoever asks first, that it is a timeout; the one who takes the
-// message then gets it from another Read, as it is.
+// Since 5.9 pgconn looks at the next message before it takes it, for statements without arguments
+// and for batches, and drops the error of that look. If the error has made it close the connection,
+// taking the message fails with "conn closed", which pgconn calls safe to retry: a statement that
+// was sent, and may have taken effect, would be repeated by database/sql. But a look that timed out
+// closes nothing. So the error of a broken connection says once, to whoever asks first, that it is
+// a timeout; the one who takes the message then gets it from another Read, as it is.
 
 import (
 	"errors"
@@ -18,7 +19,8 @@ import (
 // looks is how many Reads may be such looks: pgconn's background reader may have been at it, too.
 const looks = 2
 
-// brokenError is the error of a broken connection. Its first question for a timeout is answered with yes.
+// brokenError is the error of a broken connection. Its first question for a timeout is answered
+// with yes.
 type brokenError struct {
 	err   error
 	asked atomic.Bool

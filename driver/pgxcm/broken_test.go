@@ -1,7 +1,7 @@
 package pgxcm_test
 
-// What pgx makes of a connection that breaks while a statement without arguments, or a batch, is under way: nothing of it is repeated.
-// Runs against the pair; blocks on the servers.
+// What pgx makes of a connection that breaks while a statement without arguments, or a batch, is
+// under way: nothing of it is repeated. Runs against the pair; blocks on the servers.
 
 import (
 	"context"
@@ -24,7 +24,8 @@ const sleepLong = "SELECT pg_sleep(60)"
 // sent holds an error to what is known: the statement was sent, and so is not safe to repeat.
 func sent(t *testing.T, how string, err error) {
 	t.Helper()
-	if err == nil || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, pgconn.ErrConnClosed) {
+	if err == nil || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, pgconn.ErrConnClosed) {
 		t.Errorf("%s: got %T %v (safe to retry: %v)", how, err, err, pgconn.SafeToRetry(err))
 	}
 }

@@ -1,8 +1,9 @@
 package pgxcm
 
-// The connection that pgconn gets. Which server it leads to is known when one has answered the StartupMessage: the first Write, which is that
-// message, blocks until then, or until the context or connect_timeout ends. An instance that refuses is left out of the next question to
-// conmgr. Runs in pgx's goroutines; while a Write takes long, pgconn has another one in Read.
+// The connection that pgconn gets. Which server it leads to is known when one has answered the
+// StartupMessage: the first Write, which is that message, blocks until then, or until the context
+// or connect_timeout ends. An instance that refuses is left out of the next question to conmgr.
+// Runs in pgx's goroutines; while a Write takes long, pgconn has another one in Read.
 
 import (
 	"context"
@@ -29,7 +30,8 @@ type conn struct {
 	startup []byte // sent to each instance
 	except  []int  // the instances that did not take the login
 
-	begun chan struct{} // closed at the end of the first Write; sql and nc are changed afterwards only by a Read during the login
+	// closed at the end of the first Write; sql and nc are changed afterwards only by a Read during the login
+	begun chan struct{}
 	once  sync.Once
 	sql   *driver.Conn
 	nc    net.Conn // sql, or TLS over it
@@ -104,52 +106,56 @@ func (c *conn) Close() error {
 	return c.nc.Close()
 }
 
-// begin goes through the instances of the host, or to the server that it is, until one does not refuse the startup.
+// begin goes through the instances of the host, or to the server that it is, until one does not
+// refuse the startup.
 func (c *conn) begin() error {
 	r := c.router
 	if err := zeroFree(c.config); err != nil {
 		return err
 	}
-	return r.dialer.DialHost(c.ctx, c.entry.host, r.cm.Attribute, func(ctx context.Context, sql *driver.Conn, _ driver.Attribute) error {
-		t := sql.Target()
-		own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
-		if err != nil {
-			return err
-		}
-		variants := tlsVariants(own)
-		if c.entry.variant >= len(variants) {
-			return fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants), c.entry.variant+1)
-		}
-		nc := net.Conn(sql)
-		if config := variants[c.entry.variant]; config != nil {
-			if nc, err = startTLS(ctx, sql, config, r.direct); err != nil {
+	return r.dialer.DialHost(c.ctx, c.entry.host, r.cm.Attribute,
+		func(ctx context.Context, sql *driver.Conn, _ driver.Attribute) error {
+			t := sql.Target()
+			own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
+			if err != nil {
 				return err
 			}
-		}
-		head, err := exchange(ctx, nc, c.startup)
-		if err != nil {
-			return err
-		}
-		if c.config != nil {
-			r.adopt(c.config, own, t)
-		}
-		if until, ok := ctx.Deadline(); ok { // until the end of the login
-			nc.SetDeadline(until)
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.ctx.Err() != nil { // the deadline that pgconn sets at its end has found no nc
-			return context.Cause(c.ctx)
-		}
-		r.remember(sql)
-		c.sql, c.nc, c.head = sql, nc, head
-		return nil
-	}, c.except...)
+			variants := tlsVariants(own)
+			if c.entry.variant >= len(variants) {
+				return fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants),
+					c.entry.variant+1)
+			}
+			nc := net.Conn(sql)
+			if config := variants[c.entry.variant]; config != nil {
+				if nc, err = startTLS(ctx, sql, config, r.direct); err != nil {
+					return err
+				}
+			}
+			head, err := exchange(ctx, nc, c.startup)
+			if err != nil {
+				return err
+			}
+			if c.config != nil {
+				r.adopt(c.config, own, t)
+			}
+			if until, ok := ctx.Deadline(); ok { // until the end of the login
+				nc.SetDeadline(until)
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.ctx.Err() != nil { // the deadline that pgconn sets at its end has found no nc
+				return context.Cause(c.ctx)
+			}
+			r.remember(sql)
+			c.sql, c.nc, c.head = sql, nc, head
+			return nil
+		}, c.except...)
 }
 
 const maxRefusal = 64 * 1024 // an ErrorResponse that is longer is left to pgconn
 
-// exchange sends the startup and returns what it has read of the answer; or an error, if that is a refusal for which another server may do.
+// exchange sends the startup and returns what it has read of the answer; or an error, if that is a
+// refusal for which another server may do.
 func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) {
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	_, err := nc.Write(startup)

@@ -1,8 +1,10 @@
 package pgxcm
 
-// The login, from the answer to the StartupMessage up to ReadyForQuery. A server that has no room for this user says so after it has
-// authenticated him. Another instance may do then: pgconn, which takes an authentication at any time of the login, does not notice that it
-// comes from another one. Runs in pgx's goroutines, in Read; blocks on the network until the context, or connect_timeout, ends.
+// The login, from the answer to the StartupMessage up to ReadyForQuery. A server that has no room
+// for this user says so after it has authenticated him. Another instance may do then: pgconn, which
+// takes an authentication at any time of the login, does not notice that it comes from another one.
+// Runs in pgx's goroutines, in Read; blocks on the network until the context, or connect_timeout,
+// ends.
 
 import (
 	"encoding/binary"
@@ -32,7 +34,8 @@ func (c *conn) readLogin(b []byte) (n int, err error) {
 // another logs in on another instance instead. If there is none, everything is as before.
 func (c *conn) another() bool {
 	t := c.sql.Target()
-	if c.ctx.Err() != nil || t.Direct() || c.config == nil || c.config.RequireAuth != "" || c.config.ChannelBinding == "require" {
+	if c.ctx.Err() != nil || t.Direct() || c.config == nil || c.config.RequireAuth != "" ||
+		c.config.ChannelBinding == "require" {
 		return false // pgconn would take what the first server has proved for the second one's
 	}
 	old := c.sql
@@ -55,7 +58,8 @@ type login struct {
 	failed []byte // an ErrorResponse, as far as it has come
 }
 
-// refused: the server has answered that it does not let this user in, with these credentials, or not to this database.
+// refused: the server has answered that it does not let this user in, with these credentials, or
+// not to this database.
 func (l *login) refused() bool {
 	if l.over || len(l.failed) == 0 || l.rest > 0 {
 		return false

@@ -1,7 +1,7 @@
 package pgxcm_test
 
-// The tests of the adapter run against a real primary and standby, and a fake conmgr that knows both. What every adapter has to do is in
-// driver/internal/suite.
+// The tests of the adapter run against a real primary and standby, and a fake conmgr that knows
+// both. What every adapter has to do is in driver/internal/suite.
 
 import (
 	"testing"

@@ -1,4 +1,5 @@
-// Package pgxcm lets applications that use github.com/jackc/pgx connect by way of a Connection Manager:
+// Package pgxcm lets applications that use github.com/jackc/pgx connect by way of a Connection
+// Manager:
 //
 //	config, err := pgxcm.ParsePoolConfig("host=localhost port=27546 target_session_attrs=read-write dbname=app")
 //	...
@@ -6,13 +7,16 @@
 //
 // and, with [ParseConfig], for pgx.ConnectConfig and stdlib.OpenDB.
 //
-// When the instance of a connection is lost, a query that is blocked on it returns at once, with an error in which errors.As finds a
-// [*driver.LostError]; pgconn.SafeToRetry knows its answer, too. The pool throws the connection away; the next one goes to an
-// instance that has the attribute then.
+// When the instance of a connection is lost, a query that is blocked on it returns at once, with an
+// error in which errors.As finds a [*driver.LostError]; pgconn.SafeToRetry knows its answer, too.
+// The pool throws the connection away; the next one goes to an instance that has the attribute
+// then.
 //
-// TLS and passwords are as the connection string, the environment, and the password file say for the name of the instance. TLSConfig of the
-// returned configuration is nil, and has to stay so: TLS is done below it. So is connect_timeout, which holds for each attempt to connect;
-// ConnectTimeout, if the application sets it, holds for a host with all its instances. Config().Host and Port of a connection are the instance's.
+// TLS and passwords are as the connection string, the environment, and the password file say for
+// the name of the instance. TLSConfig of the returned configuration is nil, and has to stay so: TLS
+// is done below it. So is connect_timeout, which holds for each attempt to connect; ConnectTimeout,
+// if the application sets it, holds for a host with all its instances. Config().Host and Port of a
+// connection are the instance's.
 //
 // Runs in the goroutines of pgx; blocks on the network until the context, or connect_timeout, ends.
 package pgxcm
@@ -61,7 +65,8 @@ func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
 		return nil, err
 	}
 	r.install(&config.ConnConfig.Config)
-	// A connection that was lost while nobody used it does not answer the ping, and so the pool takes another one.
+	// A connection that was lost while nobody used it does not answer the ping, and so the pool
+	// takes another one.
 	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
 		if c := unwrap(p.Conn.PgConn().Conn()); c != nil && c.broken.seen() {
 			return true
@@ -72,7 +77,8 @@ func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// Watch tells the loss of the connection's instance, also to an application that does not wait for an answer. It is nil if no conmgr named the instance.
+// Watch tells the loss of the connection's instance, also to an application that does not wait for
+// an answer. It is nil if no conmgr named the instance.
 func Watch(c *pgconn.PgConn) *driver.Watch {
 	if c := unwrap(c.Conn()); c != nil {
 		return c.sql.Watch()
@@ -80,7 +86,8 @@ func Watch(c *pgconn.PgConn) *driver.Watch {
 	return nil
 }
 
-// newRouter returns, beside the router, the connection string for pgx's own parser: one host, and a value of target_session_attrs that it knows.
+// newRouter returns, beside the router, the connection string for pgx's own parser: one host, and a
+// value of target_session_attrs that it knows.
 func newRouter(connString string) (*router, string, error) {
 	cm, err := driver.ParseConfig(connString)
 	if err != nil {
@@ -111,17 +118,19 @@ func newRouter(connString string) (*router, string, error) {
 	return r, normal, nil
 }
 
-// pgconnConfig is what pgconn makes of the connection string for one host: password file, certificates, sslmode.
+// pgconnConfig is what pgconn makes of the connection string for one host: password file,
+// certificates, sslmode.
 func (r *router) pgconnConfig(host, port string) (*pgconn.Config, error) {
-	config, err := pgxpool.ParseConfig(r.cm.ConnString(host, port) + " target_session_attrs=any") // it knows the settings of all layers
+	// it knows the settings of all layers
+	config, err := pgxpool.ParseConfig(r.cm.ConnString(host, port) + " target_session_attrs=any")
 	if err != nil {
 		return nil, err
 	}
 	return &config.ConnConfig.Config, nil
 }
 
-// verifying is the value of sslmode that says what is verified, whatever it was that said it: the environment, a service, or a root
-// certificate beside sslmode=require.
+// verifying is the value of sslmode that says what is verified, whatever it was that said it: the
+// environment, a service, or a root certificate beside sslmode=require.
 func verifying(c *tls.Config, sslmode string) string {
 	switch {
 	case c == nil:
@@ -134,12 +143,14 @@ func verifying(c *tls.Config, sslmode string) string {
 	return sslmode
 }
 
-// zeroFree looks at everything that becomes part of a StartupMessage, wherever it came from: the application may have set it, too.
+// zeroFree looks at everything that becomes part of a StartupMessage, wherever it came from: the
+// application may have set it, too.
 func zeroFree(c *pgconn.Config) error {
 	if c == nil {
 		return nil
 	}
-	if err := errors.Join(driver.ZeroFree("user", c.User), driver.ZeroFree("dbname", c.Database), driver.ZeroFree("password", c.Password)); err != nil {
+	if err := errors.Join(driver.ZeroFree("user", c.User), driver.ZeroFree("dbname", c.Database),
+		driver.ZeroFree("password", c.Password)); err != nil {
 		return err
 	}
 	for name, value := range c.RuntimeParams {
@@ -150,7 +161,8 @@ func zeroFree(c *pgconn.Config) error {
 	return nil
 }
 
-// tlsVariants are the attempts that sslmode stands for: prefer is TLS, then none; allow is none, then TLS.
+// tlsVariants are the attempts that sslmode stands for: prefer is TLS, then none; allow is none,
+// then TLS.
 func tlsVariants(c *pgconn.Config) []*tls.Config {
 	variants := []*tls.Config{c.TLSConfig}
 	for _, f := range c.Fallbacks {
@@ -159,7 +171,8 @@ func tlsVariants(c *pgconn.Config) []*tls.Config {
 	return variants
 }
 
-// startTLS does what pgconn would do after its dial, with the certificate's name being the instance's.
+// startTLS does what pgconn would do after its dial, with the certificate's name being the
+// instance's.
 func startTLS(ctx context.Context, nc net.Conn, config *tls.Config, direct bool) (net.Conn, error) {
 	if !direct {
 		stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })

@@ -136,7 +136,8 @@ func TestConfigOfAConnection(t *testing.T) {
 	}
 }
 
-// A password that the application has put into the configuration is not replaced by that of the password file.
+// A password that the application has put into the configuration is not replaced by that of the
+// password file.
 func TestPasswordOfTheApplication(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t)
@@ -190,7 +191,8 @@ func TestWatchAndSafeToRetry(t *testing.T) {
 func TestCancelRequest(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t)
-	for _, host := range []string{fmt.Sprintf("localhost port=%d", s.Port()), fmt.Sprintf("%s port=%d", pair.SocketDir, pair.Primary)} {
+	for _, host := range []string{fmt.Sprintf("localhost port=%d", s.Port()),
+		fmt.Sprintf("%s port=%d", pair.SocketDir, pair.Primary)} {
 		c, err := pgx.ConnectConfig(within(t), parse(t, "host=%s user=postgres", host))
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +227,8 @@ func TestCancelRequest(t *testing.T) {
 	}
 }
 
-// A context that ends while a conmgr, or an instance, is silent, with pgx's handler that sends cancel requests.
+// A context that ends while a conmgr, or an instance, is silent, with pgx's handler that sends
+// cancel requests.
 func TestCancelRequestWhileConnecting(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t)
@@ -263,7 +266,8 @@ func TestService(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PGSERVICEFILE", file)
-	if _, err := pgxcm.ParseConfig("service=shop"); err == nil || !strings.Contains(err.Error(), "a service does not tell the hosts") {
+	if _, err := pgxcm.ParseConfig("service=shop"); err == nil ||
+		!strings.Contains(err.Error(), "a service does not tell the hosts") {
 		t.Errorf("got %v", err)
 	}
 	if c := parse(t, "service=shop host=localhost user=postgres"); c.Database != "shop" || c.Host != "localhost" {

@@ -1,8 +1,10 @@
 package pgxcm
 
-// pgconn's hooks. pgconn goes through Host and Fallbacks by itself, and verifies target_session_attrs; a router gives it one entry for each host of the
-// connection string and each way that sslmode allows. What pgconn dials for an entry is a conn, which finds its server by itself.
-// Its methods run in pgx's goroutines, many at a time; they block on the network until the context, or connect_timeout, ends.
+// pgconn's hooks. pgconn goes through Host and Fallbacks by itself, and verifies
+// target_session_attrs; a router gives it one entry for each host of the connection string and each
+// way that sslmode allows. What pgconn dials for an entry is a conn, which finds its server by
+// itself. Its methods run in pgx's goroutines, many at a time; they block on the network until the
+// context, or connect_timeout, ends.
 
 import (
 	"context"
@@ -29,7 +31,8 @@ type router struct {
 	passwords map[string]bool                      // found by us, and so to be replaced for another instance
 }
 
-// unixMark stands before the path of a Unix-domain socket: pgconn would dial a bare one without a look-up, and take it for a server's.
+// unixMark stands before the path of a Unix-domain socket: pgconn would dial a bare one without a
+// look-up, and take it for a server's.
 const unixMark = "socket "
 
 // entry is what pgconn sees as a host.
@@ -50,7 +53,8 @@ func (r *router) install(config *pgconn.Config) {
 				name = unixMark + name
 			}
 			if seen[name] {
-				name += "#" + strconv.Itoa(len(r.entries)) // a host may be there several times, but lookup has to tell them apart
+				// a host may be there several times, but lookup has to tell them apart
+				name += "#" + strconv.Itoa(len(r.entries))
 			}
 			seen[name] = true
 			r.entries = append(r.entries, entry{name: name, host: h, variant: v})
@@ -72,7 +76,8 @@ func (r *router) install(config *pgconn.Config) {
 	config.ConnectTimeout = 0 // pgconn's is for a host with all its instances; each attempt has its own
 	if validate := config.ValidateConnect; validate != nil {
 		config.ValidateConnect = func(ctx context.Context, pc *pgconn.PgConn) error {
-			if c := unwrap(pc.Conn()); c != nil && !c.sql.Target().Direct() && (len(r.cm.Hosts) == 1 || r.cm.Attribute != driver.PreferStandby) {
+			if c := unwrap(pc.Conn()); c != nil && !c.sql.Target().Direct() &&
+				(len(r.cm.Hosts) == 1 || r.cm.Attribute != driver.PreferStandby) {
 				return nil // conmgr has seen to it
 			}
 			if t := r.cm.ConnectTimeout; t > 0 {
@@ -85,7 +90,8 @@ func (r *router) install(config *pgconn.Config) {
 	}
 }
 
-// lookup looks nothing up: it marks the address that dial gets, so that it is told from that of a cancel request.
+// lookup looks nothing up: it marks the address that dial gets, so that it is told from that of a
+// cancel request.
 func (r *router) lookup(ctx context.Context, host string) ([]string, error) {
 	for i, e := range r.entries {
 		if e.name == host {
@@ -93,7 +99,8 @@ func (r *router) lookup(ctx context.Context, host string) ([]string, error) {
 			if e.host.IsUnix() {
 				name = unixMark + name
 			}
-			return []string{net.JoinHostPort(name+"#"+strconv.Itoa(i), e.host.Port)}, nil // with the port: a path may have a colon
+			// with the port: a path may have a colon
+			return []string{net.JoinHostPort(name+"#"+strconv.Itoa(i), e.host.Port)}, nil
 		}
 	}
 	return net.DefaultResolver.LookupHost(ctx, host) // the application has changed Host
@@ -103,7 +110,8 @@ func (r *router) dial(ctx context.Context, network, address string) (net.Conn, e
 	if e := r.entryOf(address); e != nil {
 		return newConn(ctx, r, e), nil
 	}
-	// A cancel request: pgconn dials the address of the connection. It must not wait for a host that is known to be lost.
+	// A cancel request: pgconn dials the address of the connection. It must not wait for a host
+	// that is known to be lost.
 	r.mu.Lock()
 	var related *driver.Conn
 	for c := range r.conns[address] {
@@ -141,8 +149,9 @@ func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc ne
 	return nc, nil
 }
 
-// refused is told that an entry's login has failed for whom it is, and not for where: no other host is tried, as in libpq. The
-// configuration is that of this attempt to connect alone. The other ways that sslmode has for the same host remain.
+// refused is told that an entry's login has failed for whom it is, and not for where: no other host
+// is tried, as in libpq. The configuration is that of this attempt to connect alone. The other ways
+// that sslmode has for the same host remain.
 func (r *router) refused(config *pgconn.Config, e *entry) {
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if other := r.entryOf(address); other != nil && other.host != e.host {
@@ -152,7 +161,8 @@ func (r *router) refused(config *pgconn.Config, e *entry) {
 	}
 }
 
-// adopt makes a configuration that of an instance: its name, and its password out of the password file, unless the application has set another one.
+// adopt makes a configuration that of an instance: its name, and its password out of the password
+// file, unless the application has set another one.
 func (r *router) adopt(config, own *pgconn.Config, t driver.Target) {
 	config.Host, config.Port = t.Host, uint16(t.Port)
 	r.mu.Lock()

@@ -51,7 +51,8 @@ func ExampleNewConnector() {
 	// on a standby: false
 }
 
-// transaction repeats a transaction as a whole, on another connection, when its instance is lost, for as long as the context allows.
+// transaction repeats a transaction as a whole, on another connection, when its instance is lost,
+// for as long as the context allows.
 func transaction(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		committing, err := once(ctx, db, f)

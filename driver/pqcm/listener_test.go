@@ -1,6 +1,7 @@
 package pqcm_test
 
-// Notifications with lib/pq's Listener, by way of a conmgr: what docs/drivers-go.md says of it, tried.
+// Notifications with lib/pq's Listener, by way of a conmgr: what docs/drivers-go.md says of it,
+// tried.
 
 import (
 	"context"
@@ -39,7 +40,8 @@ func TestListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	events := make(chan pq.ListenerEventType, 100)
-	l := pq.NewDialListener(byConmgr{&driver.Dialer{Config: config}}, "user=postgres sslmode=disable", 10*time.Millisecond, time.Second,
+	l := pq.NewDialListener(byConmgr{&driver.Dialer{Config: config}}, "user=postgres sslmode=disable",
+		10*time.Millisecond, time.Second,
 		func(e pq.ListenerEventType, _ error) { events <- e })
 	defer l.Close()
 	await := func(want pq.ListenerEventType) {

@@ -1,17 +1,21 @@
-// Package pqcm lets applications that use github.com/lib/pq through database/sql connect by way of a Connection Manager:
+// Package pqcm lets applications that use github.com/lib/pq through database/sql connect by way of
+// a Connection Manager:
 //
 //	connector, err := pqcm.NewConnector("host=localhost port=27546 target_session_attrs=read-write dbname=app")
 //	...
 //	db := sql.OpenDB(connector)
 //
-// When the instance of a connection is lost, a query that is blocked on it returns at once, with an error in which errors.As finds a
-// [*driver.LostError]. database/sql throws the connection away; the next one goes to an instance that has the attribute then. A statement that
-// finds its connection lost before anything of it was sent is repeated by database/sql on another connection, without the application's
-// noticing; in a transaction it returns sql/driver.ErrBadConn: the transaction has not been committed.
+// When the instance of a connection is lost, a query that is blocked on it returns at once, with an
+// error in which errors.As finds a [*driver.LostError]. database/sql throws the connection away;
+// the next one goes to an instance that has the attribute then. A statement that finds its
+// connection lost before anything of it was sent is repeated by database/sql on another connection,
+// without the application's noticing; in a transaction it returns sql/driver.ErrBadConn: the
+// transaction has not been committed.
 //
 // The connections are lib/pq's own: COPY, notifications and notices work as ever.
 //
-// Runs in the goroutines of database/sql; blocks on the network until the context, or connect_timeout, ends.
+// Runs in the goroutines of database/sql; blocks on the network until the context, or
+// connect_timeout, ends.
 package pqcm
 
 import (
@@ -36,8 +40,9 @@ type Connector struct {
 
 var _ sqldriver.Connector = (*Connector)(nil)
 
-// NewConnector parses a connection string: keyword/value or URI, with lists of hosts, each a conmgr or a server, and all values of target_session_attrs. All other
-// settings are lib/pq's; remember that its default for sslmode is require.
+// NewConnector parses a connection string: keyword/value or URI, with lists of hosts, each a conmgr
+// or a server, and all values of target_session_attrs. All other settings are lib/pq's; remember
+// that its default for sslmode is require.
 func NewConnector(dsn string) (*Connector, error) {
 	config, err := driver.ParseConfig(dsn)
 	if err != nil {
@@ -51,7 +56,8 @@ func NewConnector(dsn string) (*Connector, error) {
 	return &Connector{dialer: &driver.Dialer{Config: config, TLSRequired: config.SSLMode != "disable"}}, nil
 }
 
-// verifying is the value of sslmode that says what lib/pq verifies: with a root certificate, require is verify-ca.
+// verifying is the value of sslmode that says what lib/pq verifies: with a root certificate,
+// require is verify-ca.
 func verifying(c *driver.Config) string {
 	root := c.Settings["sslrootcert"]
 	if root == "" {
@@ -66,7 +72,8 @@ func verifying(c *driver.Config) string {
 	return "verify-ca"
 }
 
-// pqConnector tells what lib/pq refuses by panic (PGSERVICE and others in the environment) as an error.
+// pqConnector tells what lib/pq refuses by panic (PGSERVICE and others in the environment) as an
+// error.
 func pqConnector(dsn string) (c *pq.Connector, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -101,7 +108,8 @@ func (c *Connector) login(ctx context.Context, nc *driver.Conn, attribute driver
 		return nil, err
 	}
 	connector.Dialer(&dialer{conn: nc})
-	// lib/pq does not heed the context after the dial: a deadline in the past ends the read that the context's end finds under way.
+	// lib/pq does not heed the context after the dial: a deadline in the past ends the read that
+	// the context's end finds under way.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	conn, err := connector.Connect(ctx)
 	if err == nil && t.Direct() {
@@ -157,7 +165,8 @@ func check(ctx context.Context, conn sqldriver.Conn, attribute driver.Attribute)
 	return nil
 }
 
-// dialer gives lib/pq the connection that is there. Whatever lib/pq dials later is a cancel request: it goes to the same instance.
+// dialer gives lib/pq the connection that is there. Whatever lib/pq dials later is a cancel
+// request: it goes to the same instance.
 type dialer struct {
 	mu    sync.Mutex
 	conn  *driver.Conn

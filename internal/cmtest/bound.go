@@ -1,6 +1,7 @@
 package cmtest
 
-// Applications as conmgr sees them: a connection that has asked for a target, and waits for its loss.
+// Applications as conmgr sees them: a connection that has asked for a target, and waits for its
+// loss.
 
 import (
 	"context"
@@ -94,7 +95,8 @@ func (b *Bound) ask(attribute string) error {
 	return err
 }
 
-// Wait waits for the end of the connection, and returns what conmgr said, nil if nothing came in time.
+// Wait waits for the end of the connection, and returns what conmgr said, nil if nothing came in
+// time.
 func (b *Bound) Wait(deadline time.Duration) error {
 	_ = b.conn.SetReadDeadline(time.Now().Add(deadline))
 	kind, body, err := b.fe.Receive()

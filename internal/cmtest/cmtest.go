@@ -1,5 +1,6 @@
-// Package cmtest runs conmgr, as built in build/, for tests, benchmarks and the like: inside a host of a testnet or on loopback, as an
-// unprivileged user. It is gone at the end of the test, and dies with the test process.
+// Package cmtest runs conmgr, as built in build/, for tests, benchmarks and the like: inside a host
+// of a testnet or on loopback, as an unprivileged user. It is gone at the end of the test, and dies
+// with the test process.
 //
 // Runs in test processes only, on the caller's goroutine; one goroutine a conmgr reads its log.
 package cmtest
@@ -75,7 +76,8 @@ func (c Config) text() string {
 		if c.IPv6 {
 			addr = cl.Host().Addr6
 		}
-		fmt.Fprintf(&b, "backend_hostaddr%d = '%s'\nbackend_port%d = %d\nwatchdog_port%d = %d\n", i, addr, i, cl.Port, i, cl.WatchdogPort)
+		fmt.Fprintf(&b, "backend_hostaddr%d = '%s'\nbackend_port%d = %d\nwatchdog_port%d = %d\n", i, addr, i, cl.Port,
+			i, cl.WatchdogPort)
 	}
 	if c.Interval != "" {
 		fmt.Fprintf(&b, "heartbeat_interval = %s\n", c.Interval)
@@ -154,7 +156,8 @@ func (config Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		return cmd
 	case config.NetAdmin && host != nil:
-		return host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid), "--clear-groups",
+		return host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid),
+			"--clear-groups",
 			"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
 	case config.NameServer != "" && host != nil:
 		return host.Command(ctx, "unshare", "--mount", "sh", "-c",
@@ -377,12 +380,13 @@ func rows(db *sql.DB, statement string) (result []map[string]string, err error) 
 // WaitInstance waits until a column of SHOW INSTANCES has a value.
 func (c *Conmgr) WaitInstance(instance int, column, value string) {
 	c.t.Helper()
-	testkit.Eventually(c.t, patience, fmt.Sprintf("instance %d: %s is %s", instance, column, value), func() (bool, string) {
-		for _, row := range c.Show("SHOW INSTANCES") {
-			if row["instance"] == strconv.Itoa(instance) {
-				return row[column] == value, fmt.Sprint(row)
+	testkit.Eventually(c.t, patience, fmt.Sprintf("instance %d: %s is %s", instance, column, value),
+		func() (bool, string) {
+			for _, row := range c.Show("SHOW INSTANCES") {
+				if row["instance"] == strconv.Itoa(instance) {
+					return row[column] == value, fmt.Sprint(row)
+				}
 			}
-		}
-		return false, "not there"
-	})
+			return false, "not there"
+		})
 }

@@ -16,8 +16,8 @@ import (
 // patience is how long stragglers have.
 var patience = 3 * time.Second
 
-// Check remembers what is there now, and fails the test if more is there at its end. Call it first: its cleanup must run last. A test that
-// uses it must not be parallel to others.
+// Check remembers what is there now, and fails the test if more is there at its end. Call it first:
+// its cleanup must run last. A test that uses it must not be parallel to others.
 func Check(t testkit.TB) {
 	t.Helper()
 	goroutines := stacks()
@@ -64,7 +64,8 @@ func stacks() map[string]string {
 		if _, err := fmt.Sscanf(g, "goroutine %d ", &id); err != nil {
 			continue
 		}
-		if strings.Contains(g, "testing.(*T).Run(") || strings.Contains(g, "testing.tRunner(") || strings.Contains(g, "testing.(*M).") ||
+		if strings.Contains(g, "testing.(*T).Run(") || strings.Contains(g, "testing.tRunner(") ||
+			strings.Contains(g, "testing.(*M).") ||
 			strings.Contains(g, "internal/leak.stacks(") || strings.Contains(g, "os/signal.loop") {
 			continue
 		}

@@ -1,6 +1,7 @@
 package main
 
-// The server's C: what it ends and what it spares, how it comes back, what it keeps, and how it is built.
+// The server's C: what it ends and what it spares, how it comes back, what it keeps, and how it is
+// built.
 
 const extensionBuild = "build/watchdog.so build/watchdog_go.so build/conmgr"
 

@@ -1,6 +1,7 @@
 package main
 
-// Mutations of the libpq front: who is tried, what a lost connection gives, and that it fits any libpq.
+// Mutations of the libpq front: who is tried, what a lost connection gives, and that it fits any
+// libpq.
 
 var frontMutations = []mutation{
 	{

@@ -1,7 +1,7 @@
 package main
 
-// The invariants, area by area. Adding one: state it, name the line that keeps it, and the test that
-// fails without that line.
+// The invariants, area by area. Adding one: state it, name the line that keeps it, and the test
+// that fails without that line.
 
 import "slices"
 

@@ -62,8 +62,8 @@ var routingMutations = []mutation{
 		name:      "routing/succession-timeline",
 		invariant: "a succession takes the place of nothing that was promoted since",
 		file:      "conmgr/route/known.go",
-		from:      " || s.Timeline < k.Timeline {",
-		to:        " {",
+		from:      "s.Timeline < k.Timeline {",
+		to:        "false {",
 		test:      routeTests,
 	},
 	{

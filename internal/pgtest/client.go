@@ -29,18 +29,21 @@ func (c *Cluster) Addr() netip.Addr {
 // DSN returns a connection string for database postgres over TCP, for libpq and lib/pq alike.
 func (c *Cluster) DSN() string { return c.DSNOf(c.Addr().String(), "postgres") }
 
-// DSNOf is DSN with another of the server's addresses, or the directory of its Unix socket, and another database.
+// DSNOf is DSN with another of the server's addresses, or the directory of its Unix socket, and
+// another database.
 func (c *Cluster) DSNOf(host, database string) string {
 	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", host, c.Port, database)
 }
 
-// Open returns a pool whose connections come from a host, or from the test process itself if that is nil. extra is appended to the DSN.
+// Open returns a pool whose connections come from a host, or from the test process itself if that
+// is nil. extra is appended to the DSN.
 func (c *Cluster) Open(from *testnet.Host, extra string) *sql.DB {
 	c.t.Helper()
 	return c.open(from, c.DSN()+" "+extra)
 }
 
-// Admin returns a pool over the Unix socket: no network fault reaches it, and no terminator ends it.
+// Admin returns a pool over the Unix socket: no network fault reaches it, and no terminator ends
+// it.
 func (c *Cluster) Admin() *sql.DB {
 	c.t.Helper()
 	return c.open(nil, c.DSNOf(c.SocketDir, "postgres")+" application_name=admin")
@@ -158,15 +161,17 @@ func (c *Cluster) Log() string {
 // LogSize is a position in the log, for WaitLog.
 func (c *Cluster) LogSize() int { return len(c.Log()) }
 
-// WaitLog waits until a line after a position of the log (0: its start) matches, and returns the match and its groups.
+// WaitLog waits until a line after a position of the log (0: its start) matches, and returns the
+// match and its groups.
 func (c *Cluster) WaitLog(since int, pattern string, deadline time.Duration) []string {
 	c.t.Helper()
 	re := regexp.MustCompile(pattern)
 	var match []string
-	testkit.Eventually(c.t, deadline, fmt.Sprintf("%s: log line that matches %q", c.Name, pattern), func() (bool, string) {
-		log := c.Log()[since:]
-		match = re.FindStringSubmatch(log)
-		return match != nil, "log:\n" + log
-	})
+	testkit.Eventually(c.t, deadline, fmt.Sprintf("%s: log line that matches %q", c.Name, pattern),
+		func() (bool, string) {
+			log := c.Log()[since:]
+			match = re.FindStringSubmatch(log)
+			return match != nil, "log:\n" + log
+		})
 	return match
 }

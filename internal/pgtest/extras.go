@@ -35,7 +35,8 @@ func library(file string) Option {
 // Damaged cuts the heartbeat library off, as a full disk or an interrupted copy does.
 func Damaged() Option { return func(s *settings) { s.damaged = true } }
 
-// addLibraries copies files of build/ into the private installation, over what is there, for all clusters that use it.
+// addLibraries copies files of build/ into the private installation, over what is there, for all
+// clusters that use it.
 func (inst *installation) addLibraries(files []string) error {
 	if len(files) == 0 {
 		return nil

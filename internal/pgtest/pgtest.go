@@ -1,13 +1,14 @@
-// Package pgtest makes throwaway PostgreSQL clusters for tests, benchmarks and the like: run by an unprivileged user, inside a host of a testnet or
-// on loopback, with the project's extension or without it. They are gone at the end of the test, and die with the test process.
+// Package pgtest makes throwaway PostgreSQL clusters for tests, benchmarks and the like: run by an
+// unprivileged user, inside a host of a testnet or on loopback, with the project's extension or
+// without it. They are gone at the end of the test, and die with the test process.
 //
 //	primary := pgtest.New(t, pgtest.Watchdog())
 //	standby := primary.Standby("standby1")
 //	primary.Kill9()
 //	standby.Promote()
 //
-// Runs in test processes only, on the caller's goroutine. Methods that start or stop a server block until it has done so, at most a minute,
-// and end the test when it does not.
+// Runs in test processes only, on the caller's goroutine. Methods that start or stop a server block
+// until it has done so, at most a minute, and end the test when it does not.
 package pgtest
 
 import (
@@ -93,7 +94,8 @@ func Set(name, value string) Option { return func(s *settings) { s.config[name] 
 // HBA replaces pg_hba.conf. By default every connection is trusted.
 func HBA(lines ...string) Option { return func(s *settings) { s.hba = lines } }
 
-// Watchdog installs the extension as built in build/ into the cluster's private copy of PostgreSQL, and preloads it.
+// Watchdog installs the extension as built in build/ into the cluster's private copy of PostgreSQL,
+// and preloads it.
 func Watchdog() Option { return func(s *settings) { s.watchdog = true } }
 
 // Stopped leaves the server to be started by Start.
@@ -204,7 +206,8 @@ func (c *Cluster) writeConfig() {
 	c.t.Helper()
 	hba := c.hba
 	if hba == nil {
-		hba = []string{"local all all trust", "host all all all trust", "local replication all trust", "host replication all all trust"}
+		hba = []string{"local all all trust", "host all all all trust", "local replication all trust",
+			"host replication all all trust"}
 	}
 	var b strings.Builder
 	names := make([]string, 0, len(c.config))
@@ -249,13 +252,15 @@ func (c *Cluster) Configure(name, value string) {
 	c.writeConfig()
 }
 
-// Standby makes a streaming standby of this cluster, and returns when it streams. It takes over the primary's parameters; options change them.
+// Standby makes a streaming standby of this cluster, and returns when it streams. It takes over the
+// primary's parameters; options change them.
 func (c *Cluster) Standby(name string, options ...Option) *Cluster {
 	c.t.Helper()
 	s := &settings{name: name, config: map[string]string{}, hba: c.hba, watchdog: c.WatchdogPort != 0}
 	c.mu.Lock()
 	for name, value := range c.config {
-		if !slices.Contains([]string{"port", "watchdog.port", "listen_addresses", "unix_socket_directories", "cluster_name"}, name) {
+		if !slices.Contains([]string{"port", "watchdog.port", "listen_addresses", "unix_socket_directories",
+			"cluster_name"}, name) {
 			s.config[name] = value
 		}
 	}
@@ -272,7 +277,8 @@ func (c *Cluster) Standby(name string, options ...Option) *Cluster {
 		c.t.Fatalf("%v", err)
 	}
 	conninfo := fmt.Sprintf("host=%s port=%d user=postgres application_name=%s sslmode=disable", c.Addr(), c.Port, name)
-	out, err := b.Command(context.Background(), "pg_basebackup", "-D", b.DataDir, "-d", conninfo, "-R", "-X", "stream", "-c", "fast", "--no-sync").CombinedOutput()
+	out, err := b.Command(context.Background(), "pg_basebackup", "-D", b.DataDir, "-d", conninfo, "-R", "-X", "stream",
+		"-c", "fast", "--no-sync").CombinedOutput()
 	if err != nil {
 		c.t.Fatalf("pg_basebackup of %s: %v: %s", c.Name, err, out)
 	}
@@ -282,7 +288,8 @@ func (c *Cluster) Standby(name string, options ...Option) *Cluster {
 	}
 	b.Start()
 	testkit.Eventually(c.t, patience, name+": streaming", func() (bool, string) {
-		return c.Value("select count(*) from pg_stat_replication where application_name = $1 and state = 'streaming'", name) == "1", b.Log()
+		return c.Value("select count(*) from pg_stat_replication where application_name = $1 and state = 'streaming'",
+			name) == "1", b.Log()
 	})
 	return b
 }

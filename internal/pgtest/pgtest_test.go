@@ -45,7 +45,8 @@ func TestLoopback(t *testing.T) {
 
 	c.Configure("work_mem", "2MB")
 	c.Reload()
-	testkit.Eventually(t, 10*time.Second, "the reload", func() (bool, string) { got := c.Value("show work_mem"); return got == "2MB", got })
+	testkit.Eventually(t, 10*time.Second, "the reload",
+		func() (bool, string) { got := c.Value("show work_mem"); return got == "2MB", got })
 
 	since := c.LogSize()
 	pid := c.PostmasterPid()
@@ -120,7 +121,8 @@ func TestStandbyAndPromotionInHosts(t *testing.T) {
 			walsender = b
 		}
 	}
-	if app.ClientAddr != client.Addr4.String() || app.State != "idle" || walsender.ClientAddr != db2.Addr4.String() || walsender.Type != "walsender" {
+	if app.ClientAddr != client.Addr4.String() || app.State != "idle" || walsender.ClientAddr != db2.Addr4.String() ||
+		walsender.Type != "walsender" {
 		t.Errorf("got backends %+v and %+v", app, walsender)
 	}
 	testkit.Eventually(t, 10*time.Second, "the row on the standby", func() (bool, string) {
@@ -173,7 +175,8 @@ func TestHBA(t *testing.T) {
 	}
 }
 
-// A server dies with a test process that is killed; the files and namespaces go with the next test process.
+// A server dies with a test process that is killed; the files and namespaces go with the next test
+// process.
 func TestKilledTestProcess(t *testing.T) {
 	if os.Getenv("PGTEST_CHILD") != "" {
 		c := New(t, Host(testnet.New(t).Host("db1")))

@@ -1,7 +1,8 @@
 package pgtest
 
-// A private copy of the PostgreSQL installation, so that tests can install the extension without touching the system's. PostgreSQL finds its
-// directories relative to its executable, symbolic links resolved: executables are copied, all else is linked.
+// A private copy of the PostgreSQL installation, so that tests can install the extension without
+// touching the system's. PostgreSQL finds its directories relative to its executable, symbolic
+// links resolved: executables are copied, all else is linked.
 
 import (
 	"bytes"
@@ -16,7 +17,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// installation is a relocated PostgreSQL and a freshly made cluster to copy, shared by the clusters of this process.
+// installation is a relocated PostgreSQL and a freshly made cluster to copy, shared by the clusters
+// of this process.
 type installation struct {
 	dir      string // holds all of it; removed with the last user
 	bin      string
@@ -28,7 +30,8 @@ type installation struct {
 }
 
 // Executables that are copied: those that find their siblings and files relative to themselves.
-var executables = []string{"postgres", "initdb", "pg_ctl", "pg_basebackup", "pg_rewind", "pg_dump", "pg_dumpall", "pg_isready", "psql", "pg_upgrade",
+var executables = []string{"postgres", "initdb", "pg_ctl", "pg_basebackup", "pg_rewind", "pg_dump", "pg_dumpall",
+	"pg_isready", "psql", "pg_upgrade",
 	"pg_controldata", "pg_receivewal", "pg_recvlogical", "pg_resetwal", "pg_config"}
 
 var shared struct {
@@ -37,7 +40,8 @@ var shared struct {
 	users int
 }
 
-// acquire returns the installation, made by the first caller. The watchdog's files are added when first wanted.
+// acquire returns the installation, made by the first caller. The watchdog's files are added when
+// first wanted.
 func acquire(watchdog bool) (*installation, error) {
 	shared.Lock()
 	defer shared.Unlock()
@@ -96,7 +100,8 @@ func install() (inst *installation, err error) {
 			os.RemoveAll(inst.dir)
 		}
 	}()
-	inst.bin, inst.pkglib, inst.share = filepath.Join(inst.dir, bindir), filepath.Join(inst.dir, pkglibdir), filepath.Join(inst.dir, sharedir)
+	inst.bin, inst.pkglib, inst.share = filepath.Join(inst.dir, bindir), filepath.Join(inst.dir, pkglibdir),
+		filepath.Join(inst.dir, sharedir)
 	extensions := filepath.Join(inst.share, "extension")
 	for _, dir := range []string{inst.bin, inst.pkglib, extensions} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -104,16 +109,19 @@ func install() (inst *installation, err error) {
 		}
 	}
 	for _, name := range executables {
-		if err := copyFile(filepath.Join(bindir, name), filepath.Join(inst.bin, name), 0o755); err != nil && !os.IsNotExist(err) {
+		if err := copyFile(filepath.Join(bindir, name), filepath.Join(inst.bin, name), 0o755); err != nil &&
+			!os.IsNotExist(err) {
 			return nil, err
 		}
 	}
-	for from, to := range map[string]string{bindir: inst.bin, pkglibdir: inst.pkglib, sharedir: inst.share, filepath.Join(sharedir, "extension"): extensions} {
+	for from, to := range map[string]string{bindir: inst.bin, pkglibdir: inst.pkglib, sharedir: inst.share,
+		filepath.Join(sharedir, "extension"): extensions} {
 		if err := linkAll(from, to); err != nil {
 			return nil, err
 		}
 	}
-	if out, err := exec.Command(filepath.Join(inst.bin, "pg_config"), "--pkglibdir", "--sharedir").Output(); err != nil ||
+	if out, err := exec.Command(filepath.Join(inst.bin, "pg_config"), "--pkglibdir",
+		"--sharedir").Output(); err != nil ||
 		string(out) != inst.pkglib+"\n"+inst.share+"\n" {
 		return nil, fmt.Errorf("the PostgreSQL in %s cannot be relocated: it says %q, %v", bindir, out, err)
 	}
@@ -132,7 +140,8 @@ func (inst *installation) initdb() error {
 
 // initdbAt makes a data directory, which has a system identifier of its own.
 func (inst *installation) initdbAt(data, workDir string) error {
-	cmd := exec.Command(filepath.Join(inst.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "--wal-segsize=1")
+	cmd := exec.Command(filepath.Join(inst.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync",
+		"-E", "UTF8", "--locale=C", "--wal-segsize=1")
 	cmd.Env, cmd.Dir = environment(), workDir
 	asServerUser(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -141,8 +150,8 @@ func (inst *installation) initdbAt(data, workDir string) error {
 	return nil
 }
 
-// addWatchdog installs what make has built, by copies: the server's user may not be able to read the source tree, and a build during the
-// tests must not change what a running server has open.
+// addWatchdog installs what make has built, by copies: the server's user may not be able to read
+// the source tree, and a build during the tests must not change what a running server has open.
 func (inst *installation) addWatchdog() error {
 	root, err := sourceRoot()
 	if err != nil {
@@ -154,7 +163,8 @@ func (inst *installation) addWatchdog() error {
 		return fmt.Errorf("the extension is not built: %w; run \"make\" first", err)
 	}
 	scripts = append(scripts, filepath.Join(root, "watchdog.control"))
-	for dir, files := range map[string][]string{inst.pkglib: libraries, filepath.Join(inst.share, "extension"): scripts} {
+	for dir, files := range map[string][]string{inst.pkglib: libraries,
+		filepath.Join(inst.share, "extension"): scripts} {
 		for _, f := range files {
 			to := filepath.Join(dir, filepath.Base(f))
 			os.Remove(to) // a link to one that is installed in the system
@@ -167,7 +177,8 @@ func (inst *installation) addWatchdog() error {
 	return nil
 }
 
-// sourceRoot finds the project: the directory of its go.mod, at or above the working directory or the executable.
+// sourceRoot finds the project: the directory of its go.mod, at or above the working directory or
+// the executable.
 func sourceRoot() (string, error) {
 	starts := []string{}
 	if d, err := os.Getwd(); err == nil {
@@ -197,7 +208,8 @@ func linkAll(from, to string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil && !os.IsExist(err) {
+		if err := os.Symlink(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil &&
+			!os.IsExist(err) {
 			return err
 		}
 	}
@@ -221,8 +233,8 @@ func copyFile(from, to string, mode os.FileMode) error {
 	return out.Close()
 }
 
-// Install makes the private installation, with the watchdog extension, for whoever runs servers of his
-// own from it, and returns its directory of executables. It is there until the end of the test.
+// Install makes the private installation, with the watchdog extension, for whoever runs servers of
+// his own from it, and returns its directory of executables. It is there until the end of the test.
 func Install(t testkit.TB) (bin string) {
 	t.Helper()
 	inst, err := acquire(true)

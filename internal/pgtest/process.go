@@ -30,8 +30,8 @@ func serverUser() (uid, gid int) {
 	return os.Geteuid(), os.Getegid()
 }
 
-// makeOwned makes a directory for the server's user, and for nobody else, as PostgreSQL wants it. Its parent stays the test's own: that is by
-// what a later run knows whose it was.
+// makeOwned makes a directory for the server's user, and for nobody else, as PostgreSQL wants it.
+// Its parent stays the test's own: that is by what a later run knows whose it was.
 func makeOwned(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -40,7 +40,8 @@ func makeOwned(dir string) error {
 	return os.Chown(dir, uid, gid)
 }
 
-// asServerUser makes cmd run as the server's user. Go sets the death signal after the change of user, which clears it.
+// asServerUser makes cmd run as the server's user. Go sets the death signal after the change of
+// user, which clears it.
 func asServerUser(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGQUIT}
 	if os.Geteuid() == 0 {
@@ -53,8 +54,8 @@ func environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "HOME=/nonexistent"}
 }
 
-// Command returns a command that runs as the server's user, in the cluster's host if it has one. A bare name that is an executable of
-// PostgreSQL is taken from the cluster's installation.
+// Command returns a command that runs as the server's user, in the cluster's host if it has one. A
+// bare name that is an executable of PostgreSQL is taken from the cluster's installation.
 func (c *Cluster) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return command(ctx, c.inst, c.host, name, args...)
 }
@@ -99,8 +100,8 @@ type Process struct {
 	Title string // as ps shows it
 }
 
-// Processes returns all processes of the cluster, those included that have lost their postmaster: all whose working directory is the data
-// directory.
+// Processes returns all processes of the cluster, those included that have lost their postmaster:
+// all whose working directory is the data directory.
 func (c *Cluster) Processes() []Process {
 	var found []Process
 	entries, _ := filepath.Glob("/proc/[0-9]*/cwd")
@@ -120,7 +121,8 @@ func (c *Cluster) Processes() []Process {
 	return found
 }
 
-// WorkerPid returns the process id of the one child of the postmaster whose title contains a text such as "watchdog worker"; 0 if there is none.
+// WorkerPid returns the process id of the one child of the postmaster whose title contains a text
+// such as "watchdog worker"; 0 if there is none.
 func (c *Cluster) WorkerPid(title string) int {
 	postmaster := c.PostmasterPid()
 	for _, p := range c.Processes() {
@@ -131,7 +133,8 @@ func (c *Cluster) WorkerPid(title string) int {
 	return 0
 }
 
-// Signal sends a signal to all processes of the cluster, the postmaster first. SIGSTOP freezes a server: its connections stay, and it says nothing.
+// Signal sends a signal to all processes of the cluster, the postmaster first. SIGSTOP freezes a
+// server: its connections stay, and it says nothing.
 func (c *Cluster) Signal(sig syscall.Signal) {
 	postmaster := c.PostmasterPid()
 	if postmaster != 0 {
@@ -150,7 +153,8 @@ func (c *Cluster) Freeze() { c.Signal(syscall.SIGSTOP) }
 // Thaw is the end of Freeze.
 func (c *Cluster) Thaw() { c.Signal(syscall.SIGCONT) }
 
-// destroy ends everything that is left of the server, however it has been left, and frees its shared memory.
+// destroy ends everything that is left of the server, however it has been left, and frees its
+// shared memory.
 func (c *Cluster) destroy() error {
 	shm := c.sharedMemory()
 	c.Thaw()
@@ -177,7 +181,8 @@ func (c *Cluster) destroy() error {
 	return nil
 }
 
-// sharedMemory returns the id of the System V segment that marks a server as running, from line 7 of postmaster.pid; -1 if there is none.
+// sharedMemory returns the id of the System V segment that marks a server as running, from line 7
+// of postmaster.pid; -1 if there is none.
 func (c *Cluster) sharedMemory() int {
 	lines := c.pidFile()
 	if len(lines) < 7 {

@@ -1,8 +1,10 @@
-// Package pgwire is the client's side of PostgreSQL's protocol 3.0, as far as one asks a Connection Manager: startup, simple queries,
-// and what is answered. It is for peers that nobody has looked at yet, and that may not even speak the protocol: no memory is taken
-// by an unchecked length, no decoder trusts one, and no value that is sent can become a second one.
+// Package pgwire is the client's side of PostgreSQL's protocol 3.0, as far as one asks a Connection
+// Manager: startup, simple queries, and what is answered. It is for peers that nobody has looked at
+// yet, and that may not even speak the protocol: no memory is taken by an unchecked length, no
+// decoder trusts one, and no value that is sent can become a second one.
 //
-// Pure but for the reader and the writer that it is given; blocks on these. Not safe for concurrent use.
+// Pure but for the reader and the writer that it is given; blocks on these. Not safe for concurrent
+// use.
 package pgwire
 
 import (
@@ -25,7 +27,8 @@ type Frontend struct {
 	left int64 // bytes of all that is still to come
 }
 
-// NewFrontend frames what comes from r: no message is longer than most bytes, and all together not than total (0: no limit).
+// NewFrontend frames what comes from r: no message is longer than most bytes, and all together not
+// than total (0: no limit).
 func NewFrontend(r io.Reader, w io.Writer, most int, total int64) *Frontend {
 	if total == 0 {
 		total = 1<<63 - 1
@@ -36,7 +39,8 @@ func NewFrontend(r io.Reader, w io.Writer, most int, total int64) *Frontend {
 // ErrZeroByte is wrapped by the error for a value that cannot be sent.
 var ErrZeroByte = errors.New("it has a zero byte, at which the server would end it")
 
-// Startup sends a StartupMessage. In it a zero byte ends a value: what follows one would be another parameter.
+// Startup sends a StartupMessage. In it a zero byte ends a value: what follows one would be another
+// parameter.
 func (f *Frontend) Startup(parameters map[string]string) error {
 	b := []byte{0, 0, 0, 0, 0, 3, 0, 0}
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
@@ -71,7 +75,8 @@ func (f *Frontend) Terminate() error {
 	return err
 }
 
-// Receive returns the next message. At the end of the connection the error is io.EOF, or io.ErrUnexpectedEOF within a message.
+// Receive returns the next message. At the end of the connection the error is io.EOF, or
+// io.ErrUnexpectedEOF within a message.
 func (f *Frontend) Receive() (kind byte, body []byte, err error) {
 	var header [5]byte
 	if _, err := io.ReadFull(f.r, header[:]); err != nil {
@@ -79,7 +84,8 @@ func (f *Frontend) Receive() (kind byte, body []byte, err error) {
 	}
 	n := int64(binary.BigEndian.Uint32(header[1:]))
 	if n < 4 || n > int64(f.most) || n > f.left {
-		return 0, nil, fmt.Errorf("the peer does not speak PostgreSQL's protocol: a message of type %q and length %d", header[0], n)
+		return 0, nil, fmt.Errorf("the peer does not speak PostgreSQL's protocol: a message of type %q and length %d",
+			header[0], n)
 	}
 	f.left -= n
 	body = make([]byte, n-4)
@@ -122,7 +128,8 @@ func ParameterStatus(body []byte) (name, value string, err error) {
 // Error is an ErrorResponse or NoticeResponse.
 type Error struct{ Severity, Code, Message, Detail, Hint string }
 
-// ParseError takes an ErrorResponse or a NoticeResponse apart. Fields that are not known do not matter.
+// ParseError takes an ErrorResponse or a NoticeResponse apart. Fields that are not known do not
+// matter.
 func ParseError(body []byte) (e Error, err error) {
 	for len(body) > 0 && body[0] != 0 {
 		value, rest, ok := cut(body[1:])

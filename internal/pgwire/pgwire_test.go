@@ -139,7 +139,8 @@ func TestLimits(t *testing.T) {
 }
 
 func TestMalformed(t *testing.T) {
-	for _, b := range []string{"", "\x00", "\x00\x01", "\x00\x01\xff\xff\xff\xfe", "\x00\x01\x00\x00\x00\x05abc", "\x00\x00x"} {
+	for _, b := range []string{"", "\x00", "\x00\x01", "\x00\x01\xff\xff\xff\xfe", "\x00\x01\x00\x00\x00\x05abc",
+		"\x00\x00x"} {
 		if _, err := ParseRow([]byte(b)); err == nil {
 			t.Errorf("row %q was accepted", b)
 		}

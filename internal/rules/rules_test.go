@@ -1,6 +1,7 @@
 package rules
 
-// The rules of docs/design.md, "who may import whom". Reads every source file of the module, whatever its build tags.
+// The rules of docs/design.md, "who may import whom". Reads every source file of the module,
+// whatever its build tags.
 
 import (
 	"fmt"
@@ -76,7 +77,8 @@ func load(root string) (*tree, error) {
 	return t, err
 }
 
-// importRule: the files of folders may not import what forbids names. The tests of a package may use the test helpers.
+// importRule: the files of folders may not import what forbids names. The tests of a package may
+// use the test helpers.
 type importRule struct {
 	folders []string
 	forbids forbids
@@ -93,7 +95,8 @@ func under(imported string, folders ...string) bool {
 	return slices.ContainsFunc(folders, func(f string) bool { return imported == f || strings.HasPrefix(imported, f+"/") })
 }
 
-// installed are the packages of internal/ that are no test helpers: what several programs and the Go client need.
+// installed are the packages of internal/ that are no test helpers: what several programs and the
+// Go client need.
 var installed = []string{"internal/sockowner", "internal/pgwire"}
 
 func anyOf(folders ...string) forbids {
@@ -190,7 +193,8 @@ func (t *tree) breaches() (all []string, err error) {
 	return all, nil
 }
 
-// callRules: what a file of these folders may not use, by package and name. Names are matched from their beginning.
+// callRules: what a file of these folders may not use, by package and name. Names are matched from
+// their beginning.
 var callRules = []struct {
 	folders []string
 	pkg     string

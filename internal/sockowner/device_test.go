@@ -2,7 +2,8 @@
 
 package sockowner
 
-// Sockets that are bound to an interface, and addresses of other hosts. Real sockets of this process, on loopback.
+// Sockets that are bound to an interface, and addresses of other hosts. Real sockets of this
+// process, on loopback.
 
 import (
 	"context"
@@ -36,7 +37,8 @@ func TestBoundToAnInterface(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for way, look := range map[string]func(pair) (socket, error){"netlink": diag, "proc": fromProc, "both": find} {
+			for way, look := range map[string]func(pair) (socket, error){"netlink": diag, "proc": fromProc,
+				"both": find} {
 				s, err := look(p)
 				if err != nil {
 					t.Errorf("%s, asked by the %s, %s: %v", address, name, way, err)
@@ -52,7 +54,8 @@ func TestBoundToAnInterface(t *testing.T) {
 
 // /proc/net/tcp need not be read for them, which takes long on a host with many sockets.
 func TestAddressOfAnotherHost(t *testing.T) {
-	for address, want := range map[string]bool{"127.0.0.1": false, "127.8.9.10": false, "::1": false, "192.0.2.1": true, "2001:db8::1": true} {
+	for address, want := range map[string]bool{"127.0.0.1": false, "127.8.9.10": false, "::1": false, "192.0.2.1": true,
+		"2001:db8::1": true} {
 		a := netip.MustParseAddr(address)
 		if got := isElsewhere(a); got != want {
 			t.Errorf("%s: got %v, want %v", a, got, want)

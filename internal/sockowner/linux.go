@@ -36,7 +36,8 @@ func tcpPeer(c *net.TCPConn) (uid uint32, err error) {
 		return 0, err
 	}
 	s, err := find(p)
-	// A peer that has reset the connection has no socket any more, as one elsewhere; but our own end shows it.
+	// A peer that has reset the connection has no socket any more, as one elsewhere; but our own
+	// end shows it.
 	if ownState(c) != established {
 		return 0, ErrGone
 	}
@@ -46,7 +47,8 @@ func tcpPeer(c *net.TCPConn) (uid uint32, err error) {
 	return s.owner()
 }
 
-// find asks netlink, and where that does not find the socket, /proc: netlink goes by the interface, too, for a socket that is bound to one.
+// find asks netlink, and where that does not find the socket, /proc: netlink goes by the interface,
+// too, for a socket that is bound to one.
 func find(p pair) (socket, error) {
 	s, byNetlink := diag(p)
 	if byNetlink == nil {
@@ -65,7 +67,8 @@ func find(p pair) (socket, error) {
 	return socket{}, unknownError("it is in another network namespace")
 }
 
-// isElsewhere: only an address of this network namespace can be bound to. That of a UDP socket without a port takes none away.
+// isElsewhere: only an address of this network namespace can be bound to. That of a UDP socket
+// without a port takes none away.
 func isElsewhere(a netip.Addr) bool {
 	family, address := syscall.AF_INET6, syscall.Sockaddr(nil)
 	if a.Is4() {
@@ -88,7 +91,8 @@ func ownState(c *net.TCPConn) (state uint8) {
 		return 0
 	}
 	_ = raw.Control(func(fd uintptr) {
-		// The first byte of struct tcp_info, of which the kernel fills as much as there is room for.
+		// The first byte of struct tcp_info, of which the kernel fills as much as there is room
+		// for.
 		v, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO)
 		if err == nil {
 			var b [4]byte
@@ -133,8 +137,9 @@ func request(p pair, device uint32) []byte {
 	return binary.NativeEndian.AppendUint64(b, ^uint64(0)) // any cookie
 }
 
-// diag asks sock_diag. ENOENT: there is no such socket here, or not for netlink. It is found by no interface, unless it is bound to one: to
-// lo, then, as all traffic of a host with itself goes by that.
+// diag asks sock_diag. ENOENT: there is no such socket here, or not for netlink. It is found by no
+// interface, unless it is bound to one: to lo, then, as all traffic of a host with itself goes by
+// that.
 func diag(p pair) (s socket, err error) {
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
 	if err != nil {

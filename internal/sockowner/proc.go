@@ -2,7 +2,8 @@
 
 package sockowner
 
-// The same out of /proc/net/tcp and tcp6, where netlink is refused. Reads all sockets of the network namespace.
+// The same out of /proc/net/tcp and tcp6, where netlink is refused. Reads all sockets of the
+// network namespace.
 
 import (
 	"bufio"
@@ -59,7 +60,8 @@ func searchProc(r io.Reader, p pair) (socket, error) {
 	return socket{}, syscall.ENOENT
 }
 
-// parseProc takes a line: number, local and remote address, state, queues, timer, retransmits, uid, timeout, inode, ...
+// parseProc takes a line: number, local and remote address, state, queues, timer, retransmits, uid,
+// timeout, inode, ...
 func parseProc(line string) (s socket, err error) {
 	malformed := fmt.Errorf("malformed line %q in /proc/net/tcp", line)
 	f := strings.Fields(line)
@@ -87,7 +89,8 @@ func parseProc(line string) (s socket, err error) {
 	return s, nil
 }
 
-// procAddress takes ADDRESS:PORT in hexadecimal; the address is in words of 32 bits, each in the machine's order.
+// procAddress takes ADDRESS:PORT in hexadecimal; the address is in words of 32 bits, each in the
+// machine's order.
 func procAddress(text string) (netip.AddrPort, bool) {
 	a, port, _ := strings.Cut(text, ":")
 	b, err := hex.DecodeString(a)

@@ -1,10 +1,13 @@
-// Package sockowner finds out which user's process is at the other end of a connection on this machine: for clients that have to
-// know whom they believe, and for servers that give each local user a share.
+// Package sockowner finds out which user's process is at the other end of a connection on this
+// machine: for clients that have to know whom they believe, and for servers that give each local
+// user a share.
 //
-// The answer is the kernel's. On a Unix-domain socket it is SO_PEERCRED. On TCP it is the owner of the peer's socket, looked up by
-// the exact addresses and ports with sock_diag, which needs no privilege, or in /proc/net/tcp where netlink is refused.
+// The answer is the kernel's. On a Unix-domain socket it is SO_PEERCRED. On TCP it is the owner of
+// the peer's socket, looked up by the exact addresses and ports with sock_diag, which needs no
+// privilege, or in /proc/net/tcp where netlink is refused.
 //
-// Called by whoever owns the connection, in its goroutine; blocks on nothing but the kernel's answer.
+// Called by whoever owns the connection, in its goroutine; blocks on nothing but the kernel's
+// answer.
 package sockowner
 
 import (
@@ -14,8 +17,8 @@ import (
 	"net/netip"
 )
 
-// ErrUnknown says that the kernel does not tell: the peer is on another machine or in another network namespace, or this process may
-// not ask.
+// ErrUnknown says that the kernel does not tell: the peer is on another machine or in another
+// network namespace, or this process may not ask.
 var ErrUnknown = errors.New("the owner of the peer's socket is not known")
 
 // unknownError is an [ErrUnknown] with the reason alone for its text.
@@ -25,15 +28,16 @@ func (e unknownError) Error() string { return string(e) }
 
 func (e unknownError) Is(target error) bool { return target == ErrUnknown }
 
-// ErrGone says that the peer's process has closed its socket. Who it was cannot be told any more: the kernel shows such a socket as
-// root's.
+// ErrGone says that the peer's process has closed its socket. Who it was cannot be told any more:
+// the kernel shows such a socket as root's.
 var ErrGone = errors.New("the process at the other end has closed the connection")
 
-// Nobody is the number that the kernel gives for users whom it cannot name here: those of another user namespace. It tells nothing.
+// Nobody is the number that the kernel gives for users whom it cannot name here: those of another
+// user namespace. It tells nothing.
 const Nobody = 65534
 
-// Peer returns the number of the user who owns the other end of a connection, as *net.TCPConn or *net.UnixConn. The error is, or
-// wraps, [ErrUnknown] or [ErrGone].
+// Peer returns the number of the user who owns the other end of a connection, as *net.TCPConn or
+// *net.UnixConn. The error is, or wraps, [ErrUnknown] or [ErrGone].
 //
 // A peer that has not accepted the connection yet has no owner: read its first bytes before.
 func Peer(conn net.Conn) (uid uint32, err error) {

@@ -20,7 +20,8 @@ import (
 
 const childVariable = "SOCKOWNER_TEST_LISTEN"
 
-// TestMain makes the test program a listener that accepts one connection, says a byte, and waits for its end.
+// TestMain makes the test program a listener that accepts one connection, says a byte, and waits
+// for its end.
 func TestMain(m *testing.M) {
 	if address := os.Getenv(childVariable); address != "" {
 		os.Exit(child(address))
@@ -150,7 +151,8 @@ func TestAnotherUser(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		cmd := exec.Command(copyOfTest(t))
 		cmd.Env = append(os.Environ(), childVariable+"="+address)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}, Pdeathsig: syscall.SIGKILL}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other},
+			Pdeathsig: syscall.SIGKILL}
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -202,7 +204,8 @@ func copyOfTest(t *testing.T) string {
 	return path
 }
 
-// A socket that listens on the peer's port is not the peer: a connection to another network namespace finds it.
+// A socket that listens on the peer's port is not the peer: a connection to another network
+// namespace finds it.
 func TestListenerIsNoPeer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

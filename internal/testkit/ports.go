@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// Below this range no kernel gives a port to a connection that goes out: a port chosen there stays free until its server starts. The rest of the machine
-// may be busy.
+// Below this range no kernel gives a port to a connection that goes out: a port chosen there stays
+// free until its server starts. The rest of the machine may be busy.
 const (
 	lowestPort  = 10000
 	portRange   = "/proc/sys/net/ipv4/ip_local_port_range"
@@ -25,7 +25,8 @@ var chosenPorts = struct {
 	m map[int]bool
 }{m: make(map[int]bool)}
 
-// FreePorts returns n different ports that nobody listens at, and that no earlier call of this process has returned.
+// FreePorts returns n different ports that nobody listens at, and that no earlier call of this
+// process has returned.
 func FreePorts(n int) ([]int, error) {
 	bottom := usualBottom
 	if b, err := os.ReadFile(portRange); err == nil {
@@ -50,7 +51,8 @@ func FreePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// isFree tries all addresses, as the watchdog listens at all of them; a machine without IPv6 has no say about that.
+// isFree tries all addresses, as the watchdog listens at all of them; a machine without IPv6 has no
+// say about that.
 func isFree(port int) bool {
 	for _, network := range []string{"tcp4", "tcp6"} {
 		l, err := net.Listen(network, ":"+strconv.Itoa(port))

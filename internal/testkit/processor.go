@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// ProcessorTime is what all threads of a process have used, by the scheduler's own clock; those that have ended are lost. It fails the test if the process is
-// not there.
+// ProcessorTime is what all threads of a process have used, by the scheduler's own clock; those
+// that have ended are lost. It fails the test if the process is not there.
 func ProcessorTime(t TB, pid int) (sum time.Duration) {
 	t.Helper()
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))

@@ -1,6 +1,7 @@
 package testkit
 
-// Temporary directories that name the process which made them, so that a later run removes what a killed one has left.
+// Temporary directories that name the process which made them, so that a later run removes what a
+// killed one has left.
 
 import (
 	"fmt"
@@ -11,8 +12,9 @@ import (
 	"syscall"
 )
 
-// TempDir makes an own directory <temp>/<prefix>-<pid>-<random>, mode 0755 so that an unprivileged server user can enter it. Those of dead
-// processes of the same user are removed. The name is short: paths of Unix sockets have 107 bytes.
+// TempDir makes an own directory <temp>/<prefix>-<pid>-<random>, mode 0755 so that an unprivileged
+// server user can enter it. Those of dead processes of the same user are removed. The name is
+// short: paths of Unix sockets have 107 bytes.
 func TempDir(prefix string) (string, error) {
 	removeStale(os.TempDir(), prefix)
 	dir, err := os.MkdirTemp("", fmt.Sprintf("%s-%d-", prefix, os.Getpid()))
@@ -37,7 +39,8 @@ func removeStale(parent, prefix string) {
 	}
 }
 
-// OwnerIsDead tells whether pid, the decimal text out of the name of a temporary object, is a number that belongs to no process.
+// OwnerIsDead tells whether pid, the decimal text out of the name of a temporary object, is a
+// number that belongs to no process.
 func OwnerIsDead(pid string) bool {
 	n, err := strconv.Atoi(pid)
 	if err != nil || n <= 1 {

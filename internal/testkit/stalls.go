@@ -6,8 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stalls watches for times in which this machine, or at least this process, stands still: a virtual machine's processors are taken away, now and
-// then for long. Timings measured meanwhile say nothing.
+// Stalls watches for times in which this machine, or at least this process, stands still: a virtual
+// machine's processors are taken away, now and then for long. Timings measured meanwhile say
+// nothing.
 type Stalls struct {
 	stop chan struct{}
 	max  chan time.Duration
@@ -43,7 +44,8 @@ func (s *Stalls) Longest() time.Duration {
 	return <-s.max
 }
 
-// Monotonic reads CLOCK_MONOTONIC: the time since the boot, the same in all processes and namespaces.
+// Monotonic reads CLOCK_MONOTONIC: the time since the boot, the same in all processes and
+// namespaces.
 func Monotonic() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

@@ -1,5 +1,6 @@
-// Package testkit holds what the test helpers of this project share: the part of *testing.T that they need, a way to use them from a
-// program (bench, demo), waiting for conditions, and the removal of what a killed run has left behind.
+// Package testkit holds what the test helpers of this project share: the part of *testing.T that
+// they need, a way to use them from a program (bench, demo), waiting for conditions, and the
+// removal of what a killed run has left behind.
 //
 // Runs in test processes only, on the caller's goroutine. Eventually blocks up to its deadline.
 package testkit
@@ -14,7 +15,8 @@ import (
 	"time"
 )
 
-// TB is the part of testing.TB that the helpers use. *testing.T, *testing.B, *testing.F and *Run have it.
+// TB is the part of testing.TB that the helpers use. *testing.T, *testing.B, *testing.F and *Run
+// have it.
 type TB interface {
 	Helper()
 	Logf(format string, args ...any)
@@ -36,8 +38,9 @@ type Run struct {
 
 var _ TB = (*Run)(nil)
 
-// Program calls fn, then all that it registered with Cleanup, and returns the first failure. Cancelling ctx (Ctrl-C) does not stop fn by
-// itself: fn waits with Run.Context, so that the cleanups always run.
+// Program calls fn, then all that it registered with Cleanup, and returns the first failure.
+// Cancelling ctx (Ctrl-C) does not stop fn by itself: fn waits with Run.Context, so that the
+// cleanups always run.
 func Program(ctx context.Context, log io.Writer, fn func(*Run)) error {
 	r := &Run{ctx: ctx, out: log}
 	r.protect(func() { fn(r) })
@@ -55,7 +58,8 @@ func Program(ctx context.Context, log io.Writer, fn func(*Run)) error {
 	}
 }
 
-// protect runs f on a goroutine of its own, so that Fatalf can end it, and turns a panic into a failure.
+// protect runs f on a goroutine of its own, so that Fatalf can end it, and turns a panic into a
+// failure.
 func (r *Run) protect(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -111,7 +115,8 @@ func (r *Run) Cleanup(f func()) {
 	r.cleanups = append(r.cleanups, f)
 }
 
-// Eventually waits until cond is true, and fails the test at the deadline. What cond returns as text is told then.
+// Eventually waits until cond is true, and fails the test at the deadline. What cond returns as
+// text is told then.
 func Eventually(t TB, deadline time.Duration, what string, cond func() (bool, string)) {
 	t.Helper()
 	if err := Poll(deadline, cond); err != nil {
@@ -119,8 +124,9 @@ func Eventually(t TB, deadline time.Duration, what string, cond func() (bool, st
 	}
 }
 
-// Poll waits until cond is true, and returns an error at the deadline. cond is asked once more after the deadline, so that a test process
-// that was stopped for a while judges by the state and not by its own delay.
+// Poll waits until cond is true, and returns an error at the deadline. cond is asked once more
+// after the deadline, so that a test process that was stopped for a while judges by the state and
+// not by its own delay.
 func Poll(deadline time.Duration, cond func() (bool, string)) error {
 	start := time.Now()
 	pause := time.Millisecond

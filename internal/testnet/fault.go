@@ -1,7 +1,8 @@
 package testnet
 
-// Faults, all in the switch's forward chain. The chains stand from the start; a fault adds elements to their sets in one transaction, so
-// that it applies to both directions and both address families at once.
+// Faults, all in the switch's forward chain. The chains stand from the start; a fault adds elements
+// to their sets in one transaction, so that it applies to both directions and both address families
+// at once.
 
 import (
 	"fmt"
@@ -44,7 +45,8 @@ table inet fault {
 }
 `
 
-// Monotonic reads CLOCK_MONOTONIC: the time since the boot, the same in all processes and namespaces.
+// Monotonic reads CLOCK_MONOTONIC: the time since the boot, the same in all processes and
+// namespaces.
 func Monotonic() time.Duration { return testkit.Monotonic() }
 
 // Moment is a point in time, on both clocks.
@@ -76,7 +78,8 @@ type Fault struct {
 	healed Window
 }
 
-// Heal ends the fault, unless another fault causes the same. Further calls do nothing, and return when the first took effect.
+// Heal ends the fault, unless another fault causes the same. Further calls do nothing, and return
+// when the first took effect.
 func (f *Fault) Heal() Window {
 	f.net.t.Helper()
 	var err error
@@ -105,22 +108,25 @@ func (n *Net) Isolate(h *Host) *Fault {
 	return n.apply([]element{{"isolated", h.port}})
 }
 
-// CutPort makes the packets between two hosts disappear that come from, or go to, a TCP or UDP port on either of them.
+// CutPort makes the packets between two hosts disappear that come from, or go to, a TCP or UDP port
+// on either of them.
 func (n *Net) CutPort(a, b *Host, port uint16) *Fault {
 	n.t.Helper()
 	p := fmt.Sprintf(" . %d", port)
 	return n.apply(append(pairs("cutport", a, b, p), pairs("cutport", b, a, p)...))
 }
 
-// Reset answers each TCP packet between two hosts from or to a port with a RST, and drops it. So each end of a connection is reset when it next
-// sends something; ForgeRST resets one that is silent.
+// Reset answers each TCP packet between two hosts from or to a port with a RST, and drops it. So
+// each end of a connection is reset when it next sends something; ForgeRST resets one that is
+// silent.
 func (n *Net) Reset(a, b *Host, port uint16) *Fault {
 	n.t.Helper()
 	p := fmt.Sprintf(" . %d", port)
 	return n.apply(append(pairs("reset", a, b, p), pairs("reset", b, a, p)...))
 }
 
-// Loss makes each packet between two hosts disappear with a probability of percent/100. One pair of hosts has one such fault at a time.
+// Loss makes each packet between two hosts disappear with a probability of percent/100. One pair of
+// hosts has one such fault at a time.
 func (n *Net) Loss(a, b *Host, percent float64) *Fault {
 	n.t.Helper()
 	if percent < 0 || percent > 100 {
@@ -186,7 +192,8 @@ func (n *Net) apply(elements []element) *Fault {
 	return &Fault{Applied: w, net: n, heal: func() error { return n.hold(elements, -1) }}
 }
 
-// hold adds to the count of holders of each element, and makes one transaction of the elements that come or go by it.
+// hold adds to the count of holders of each element, and makes one transaction of the elements that
+// come or go by it.
 func (n *Net) hold(elements []element, by int) error {
 	r := &n.rules
 	r.mu.Lock()

@@ -1,8 +1,9 @@
 package testnet
 
-// Forged segments: the switch sends one TCP segment into a living connection, with the right sequence numbers. It asks the receiver for them:
-// a TCP that gets an ACK out of its window answers with an ACK of its own, which holds the next sequence number of both sides (RFC 9293,
-// 3.10.7.4). So connections on which nothing moves can be hit as well, and no other fault is in the way.
+// Forged segments: the switch sends one TCP segment into a living connection, with the right
+// sequence numbers. It asks the receiver for them: a TCP that gets an ACK out of its window answers
+// with an ACK of its own, which holds the next sequence number of both sides (RFC 9293, 3.10.7.4).
+// So connections on which nothing moves can be hit as well, and no other fault is in the way.
 //
 // Runs on the caller's goroutine; blocks until the receiver has answered, at most some seconds.
 
@@ -35,14 +36,15 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
 }
 
-// ForgeFIN makes the connection's end at to see the other end, from, close it. from itself learns nothing. When it returns, the receiver
-// has taken the FIN.
+// ForgeFIN makes the connection's end at to see the other end, from, close it. from itself learns
+// nothing. When it returns, the receiver has taken the FIN.
 func (n *Net) ForgeFIN(from, to netip.AddrPort) Window {
 	n.t.Helper()
 	return n.forge(from, to, flagFIN|flagACK)
 }
 
-// ForgeRST makes the connection's end at to see a reset by the other end, from; from itself learns nothing until it sends something.
+// ForgeRST makes the connection's end at to see a reset by the other end, from; from itself learns
+// nothing until it sends something.
 func (n *Net) ForgeRST(from, to netip.AddrPort) Window {
 	n.t.Helper()
 	return n.forge(from, to, flagRST)
@@ -100,7 +102,8 @@ func (h *Host) forge(from, to netip.AddrPort, flags byte) (w Window, err error) 
 		return w, fmt.Errorf("no established connection at %s (state %q, error %v)", to, state, err)
 	}
 
-	// Data may be faster than the forged segment, so that this has not the next sequence number any more: hence a few tries.
+	// Data may be faster than the forged segment, so that this has not the next sequence number any
+	// more: hence a few tries.
 	const tries = 20
 	for range tries {
 		// An idle connection answers bad segments at most twice a second.
@@ -132,7 +135,8 @@ func (h *Host) forge(from, to netip.AddrPort, flags byte) (w Window, err error) 
 
 var errSilent = errors.New("no segment of the receiver")
 
-// receive waits for a segment of this connection, sent by the receiver; if there are several already, it returns the last one's numbers.
+// receive waits for a segment of this connection, sent by the receiver; if there are several
+// already, it returns the last one's numbers.
 func (x *injector) receive(deadline time.Time) (seq, ack uint32, err error) {
 	buf := make([]byte, 1<<16)
 	found := false
@@ -169,7 +173,8 @@ func (x *injector) receive(deadline time.Time) (seq, ack uint32, err error) {
 	}
 }
 
-// parse returns the addresses, the TCP header and the length of the payload; a nil header if this is no whole TCP segment.
+// parse returns the addresses, the TCP header and the length of the payload; a nil header if this
+// is no whole TCP segment.
 func parse(p []byte) (src, dst netip.AddrPort, tcp []byte, payload int) {
 	var s, d netip.Addr
 	switch {

@@ -45,7 +45,8 @@ func (h *Host) connect() error {
 	}
 	err = h.net.sw.do(func() error {
 		return ip(
-			fmt.Sprintf("link add %s address %s type veth peer name eth0 address %s netns %s", h.port, h.gwMAC, h.mac, h.space.name),
+			fmt.Sprintf("link add %s address %s type veth peer name eth0 address %s netns %s", h.port, h.gwMAC, h.mac,
+				h.space.name),
 		)
 	})
 	if err != nil {
@@ -109,8 +110,9 @@ type Options struct {
 	DeathSignal syscall.Signal // sent to the process if the test process dies; 0: SIGKILL
 }
 
-// Command returns a command that runs inside the host, as root and in a process group of its own, which is killed when ctx ends, and at
-// the end of the test. The process dies with the test process, however that ends.
+// Command returns a command that runs inside the host, as root and in a process group of its own,
+// which is killed when ctx ends, and at the end of the test. The process dies with the test
+// process, however that ends.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return h.CommandWith(ctx, Options{}, name, args...)
 }
@@ -134,11 +136,12 @@ func (h *Host) CommandWith(ctx context.Context, o Options, name string, args ...
 	return cmd
 }
 
-// Do runs fn on a thread inside the host; sockets that fn makes, and processes that it starts, stay there. Goroutines that fn starts are
-// not inside.
+// Do runs fn on a thread inside the host; sockets that fn makes, and processes that it starts, stay
+// there. Goroutines that fn starts are not inside.
 func (h *Host) Do(fn func() error) error { return h.space.do(fn) }
 
-// Listen listens inside the host. MPTCP, Go's default for listeners, is off: the switch is to see plain TCP.
+// Listen listens inside the host. MPTCP, Go's default for listeners, is off: the switch is to see
+// plain TCP.
 func (h *Host) Listen(network, address string) (net.Listener, error) {
 	var l net.Listener
 	err := h.Do(func() (err error) {
@@ -156,11 +159,12 @@ type Dialer struct {
 	base net.Dialer
 }
 
-// Dialer returns a dialer with the kernel's own settings: no keepalive probes, no user timeout, unless Control sets them.
+// Dialer returns a dialer with the kernel's own settings: no keepalive probes, no user timeout,
+// unless Control sets them.
 func (h *Host) Dialer() *Dialer { return &Dialer{host: h, base: net.Dialer{KeepAlive: -1}} }
 
-// DialContext connects to an IP address and port; or to a Unix socket, which no namespace separates. Names are refused: they would be
-// resolved by other threads, outside of the host.
+// DialContext connects to an IP address and port; or to a Unix socket, which no namespace
+// separates. Names are refused: they would be resolved by other threads, outside of the host.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if network != "unix" {
 		if _, err := netip.ParseAddrPort(address); err != nil {

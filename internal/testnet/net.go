@@ -1,12 +1,15 @@
-// Package testnet builds networks out of network namespaces for tests, benchmarks and the like: hosts, each in its own namespace, around
-// a switch namespace that routes between them and injects faults. It needs root, ip (iproute2) and nft (nftables).
+// Package testnet builds networks out of network namespaces for tests, benchmarks and the like:
+// hosts, each in its own namespace, around a switch namespace that routes between them and injects
+// faults. It needs root, ip (iproute2) and nft (nftables).
 //
 //	client1 (10.77.1.2, fd77:1::2) ──veth── switch ──veth── (10.77.2.2, fd77:2::2) db1
 //
-// The switch is an IP router, so that nft's inet family applies. Neighbour entries are permanent and duplicate address detection is off:
-// nothing but the traffic under test crosses a link. A host does not see the faults: no route goes away, no ICMP error arrives.
+// The switch is an IP router, so that nft's inet family applies. Neighbour entries are permanent
+// and duplicate address detection is off: nothing but the traffic under test crosses a link. A host
+// does not see the faults: no route goes away, no ICMP error arrives.
 //
-// Runs in test processes only, on the caller's goroutine; the commands that it runs take some milliseconds each.
+// Runs in test processes only, on the caller's goroutine; the commands that it runs take some
+// milliseconds each.
 package testnet
 
 import (
@@ -33,7 +36,8 @@ const (
 
 var netCount atomic.Int32
 
-// Net is a switch and its hosts. Its methods may be called from any goroutine; they end the test when a command fails.
+// Net is a switch and its hosts. Its methods may be called from any goroutine; they end the test
+// when a command fails.
 type Net struct {
 	t    testkit.TB
 	name string // first part of the names of its namespaces
@@ -48,8 +52,8 @@ type Net struct {
 	closed  bool
 }
 
-// New creates the switch. The namespaces, and all processes in them, are removed at the end of the test; those of runs that were killed
-// are removed now.
+// New creates the switch. The namespaces, and all processes in them, are removed at the end of the
+// test; those of runs that were killed are removed now.
 func New(t testkit.TB) *Net {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -91,7 +95,8 @@ func (n *Net) must(s *space, err error) *space {
 	return s
 }
 
-// Host adds a host. Its name becomes a part of its namespace's name: letters, digits and underscores.
+// Host adds a host. Its name becomes a part of its namespace's name: letters, digits and
+// underscores.
 func (n *Net) Host(name string) *Host {
 	n.t.Helper()
 	n.mu.Lock()
@@ -149,7 +154,8 @@ func (n *Net) command(ctx context.Context) context.Context {
 	return ctx
 }
 
-// close ends the commands, kills whatever else still runs in the hosts' namespaces, and removes these.
+// close ends the commands, kills whatever else still runs in the hosts' namespaces, and removes
+// these.
 func (n *Net) close() {
 	n.cmdMu.Lock()
 	n.closed = true

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Rate limits what goes to a host, to a number of megabits a second; more is queued for up to half a second, and then
-// dropped. It takes the place of an earlier limit of that host.
+// Rate limits what goes to a host, to a number of megabits a second; more is queued for up to half
+// a second, and then dropped. It takes the place of an earlier limit of that host.
 func (n *Net) Rate(to *Host, mbits int) *Fault {
 	n.t.Helper()
 	tc := func(verb, rest string) error {
@@ -27,8 +27,8 @@ func (n *Net) Rate(to *Host, mbits int) *Fault {
 // Floating is an address that no host has at first: 10.77.255.x, of the network of all hosts.
 func Floating(x byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 255, x}) }
 
-// Assign gives an IPv4 address to a host, besides its own; the switch sends there what is addressed to it from now on. A
-// host that had it keeps it until Withdraw: a dead host does not let go.
+// Assign gives an IPv4 address to a host, besides its own; the switch sends there what is addressed
+// to it from now on. A host that had it keeps it until Withdraw: a dead host does not let go.
 func (n *Net) Assign(a netip.Addr, to *Host) {
 	n.t.Helper()
 	err := to.space.do(func() error { return ip(fmt.Sprintf("addr replace %s/32 dev eth0", a)) })

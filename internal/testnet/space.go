@@ -51,7 +51,8 @@ func (s *space) remove() error {
 	return ip("netns del " + s.name)
 }
 
-// do runs fn on a thread in the namespace. Sockets that fn makes, and processes that it starts, belong to the namespace for ever.
+// do runs fn on a thread in the namespace. Sockets that fn makes, and processes that it starts,
+// belong to the namespace for ever.
 func (s *space) do(fn func() error) error {
 	runtime.LockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")
@@ -73,7 +74,8 @@ func (s *space) do(fn func() error) error {
 	return fn()
 }
 
-// sysctl sets parameters below /proc/sys/net, which shows the namespace of the thread that opens it.
+// sysctl sets parameters below /proc/sys/net, which shows the namespace of the thread that opens
+// it.
 func (s *space) sysctl(values map[string]string) error {
 	return s.do(func() error {
 		for name, value := range values {

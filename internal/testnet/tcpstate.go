@@ -13,7 +13,8 @@ import (
 
 const established = "01" // TCP_ESTABLISHED
 
-// tcpState returns the kernel's state, two hexadecimal digits, of the connection with these ends; "" if there is none.
+// tcpState returns the kernel's state, two hexadecimal digits, of the connection with these ends;
+// "" if there is none.
 func (h *Host) tcpState(local, remote netip.AddrPort) (state string, err error) {
 	err = h.Do(func() error {
 		for _, file := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
@@ -34,7 +35,8 @@ func (h *Host) tcpState(local, remote netip.AddrPort) (state string, err error) 
 	return state, err
 }
 
-// parseProcAddr reads an address such as 0100007F:0035: words of the machine's byte order, then the port.
+// parseProcAddr reads an address such as 0100007F:0035: words of the machine's byte order, then the
+// port.
 func parseProcAddr(text string) netip.AddrPort {
 	words, port, _ := strings.Cut(text, ":")
 	raw, err := hex.DecodeString(words)

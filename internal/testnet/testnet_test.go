@@ -25,7 +25,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// silence is how long nothing must arrive for a test to call it silence: a packet takes some 0.1 ms.
+// silence is how long nothing must arrive for a test to call it silence: a packet takes some 0.1
+// ms.
 const silence = 150 * time.Millisecond
 
 // pair is one TCP connection between two hosts.
@@ -82,7 +83,8 @@ func arrives(t *testing.T, at net.Conn, n int) {
 	}
 }
 
-// vanishes checks that what is written gets lost without a trace: no byte, FIN or RST reaches either end.
+// vanishes checks that what is written gets lost without a trace: no byte, FIN or RST reaches
+// either end.
 func vanishes(t *testing.T, from, to net.Conn) {
 	t.Helper()
 	if _, err := from.Write([]byte("lost.")); err != nil {
@@ -338,7 +340,8 @@ func TestClose(t *testing.T) {
 		n := New(t)
 		name = n.name
 		h := n.Host("db1")
-		if err := h.Command(context.Background(), "setsid", "-f", "sh", "-c", "echo $$ >"+pidFile+"; exec sleep 1000 >&- 2>&-").Run(); err != nil {
+		if err := h.Command(context.Background(), "setsid", "-f", "sh", "-c",
+			"echo $$ >"+pidFile+"; exec sleep 1000 >&- 2>&-").Run(); err != nil {
 			t.Fatal(err)
 		}
 		testkit.Eventually(t, 5*time.Second, "the daemon's start", func() (bool, string) {
@@ -376,7 +379,8 @@ func TestRemoveStale(t *testing.T) {
 
 func TestDialerRefusesNames(t *testing.T) {
 	n := New(t)
-	if _, err := n.Host("client1").Dialer().Dial("tcp", "localhost:1"); err == nil || !strings.Contains(err.Error(), "want an IP address") {
+	if _, err := n.Host("client1").Dialer().Dial("tcp", "localhost:1"); err == nil ||
+		!strings.Contains(err.Error(), "want an IP address") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }

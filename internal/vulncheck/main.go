@@ -1,9 +1,10 @@
-// Command vulncheck looks for known vulnerabilities that the project's code can reach, with Go's own govulncheck and the module
-// proxy's copy of its database. `make vulncheck` and CI run it; it blocks on the module proxy and on the analysis, minutes on a busy
-// machine.
+// Command vulncheck looks for known vulnerabilities that the project's code can reach, with Go's
+// own govulncheck and the module proxy's copy of its database. `make vulncheck` and CI run it; it
+// blocks on the module proxy and on the analysis, minutes on a busy machine.
 //
-// Exit status: 0, no module has a vulnerability that is reached; 1, one has; 2, it could not be found out. What is known of the
-// standard library is told, with the Go release that mends it, and is no failure: who builds the project chooses its Go.
+// Exit status: 0, no module has a vulnerability that is reached; 1, one has; 2, it could not be
+// found out. What is known of the standard library is told, with the Go release that mends it, and
+// is no failure: who builds the project chooses its Go.
 package main
 
 import (
@@ -52,7 +53,8 @@ func main() {
 	}
 }
 
-// fetch returns the folder of the database's entries, one file each, which govulncheck takes as it is.
+// fetch returns the folder of the database's entries, one file each, which govulncheck takes as it
+// is.
 func fetch() (dir, version string, err error) {
 	out, err := exec.Command("go", "mod", "download", "-json", database).Output()
 	var answer struct{ Dir, Version, Error string }
@@ -72,7 +74,8 @@ func fetch() (dir, version string, err error) {
 }
 
 func scan(dir string, patterns []string) (string, error) {
-	cmd := exec.Command("go", append([]string{"run", scanner, "-format", "json", "-db", "file://" + dir}, patterns...)...)
+	cmd := exec.Command("go", append([]string{"run", scanner, "-format", "json", "-db", "file://" + dir},
+		patterns...)...)
 	var failure strings.Builder
 	cmd.Stderr = &failure
 	out, err := cmd.Output()
@@ -82,7 +85,8 @@ func scan(dir string, patterns []string) (string, error) {
 	return string(out), nil
 }
 
-// finding is one of govulncheck's: a vulnerability at the end of a trace, which begins with the vulnerable code.
+// finding is one of govulncheck's: a vulnerability at the end of a trace, which begins with the
+// vulnerable code.
 type finding struct {
 	OSV          string  `json:"osv"`
 	FixedVersion string  `json:"fixed_version"`
@@ -97,7 +101,8 @@ type frame struct {
 	}
 }
 
-// read takes govulncheck's stream of objects, and keeps the findings that are reached: their traces have functions.
+// read takes govulncheck's stream of objects, and keeps the findings that are reached: their traces
+// have functions.
 func read(report string) ([]finding, error) {
 	var reached []finding
 	for d := json.NewDecoder(strings.NewReader(report)); ; {
@@ -128,7 +133,8 @@ func judge(found []finding) (text string, failed bool) {
 			fixed = "fixed in " + f.FixedVersion
 		}
 		if lines[f.OSV] == "" {
-			lines[f.OSV] = fmt.Sprintf("%s: %s %s, %s; for example from %s:%d\n  https://pkg.go.dev/vuln/%s\n", f.OSV, where,
+			lines[f.OSV] = fmt.Sprintf("%s: %s %s, %s; for example from %s:%d\n  https://pkg.go.dev/vuln/%s\n", f.OSV,
+				where,
 				vulnerable.Version, fixed, ours.Position.Filename, ours.Position.Line, f.OSV)
 		}
 	}

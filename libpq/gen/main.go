@@ -1,7 +1,7 @@
-// Command gen writes the generated part of the libpq front from libpq/functions.list: real.h, the table of the real library's
-// functions, and forward.c, the table's contents and every forwarder. It is run by libpq/front.mk at build time and stops
-// the build when the installed libpq exports something that the list does not class. With -check it only compares, any number of
-// libraries.
+// Command gen writes the generated part of the libpq front from libpq/functions.list: real.h, the
+// table of the real library's functions, and forward.c, the table's contents and every forwarder.
+// It is run by libpq/front.mk at build time and stops the build when the installed libpq exports
+// something that the list does not class. With -check it only compares, any number of libraries.
 //
 //	go run ./libpq/gen functions.list /path/to/libpq.so.5 outdir
 //	go run ./libpq/gen -check functions.list /path/to/libpq.so.5 ...
@@ -57,7 +57,8 @@ func main() {
 	write(filepath.Join(flag.Arg(2), "forward.c"), forwarders(functions, exported))
 }
 
-// compare ends the program if the library exports something that is not in the list, or lacks what every libpq has.
+// compare ends the program if the library exports something that is not in the list, or lacks what
+// every libpq has.
 func compare(functions []function, path string) map[string]uint64 {
 	exported, err := exports(path)
 	if err != nil {
@@ -283,9 +284,10 @@ func forwarder(b *bytes.Buffer, f function) {
 	b.WriteString("}\n")
 }
 
-// variable writes pgresStatus. A program that is not position-independent holds its own copy, made before any constructor runs, and
-// the loader complains if that is smaller than the symbol: the symbol has the size that it has in the library of the build. The array
-// is as long as it is in the newest libpq, for all others.
+// variable writes pgresStatus. A program that is not position-independent holds its own copy, made
+// before any constructor runs, and the loader complains if that is smaller than the symbol: the
+// symbol has the size that it has in the library of the build. The array is as long as it is in the
+// newest libpq, for all others.
 func variable(b *bytes.Buffer, f function, exported map[string]uint64) {
 	size := exported[f.name]
 	if size/8 > uint64(len(statusNames)) {

@@ -62,7 +62,8 @@ func TestSoname(t *testing.T) {
 	if name, _ := f.DynString(elf.DT_SONAME); !slices.Equal(name, []string{"libpq.so.5"}) {
 		t.Errorf("SONAME %v", name)
 	}
-	if needed, _ := f.ImportedLibraries(); slices.ContainsFunc(needed, func(n string) bool { return strings.HasPrefix(n, "libpq") }) {
+	if needed, _ := f.ImportedLibraries(); slices.ContainsFunc(needed,
+		func(n string) bool { return strings.HasPrefix(n, "libpq") }) {
 		t.Errorf("needs %v: the real libpq is to be found by path alone", needed)
 	}
 	if target, _ := os.Readlink(filepath.Join(front, "libpq.so")); target != "libpq.so.5" {
@@ -70,7 +71,8 @@ func TestSoname(t *testing.T) {
 	}
 }
 
-// A function that libpq gains must stop the build, not reach an application with a handle that it does not know.
+// A function that libpq gains must stop the build, not reach an application with a handle that it
+// does not know.
 func TestGeneratorRefusesAnUnknownFunction(t *testing.T) {
 	list, err := os.ReadFile(filepath.Join(root, "libpq/functions.list"))
 	if err != nil {

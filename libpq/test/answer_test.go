@@ -1,6 +1,7 @@
 package libpqtest
 
-// What the answer of a Connection Manager that is trusted must look like: all else is refused before anybody is connected to.
+// What the answer of a Connection Manager that is trusted must look like: all else is refused
+// before anybody is connected to.
 
 import "testing"
 
@@ -35,7 +36,8 @@ func TestUnsoundAnswers(t *testing.T) {
 		{[]string{"-rows", "0"}, "the answer has no row"},
 		{[]string{"-columns", "instance,host,hostaddr,port"}, "the answer is not one of a Connection Manager"},
 		{[]string{"-columns", "host,hostaddr,port,attributes"}, "the answer is not one of a Connection Manager"},
-		{[]string{"-columns", "instance,host,hostaddr,port,attributes,host"}, "the answer is not one of a Connection Manager"},
+		{[]string{"-columns", "instance,host,hostaddr,port,attributes,host"},
+			"the answer is not one of a Connection Manager"},
 	} {
 		i := newImpostor(t, 0, append([]string{"-port", loot.port}, c.args...)...)
 		for _, mode := range []string{"disable", "verify-full"} {
@@ -46,7 +48,8 @@ func TestUnsoundAnswers(t *testing.T) {
 	loot.none(t)
 }
 
-// What is quoted in a connection string stays a value: an answer's host has no way to become a parameter.
+// What is quoted in a connection string stays a value: an answer's host has no way to become a
+// parameter.
 func TestAnswersAreQuoted(t *testing.T) {
 	loot := newLoot(t)
 	i := newImpostor(t, 0, "-port", loot.port, "-host", `x' sslmode=disable password='`)
@@ -67,10 +70,12 @@ func TestAnswersOfLaterVersions(t *testing.T) {
 	}
 }
 
-// All of it is stolen from whoever trusts everybody, and does not ask for TLS: the thief of these tests can hear.
+// All of it is stolen from whoever trusts everybody, and does not ask for TLS: the thief of these
+// tests can hear.
 func TestTheThiefCanHear(t *testing.T) {
 	loot := newLoot(t)
 	i := newImpostor(t, daemon, "-port", loot.port)
-	failure(t, append(byPath(), "PGCMUSER=*"), "psql", "-X", "-w", "-d", secret(i.port, "sslmode=disable"), "-c", "select 1")
+	failure(t, append(byPath(), "PGCMUSER=*"), "psql", "-X", "-w", "-d", secret(i.port, "sslmode=disable"), "-c",
+		"select 1")
 	wantAll(t, loot.all(), "s3cret")
 }

@@ -12,7 +12,8 @@ func TestAsynchronous(t *testing.T) {
 	cm := conmgr(t)
 	out := output(t, byPath(), "async", dsn(cm.Port(), ""))
 	wantAll(t, out, "connected: port "+primary.port, "awaited conmgr yes", "sockets many")
-	wantAll(t, output(t, byPath(), "async", dsn(primary.port, "")), "connected: port "+primary.port, "awaited conmgr no", "sockets one")
+	wantAll(t, output(t, byPath(), "async", dsn(primary.port, "")), "connected: port "+primary.port,
+		"awaited conmgr no", "sockets one")
 
 	cm.Freeze(true)
 	for _, more := range []string{"", "sslmode=require"} {
@@ -20,7 +21,8 @@ func TestAsynchronous(t *testing.T) {
 		wantAll(t, out, "gave up: status", "at localhost port "+cm.Port())
 		var status int
 		var longest float64
-		if _, err := fmt.Sscanf(out[strings.Index(out, "gave up"):], "gave up: status %d longest call %f", &status, &longest); err != nil || longest > 100 {
+		if _, err := fmt.Sscanf(out[strings.Index(out, "gave up"):], "gave up: status %d longest call %f", &status,
+			&longest); err != nil || longest > 100 {
 			t.Errorf("%v %s", err, out)
 		}
 	}
@@ -47,7 +49,8 @@ func TestAsynchronousReset(t *testing.T) {
 			}
 			cm.SetInstances(primary.instance("0", isStandby...), standby.instance("1", isPrimary...))
 			fmt.Fprintln(c.in)
-			wantAll(t, c.rest(), "connected: port "+standby.port+" awaited conmgr yes sockets many", "reset to "+standby.port)
+			wantAll(t, c.rest(), "connected: port "+standby.port+" awaited conmgr yes sockets many",
+				"reset to "+standby.port)
 			if err := cm.WaitBound(0); err != nil {
 				t.Error(err)
 			}
@@ -72,7 +75,8 @@ func TestAsynchronousReset(t *testing.T) {
 		out := c.rest()
 		wantAll(t, out, "gave up: status 1000")
 		var longest float64
-		if _, err := fmt.Sscanf(out[strings.Index(out, "longest"):], "longest call %f", &longest); err != nil || longest > 100 {
+		if _, err := fmt.Sscanf(out[strings.Index(out, "longest"):], "longest call %f", &longest); err != nil ||
+			longest > 100 {
 			t.Errorf("%v %s", err, out)
 		}
 	})

@@ -1,6 +1,7 @@
 package libpqtest
 
-// The drivers of scripting languages, as Debian packages them: unmodified, each with the front in the place of libpq.
+// The drivers of scripting languages, as Debian packages them: unmodified, each with the front in
+// the place of libpq.
 
 import (
 	"os/exec"
@@ -36,7 +37,8 @@ func TestDrivers(t *testing.T) {
 					program, args := script(t, name, how)
 
 					// on a standby, and lost while it waits
-					c := converse(t, env(), program, append(args, dsn(cm.Port(), "target_session_attrs=standby application_name="+app))...)
+					c := converse(t, env(), program, append(args,
+						dsn(cm.Port(), "target_session_attrs=standby application_name="+app))...)
 					wantAll(t, c.until("ready"), "port "+standby.port)
 					waitSQL(t, standby, "select count(*) = 1 from pg_stat_activity where application_name = '"+app+"' and wait_event = 'PgSleep'")
 					start := time.Now()

@@ -15,7 +15,8 @@ import (
 // psql connects and answers the port of the server, or fails.
 func connectedPort(t *testing.T, conninfo string, env ...string) string {
 	t.Helper()
-	return strings.TrimSpace(output(t, append(byPath(), env...), "psql", "-X", "-At", "-d", conninfo, "-c", "select inet_server_port()"))
+	return strings.TrimSpace(output(t, append(byPath(), env...), "psql", "-X", "-At", "-d", conninfo, "-c",
+		"select inet_server_port()"))
 }
 
 func TestEveryFamily(t *testing.T) {
@@ -23,7 +24,8 @@ func TestEveryFamily(t *testing.T) {
 	for name, env := range map[string]func() []string{"path": byPath, "preload": byPreload} {
 		t.Run(name, func(t *testing.T) {
 			wantAll(t, output(t, env(), "families", dsn(primary.port, "")), "port="+primary.port, "socket=no")
-			wantAll(t, output(t, env(), "families", dsn(cm.Port(), "target_session_attrs=primary")), "port="+primary.port, "socket=yes")
+			wantAll(t, output(t, env(), "families", dsn(cm.Port(), "target_session_attrs=primary")),
+				"port="+primary.port, "socket=yes")
 		})
 	}
 }
@@ -105,14 +107,18 @@ func TestApplicationsAreShownByConmgr(t *testing.T) {
 func TestErrorsOfPlainConnectionsAreLibpqs(t *testing.T) {
 	closed := freePort(t)
 	for _, conninfo := range []string{
-		"host=localhost port=" + closed, "host=localhost,localhost port=" + closed + "," + freePort(t), "nonsense", "nosuch=1", "host=a,b hostaddr=127.0.0.1",
-		"host=a,b,c port=1,2", "service=none", "host=nosuch.invalid port=1", "host=/nonexistent," + "localhost port=1," + closed,
+		"host=localhost port=" + closed, "host=localhost,localhost port=" + closed + "," + freePort(t), "nonsense",
+		"nosuch=1", "host=a,b hostaddr=127.0.0.1",
+		"host=a,b,c port=1,2", "service=none", "host=nosuch.invalid port=1",
+		"host=/nonexistent," + "localhost port=1," + closed,
 		dsn(primary.port, "sslmode=bogus"), dsn(primary.port, "connect_timeout=x"), dsn("a", ""), dsn("70000", ""),
 		dsn(primary.port, "target_session_attrs=bogus"), dsn(primary.port, "target_session_attrs=standby"),
 		dsn(primary.port, "target_session_attrs=read-only"), dsn(standby.port, "target_session_attrs=read-write"),
-		dsn(standby.port, "target_session_attrs=primary"), "host=localhost port=" + primary.port + " user=nosuch dbname=postgres",
+		dsn(standby.port, "target_session_attrs=primary"),
+		"host=localhost port=" + primary.port + " user=nosuch dbname=postgres",
 		"host=localhost,localhost user=nosuch dbname=postgres port=" + primary.port + "," + standby.port,
-		"postgresql://postgres@localhost:" + primary.port + "/nosuch", dsn(primary.port, "sslmode=require"), dsn(primary.port, "keepalives=x"),
+		"postgresql://postgres@localhost:" + primary.port + "/nosuch", dsn(primary.port, "sslmode=require"),
+		dsn(primary.port, "keepalives=x"),
 	} {
 		ask := []string{"-X", "-d", conninfo, "-c", "select 1"}
 		want := failure(t, plain(), "psql", ask...)
@@ -122,7 +128,8 @@ func TestErrorsOfPlainConnectionsAreLibpqs(t *testing.T) {
 	}
 }
 
-// A handle that was never connected says why, and from its first use on what libpq says of such a one.
+// A handle that was never connected says why, and from its first use on what libpq says of such a
+// one.
 func TestFailedHandle(t *testing.T) {
 	closed := freePort(t)
 	want := output(t, plain(), "async", dsn(closed, ""))
@@ -130,19 +137,24 @@ func TestFailedHandle(t *testing.T) {
 	if got := output(t, byPath(), "async", dsn(closed, "")); got != want {
 		t.Errorf("got: %swant: %s", got, want)
 	}
-	wantAll(t, output(t, byPath(), "async", dsn(conmgrWith(t).Port(), "")), "no target server address from Connection Manager", "then: no connection to the server")
+	wantAll(t, output(t, byPath(), "async", dsn(conmgrWith(t).Port(), "")),
+		"no target server address from Connection Manager", "then: no connection to the server")
 }
 
 func TestPlainLists(t *testing.T) {
 	closed := freePort(t)
 	both := "host=localhost,localhost user=postgres dbname=postgres port=" + primary.port + "," + standby.port
 	for conninfo, want := range map[string]*server{
-		both: primary, both + " target_session_attrs=standby": standby, both + " target_session_attrs=read-only": standby,
+		both: primary, both + " target_session_attrs=standby": standby,
+		both + " target_session_attrs=read-only":      standby,
 		both + " target_session_attrs=prefer-standby": standby, both + " target_session_attrs=prefer-read": standby,
 		both + " target_session_attrs=read-write": primary,
-		"host=localhost user=postgres dbname=postgres target_session_attrs=prefer-standby port=" + primary.port: primary,
-		"hostaddr=127.0.0.1,127.0.0.1 user=postgres dbname=postgres port=" + closed + "," + standby.port:        standby,
-		"host=/nonexistent,localhost user=postgres dbname=postgres port=1," + standby.port:                      standby,
+		"host=localhost user=postgres dbname=postgres target_session_attrs=prefer-standby port=" +
+			primary.port: primary,
+		"hostaddr=127.0.0.1,127.0.0.1 user=postgres dbname=postgres port=" + closed + "," +
+			standby.port: standby,
+		"host=/nonexistent,localhost user=postgres dbname=postgres port=1," +
+			standby.port: standby,
 	} {
 		if got := connectedPort(t, conninfo); got != want.port {
 			t.Errorf("%s led to port %s, not to the %s", conninfo, got, want.name)
@@ -164,14 +176,18 @@ func TestEnvironmentServiceAndPassfile(t *testing.T) {
 		env      []string
 		want     *server
 	}{
-		"environment":     {"", []string{"PGHOST=localhost", "PGPORT=" + cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres", "PGTARGETSESSIONATTRS=standby"}, standby},
-		"service":         {"service=orders", []string{"PGSERVICEFILE=" + service}, standby},
-		"PGSERVICE":       {"", []string{"PGSERVICEFILE=" + service, "PGSERVICE=orders"}, standby},
-		"overridden":      {"service=orders target_session_attrs=primary", []string{"PGSERVICEFILE=" + service}, primary},
-		"not PGSERVICE":   {"service=orders", []string{"PGSERVICEFILE=" + other, "PGSERVICE=else"}, primary},
-		"URI with a list": {"postgresql://postgres@localhost:1,localhost:" + cm.Port() + "/postgres?target_session_attrs=standby", nil, standby},
+		"environment": {"", []string{"PGHOST=localhost", "PGPORT=" + cm.Port(), "PGUSER=postgres",
+			"PGDATABASE=postgres", "PGTARGETSESSIONATTRS=standby"}, standby},
+		"service":   {"service=orders", []string{"PGSERVICEFILE=" + service}, standby},
+		"PGSERVICE": {"", []string{"PGSERVICEFILE=" + service, "PGSERVICE=orders"}, standby},
+		"overridden": {"service=orders target_session_attrs=primary", []string{"PGSERVICEFILE=" + service},
+			primary},
+		"not PGSERVICE": {"service=orders", []string{"PGSERVICEFILE=" + other, "PGSERVICE=else"}, primary},
+		"URI with a list": {"postgresql://postgres@localhost:1,localhost:" + cm.Port() +
+			"/postgres?target_session_attrs=standby", nil, standby},
 	} {
-		out := output(t, append(byPath(), c.env...), "psql", "-X", "-At", "-d", c.conninfo, "-c", "select inet_server_port(), current_setting('application_name')")
+		out := output(t, append(byPath(), c.env...), "psql", "-X", "-At", "-d", c.conninfo, "-c",
+			"select inet_server_port(), current_setting('application_name')")
 		if got := strings.TrimSpace(out); got != c.want.port+"|psql" {
 			t.Errorf("%s: %s, not the %s", name, got, c.want.name)
 		}
@@ -204,8 +220,10 @@ func TestListsThatMixConmgrsAndServers(t *testing.T) {
 			t.Errorf("%s led to port %s, not to the %s", conninfo, got, want.name)
 		}
 	}
-	out := failure(t, byPath(), "psql", "-X", "-d", list("standby", empty.Port(), primary.port, closed), "-c", "select 1")
-	wantAll(t, out, "no target server address from Connection Manager", "server is not in hot standby mode", "Connection refused")
+	out := failure(t, byPath(), "psql", "-X", "-d", list("standby", empty.Port(), primary.port, closed), "-c",
+		"select 1")
+	wantAll(t, out, "no target server address from Connection Manager", "server is not in hot standby mode",
+		"Connection refused")
 }
 
 // An instance that refuses the SQL connection: another one is asked for, before the next host.
@@ -231,7 +249,8 @@ func TestTimeoutHoldsForStageOne(t *testing.T) {
 	frozen.Freeze(true)
 	cm := conmgr(t)
 	start := time.Now()
-	two := fmt.Sprintf("host=localhost,localhost port=%s,%s user=postgres dbname=postgres connect_timeout=2", frozen.Port(), cm.Port())
+	two := fmt.Sprintf("host=localhost,localhost port=%s,%s user=postgres dbname=postgres connect_timeout=2",
+		frozen.Port(), cm.Port())
 	if got := connectedPort(t, two); got != primary.port {
 		t.Errorf("led to %s", got)
 	}
@@ -250,11 +269,13 @@ func TestTimeoutHoldsForStageOne(t *testing.T) {
 	if d := time.Since(start); d < shortest || d > 4*time.Second {
 		t.Errorf("connect_timeout=1 took %v", d)
 	}
-	out = failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=2 sslmode=require"), "-c", "select 1")
+	out = failure(t, byPath(), "psql", "-X", "-d", dsn(frozen.Port(), "connect_timeout=2 sslmode=require"), "-c",
+		"select 1")
 	wantAll(t, out, "could not receive server address from Connection Manager: timeout expired")
 }
 
-// load_balance_hosts=random goes through a list of conmgrs in any order; a libpq that does not know the option says so.
+// load_balance_hosts=random goes through a list of conmgrs in any order; a libpq that does not know
+// the option says so.
 func TestLoadBalanceHosts(t *testing.T) {
 	first, second := conmgrWith(t, primary.instance("0")), conmgrWith(t, standby.instance("0"))
 	list := "host=localhost,localhost user=postgres dbname=postgres port=" + first.Port() + "," + second.Port()
@@ -286,22 +307,26 @@ func TestLoadBalanceHosts(t *testing.T) {
 		t.Errorf("random: %d of %d at the first", n, tries)
 	}
 	// whatever comes first, the one that can be reached is reached
-	if n := count("host=localhost,localhost user=postgres dbname=postgres load_balance_hosts=random port=" + freePort(t) + "," + first.Port()); n != tries {
+	if n := count("host=localhost,localhost user=postgres dbname=postgres load_balance_hosts=random port=" +
+		freePort(t) + "," + first.Port()); n != tries {
 		t.Errorf("random, the other host closed: %d of %d", n, tries)
 	}
-	wantAll(t, failure(t, byPath(), "psql", "-X", "-d", list+" load_balance_hosts=bogus", "-c", "select 1"), `invalid load_balance_hosts value: "bogus"`)
+	wantAll(t, failure(t, byPath(), "psql", "-X", "-d", list+" load_balance_hosts=bogus", "-c", "select 1"),
+		`invalid load_balance_hosts value: "bogus"`)
 }
 
 func TestPgbench(t *testing.T) {
 	cm := conmgr(t)
-	init := append(byPath(), "PGHOST=localhost", "PGPORT="+cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres", "PGTARGETSESSIONATTRS=primary")
+	init := append(byPath(), "PGHOST=localhost", "PGPORT="+cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres",
+		"PGTARGETSESSIONATTRS=primary")
 	output(t, init, "pgbench", "-i", "-q", "-s", "1")
 	out := output(t, init, "pgbench", "-c", "4", "-j", "2", "-t", "100", "-M", "prepared")
 	wantAll(t, out, "400/400")
 	out = output(t, init, "pgbench", "-c", "2", "-C", "-t", "20", "-S")
 	wantAll(t, out, "40/40")
 	waitSQL(t, standby, "select pg_last_wal_replay_lsn() >= '"+sql(t, primary, "select pg_current_wal_lsn()")+"'")
-	reading := append(byPath(), "PGHOST=localhost", "PGPORT="+cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres", "PGTARGETSESSIONATTRS=standby")
+	reading := append(byPath(), "PGHOST=localhost", "PGPORT="+cm.Port(), "PGUSER=postgres", "PGDATABASE=postgres",
+		"PGTARGETSESSIONATTRS=standby")
 	wantAll(t, output(t, reading, "pgbench", "-n", "-c", "2", "-S", "-t", "20"), "40/40")
 	// after a promotion, and without conmgr
 	cm.SetInstances(primary.instance("1", isPrimary...), standby.instance("0", isStandby...))
@@ -316,10 +341,12 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// The instance is lost while it is being connected to, and so is the next one: that is all in the time of one host.
+// The instance is lost while it is being connected to, and so is the next one: that is all in the
+// time of one host.
 func TestTimeoutGoesOnAfterALoss(t *testing.T) {
 	hole := func(name string) fakeconmgr.Instance {
-		return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: newHole(t), Attributes: isPrimary}
+		return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: newHole(t),
+			Attributes: isPrimary}
 	}
 	cm := conmgrWith(t, hole("0"), hole("1"))
 	start := time.Now()
@@ -332,7 +359,8 @@ func TestTimeoutGoesOnAfterALoss(t *testing.T) {
 	}
 }
 
-// A name with two addresses, the first of which takes the connection and never answers: the blocking functions go on, as libpq's own.
+// A name with two addresses, the first of which takes the connection and never answers: the
+// blocking functions go on, as libpq's own.
 func TestTimeoutGoesOnToTheNextAddress(t *testing.T) {
 	port := newHole(t)
 	relay(t, "127.0.0.2:"+port, "127.0.0.1:"+primary.port)
@@ -340,8 +368,10 @@ func TestTimeoutGoesOnToTheNextAddress(t *testing.T) {
 	hosts := write(t, "hosts", "127.0.0.1 localhost\n127.0.0.1 two.example\n127.0.0.2 two.example\n")
 	for name, env := range map[string]func() []string{"libpq": plain, "front": byPath} {
 		start := time.Now()
-		out := output(t, env(), "unshare", "-m", "sh", "-c", `mount --bind "$1" /etc/hosts && shift && exec "$@"`, "sh", hosts,
-			filepath.Join(pgbin, "psql"), "-X", "-At", "-d", "host=two.example user=postgres dbname=postgres connect_timeout=2 port="+port,
+		out := output(t, env(), "unshare", "-m", "sh", "-c", `mount --bind "$1" /etc/hosts && shift && exec "$@"`, "sh",
+			hosts,
+			filepath.Join(pgbin, "psql"), "-X", "-At", "-d",
+			"host=two.example user=postgres dbname=postgres connect_timeout=2 port="+port,
 			"-c", `\conninfo`)
 		wantAll(t, out, `on host "two.example" (address "127.0.0.2")`)
 		if d := time.Since(start); d < 1500*time.Millisecond || d > 5*time.Second {

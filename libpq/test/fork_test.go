@@ -2,7 +2,8 @@ package libpqtest
 
 import "testing"
 
-// A child that ends or resets what it has inherited ends its parent's session, as with libpq, unless the connection goes by way of conmgr.
+// A child that ends or resets what it has inherited ends its parent's session, as with libpq,
+// unless the connection goes by way of conmgr.
 func TestForkWithoutConmgr(t *testing.T) {
 	cm := conmgr(t)
 	for _, how := range []string{"ends", "resets"} {

@@ -13,7 +13,8 @@ import (
 func TestInstalledFront(t *testing.T) {
 	prefix, staged := filepath.Join(scratch, "prefix"), filepath.Join(scratch, "staged")
 	t.Cleanup(func() { os.RemoveAll(staged); os.Remove(prefix) })
-	// Staged, as nothing of this belongs into the system; the link makes prefix what the installed files think it is.
+	// Staged, as nothing of this belongs into the system; the link makes prefix what the installed
+	// files think it is.
 	if err := run(root, "make", "-s", "install", "prefix="+prefix, "DESTDIR="+staged); err != nil {
 		t.Fatal(err)
 	}
@@ -33,13 +34,15 @@ func TestInstalledFront(t *testing.T) {
 		t.Fatal(err)
 	}
 	linked := filepath.Join(staged, "linked")
-	if err := run(root, "gcc", append([]string{"-Wall", "-Wextra", "-Werror", "-o", linked, "libpq/test/c/linked.c"}, strings.Fields(string(out))...)...); err != nil {
+	if err := run(root, "gcc", append([]string{"-Wall", "-Wextra", "-Werror", "-o", linked, "libpq/test/c/linked.c"},
+		strings.Fields(string(out))...)...); err != nil {
 		t.Fatal(err)
 	}
 	wantAll(t, output(t, nil, linked, dsn(cm.Port(), "target_session_attrs=primary")), want)
 
 	library := filepath.Join(prefix, "lib/connmgr/libpq.so.5")
 	for _, env := range []string{"LD_LIBRARY_PATH=" + filepath.Dir(library), "LD_PRELOAD=" + library} {
-		wantAll(t, output(t, []string{env}, "async", dsn(cm.Port(), "target_session_attrs=primary")), "connected: port "+primary.port+" awaited conmgr yes")
+		wantAll(t, output(t, []string{env}, "async", dsn(cm.Port(), "target_session_attrs=primary")),
+			"connected: port "+primary.port+" awaited conmgr yes")
 	}
 }

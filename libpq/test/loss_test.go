@@ -31,7 +31,8 @@ func writeFile(t *testing.T, path, text string) {
 
 const why = `instance 0 is lost: no heartbeat for 20.0 s`
 
-// How an application may wait, and what it is told. The server itself stays up and silent, as one behind a cut link.
+// How an application may wait, and what it is told. The server itself stays up and silent, as one
+// behind a cut link.
 var waits = map[string][]string{
 	"exec":      {"PQexec: result PGRES_FATAL_ERROR sqlstate none status bad"},
 	"getresult": {"PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad"},
@@ -54,8 +55,10 @@ func TestLossWakesEveryWait(t *testing.T) {
 		} {
 			t.Run(how+"/"+name, func(t *testing.T) {
 				cm := conmgr(t)
-				app := fmt.Sprintf("%s-%s-%d", how, name, time.Now().UnixNano()) // a silent server keeps the sessions of an earlier run
-				c := converse(t, byPath(), "waits", how, dsn(cm.Port(), "target_session_attrs=primary application_name="+app))
+				// a silent server keeps the sessions of an earlier run
+				app := fmt.Sprintf("%s-%s-%d", how, name, time.Now().UnixNano())
+				c := converse(t, byPath(), "waits", how,
+					dsn(cm.Port(), "target_session_attrs=primary application_name="+app))
 				c.until("ready")
 				if how != "idle" && how != "notify" {
 					waitSQL(t, primary, "select count(*) = 1 from pg_stat_activity where application_name = '"+app+"' and wait_event = 'PgSleep'")
@@ -76,9 +79,11 @@ func TestLossWakesEveryWait(t *testing.T) {
 					}
 				}
 				if name == "instance" {
-					wantAll(t, out, `lost the server at "localhost" (127.0.0.1), port `+primary.port+": "+why, "PQreset: ok")
+					wantAll(t, out, `lost the server at "localhost" (127.0.0.1), port `+primary.port+": "+why,
+						"PQreset: ok")
 				} else {
-					wantAll(t, out, `lost the Connection Manager at "localhost", port `+cm.Port(), "PQreset: connection to server")
+					wantAll(t, out, `lost the Connection Manager at "localhost", port `+cm.Port(),
+						"PQreset: connection to server")
 				}
 			})
 		}
@@ -103,7 +108,8 @@ func TestLossInALargeObjectCall(t *testing.T) {
 
 func TestServersOwnMessageComesFirst(t *testing.T) {
 	cm := conmgr(t)
-	c := converse(t, byPath(), "waits", "getresult", dsn(cm.Port(), "target_session_attrs=primary application_name=victim"))
+	c := converse(t, byPath(), "waits", "getresult", dsn(cm.Port(),
+		"target_session_attrs=primary application_name=victim"))
 	c.until("ready")
 	waitSQL(t, primary, "select count(*) = 1 from pg_stat_activity where application_name = 'victim' and wait_event = 'PgSleep'")
 	sql(t, primary, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'victim'")
@@ -114,10 +120,12 @@ func TestServersOwnMessageComesFirst(t *testing.T) {
 	}
 }
 
-// The instance is lost while it is being connected to: the next one is taken, and the application does not notice.
+// The instance is lost while it is being connected to: the next one is taken, and the application
+// does not notice.
 func TestLossDuringStageTwo(t *testing.T) {
 	hole := newHole(t)
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: hole, Attributes: isPrimary},
+	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: hole,
+		Attributes: isPrimary},
 		primary.instance("1", isPrimary...))
 	c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"))
 	if err := cm.WaitBound(1); err != nil {
@@ -127,7 +135,8 @@ func TestLossDuringStageTwo(t *testing.T) {
 	wantAll(t, c.rest(), "connected: port "+primary.port)
 }
 
-// The same at the last moment: the instance has let the application in, and the front's thread has not come to the loss.
+// The same at the last moment: the instance has let the application in, and the front's thread has
+// not come to the loss.
 func TestLossAtTheEndOfStageTwo(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -135,16 +144,19 @@ func TestLossAtTheEndOfStageTwo(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port, Attributes: isPrimary},
+	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port,
+		Attributes: isPrimary},
 		primary.instance("1", isPrimary...))
 	go babble(l, func() { cm.Lose("0", why) })
-	wantAll(t, output(t, byPath(), "late", "connect", dsn(cm.Port(), "target_session_attrs=primary")), "connected: port "+primary.port)
+	wantAll(t, output(t, byPath(), "late", "connect", dsn(cm.Port(), "target_session_attrs=primary")),
+		"connected: port "+primary.port)
 }
 
 func TestFiveHundredBlockedQueries(t *testing.T) {
 	const n = 500
 	cm := conmgr(t)
-	c := converse(t, byPath(), "many", strconv.Itoa(n), dsn(cm.Port(), "target_session_attrs=primary application_name=many"))
+	c := converse(t, byPath(), "many", strconv.Itoa(n),
+		dsn(cm.Port(), "target_session_attrs=primary application_name=many"))
 	c.until("ready")
 	waitSQL(t, primary, fmt.Sprintf("select count(*) = %d from pg_stat_activity where application_name = 'many' and wait_event = 'PgSleep'", n))
 	if err := cm.WaitBound(n); err != nil {
@@ -168,7 +180,8 @@ func wantWoken(t *testing.T, out string, n int, since time.Duration, stalls *tes
 	}
 	after := func(ms float64) time.Duration { return time.Duration(ms*1e6) - since }
 	stall := stalls.Longest()
-	t.Logf("%d clients had their error after %v to %v, half of them by %v (this machine stalled for up to %v)", n, after(first), after(last), after(middle), stall)
+	t.Logf("%d clients had their error after %v to %v, half of them by %v (this machine stalled for up to %v)", n,
+		after(first), after(last), after(middle), stall)
 	// The claim is 50 ms on an idle machine; a test machine is not always one.
 	if limit := 200*time.Millisecond + 3*stall; after(last) > limit {
 		t.Errorf("the last error came after %v, which is more than %v", after(last), limit)
@@ -212,7 +225,8 @@ func TestEcpgElsewhere(t *testing.T) {
 		end   func()
 		wants []string
 	}{
-		"promoted": {[]string{cm.Port()}, func() { cm.Lose("1", why) }, []string{"writer standby 1", "reader standby 0"}},
+		"promoted": {[]string{cm.Port()}, func() { cm.Lose("1", why) },
+			[]string{"writer standby 1", "reader standby 0"}},
 		"directly": {[]string{primary.port, standby.port}, func() {
 			sql(t, primary, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'writer'")
 		}, []string{"writer standby 0", "reader standby 1"}},
@@ -231,7 +245,8 @@ func TestEcpgElsewhere(t *testing.T) {
 	}
 }
 
-// libpq gives a connection up on which the server talks nonsense. The server is to see that at once, and not when the application comes to PQfinish.
+// libpq gives a connection up on which the server talks nonsense. The server is to see that at
+// once, and not when the application comes to PQfinish.
 func TestServerSeesAConnectionThatIsGivenUp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -241,7 +256,8 @@ func TestServerSeesAConnectionThatIsGivenUp(t *testing.T) {
 	left := make(chan error, 1)
 	go func() { left <- babble(l, func() {}) }()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port, Attributes: isPrimary})
+	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port,
+		Attributes: isPrimary})
 	c := converse(t, byPath(), "waits", "nonsense", dsn(cm.Port(), "target_session_attrs=primary"))
 	wantAll(t, c.until("ready"), "PQexec: result PGRES_FATAL_ERROR", "lost synchronization with server")
 	select {
@@ -259,7 +275,8 @@ func TestServerSeesAConnectionThatIsGivenUp(t *testing.T) {
 	}
 }
 
-// babble takes one session, calls before and lets it in, answers its query with a message of an impossible length, and returns how the session ends.
+// babble takes one session, calls before and lets it in, answers its query with a message of an
+// impossible length, and returns how the session ends.
 func babble(l net.Listener, before func()) error {
 	conn, err := l.Accept()
 	if err != nil {

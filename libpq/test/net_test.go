@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// newHole is a port that accepts and answers nothing, as a server behind a link that was cut after the handshake.
+// newHole is a port that accepts and answers nothing, as a server behind a link that was cut after
+// the handshake.
 func newHole(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -29,7 +29,8 @@ func listed(t *testing.T) (names []string) {
 	return names
 }
 
-// Whatever libpq it was built with, the front exports what any libpq has: a program is linked with the one of another day.
+// Whatever libpq it was built with, the front exports what any libpq has: a program is linked with
+// the one of another day.
 func TestExportsAreThoseOfEveryLibpq(t *testing.T) {
 	want := append(listed(t), "PQcmSocket")
 	slices.Sort(want)
@@ -55,8 +56,10 @@ func linkedWithTheNewest(t *testing.T, name string) string {
 	writeFile(t, source, stub.String())
 	program := filepath.Join(dir, name)
 	for _, args := range [][]string{
-		{"-w", "-fno-builtin", "-shared", "-fPIC", "-Wl,-soname,libpq.so.5", "-o", filepath.Join(dir, "libpq.so"), source},
-		{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-I/usr/include/postgresql", "-o", program, "libpq/test/c/" + name + ".c", "-L" + dir, "-lpq"},
+		{"-w", "-fno-builtin", "-shared", "-fPIC", "-Wl,-soname,libpq.so.5", "-o", filepath.Join(dir, "libpq.so"),
+			source},
+		{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-I/usr/include/postgresql", "-o", program,
+			"libpq/test/c/" + name + ".c", "-L" + dir, "-lpq"},
 	} {
 		if err := run(root, "gcc", args...); err != nil {
 			t.Fatal(err)
@@ -82,7 +85,8 @@ func TestProgramNewerThanTheInstalledLibpq(t *testing.T) {
 	}
 }
 
-// libpq is found by pkg-config or by pg_config; where there is none, the build says what it looked for, and what pkg-config says.
+// libpq is found by pkg-config or by pg_config; where there is none, the build says what it looked
+// for, and what pkg-config says.
 func TestBuildFindsLibpq(t *testing.T) {
 	makefile := write(t, "show.mk", "include libpq/front.mk\nshow:\n\t@echo $(REAL_LIBPQ) $(LIBPQ_INCLUDE) $(LIBPQ_VERSION)\n")
 	show := func(args ...string) string {
@@ -97,12 +101,14 @@ func TestBuildFindsLibpq(t *testing.T) {
 	want := show()
 	wantAll(t, want, installedLibpq(t)+" /")
 	for _, args := range [][]string{{"PKG_CONFIG=false"}, {"PKG_CONFIG=/nonexistent"}, {"PG_CONFIG=/nonexistent"}} {
-		if got := show(args...); strings.Fields(got)[0] != strings.Fields(want)[0] || strings.Fields(got)[1] != strings.Fields(want)[1] {
+		if got := show(args...); strings.Fields(got)[0] != strings.Fields(want)[0] ||
+			strings.Fields(got)[1] != strings.Fields(want)[1] {
 			t.Errorf("%s: %s, not %s", args[0], got, want)
 		}
 	}
 	dir := t.TempDir()
-	cmd := exec.Command("make", "-s", "-f", "libpq/front.mk", "front", "REAL_LIBPQ=/nonexistent/libpq.so.5", "FRONT_OUT="+dir, "FRONT_GEN="+dir)
+	cmd := exec.Command("make", "-s", "-f", "libpq/front.mk", "front", "REAL_LIBPQ=/nonexistent/libpq.so.5",
+		"FRONT_OUT="+dir, "FRONT_GEN="+dir)
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	if err == nil {

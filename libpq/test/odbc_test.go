@@ -15,7 +15,8 @@ func odbc(t *testing.T) (program string, env []string) {
 	t.Helper()
 	dir := t.TempDir()
 	program = filepath.Join(dir, "odbc")
-	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-I/usr/include/postgresql", "-o", program, "libpq/test/c/odbc.c", "-lodbc"); err != nil {
+	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-I/usr/include/postgresql", "-o",
+		program, "libpq/test/c/odbc.c", "-lodbc"); err != nil {
 		t.Fatalf("%v: install unixodbc-dev, odbc-postgresql", err)
 	}
 	writeFile(t, filepath.Join(dir, "odbcinst.ini"), "[ODBC]\nPooling = Yes\n\n[PostgreSQL Unicode]\nDriver = psqlodbcw.so\nCPTimeout = 300\n")
@@ -28,7 +29,8 @@ func odbc(t *testing.T) (program string, env []string) {
 // As docs/drivers-odbc.md has it.
 func odbcString(port, target string, more ...string) string {
 	options := strings.Join(append([]string{"target_session_attrs=" + target}, more...), " ")
-	return "DRIVER={PostgreSQL Unicode};SERVER=localhost;PORT=" + port + ";DATABASE=postgres;UID=postgres;pqopt={" + options + "}"
+	return "DRIVER={PostgreSQL Unicode};SERVER=localhost;PORT=" + port + ";DATABASE=postgres;UID=postgres;pqopt={" +
+		options + "}"
 }
 
 func TestODBC(t *testing.T) {
@@ -63,7 +65,8 @@ func TestODBC(t *testing.T) {
 	}
 	t.Run("targets", func(t *testing.T) {
 		cm := conmgr(t)
-		for target, want := range map[string]*server{"read-write": primary, "standby": standby, "prefer-standby": standby} {
+		for target, want := range map[string]*server{"read-write": primary, "standby": standby,
+			"prefer-standby": standby} {
 			wantAll(t, output(t, env, app, "once", odbcString(cm.Port(), target)), "first: port "+want.port+"\n")
 		}
 		isql := program(t, env, "isql", "-v", "-k", odbcString(cm.Port(), "standby"))
@@ -85,12 +88,16 @@ func TestODBCsLimits(t *testing.T) {
 	app, env := odbc(t)
 	out := output(t, env, app, "async", odbcString(conmgr(t).Port(), "any"))
 	wantAll(t, out, "async mode 0", "executes: 0") // SQL_AM_NONE; the call has waited
-	// a list of ports is cut to nine characters; in pqopt it arrives whole, if SERVER and PORT leave room for it
+	// a list of ports is cut to nine characters; in pqopt it arrives whole, if SERVER and PORT
+	// leave room for it
 	driver := "DRIVER={PostgreSQL Unicode};DATABASE=postgres;UID=postgres;"
 	closed, cm := freePort(t), conmgr(t)
 	ports := closed + "," + cm.Port()
 	wantAll(t, failure(t, env, app, "once", driver+"SERVER=localhost,localhost;PORT="+ports), "connect: -1 08001")
-	wantAll(t, output(t, env, app, "once", driver+"SERVER=localhost,localhost;PORT="+cm.Port()), "first: port "+primary.port)
-	wantAll(t, output(t, env, app, "once", driver+"pqopt={host=localhost,localhost port="+ports+"}"), "first: port "+primary.port)
-	wantAll(t, failure(t, env, app, "once", driver+"PORT="+closed+";pqopt={port="+cm.Port()+"}"), "connect: -1 08001 port parameter in pqopt option conflicts")
+	wantAll(t, output(t, env, app, "once", driver+"SERVER=localhost,localhost;PORT="+cm.Port()),
+		"first: port "+primary.port)
+	wantAll(t, output(t, env, app, "once", driver+"pqopt={host=localhost,localhost port="+ports+"}"),
+		"first: port "+primary.port)
+	wantAll(t, failure(t, env, app, "once", driver+"PORT="+closed+";pqopt={port="+cm.Port()+"}"),
+		"connect: -1 08001 port parameter in pqopt option conflicts")
 }

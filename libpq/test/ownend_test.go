@@ -11,7 +11,8 @@ func TestConmgrsOwnEndIsNoLossOfTheServer(t *testing.T) {
 	for _, how := range []string{"exec", "idle"} {
 		t.Run(how, func(t *testing.T) {
 			cm := conmgr(t)
-			c := converse(t, byPath(), "waits", how, dsn(cm.Port(), "target_session_attrs=primary application_name=ownend"))
+			c := converse(t, byPath(), "waits", how, dsn(cm.Port(),
+				"target_session_attrs=primary application_name=ownend"))
 			c.until("ready")
 			if how == "exec" {
 				waitSQL(t, primary, "select count(*) >= 1 from pg_stat_activity where application_name = 'ownend' and wait_event = 'PgSleep'")

@@ -1,6 +1,7 @@
 package libpqtest
 
-// The ways to allow a Connection Manager of another user: PGCMUSER, its Unix-domain socket, and the user conmgr.
+// The ways to allow a Connection Manager of another user: PGCMUSER, its Unix-domain socket, and the
+// user conmgr.
 
 import (
 	"os"
@@ -14,7 +15,8 @@ import (
 // believed tells whether psql follows an answer that leads to the primary.
 func believed(t *testing.T, env []string, conninfo string) (bool, string) {
 	t.Helper()
-	out, err := program(t, append(byPath(), env...), "psql", "-X", "-w", "-At", "-d", conninfo, "-c", "select 'here'").CombinedOutput()
+	out, err := program(t, append(byPath(), env...), "psql", "-X", "-w", "-At", "-d", conninfo, "-c",
+		"select 'here'").CombinedOutput()
 	return err == nil && strings.TrimSpace(string(out)) == "here", string(out)
 }
 
@@ -28,9 +30,12 @@ func TestPGCMUSER(t *testing.T) {
 		list string
 		want bool
 	}{
-		{0, "", true}, {0, "daemon", true}, {daemon, "", false}, {daemon, "daemon", true}, {daemon, "1", true}, {daemon, "bin, daemon ,nosuchuser", true},
-		{daemon, "nosuchuser,2,bin", false}, {daemon, "*", true}, {daemon, "bin,*", true}, {daemon, "daemonx", false}, {daemon, "daemo", false}, {daemon, "01", true},
-		{daemon, "4294967297", false}, {daemon, "18446744073709551617", false}, {daemon, "**", false}, {daemon, ",,", false},
+		{0, "", true}, {0, "daemon", true}, {daemon, "", false}, {daemon, "daemon", true}, {daemon, "1", true},
+		{daemon, "bin, daemon ,nosuchuser", true},
+		{daemon, "nosuchuser,2,bin", false}, {daemon, "*", true}, {daemon, "bin,*", true}, {daemon, "daemonx", false},
+		{daemon, "daemo", false}, {daemon, "01", true},
+		{daemon, "4294967297", false}, {daemon, "18446744073709551617", false}, {daemon, "**", false},
+		{daemon, ",,", false},
 		{unnamed, "4711", true}, {unnamed, "471", false}, {unnamed, "", false},
 		{65534, "", false}, {65534, "nobody", false}, {65534, "65534", false}, {65534, "*", true},
 	} {
@@ -52,7 +57,8 @@ func TestPGCMUSER(t *testing.T) {
 func TestOwnUserAndConmgr(t *testing.T) {
 	as := func(uid uint32, env ...string) (bool, string) {
 		i := newImpostor(t, unnamed, "-port", primary.port)
-		cmd := program(t, append(byPath(), env...), "psql", "-X", "-w", "-At", "-d", dsn(i.port, ""), "-c", "select 'here'")
+		cmd := program(t, append(byPath(), env...), "psql", "-X", "-w", "-At", "-d", dsn(i.port, ""), "-c",
+			"select 'here'")
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		out, err := cmd.CombinedOutput()
@@ -79,7 +85,8 @@ func TestOwnUserAndConmgr(t *testing.T) {
 func TestPGCMUSERIsIgnoredWithPrivilege(t *testing.T) {
 	i := newImpostor(t, daemon, "-port", primary.port)
 	path := filepath.Join(bindir, "privileged")
-	if err := run(root, "gcc", "-I/usr/include/postgresql", "-o", path, "libpq/test/c/async.c", "-lpq", "-Wl,--disable-new-dtags,-rpath,"+front); err != nil {
+	if err := run(root, "gcc", "-I/usr/include/postgresql", "-o", path, "libpq/test/c/async.c", "-lpq",
+		"-Wl,--disable-new-dtags,-rpath,"+front); err != nil {
 		t.Fatal(err)
 	}
 	for mode, want := range map[os.FileMode]string{0o755: "connected", 0o755 | os.ModeSetgid: nobodys} {
@@ -121,13 +128,18 @@ func TestUnixSocketToConmgr(t *testing.T) {
 	newImpostor(t, daemon, "-network", "unix", "-listen", dir+"/.s.PGSQL.2", "-port", primary.port)
 	newImpostor(t, daemon, "-network", "unix", "-listen", "@"+name+"/.s.PGSQL.2", "-port", primary.port)
 	newImpostor(t, 0, "-network", "unix", "-listen", "@"+name+"/.s.PGSQL.1", "-port", primary.port)
-	refusal := `connection to server on socket "` + dir + `/.s.PGSQL.2" failed: the process that listens there ` + nobodys
+	refusal := `connection to server on socket "` + dir + `/.s.PGSQL.2" failed: the process that listens there ` +
+		nobodys
 	for _, c := range []struct{ host, more, env, want string }{
-		{dir, "port=1", "", "here"}, {dir, "port=1 requirepeer=root", "", "here"}, {dir, "port=1 requirepeer=daemon", "", "requirepeer specifies"},
-		{dir, "port=2", "", refusal}, {dir, "port=2", "", "HINT:  If it is the right one, name the user in the environment variable PGCMUSER, or use requirepeer."},
-		{dir, "port=2 requirepeer=daemon", "", "here"}, {dir, "port=2", "PGCMUSER=daemon", "here"}, {dir, "port=2", "PGCMUSER=*", "here"},
+		{dir, "port=1", "", "here"}, {dir, "port=1 requirepeer=root", "", "here"},
+		{dir, "port=1 requirepeer=daemon", "", "requirepeer specifies"},
+		{dir, "port=2", "", refusal}, {dir, "port=2", "",
+			"HINT:  If it is the right one, name the user in the environment variable PGCMUSER, or use requirepeer."},
+		{dir, "port=2 requirepeer=daemon", "", "here"}, {dir, "port=2", "PGCMUSER=daemon", "here"},
+		{dir, "port=2", "PGCMUSER=*", "here"},
 		{dir, "port=2 requirepeer=root", "PGCMUSER=*", "requirepeer specifies"},
-		{"@" + name, "port=1", "", "here"}, {"@" + name, "port=2", "", nobodys}, {"@" + name, "port=2 requirepeer=daemon", "", "here"},
+		{"@" + name, "port=1", "", "here"}, {"@" + name, "port=2", "", nobodys},
+		{"@" + name, "port=2 requirepeer=daemon", "", "here"},
 		// beyond the question to conmgr, sslmode holds for the instance, which has no TLS
 		{dir, "port=1 sslmode=verify-full", "", "port " + primary.port + " failed: server does not support SSL"},
 		{dir, "port=2 sslmode=verify-full", "", refusal},
@@ -137,7 +149,8 @@ func TestUnixSocketToConmgr(t *testing.T) {
 	}
 	// What conmgr does not have, and libpq would miss in it, is asked of the instance alone.
 	for _, c := range []struct{ more, want string }{
-		{"port=1", "channel binding required"}, {"port=1 requirepeer=daemon", `requirepeer specifies "daemon", but actual peer user name is "root"`},
+		{"port=1", "channel binding required"}, {"port=1 requirepeer=daemon",
+			`requirepeer specifies "daemon", but actual peer user name is "root"`},
 		{"port=2", refusal}, {"port=2 requirepeer=daemon", "channel binding required"},
 	} {
 		for _, host := range []string{dir, "@" + name} {
@@ -148,7 +161,8 @@ func TestUnixSocketToConmgr(t *testing.T) {
 			}
 		}
 	}
-	wantAll(t, output(t, byPath(), "families", "user=postgres dbname=postgres port=1 host="+dir), "host=localhost", "port="+primary.port, "socket=yes")
+	wantAll(t, output(t, byPath(), "families", "user=postgres dbname=postgres port=1 host="+dir), "host=localhost",
+		"port="+primary.port, "socket=yes")
 	out := failure(t, byPath(), "psql", "-X", "-d", "user=postgres dbname=postgres port=3 host="+dir, "-c", "select 1")
 	wantAll(t, out, `connection to server on socket "`+dir+`/.s.PGSQL.3" failed: No such file or directory`)
 }
@@ -170,7 +184,8 @@ func TestUserNamespace(t *testing.T) {
 		{"", local, "HINT:  If it is the right one, use requirepeer, or set the environment variable PGCMUSER to *."},
 		{"", local + " requirepeer=nobody", "here"}, {"PGCMUSER=*", local, "here"},
 	} {
-		cmd := program(t, append(byPath(), c.env), "unshare", "--user", "--map-root-user", filepath.Join(pgbin, "psql"), "-X", "-w", "-At",
+		cmd := program(t, append(byPath(), c.env), "unshare", "--user", "--map-root-user", filepath.Join(pgbin, "psql"),
+			"-X", "-w", "-At",
 			"-d", c.conninfo, "-c", "select 'here'")
 		out, _ := cmd.CombinedOutput()
 		wantAll(t, string(out), c.want)

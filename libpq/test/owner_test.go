@@ -1,7 +1,7 @@
 package libpqtest
 
-// Who is believed to be a Connection Manager: impostors of several kinds and users listen in its place, and send applications to a thief,
-// who must not get so much as a connection.
+// Who is believed to be a Connection Manager: impostors of several kinds and users listen in its
+// place, and send applications to a thief, who must not get so much as a connection.
 
 import (
 	"bufio"
@@ -150,7 +150,8 @@ var (
 
 // secret is a connection string with something to steal.
 func secret(port, more string) string {
-	return "hostaddr=127.0.0.1 host=localhost user=alice dbname=postgres password=s3cret connect_timeout=5 port=" + port + " " + more
+	return "hostaddr=127.0.0.1 host=localhost user=alice dbname=postgres password=s3cret connect_timeout=5 port=" +
+		port + " " + more
 }
 
 // refused runs psql and an asynchronous program, neither of which must connect.
@@ -174,7 +175,8 @@ func TestImpostorOfAnotherUser(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := newImpostor(t, daemon, append(args, "-port", loot.port)...)
-			want := []string{`connection to server at "localhost", port ` + i.port + " failed: the process that listens there " + nobodys, howto}
+			want := []string{`connection to server at "localhost", port ` + i.port +
+				" failed: the process that listens there " + nobodys, howto}
 			modes := []string{"disable", "verify-full"}
 			if name == "directory" {
 				modes = []string{"disable", "prefer", "require", "verify-ca", "verify-full"}
@@ -208,7 +210,8 @@ func TestImpostorThatIsDeaf(t *testing.T) {
 	for _, mode := range []string{"deaf", "mute"} {
 		i := newImpostor(t, daemon, "-mode", mode)
 		for _, ssl := range []string{"disable", "verify-full"} {
-			out := failure(t, byPath(), "psql", "-X", "-w", "-d", secret(i.port, "connect_timeout=2 sslmode="+ssl), "-c", "select 1")
+			out := failure(t, byPath(), "psql", "-X", "-w", "-d", secret(i.port, "connect_timeout=2 sslmode="+ssl),
+				"-c", "select 1")
 			wantAll(t, out, "timeout expired")
 			wantAll(t, output(t, byPath(), "async", secret(i.port, "sslmode="+ssl), "500"), "gave up")
 		}
@@ -219,7 +222,8 @@ func TestImpostorThatIsDeaf(t *testing.T) {
 func TestImpostorByFamily(t *testing.T) {
 	loot := newLoot(t)
 	for _, c := range []struct{ listen, connect string }{
-		{"[::1]:0", "::1"}, {"[::]:0", "127.0.0.1"}, {"[::]:0", "::ffff:127.0.0.1"}, {"127.0.0.1:0", "::ffff:127.0.0.1"}, {"127.0.0.2:0", "127.0.0.2"},
+		{"[::1]:0", "::1"}, {"[::]:0", "127.0.0.1"}, {"[::]:0", "::ffff:127.0.0.1"},
+		{"127.0.0.1:0", "::ffff:127.0.0.1"}, {"127.0.0.2:0", "127.0.0.2"},
 	} {
 		for _, way := range [][]string{nil, {"netlink"}} {
 			foreign := newImpostor(t, daemon, "-listen", c.listen, "-port", loot.port)
@@ -230,7 +234,8 @@ func TestImpostorByFamily(t *testing.T) {
 			}
 			wantAll(t, out, nobodys)
 			own := newImpostor(t, 0, "-listen", c.listen, "-port", primary.port)
-			out, err = sandboxed(t, way, nil, "psql", "-X", "-w", "-d", "user=postgres dbname=postgres hostaddr="+c.connect+" port="+own.port, "-c", "select 'here'")
+			out, err = sandboxed(t, way, nil, "psql", "-X", "-w", "-d",
+				"user=postgres dbname=postgres hostaddr="+c.connect+" port="+own.port, "-c", "select 'here'")
 			if err != nil || !strings.Contains(out, "here") {
 				t.Errorf("%s by %s: %v\n%s", c.listen, c.connect, err, out)
 			}
@@ -258,7 +263,8 @@ func TestImpostorBoundToAnInterface(t *testing.T) {
 		i := newImpostor(t, daemon, "-device", "lo", "-port", loot.port, "-listen", listen)
 		host, _, _ := net.SplitHostPort(listen)
 		for _, way := range []string{"netlink", "proc"} {
-			out, err := sandboxed(t, []string{way}, nil, "psql", "-X", "-w", "-d", "user=alice dbname=postgres password=s3cret hostaddr="+host+" port="+i.port, "-c", "select 1")
+			out, err := sandboxed(t, []string{way}, nil, "psql", "-X", "-w", "-d",
+				"user=alice dbname=postgres password=s3cret hostaddr="+host+" port="+i.port, "-c", "select 1")
 			if err == nil {
 				t.Errorf("%s, without %s: it is believed", listen, way)
 			}
@@ -268,7 +274,8 @@ func TestImpostorBoundToAnInterface(t *testing.T) {
 	loot.none(t)
 }
 
-// A conmgr on another host, or in another network namespace, is nobody that this one's kernel knows.
+// A conmgr on another host, or in another network namespace, is nobody that this one's kernel
+// knows.
 func TestConmgrElsewhere(t *testing.T) {
 	n := testnet.New(t)
 	client, other := n.Host("client"), n.Host("other")
@@ -282,7 +289,8 @@ func TestConmgrElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := fakeconmgr.Serve(cm, fakeconmgr.Instance{Name: "0", Host: "db1", Hostaddr: other.Addr4.String(), Port: "5432", Attributes: isPrimary})
+	s := fakeconmgr.Serve(cm, fakeconmgr.Instance{Name: "0", Host: "db1", Hostaddr: other.Addr4.String(), Port: "5432",
+		Attributes: isPrimary})
 	t.Cleanup(s.Close)
 	for _, c := range []struct {
 		env, more string
@@ -292,7 +300,9 @@ func TestConmgrElsewhere(t *testing.T) {
 		{"PGCMHOSTS=db1", "", []string{"a connection", "s3cret"}},
 		{"PGCMHOSTS=db2", "", nil},
 	} {
-		p := program(t, append(byPath(), c.env), "psql", "-X", "-w", "-d", "host="+other.Addr4.String()+" port=27546 user=alice dbname=postgres password=s3cret sslmode=disable", "-c", "select 1")
+		p := program(t, append(byPath(), c.env), "psql", "-X", "-w", "-d",
+			"host="+other.Addr4.String()+" port=27546 user=alice dbname=postgres password=s3cret sslmode=disable", "-c",
+			"select 1")
 		cmd := client.Command(context.Background(), p.Path, p.Args[1:]...)
 		cmd.Env, cmd.Dir = p.Env, scratch
 		out, _ := cmd.CombinedOutput()
@@ -306,7 +316,8 @@ func TestConmgrElsewhere(t *testing.T) {
 	}
 }
 
-// Neither netlink nor /proc/net: who listens is unknown, which will do unless the server was to be identified.
+// Neither netlink nor /proc/net: who listens is unknown, which will do unless the server was to be
+// identified.
 func TestUnknownOwner(t *testing.T) {
 	i := newImpostor(t, 0, "-port", primary.port)
 	named := newImpostor(t, 0, "-port", primary.port, "-host", "DB.example")
@@ -322,11 +333,13 @@ func TestUnknownOwner(t *testing.T) {
 	for _, mode := range []string{"verify-ca", "verify-full"} {
 		unknown := fmt.Sprintf(`sslmode "%s" needs a trusted Connection Manager, and whose process listens there is not known: neither netlink nor /proc/net/tcp can be used`, mode)
 		for _, pins := range []string{"", " ,"} {
-			out, err := sandboxed(t, blind, []string{"PGCMHOSTS=" + pins}, "psql", append(query, dsn(i.port, "sslmode="+mode))...)
+			out, err := sandboxed(t, blind, []string{"PGCMHOSTS=" + pins}, "psql",
+				append(query, dsn(i.port, "sslmode="+mode))...)
 			if err == nil {
 				t.Error("it is believed")
 			}
-			wantAll(t, out, unknown, "HINT:  Connect by its Unix-domain socket (host=DIRECTORY), ", "or set the environment variable PGCMUSER to *.")
+			wantAll(t, out, unknown, "HINT:  Connect by its Unix-domain socket (host=DIRECTORY), ",
+				"or set the environment variable PGCMUSER to *.")
 		}
 		// beyond that it fails as the instance has no TLS
 		for _, env := range []string{"PGCMUSER=*", "PGCMHOSTS=a, db.example ,c"} {
@@ -345,23 +358,27 @@ func TestUnknownOwner(t *testing.T) {
 				os.Mkdir(filepath.Dir(certificate), 0o755)
 				os.WriteFile(certificate, []byte("one"), 0o644)
 			}
-			out, _ := sandboxed(t, blind, []string{"HOME=" + home}, "psql", append(query, dsn(i.port, "sslmode=require"+more))...)
+			out, _ := sandboxed(t, blind, []string{"HOME=" + home}, "psql",
+				append(query, dsn(i.port, "sslmode=require"+more))...)
 			if refused := strings.Contains(out, `sslmode "verify-ca" needs a trusted Connection Manager`); refused != there {
 				t.Errorf("sslmode=require%s, a certificate %v:\n%s", more, there, out)
 			}
 		}
 	}
-	out, err := sandboxed(t, blind, []string{"PGCMHOSTS=a,c"}, "psql", append(query, dsn(named.port, "sslmode=disable"))...)
+	out, err := sandboxed(t, blind, []string{"PGCMHOSTS=a,c"}, "psql",
+		append(query, dsn(named.port, "sslmode=disable"))...)
 	if err == nil {
 		t.Error("a host that is not on the list is believed")
 	}
 	wantAll(t, out, `could not receive server address from Connection Manager: the answer's host "DB.example" is not one of PGCMHOSTS`)
 }
 
-// A connection that is not accepted yet, or not any more, belongs to nobody, whatever number the kernel shows for it.
+// A connection that is not accepted yet, or not any more, belongs to nobody, whatever number the
+// kernel shows for it.
 func TestOwnersByState(t *testing.T) {
 	path := filepath.Join(bindir, "owners")
-	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Ilibpq", "-Ibuild/libpq", "-I/usr/include/postgresql",
+	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Ilibpq", "-Ibuild/libpq",
+		"-I/usr/include/postgresql",
 		"-o", path, "libpq/test/c/owners.c", "libpq/owner.c", "libpq/ownerproc.c"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,8 @@
 package libpqtest
 
-// sslmode=verify-full checks the name that the answer gives: an impostor can name another host of the same authority, one that he has broken
-// into for example. Who is believed, and which hosts are acceptable, is what stands against that.
+// sslmode=verify-full checks the name that the answer gives: an impostor can name another host of
+// the same authority, one that he has broken into for example. Who is believed, and which hosts are
+// acceptable, is what stands against that.
 
 import (
 	"crypto/tls"
@@ -16,7 +17,8 @@ func tlsLoot(t *testing.T, dir, name string) *loot {
 	t.Helper()
 	for _, args := range [][]string{
 		{"req", "-new", "-nodes", "-subj", "/CN=" + name, "-keyout", name + ".key", "-out", name + ".csr"},
-		{"x509", "-req", "-days", "2", "-in", name + ".csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", name + ".crt"},
+		{"x509", "-req", "-days", "2", "-in", name + ".csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+			"-out", name + ".crt"},
 	} {
 		cmd := exec.Command("openssl", args...)
 		cmd.Dir = dir
@@ -60,14 +62,16 @@ func TestAnotherNameOfTheSameAuthority(t *testing.T) {
 	loot := tlsLoot(t, dir, "broken.example")
 	pass := write(t, "pass", "*:*:*:*:s3cret\n")
 	i := newImpostor(t, daemon, "-host", "broken.example", "-port", loot.port)
-	base := "host=localhost user=alice dbname=postgres sslmode=verify-full gssencmode=disable sslrootcert=" + dir + "/ca.crt port=" + i.port
+	base := "host=localhost user=alice dbname=postgres sslmode=verify-full gssencmode=disable sslrootcert=" + dir +
+		"/ca.crt port=" + i.port
 	for _, c := range []struct {
 		env  []string
 		want string // "": robbed
 	}{
 		{nil, nobodys},
 		{[]string{"PGCMHOSTS=broken.example"}, nobodys},
-		{[]string{"PGCMUSER=daemon", "PGCMHOSTS=db.example,10.0.0.1"}, `the answer's host "broken.example" is not one of PGCMHOSTS`},
+		{[]string{"PGCMUSER=daemon", "PGCMHOSTS=db.example,10.0.0.1"},
+			`the answer's host "broken.example" is not one of PGCMHOSTS`},
 		{[]string{"PGCMUSER=daemon"}, ""},
 	} {
 		for _, secret := range []string{" password=s3cret", " passfile=" + pass} {

@@ -33,19 +33,22 @@ func TestPing(t *testing.T) {
 		{"ok", "localhost,localhost", smart.Port() + "," + cm.Port(), ""},
 		{"ok", "localhost,localhost", smart.Port() + "," + primary.port, ""},
 	} {
-		out := output(t, append(byPath(), c.env), "pings", "host="+c.host+" port="+c.port+" user=postgres dbname=postgres", c.host, c.port)
+		out := output(t, append(byPath(), c.env), "pings",
+			"host="+c.host+" port="+c.port+" user=postgres dbname=postgres", c.host, c.port)
 		if want := "PQping " + c.want + "\nPQpingParams " + c.want + "\n"; out != want {
 			t.Errorf("%s %s:\n%swant:\n%s", c.port, c.env, out, want)
 		}
 	}
-	for port, want := range map[string]string{primary.port: "accepting connections", cm.Port(): "accepting connections", smart.Port(): "rejecting connections",
+	for port, want := range map[string]string{primary.port: "accepting connections", cm.Port(): "accepting connections",
+		smart.Port(): "rejecting connections",
 		empty.Port(): "no response"} {
 		out, _ := program(t, byPath(), "pg_isready", "-h", "localhost", "-p", port, "-U", "nosuch").CombinedOutput()
 		wantAll(t, string(out), want)
 	}
 }
 
-// A conmgr that shuts down: the next host of the list, and a message that says why if there is none.
+// A conmgr that shuts down: the next host of the list, and a message that says why if there is
+// none.
 func TestConmgrThatShutsDown(t *testing.T) {
 	cm, other := conmgr(t), conmgr(t)
 	for _, how := range []fakeconmgr.Shutdown{fakeconmgr.Smart, fakeconmgr.Last} {
@@ -53,7 +56,8 @@ func TestConmgrThatShutsDown(t *testing.T) {
 		for _, more := range []string{"", " sslmode=require"} {
 			out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), more), "-c", "select 1")
 			if more == "" || how == fakeconmgr.Smart { // at the very end it does not say that it is one
-				wantAll(t, out, `connection to server at "localhost"`, ", port "+cm.Port()+" failed: ", "the Connection Manager is shutting down")
+				wantAll(t, out, `connection to server at "localhost"`, ", port "+cm.Port()+" failed: ",
+					"the Connection Manager is shutting down")
 			}
 		}
 		list := "host=localhost,localhost user=postgres dbname=postgres port=" + cm.Port() + "," + other.Port()
@@ -67,7 +71,8 @@ func TestConmgrThatShutsDown(t *testing.T) {
 func TestSmartShutdown(t *testing.T) {
 	port := freePort(t)
 	number, _ := strconv.Atoi(port)
-	server := pgtest.New(t, pgtest.Watchdog())
+	// The server does not end the session: whose word comes first would be a matter of chance.
+	server := pgtest.New(t, pgtest.Watchdog(), pgtest.Set("watchdog.terminate_on_close", "off"))
 	cm := cmtest.Start(t, nil, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Port: number})
 	cm.WaitInstance(0, "role", "primary")
 	before := output(t, trusting(), "pings", dsn(port, ""), "localhost", port)
@@ -82,7 +87,8 @@ func TestSmartShutdown(t *testing.T) {
 	if before != "PQping ok\nPQpingParams ok\n" || during != "PQping reject\nPQpingParams reject\n" {
 		t.Errorf("before: %sduring: %s", before, during)
 	}
-	wantAll(t, failure(t, trusting(), "psql", "-X", "-d", dsn(port, ""), "-c", "select 1"), "port "+port+" failed: the Connection Manager is shutting down")
+	wantAll(t, failure(t, trusting(), "psql", "-X", "-d", dsn(port, ""), "-c", "select 1"),
+		"port "+port+" failed: the Connection Manager is shutting down")
 	if err := syscall.Kill(cm.Pid, syscall.SIGTERM); err != nil { // it does not wait any longer
 		t.Fatal(err)
 	}

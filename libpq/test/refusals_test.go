@@ -1,6 +1,7 @@
 package libpqtest
 
-// Hosts and instances that do not let the application in: who is tried next, and what the handle shows in the end.
+// Hosts and instances that do not let the application in: who is tried next, and what the handle
+// shows in the end.
 
 import (
 	"fmt"
@@ -21,7 +22,8 @@ type refuser struct {
 }
 
 func (r *refuser) instance(name string, attributes ...string) fakeconmgr.Instance {
-	return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: r.port, Attributes: attributes}
+	return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: r.port,
+		Attributes: attributes}
 }
 
 // answering serves each connection by f, which is left to close it; returns the port.
@@ -69,24 +71,28 @@ func refusing(t *testing.T, sqlstate string) *refuser {
 			return
 		}
 		r.seen.Add(1)
-		out, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: sqlstate, Message: "refused, as " + sqlstate,
-			Detail: "It is a test.", File: "postinit.c", Line: 891, Routine: "InitPostgres"}).Encode(nil)
+		out, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: sqlstate,
+			Message: "refused, as " + sqlstate,
+			Detail:  "It is a test.", File: "postinit.c", Line: 891, Routine: "InitPostgres"}).Encode(nil)
 		c.Write(out)
 	})
 	return r
 }
 
-// A refusal of the user ends the attempt, as in libpq: it would count as one more elsewhere. A server that starts or has no room does not.
+// A refusal of the user ends the attempt, as in libpq: it would count as one more elsewhere. A
+// server that starts or has no room does not.
 func TestRefusalOfTheUserEndsTheAttempt(t *testing.T) {
 	for _, sqlstate := range []string{"28P01", "28000", "3D000", "42501", "42704", "0A000"} {
 		first, second, third := refusing(t, sqlstate), refusing(t, sqlstate), refusing(t, sqlstate)
 		cm := conmgrWith(t, first.instance("0", isPrimary...), second.instance("1", isPrimary...))
-		list := "host=localhost,localhost user=postgres dbname=postgres target_session_attrs=primary port=" + cm.Port() + "," + third.port
+		list := "host=localhost,localhost user=postgres dbname=postgres target_session_attrs=primary port=" +
+			cm.Port() + "," + third.port
 		got := failure(t, byPath(), "psql", "-X", "-d", list, "-c", "select 1")
 		if a, b, c := first.seen.Load(), second.seen.Load(), third.seen.Load(); a != 1 || b+c != 0 {
 			t.Errorf("%s: tried %d, %d and %d times", sqlstate, a, b, c)
 		}
-		if want := failure(t, plain(), "psql", "-X", "-d", dsn(first.port, "hostaddr=127.0.0.1"), "-c", "select 1"); got != want {
+		if want := failure(t, plain(), "psql", "-X", "-d", dsn(first.port, "hostaddr=127.0.0.1"), "-c",
+			"select 1"); got != want {
 			t.Errorf("%s\ngot:  %swant: %s", sqlstate, got, want)
 		}
 	}
@@ -96,14 +102,16 @@ func TestInstanceWithoutRoomIsPassedOver(t *testing.T) {
 	for _, sqlstate := range []string{"57P03", "53300", "53200", "57P01", "57P02"} {
 		first := refusing(t, sqlstate)
 		cm := conmgrWith(t, first.instance("0", isPrimary...), primary.instance("1", isPrimary...))
-		if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=primary")); got != primary.port || first.seen.Load() != 1 {
+		if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=primary")); got != primary.port ||
+			first.seen.Load() != 1 {
 			t.Errorf("%s led to %s, after %d sessions", sqlstate, got, first.seen.Load())
 		}
 		// all of them: each has its say, in the usual form
 		second := refusing(t, sqlstate)
 		cm = conmgrWith(t, first.instance("0", isPrimary...), second.instance("1", isPrimary...))
 		out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), ""), "-c", "select 1")
-		if want := "FATAL:  refused, as " + sqlstate + "\nDETAIL:  It is a test.\n"; strings.Count(out, want) != 2 || strings.Contains(out, "postinit.c") {
+		if want := "FATAL:  refused, as " + sqlstate + "\nDETAIL:  It is a test.\n"; strings.Count(out, want) != 2 ||
+			strings.Contains(out, "postinit.c") {
 			t.Errorf("want twice %s\ngot:%s", want, out)
 		}
 	}
@@ -121,7 +129,8 @@ func TestVerbosityIsTheApplications(t *testing.T) {
 	}
 	cm = conmgr(t)
 	for _, more := range [][]string{{dsn(cm.Port(), "")}, {dsn(cm.Port(), ""), "async"}} { // psql sets it again
-		if got := output(t, byPath(), "failed", more...); !strings.HasSuffix(got, "connected: ERROR:  division by zero\n") {
+		if got := output(t, byPath(), "failed", more...); !strings.HasSuffix(got,
+			"connected: ERROR:  division by zero\n") {
 			t.Errorf("got: %s", got)
 		}
 	}
@@ -130,7 +139,8 @@ func TestVerbosityIsTheApplications(t *testing.T) {
 // An instance that closes without a word, at whichever moment, and one that is not there.
 func TestInstanceThatClosesIsPassedOver(t *testing.T) {
 	for name, port := range closers(t) {
-		dead := fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port, Attributes: isPrimary}
+		dead := fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port,
+			Attributes: isPrimary}
 		cm := conmgrWith(t, dead, primary.instance("1", isPrimary...))
 		if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=primary")); got != primary.port {
 			t.Errorf("%s: led to %s", name, got)
@@ -151,14 +161,16 @@ func closers(t *testing.T) map[string]string {
 	}
 }
 
-// A conmgr that has no room closes without a word (and so it does at other moments): the next host of the list.
+// A conmgr that has no room closes without a word (and so it does at other moments): the next host
+// of the list.
 func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 	hosts := closers(t)
 	hosts["after its greeting"] = answering(t, func(c *net.TCPConn) {
 		defer c.Close()
 		if startup(c) {
 			var out []byte
-			for _, m := range []pgproto3.BackendMessage{&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"}} {
+			for _, m := range []pgproto3.BackendMessage{&pgproto3.AuthenticationOk{},
+				&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"}} {
 				out, _ = m.Encode(out)
 			}
 			c.Write(out)
@@ -167,7 +179,8 @@ func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 	knows := conmgr(t)
 	for name, port := range hosts {
 		for _, next := range []string{knows.Port(), primary.port} {
-			list := "host=localhost,localhost user=postgres dbname=postgres target_session_attrs=primary port=" + port + "," + next
+			list := "host=localhost,localhost user=postgres dbname=postgres target_session_attrs=primary port=" + port +
+				"," + next
 			if got := connectedPort(t, list); got != primary.port {
 				t.Errorf("%s: led to %s", name, got)
 			}
@@ -181,7 +194,8 @@ func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 	}
 }
 
-// The answer of a conmgr that forgets what it was asked to leave out: it is not tried again and again.
+// The answer of a conmgr that forgets what it was asked to leave out: it is not tried again and
+// again.
 func TestExceptedInstanceIsNotTaken(t *testing.T) {
 	full := refusing(t, "53300")
 	cm := conmgrWith(t, full.instance("a'b", isPrimary...))
@@ -202,12 +216,17 @@ func TestFailedHandleShowsWhatWasTried(t *testing.T) {
 	closed, other := freePort(t), freePort(t)
 	refused, starts := refusing(t, "28P01"), refusing(t, "57P03")
 	for _, conninfo := range []string{
-		dsn(closed, ""), "host=127.0.0.1 port=" + closed, "hostaddr=127.0.0.1 user=u dbname=d port=" + closed, "host=x hostaddr=127.0.0.1 port=" + closed,
-		"host=localhost,127.0.0.1 user=u dbname=d port=" + closed + "," + other, "host=127.0.0.1,localhost port=" + other + "," + closed,
-		"host=/nonexistent user=u dbname=d port=" + closed, "host=/nonexistent,/none port=1,2", "user=u dbname=d port=" + closed, "host=@abstract port=1",
+		dsn(closed, ""), "host=127.0.0.1 port=" + closed, "hostaddr=127.0.0.1 user=u dbname=d port=" + closed,
+		"host=x hostaddr=127.0.0.1 port=" + closed,
+		"host=localhost,127.0.0.1 user=u dbname=d port=" + closed + "," + other,
+		"host=127.0.0.1,localhost port=" + other + "," + closed,
+		"host=/nonexistent user=u dbname=d port=" + closed, "host=/nonexistent,/none port=1,2",
+		"user=u dbname=d port=" + closed, "host=@abstract port=1",
 		"host=nosuch.invalid port=1 user=u", dsn(refused.port, ""), dsn(starts.port, ""),
-		dsn(starts.port+","+refused.port, "host=localhost,localhost"), dsn(refused.port+","+starts.port, "host=localhost,127.0.0.1"),
-		dsn(primary.port, "target_session_attrs=standby"), dsn(primary.port, "sslmode=require"), dsn("a", ""), "nonsense", dsn(closed, "sslmode=bogus"),
+		dsn(starts.port+","+refused.port, "host=localhost,localhost"),
+		dsn(refused.port+","+starts.port, "host=localhost,127.0.0.1"),
+		dsn(primary.port, "target_session_attrs=standby"), dsn(primary.port, "sslmode=require"), dsn("a", ""),
+		"nonsense", dsn(closed, "sslmode=bogus"),
 		"host=a,b hostaddr=127.0.0.1", "host=::1 port=" + closed, "host=a,b,c port=1,2",
 	} {
 		for _, more := range [][]string{{conninfo}, {conninfo, "async"}} {
@@ -244,8 +263,10 @@ func TestFailedHandleByWayOfConmgr(t *testing.T) {
 			}
 			out := output(t, byPath(), "failed", dsn(cm.Port(), more), "async")
 			wantAll(t, out, "awaits conmgr: status 1000 host=localhost hostaddr=127.0.0.1 port="+cm.Port()+" ",
-				fmt.Sprintf("failed: status 1 host=%s hostaddr=127.0.0.1 port=%s user=postgres db=postgres", c.host, port),
-				fmt.Sprintf("then: status 1 host=%s hostaddr=127.0.0.1 port=%s user=postgres db=postgres", c.host, port),
+				fmt.Sprintf("failed: status 1 host=%s hostaddr=127.0.0.1 port=%s user=postgres db=postgres", c.host,
+					port),
+				fmt.Sprintf("then: status 1 host=%s hostaddr=127.0.0.1 port=%s user=postgres db=postgres", c.host,
+					port),
 				"host=localhost port="+cm.Port())
 			if strings.Contains(out, "none of libpq's") {
 				t.Errorf("%s: %s", name, out)
@@ -258,14 +279,17 @@ func TestFailedHandleByWayOfConmgr(t *testing.T) {
 func TestConsole(t *testing.T) {
 	cm := conmgr(t)
 	for _, env := range [][]string{plain(), byPath()} {
-		out := output(t, env, "psql", "-X", "-At", "-h", "localhost", "-p", cm.Port(), "-U", "anybody", "conmgr", "-c", "SHOW TARGET standby")
+		out := output(t, env, "psql", "-X", "-At", "-h", "localhost", "-p", cm.Port(), "-U", "anybody", "conmgr", "-c",
+			"SHOW TARGET standby")
 		if want := "1|localhost|127.0.0.1|" + standby.port + "|standby,read-only\n"; out != want {
 			t.Errorf("got %q, want %q", out, want)
 		}
 	}
-	out := output(t, byPath(), "psql", "-X", "-At", "-d", "postgresql://localhost:"+cm.Port()+"/conmgr?target_session_attrs=standby", "-c", `\conninfo`)
+	out := output(t, byPath(), "psql", "-X", "-At", "-d",
+		"postgresql://localhost:"+cm.Port()+"/conmgr?target_session_attrs=standby", "-c", `\conninfo`)
 	wantAll(t, out, `database "conmgr"`, `at port "`+cm.Port()+`"`)
-	wantAll(t, output(t, byPath(), "async", "host=localhost dbname=conmgr port="+cm.Port()), "connected: port "+cm.Port())
+	wantAll(t, output(t, byPath(), "async", "host=localhost dbname=conmgr port="+cm.Port()),
+		"connected: port "+cm.Port())
 	// a server may have such a database
 	sql(t, primary, "create database conmgr")
 	if got := connectedPort(t, dsn(primary.port, "dbname=conmgr")); got != primary.port {

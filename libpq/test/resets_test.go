@@ -1,6 +1,7 @@
 package libpqtest
 
-// A connection whose instance was lost while it was idle behaves in every call as one does that the server's kernel has reset.
+// A connection whose instance was lost while it was idle behaves in every call as one does that the
+// server's kernel has reset.
 
 import (
 	"io"
@@ -9,7 +10,8 @@ import (
 	"testing"
 )
 
-// resetting passes connections on to the primary; reset ends them on the application's side with a RST.
+// resetting passes connections on to the primary; reset ends them on the application's side with a
+// RST.
 func resetting(t *testing.T) (port string, reset func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,37 +47,48 @@ func resetting(t *testing.T) (port string, reset func()) {
 // The calls of a program, by how its connection stood when it was lost.
 var afterReset = map[string][]string{
 	"idle": {
-		"PQexec PQexec PQgetResult", "PQexecParams PQexec", "PQprepare PQexec", "PQexecPrepared PQexec", "PQdescribePrepared PQexec",
-		"PQdescribePortal PQexec", "PQsendQuery PQgetResult PQgetResult PQsendQuery PQexec", "PQsendQueryParams PQgetResult PQgetResult PQsendQuery",
+		"PQexec PQexec PQgetResult", "PQexecParams PQexec", "PQprepare PQexec", "PQexecPrepared PQexec",
+		"PQdescribePrepared PQexec",
+		"PQdescribePortal PQexec", "PQsendQuery PQgetResult PQgetResult PQsendQuery PQexec",
+		"PQsendQueryParams PQgetResult PQgetResult PQsendQuery",
 		"PQsendPrepare PQgetResult PQgetResult PQsendQuery", "PQsendQueryPrepared PQgetResult PQgetResult PQsendQuery",
 		"PQsendDescribePrepared PQgetResult PQgetResult", "PQsendDescribePortal PQgetResult PQgetResult",
-		"PQsendQuery PQsetSingleRowMode PQconsumeInput PQisBusy PQgetResult PQgetResult PQexec", "PQsendQuery PQflush PQisBusy PQconsumeInput PQgetResult",
-		"PQconsumeInput PQnotifies PQexec PQsendQuery PQgetResult", "PQisBusy PQflush PQnotifies PQexec", "PQgetResult PQflush PQsendQuery PQsendQuery",
-		"PQsetClientEncoding PQexec", "PQencryptPasswordConn PQexec", "PQfn PQexec", "PQsetnonblocking PQsendQuery PQflush PQgetResult PQgetResult PQflush",
+		"PQsendQuery PQsetSingleRowMode PQconsumeInput PQisBusy PQgetResult PQgetResult PQexec",
+		"PQsendQuery PQflush PQisBusy PQconsumeInput PQgetResult",
+		"PQconsumeInput PQnotifies PQexec PQsendQuery PQgetResult", "PQisBusy PQflush PQnotifies PQexec",
+		"PQgetResult PQflush PQsendQuery PQsendQuery",
+		"PQsetClientEncoding PQexec", "PQencryptPasswordConn PQexec", "PQfn PQexec",
+		"PQsetnonblocking PQsendQuery PQflush PQgetResult PQgetResult PQflush",
 		"PQputCopyData PQputCopyEnd PQgetCopyData PQexec", "lo_creat lo_creat PQexec",
 		"PQenterPipelineMode PQsendQueryParams PQpipelineSync PQgetResult PQgetResult PQgetResult PQexitPipelineMode",
 	},
 	"nonblocking": {
-		"PQsendQuery PQflush PQconsumeInput PQisBusy PQgetResult PQgetResult PQsendQuery", "PQflush PQsendQuery PQgetResult PQgetResult",
+		"PQsendQuery PQflush PQconsumeInput PQisBusy PQgetResult PQgetResult PQsendQuery",
+		"PQflush PQsendQuery PQgetResult PQgetResult",
 		"PQexec PQexec", "PQsetClientEncoding PQexec",
 	},
 	"transaction": {"PQexec PQexec", "PQsendQuery PQgetResult PQgetResult", "PQconsumeInput PQexec"},
 	"large":       {"lo_write lo_write lo_read PQexec", "lo_read PQexec", "lo_open lo_creat PQexec"},
 	"copyin": {
-		"PQputCopyData PQputCopyEnd PQgetResult PQgetResult PQexec", "PQputCopyEnd PQgetResult PQgetResult PQexec", "PQputCopyDataBig PQputCopyEnd PQgetResult PQgetResult",
-		"PQputCopyDataBig PQputCopyDataBig PQputCopyDataBig PQputCopyEnd PQgetResult PQgetResult", "PQflush PQputCopyEnd PQgetResult",
-		"PQputline PQendcopy PQexec", "PQputnbytes PQputline PQendcopy PQexec", "PQconsumeInput PQputCopyData PQputCopyEnd PQgetResult", "PQexec PQexec",
+		"PQputCopyData PQputCopyEnd PQgetResult PQgetResult PQexec", "PQputCopyEnd PQgetResult PQgetResult PQexec",
+		"PQputCopyDataBig PQputCopyEnd PQgetResult PQgetResult",
+		"PQputCopyDataBig PQputCopyDataBig PQputCopyDataBig PQputCopyEnd PQgetResult PQgetResult",
+		"PQflush PQputCopyEnd PQgetResult",
+		"PQputline PQendcopy PQexec", "PQputnbytes PQputline PQendcopy PQexec",
+		"PQconsumeInput PQputCopyData PQputCopyEnd PQgetResult", "PQexec PQexec",
 		"PQgetResult PQgetResult PQgetResult",
 	},
 	"copyinnonblocking": {"PQputCopyData PQflush PQputCopyDataBig PQflush PQputCopyEnd PQflush PQgetResult PQgetResult"},
 	"copyout": {
-		"PQgetCopyData PQgetCopyData PQgetResult PQgetResult PQgetResult PQexec", "PQgetCopyDataAsync PQgetCopyDataAsync PQgetResult PQgetResult",
+		"PQgetCopyData PQgetCopyData PQgetResult PQgetResult PQgetResult PQexec",
+		"PQgetCopyDataAsync PQgetCopyDataAsync PQgetResult PQgetResult",
 		"PQconsumeInput PQgetCopyData PQgetCopyData PQgetResult PQgetResult",
 	},
 	"pipeline": {
 		"PQsendQueryParams PQpipelineSync PQgetResult PQgetResult PQgetResult PQgetResult PQexitPipelineMode PQsendQueryParams",
 		"PQsendQueryParams PQsendQueryParams PQsendFlushRequest PQflush PQgetResult PQgetResult PQgetResult PQgetResult",
-		"PQpipelineSync PQgetResult PQgetResult PQexitPipelineMode", "PQsendFlushRequest PQflush PQconsumeInput PQgetResult PQexitPipelineMode PQexec",
+		"PQpipelineSync PQgetResult PQgetResult PQexitPipelineMode",
+		"PQsendFlushRequest PQflush PQconsumeInput PQgetResult PQexitPipelineMode PQexec",
 		"PQsendPrepare PQsendQueryPrepared PQsendDescribePrepared PQpipelineSync PQconsumeInput PQisBusy PQgetResult PQgetResult", "PQexitPipelineMode PQexec PQexec",
 	},
 }
@@ -86,13 +99,16 @@ func TestLossWhileIdleIsAReset(t *testing.T) {
 		for _, calls := range sequences {
 			t.Run(setup+"/"+strings.ReplaceAll(calls, " ", "."), func(t *testing.T) {
 				port, reset := resetting(t)
-				direct := converse(t, plain(), "resets", append([]string{setup, dsn(port, "")}, strings.Fields(calls)...)...)
+				direct := converse(t, plain(), "resets",
+					append([]string{setup, dsn(port, "")}, strings.Fields(calls)...)...)
 				direct.until("ready")
 				reset()
 				want := direct.rest()
 
 				cm := conmgr(t)
-				fronted := converse(t, byPath(), "resets", append([]string{setup, dsn(cm.Port(), "target_session_attrs=primary")}, strings.Fields(calls)...)...)
+				fronted := converse(t, byPath(), "resets",
+					append([]string{setup, dsn(cm.Port(), "target_session_attrs=primary")},
+						strings.Fields(calls)...)...)
 				fronted.until("ready")
 				cm.Lose("0", why)
 				got := fronted.rest()

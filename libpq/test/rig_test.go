@@ -1,8 +1,10 @@
-// Package libpqtest tests the libpq front as applications meet it: programs that are linked with the installed libpq (psql, pgbench, the C
-// and ECPG programs of c/, and the drivers of scripting languages) run with the front in its place, against real PostgreSQL servers and
-// a conmgr whose knowledge the test decides (fakeconmgr).
+// Package libpqtest tests the libpq front as applications meet it: programs that are linked with
+// the installed libpq (psql, pgbench, the C and ECPG programs of c/, and the drivers of scripting
+// languages) run with the front in its place, against real PostgreSQL servers and a conmgr whose
+// knowledge the test decides (fakeconmgr).
 //
-// The servers, a primary and a standby, are started once for the package; each test has its own conmgr.
+// The servers, a primary and a standby, are started once for the package; each test has its own
+// conmgr.
 package libpqtest
 
 import (
@@ -63,9 +65,11 @@ func setup(r *testkit.Run) (err error) {
 	if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
 		return err
 	}
-	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings", "keypass", "settings", "resets", "failed", "sandbox"} {
+	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings",
+		"keypass", "settings", "resets", "failed", "sandbox"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
-			"-Wl,--export-dynamic-symbol=epoll_wait", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name), "libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
+			"-Wl,--export-dynamic-symbol=epoll_wait", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name),
+			"libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
 			return err
 		}
 	}
@@ -76,7 +80,8 @@ func setup(r *testkit.Run) (err error) {
 	if err = run(root, "ecpg", "-o", bank, "libpq/test/c/bank.pgc"); err != nil {
 		return err
 	}
-	if err = run(root, "gcc", "-g", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, "bank"), bank, "-lecpg"); err != nil {
+	if err = run(root, "gcc", "-g", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, "bank"), bank,
+		"-lecpg"); err != nil {
 		return err
 	}
 	config := os.Getenv("PG_CONFIG")
@@ -122,7 +127,8 @@ func freePort(t *testing.T) string {
 
 // instance is the server as a conmgr knows it.
 func (s *server) instance(name string, attributes ...string) fakeconmgr.Instance {
-	return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: s.port, Attributes: attributes}
+	return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: s.port,
+		Attributes: attributes}
 }
 
 var (
@@ -156,7 +162,8 @@ var (
 	byPath    = func() []string { return []string{"LD_LIBRARY_PATH=" + front} }
 	byPreload = func() []string { return []string{"LD_PRELOAD=" + filepath.Join(front, "libpq.so.5")} }
 	plain     = func() []string { return nil }
-	trusting  = func() []string { return append(byPath(), "PGCMUSER=*") } // of a real conmgr, which cmtest runs as nobody
+	// of a real conmgr, which cmtest runs as nobody
+	trusting = func() []string { return append(byPath(), "PGCMUSER=*") }
 )
 
 // program starts one, with the front by LD_LIBRARY_PATH unless env says otherwise.

@@ -1,6 +1,7 @@
 package libpqtest
 
-// The same programs under valgrind, and with a front that is built with the address and undefined behaviour sanitizers.
+// The same programs under valgrind, and with a front that is built with the address and undefined
+// behaviour sanitizers.
 
 import (
 	"os"
@@ -10,7 +11,8 @@ import (
 	"testing"
 )
 
-// What is run under each: every family, events, losses, forks, asynchronous connecting; by way of conmgr and without.
+// What is run under each: every family, events, losses, forks, asynchronous connecting; by way of
+// conmgr and without.
 func sanitized(t *testing.T, env []string, prefix ...string) {
 	t.Helper()
 	start := func(t *testing.T, name string, args ...string) *conversation {
@@ -18,7 +20,8 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 		command := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(bindir, name)), args...)
 		return converse(t, env, command[0], command[1:]...)
 	}
-	for name, more := range map[string]string{"conmgr": "target_session_attrs=primary", "strict": "sslmode=prefer gssencmode=disable", "plain": ""} {
+	for name, more := range map[string]string{"conmgr": "target_session_attrs=primary",
+		"strict": "sslmode=prefer gssencmode=disable", "plain": ""} {
 		t.Run("families/"+name, func(t *testing.T) {
 			port := primary.port
 			if name != "plain" {
@@ -31,7 +34,8 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 	}
 	t.Run("lists", func(t *testing.T) {
 		empty := conmgrWith(t)
-		list := "host=localhost,localhost,localhost user=postgres dbname=postgres port=" + empty.Port() + "," + freePort(t) + ","
+		list := "host=localhost,localhost,localhost user=postgres dbname=postgres port=" + empty.Port() + "," +
+			freePort(t) + ","
 		wantAll(t, start(t, "async", list+conmgr(t).Port()+" target_session_attrs=prefer-standby").rest(), "connected")
 		wantAll(t, start(t, "async", list+primary.port+" sslmode=require").rest(), "failed")
 		wantAll(t, start(t, "async", "nonsense").rest(), "failed")
@@ -46,7 +50,8 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 			wantAll(t, c.rest(), "lost the server at", why)
 		})
 	}
-	// not "use": its parent leaves by _exit(), with the thread, whose memory valgrind then counts as possibly lost
+	// not "use": its parent leaves by _exit(), with the thread, whose memory valgrind then counts
+	// as possibly lost
 	for _, how := range []string{"finish", "exit", "fresh"} {
 		t.Run("fork/"+how, func(t *testing.T) {
 			cm := conmgr(t)
@@ -60,8 +65,10 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 		list := append(env[:len(env):len(env)], "PGCMUSER=nosuchuser, bin,2,")
 		foreign, unsound := newImpostor(t, daemon), newImpostor(t, 0, "-host", "/x")
 		for _, more := range []string{"", "sslmode=verify-full"} {
-			for port, want := range map[string]string{foreign.port: nobodys, unsound.port: "is the directory of a socket"} {
-				command := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(bindir, "async")), dsn(port, more))
+			for port, want := range map[string]string{foreign.port: nobodys,
+				unsound.port: "is the directory of a socket"} {
+				command := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(bindir, "async")),
+					dsn(port, more))
 				wantAll(t, converse(t, list, command[0], command[1:]...).rest(), want)
 			}
 		}
@@ -70,7 +77,8 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 		local := "user=postgres dbname=postgres port=1 host=" + dir
 		wantAll(t, start(t, "async", local).rest(), nobodys)
 		wantAll(t, start(t, "async", local+" requirepeer=daemon").rest(), "connected")
-		wantAll(t, start(t, "async", local+" channel_binding=require requirepeer=daemon").rest(), "channel binding required")
+		wantAll(t, start(t, "async", local+" channel_binding=require requirepeer=daemon").rest(),
+			"channel binding required")
 	})
 	t.Run("threads", func(t *testing.T) {
 		cm := conmgr(t)
@@ -86,15 +94,18 @@ func TestValgrind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sanitized(t, byPath(), valgrind, "-q", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
+	sanitized(t, byPath(), valgrind, "-q", "--error-exitcode=9", "--leak-check=full",
+		"--show-leak-kinds=definite,indirect,possible",
 		"--errors-for-leak-kinds=definite,indirect,possible", "--track-fds=no", "--child-silent-after-fork=no")
 }
 
 func TestAddressSanitizer(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o755)
-	if err := run(root, "make", "-s", "-f", "libpq/front.mk", "FRONT_OUT="+dir+"/connmgr", "FRONT_GEN="+dir+"/obj", "FRONT_DEFS=",
-		"FRONT_SAN=-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer", dir+"/connmgr/libpq.so.5"); err != nil {
+	if err := run(root, "make", "-s", "-f", "libpq/front.mk", "FRONT_OUT="+dir+"/connmgr", "FRONT_GEN="+dir+"/obj",
+		"FRONT_DEFS=",
+		"FRONT_SAN=-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer",
+		dir+"/connmgr/libpq.so.5"); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command("gcc", "-print-file-name=libasan.so").Output()
@@ -102,7 +113,8 @@ func TestAddressSanitizer(t *testing.T) {
 		t.Fatal(err)
 	}
 	// libcrypto and the like keep some memory to the end; valgrind looks for leaks
-	sanitized(t, []string{"LD_LIBRARY_PATH=" + dir + "/connmgr", "LD_PRELOAD=" + strings.TrimSpace(string(out)), "ASAN_OPTIONS=detect_leaks=0",
+	sanitized(t, []string{"LD_LIBRARY_PATH=" + dir + "/connmgr", "LD_PRELOAD=" + strings.TrimSpace(string(out)),
+		"ASAN_OPTIONS=detect_leaks=0",
 		"UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1"})
 }
 
@@ -110,7 +122,8 @@ func TestAddressSanitizer(t *testing.T) {
 func TestThreadSanitizer(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o755)
-	if err := run(root, "make", "-s", "-f", "libpq/front.mk", "FRONT_OUT="+dir+"/connmgr", "FRONT_GEN="+dir+"/obj", "FRONT_DEFS=",
+	if err := run(root, "make", "-s", "-f", "libpq/front.mk", "FRONT_OUT="+dir+"/connmgr", "FRONT_GEN="+dir+"/obj",
+		"FRONT_DEFS=",
 		"FRONT_SAN=-fsanitize=thread", dir+"/connmgr/libpq.so.5"); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +133,8 @@ func TestThreadSanitizer(t *testing.T) {
 	}
 	cm := conmgr(t)
 	c := converse(t, []string{"LD_LIBRARY_PATH=" + dir + "/connmgr", "TSAN_OPTIONS=exitcode=9"}, dir+"/many", "50",
-		dsn(cm.Port(), "target_session_attrs=primary gssencmode=disable")) // the Kerberos library is not instrumented, and trips over its own mutexes
+		// the Kerberos library is not instrumented, and trips over its own mutexes
+		dsn(cm.Port(), "target_session_attrs=primary gssencmode=disable"))
 	c.until("ready")
 	cm.Lose("0", why)
 	wantAll(t, c.rest(), "lost 50")

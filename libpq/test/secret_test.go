@@ -30,7 +30,8 @@ func TestNoSecretInTheClear(t *testing.T) {
 	}()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	pass := write(t, "pass", "*:*:*:*:s3cret\n")
-	for _, more := range []string{"sslmode=require password=s3cret", "sslmode=verify-full sslrootcert=/nonexistent password=s3cret",
+	for _, more := range []string{"sslmode=require password=s3cret",
+		"sslmode=verify-full sslrootcert=/nonexistent password=s3cret",
 		"sslmode=require passfile=" + pass, "sslmode=require"} {
 		failure(t, append(byPath(), "PGPASSWORD="), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
 		failure(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
@@ -66,7 +67,8 @@ func thief(c net.Conn, heard chan<- string) {
 	}
 }
 
-// A conmgr, or whatever it may be, on another host: a user who asked for TLS gives it nothing, not even a name.
+// A conmgr, or whatever it may be, on another host: a user who asked for TLS gives it nothing, not
+// even a name.
 func TestNothingInTheClearToAnotherHost(t *testing.T) {
 	n := testnet.New(t)
 	client, other := n.Host("client"), n.Host("other")
@@ -85,7 +87,8 @@ func TestNothingInTheClearToAnotherHost(t *testing.T) {
 			hear(c, heard)
 		}
 	}()
-	p := program(t, byPath(), "psql", "-X", "-w", "-d", "host="+other.Addr4.String()+" user=alice dbname=postgres password=s3cret sslmode=require")
+	p := program(t, byPath(), "psql", "-X", "-w", "-d",
+		"host="+other.Addr4.String()+" user=alice dbname=postgres password=s3cret sslmode=require")
 	cmd := client.Command(context.Background(), p.Path, p.Args[1:]...)
 	cmd.Env, cmd.Dir = p.Env, scratch
 	out, _ := cmd.CombinedOutput()

@@ -1,6 +1,7 @@
 package libpqtest
 
-// Calls that send something after the loss: none of them may reach the server, whoever notices the loss first.
+// Calls that send something after the loss: none of them may reach the server, whoever notices the
+// loss first.
 
 import (
 	"fmt"
@@ -10,8 +11,9 @@ import (
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
-// What each gives when PQcmSocket() has become readable and the front's thread has not come to it yet: what it gives on a connection that
-// was reset. The error comes with the result, if not at once; then PQsendQuery fails.
+// What each gives when PQcmSocket() has become readable and the front's thread has not come to it
+// yet: what it gives on a connection that was reset. The error comes with the result, if not at
+// once; then PQsendQuery fails.
 var sending = map[string]string{
 	"PQexec":                      "gave PGRES_FATAL_ERROR status bad",
 	"PQexecParams":                "gave PGRES_FATAL_ERROR status bad",
@@ -46,8 +48,10 @@ func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 				if name == "conmgr" {
 					lost = "lost the Connection Manager at"
 				}
-				wantAll(t, out, want, "message server closed the connection unexpectedly", "gave 0 status bad message no connection to the server", "finished")
-				if strings.Contains(want, "status ok") && call != "PQputCopyData" { // which ends in a PQputCopyEnd that gives -1
+				wantAll(t, out, want, "message server closed the connection unexpectedly",
+					"gave 0 status bad message no connection to the server", "finished")
+				// which ends in a PQputCopyEnd that gives -1
+				if strings.Contains(want, "status ok") && call != "PQputCopyData" {
 					wantAll(t, out, "gave PGRES_FATAL_ERROR status bad")
 				}
 				if n := strings.Count(out, lost); n < 2 {
@@ -64,12 +68,15 @@ func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 // PQputCopyEnd comes after the loss, or the loss while its answer is awaited.
 func TestEndOfCopyOnALoss(t *testing.T) {
 	for how, want := range map[string][]string{
-		"copyend":     {"PQputCopyEnd: 1 status ok", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad", "then nothing"},
-		"copyendwait": {"PQputCopyEnd: 1 status ok", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad", "then nothing"},
+		"copyend": {"PQputCopyEnd: 1 status ok", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad",
+			"then nothing"},
+		"copyendwait": {"PQputCopyEnd: 1 status ok", "PQgetResult: result PGRES_FATAL_ERROR sqlstate none status bad",
+			"then nothing"},
 	} {
 		t.Run(how, func(t *testing.T) {
 			cm := conmgr(t)
-			c := converse(t, byPath(), "waits", how, dsn(cm.Port(), "target_session_attrs=primary application_name="+how))
+			c := converse(t, byPath(), "waits", how, dsn(cm.Port(),
+				"target_session_attrs=primary application_name="+how))
 			before := c.until("ready")
 			if how == "copyendwait" {
 				waitSQL(t, primary, fmt.Sprintf("select count(*) > 0 from pg_stat_activity where application_name = '%s' and wait_event = 'PgSleep'", how))

@@ -17,7 +17,8 @@ import (
 	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
-// secureServer takes TLS only, and SCRAM passwords; the role cert takes a client certificate. Its keys are in dir.
+// secureServer takes TLS only, and SCRAM passwords; the role cert takes a client certificate. Its
+// keys are in dir.
 func secureServer(t *testing.T) (s *server, dir string) {
 	t.Helper()
 	dir = filepath.Join(scratch, "tls") // the server must be able to read it
@@ -33,10 +34,12 @@ func secureServer(t *testing.T) (s *server, dir string) {
 			t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	openssl("req", "-new", "-x509", "-nodes", "-days", "2", "-subj", "/CN=test CA", "-keyout", "ca.key", "-out", "ca.crt")
+	openssl("req", "-new", "-x509", "-nodes", "-days", "2", "-subj", "/CN=test CA", "-keyout", "ca.key", "-out",
+		"ca.crt")
 	for name, subject := range map[string]string{"server": "/CN=db.example", "client": "/CN=cert"} {
 		openssl("req", "-new", "-nodes", "-subj", subject, "-keyout", name+".key", "-out", name+".csr")
-		openssl("x509", "-req", "-days", "2", "-in", name+".csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", name+".crt")
+		openssl("x509", "-req", "-days", "2", "-in", name+".csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+			"-CAcreateserial", "-out", name+".crt")
 	}
 	openssl("rsa", "-aes256", "-passout", "pass:keypass", "-in", "client.key", "-out", "locked.key")
 	files, _ := filepath.Glob(dir + "/*")
@@ -50,10 +53,13 @@ func secureServer(t *testing.T) (s *server, dir string) {
 	if os.Geteuid() == 0 {
 		os.Chown(filepath.Join(dir, "server.key"), 65534, 65534) // pgtest's servers run as nobody then
 	}
-	s = newServer(pgtest.New(t, pgtest.Named("secure"), pgtest.Set("ssl", "on"), pgtest.Set("ssl_cert_file", dir+"/server.crt"),
-		pgtest.Set("ssl_key_file", dir+"/server.key"), pgtest.Set("ssl_ca_file", dir+"/ca.crt"), pgtest.Set("log_connections", "on"),
+	s = newServer(pgtest.New(t, pgtest.Named("secure"), pgtest.Set("ssl", "on"),
+		pgtest.Set("ssl_cert_file", dir+"/server.crt"),
+		pgtest.Set("ssl_key_file", dir+"/server.key"), pgtest.Set("ssl_ca_file", dir+"/ca.crt"),
+		pgtest.Set("log_connections", "on"),
 		pgtest.Set("password_encryption", "scram-sha-256"),
-		pgtest.HBA("local all postgres trust", "hostssl all cert all cert", "hostssl all scram all scram-sha-256", "hostnossl all plain all trust")))
+		pgtest.HBA("local all postgres trust", "hostssl all cert all cert", "hostssl all scram all scram-sha-256",
+			"hostnossl all plain all trust")))
 	s.Exec("create role scram login password 's3cret'")
 	s.Exec("create role cert login")
 	s.Exec("create role plain login")
@@ -62,23 +68,28 @@ func secureServer(t *testing.T) (s *server, dir string) {
 
 func TestTLSToTheInstance(t *testing.T) {
 	s, dir := secureServer(t)
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "db.example", Hostaddr: "127.0.0.1", Port: s.port, Attributes: isPrimary})
+	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "db.example", Hostaddr: "127.0.0.1", Port: s.port,
+		Attributes: isPrimary})
 	pass := write(t, "pass", "db.example:"+s.port+":postgres:scram:s3cret\n")
 	ca := " sslrootcert=" + dir + "/ca.crt"
 	base := "host=localhost dbname=postgres target_session_attrs=primary port=" + cm.Port()
 	query := "select ssl, version ~ 'TLS' from pg_stat_ssl where pid = pg_backend_pid()"
 	for name, conninfo := range map[string]string{
-		"require":                base + " user=scram password=s3cret sslmode=require",
-		"prefer":                 base + " user=scram password=s3cret",
-		"verify-full":            base + " user=scram password=s3cret sslmode=verify-full" + ca,
-		"channel binding":        base + " user=scram password=s3cret channel_binding=require sslmode=verify-full" + ca,
-		"passfile":               base + " user=scram sslmode=verify-full passfile=" + pass + ca,
-		"certificate":            base + " user=cert sslmode=verify-full sslcert=" + dir + "/client.crt sslkey=" + dir + "/client.key" + ca,
-		"locked key":             base + " user=cert sslmode=verify-full sslpassword=keypass sslcert=" + dir + "/client.crt sslkey=" + dir + "/locked.key" + ca,
-		"directly":               "host=db.example hostaddr=127.0.0.1 dbname=postgres user=scram password=s3cret sslmode=verify-full port=" + s.port + ca,
-		"directly, by localhost": "host=localhost dbname=postgres user=scram password=s3cret sslmode=require port=" + s.port,
+		"require":         base + " user=scram password=s3cret sslmode=require",
+		"prefer":          base + " user=scram password=s3cret",
+		"verify-full":     base + " user=scram password=s3cret sslmode=verify-full" + ca,
+		"channel binding": base + " user=scram password=s3cret channel_binding=require sslmode=verify-full" + ca,
+		"passfile":        base + " user=scram sslmode=verify-full passfile=" + pass + ca,
+		"certificate": base + " user=cert sslmode=verify-full sslcert=" + dir + "/client.crt sslkey=" + dir +
+			"/client.key" + ca,
+		"locked key": base + " user=cert sslmode=verify-full sslpassword=keypass sslcert=" + dir +
+			"/client.crt sslkey=" + dir + "/locked.key" + ca,
+		"directly": "host=db.example hostaddr=127.0.0.1 dbname=postgres user=scram password=s3cret sslmode=verify-full port=" + s.port + ca,
+		"directly, by localhost": "host=localhost dbname=postgres user=scram password=s3cret sslmode=require port=" +
+			s.port,
 	} {
-		if got := strings.TrimSpace(output(t, byPath(), "psql", "-X", "-At", "-w", "-d", conninfo, "-c", query)); got != "t|t" {
+		if got := strings.TrimSpace(output(t, byPath(), "psql", "-X", "-At", "-w", "-d", conninfo, "-c",
+			query)); got != "t|t" {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
@@ -88,17 +99,23 @@ func TestTLSToTheInstance(t *testing.T) {
 		}
 	}
 	// every family, TLS to the instance, and stage one in the clear
-	wantAll(t, output(t, byPath(), "families", base+" user=scram password=s3cret sslmode=verify-full"+ca), "host=db.example", "socket=yes")
-	output(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
+	wantAll(t, output(t, byPath(), "families", base+" user=scram password=s3cret sslmode=verify-full"+ca),
+		"host=db.example", "socket=yes")
+	output(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c",
+		"select 1")
 
 	// It is asked whether it is a conmgr, but by no word in the clear after it has agreed to TLS.
-	if said := regexp.MustCompile(`could not accept SSL connection: (.*)`).FindAllStringSubmatch(s.Log(), -1); slices.ContainsFunc(said,
+	if said := regexp.MustCompile(`could not accept SSL connection: (.*)`).FindAllStringSubmatch(s.Log(),
+		-1); slices.ContainsFunc(said,
 		func(m []string) bool { return m[1] != "EOF detected" }) {
 		t.Errorf("the server heard something else than TLS: %v", said)
 	}
 
-	wrong := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "other.example", Hostaddr: "127.0.0.1", Port: s.port, Attributes: isPrimary})
-	out := failure(t, byPath(), "psql", "-X", "-w", "-d", "host=localhost dbname=postgres user=scram password=s3cret sslmode=verify-full port="+wrong.Port()+ca, "-c", "select 1")
+	wrong := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "other.example", Hostaddr: "127.0.0.1", Port: s.port,
+		Attributes: isPrimary})
+	out := failure(t, byPath(), "psql", "-X", "-w", "-d",
+		"host=localhost dbname=postgres user=scram password=s3cret sslmode=verify-full port="+wrong.Port()+ca, "-c",
+		"select 1")
 	wantAll(t, out, `does not match host name "other.example"`)
 	out = failure(t, byPath(), "psql", "-X", "-w", "-d", base+" user=scram sslmode=require", "-c", "select 1")
 	wantAll(t, out, "no password supplied")
@@ -108,7 +125,8 @@ func TestTLSToTheInstance(t *testing.T) {
 
 	// The password of a client's key by a hook of the program.
 	for port, where := range map[string]string{cm.Port(): "by way of conmgr", s.port: "directly"} {
-		locked := "host=localhost dbname=postgres user=cert sslmode=require sslcert=" + dir + "/client.crt sslkey=" + dir + "/locked.key port=" + port
+		locked := "host=localhost dbname=postgres user=cert sslmode=require sslcert=" + dir + "/client.crt sslkey=" +
+			dir + "/locked.key port=" + port
 		for _, c := range []struct{ password, more, want string }{
 			{"keypass", "", "connected asked yes\nthen failed asked no"},
 			{"wrong", "", "could not load private key file"},
@@ -130,7 +148,8 @@ func TestTLSToTheInstance(t *testing.T) {
 		t.Errorf("the server has refused a connection in the clear:\n%s", log)
 	}
 
-	// With sslmode=prefer and a server that does not want TLS of this user, libpq comes again, by another socket: that is the one to be shut down.
+	// With sslmode=prefer and a server that does not want TLS of this user, libpq comes again, by
+	// another socket: that is the one to be shut down.
 	c := converse(t, byPath(), "waits", "getresult", "host=localhost dbname=postgres user=plain port="+cm.Port())
 	c.until("ready")
 	testkit.Eventually(t, 10*time.Second, "the query runs", func() (bool, string) {

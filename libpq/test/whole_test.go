@@ -1,6 +1,7 @@
 package libpqtest
 
-// The whole: real conmgr, real watchdogs, servers on other hosts, and links that are cut. Needs root (network namespaces) and what `make` builds.
+// The whole: real conmgr, real watchdogs, servers on other hosts, and links that are cut. Needs
+// root (network namespaces) and what `make` builds.
 
 import (
 	"context"
@@ -33,7 +34,8 @@ func newCluster(t *testing.T) *cluster {
 	w.client, w.db1, w.db2 = w.net.Host("client"), w.net.Host("db1"), w.net.Host("db2")
 	w.first = pgtest.New(t, pgtest.Host(w.db1), pgtest.Watchdog(), pgtest.Set("max_connections", "600"))
 	w.second = w.first.Standby("second", pgtest.Host(w.db2))
-	w.cm = cmtest.Start(t, w.client, cmtest.Config{Interval: "200ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.first, w.second}})
+	w.cm = cmtest.Start(t, w.client, cmtest.Config{Interval: "200ms", Timeout: "1s",
+		Clusters: []*pgtest.Cluster{w.first, w.second}})
 	w.cm.WaitInstance(0, "role", "primary")
 	w.cm.WaitInstance(1, "role", "standby")
 	w.user = regexp.MustCompile(`user=(\S+)`).FindStringSubmatch(w.first.DSN())[1]
@@ -95,7 +97,8 @@ func TestPromotionMovesTheNextConnection(t *testing.T) {
 func TestCutLinkWithFiveHundredBlockedQueries(t *testing.T) {
 	const n = 500
 	w := newCluster(t)
-	c := &conversation{t: t, cmd: w.command(t, "many", strconv.Itoa(n), w.dsn("target_session_attrs=primary application_name=many"))}
+	c := &conversation{t: t, cmd: w.command(t, "many", strconv.Itoa(n),
+		w.dsn("target_session_attrs=primary application_name=many"))}
 	c.start()
 	c.until("ready")
 	for w.first.Value("select count(*) from pg_stat_activity where application_name = 'many' and wait_event = 'PgSleep'") != strconv.Itoa(n) {
@@ -104,12 +107,14 @@ func TestCutLinkWithFiveHundredBlockedQueries(t *testing.T) {
 		}
 	}
 	shown := w.cm.Show("SHOW APPLICATIONS")
-	if len(shown) != n || shown[0]["application_name"] != "many" || shown[0]["target"] != "primary" || shown[0]["instance"] != "0" {
+	if len(shown) != n || shown[0]["application_name"] != "many" || shown[0]["target"] != "primary" ||
+		shown[0]["instance"] != "0" {
 		t.Errorf("SHOW APPLICATIONS has %d rows, such as %v", len(shown), shown[:min(1, len(shown))])
 	}
 	mark, stalls := w.cm.Mark(), testkit.WatchStalls()
 	w.net.Isolate(w.db1)
-	// A dead host takes no processor time from the client's; here both are one machine, and its 500 backends, exiting, would be measured as well.
+	// A dead host takes no processor time from the client's; here both are one machine, and its 500
+	// backends, exiting, would be measured as well.
 	w.first.Freeze()
 	out := c.rest()
 	verdict := w.cm.WaitLog(mark, `is lost`, 30*time.Second)
@@ -118,7 +123,8 @@ func TestCutLinkWithFiveHundredBlockedQueries(t *testing.T) {
 	wantWoken(t, out, n, verdict.At, stalls)
 }
 
-// Every client waits in a query when the link is cut, and has its error within the heartbeat timeout.
+// Every client waits in a query when the link is cut, and has its error within the heartbeat
+// timeout.
 func TestClientsOnACutLink(t *testing.T) {
 	w := newCluster(t)
 	sleep := write(t, "sleep.sql", "select pg_sleep(60);\n")
@@ -128,10 +134,14 @@ func TestClientsOnACutLink(t *testing.T) {
 		want    []string
 	}
 	clients := map[string]client{
-		"psql":    {[]string{"psql", "-X", "-c", "select pg_sleep(60)", "-d"}, "standby", []string{"server closed the connection unexpectedly", "lost the server at"}},
-		"pgbench": {[]string{"pgbench", "-n", "-f", sleep, "-t", "1", "-c", "4", "-j", "2"}, "standby", []string{"aborted"}},
-		"ecpg":    {[]string{"bank", fmt.Sprint(w.cm.Addr().Port())}, "", []string{"query: sqlstate 5", "reader after: sqlstate 00000"}},
-		"C":       {[]string{"waits", "exec"}, "standby", []string{"PQexec: result PGRES_FATAL_ERROR sqlstate none status bad", "lost the server at"}},
+		"psql": {[]string{"psql", "-X", "-c", "select pg_sleep(60)", "-d"}, "standby",
+			[]string{"server closed the connection unexpectedly", "lost the server at"}},
+		"pgbench": {[]string{"pgbench", "-n", "-f", sleep, "-t", "1", "-c", "4", "-j", "2"}, "standby",
+			[]string{"aborted"}},
+		"ecpg": {[]string{"bank", fmt.Sprint(w.cm.Addr().Port())}, "",
+			[]string{"query: sqlstate 5", "reader after: sqlstate 00000"}},
+		"C": {[]string{"waits", "exec"}, "standby",
+			[]string{"PQexec: result PGRES_FATAL_ERROR sqlstate none status bad", "lost the server at"}},
 	}
 	for name := range scripts {
 		for _, how := range []string{"sync", "async"} {

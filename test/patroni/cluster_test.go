@@ -2,7 +2,8 @@
 
 package patroni
 
-// A Patroni cluster: one etcd, three database hosts, all as an unprivileged user in hosts of a testnet.
+// A Patroni cluster: one etcd, three database hosts, all as an unprivileged user in hosts of a
+// testnet.
 
 import (
 	"bytes"
@@ -232,7 +233,8 @@ func (c *cluster) members() (list []member) {
 	return nil
 }
 
-// waitHealthy waits for one leader and two streaming replicas on its timeline, and returns the leader.
+// waitHealthy waits for one leader and two streaming replicas on its timeline, and returns the
+// leader.
 func (c *cluster) waitHealthy() *node {
 	c.Helper()
 	var leader *node

@@ -2,8 +2,9 @@
 
 package patroni
 
-// Four faults and a switchover under three writers. What is claimed: from the moment at which conmgr has
-// heard that a server is the new primary, nothing is acknowledged to an application by the old one.
+// Four faults and a switchover under three writers. What is claimed: from the moment at which
+// conmgr has heard that a server is the new primary, nothing is acknowledged to an application by
+// the old one.
 
 import (
 	"fmt"
@@ -20,8 +21,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// inFlight is how long after a promotion is known the answer to a statement of before may still come:
-// conmgr's telling, and the scheduling of three processes on a busy machine.
+// inFlight is how long after a promotion is known the answer to a statement of before may still
+// come: conmgr's telling, and the scheduling of three processes on a busy machine.
 const inFlight = 50 * time.Millisecond
 
 type rig struct {
@@ -131,12 +132,14 @@ func (r *rig) judge(name string, w *writer, old, next *node, begin, known, writi
 	if lastOld > inFlight {
 		r.Errorf("%s: %s: the old primary acknowledged a row %v after the new one was known", name, w.name, lastOld)
 	}
-	row := fmt.Sprintf("| %s | %s | %d | %d | %d ms | %d ms | %.1f s |\n", name, w.name, missing, late, lastOld.Milliseconds(),
+	row := fmt.Sprintf("| %s | %s | %d | %d | %d ms | %d ms | %.1f s |\n", name, w.name, missing, late,
+		lastOld.Milliseconds(),
 		first.Milliseconds(), pause.Seconds())
 	r.Log(row)
 	r.table.WriteString(row)
 	if late > 1 { // one statement may have been on its way
-		r.Errorf("%s: %s: %d rows that were acknowledged after the new primary was known are missing on it", name, w.name, late)
+		r.Errorf("%s: %s: %d rows that were acknowledged after the new primary was known are missing on it", name,
+			w.name, late)
 	}
 }
 
@@ -179,7 +182,8 @@ func TestPatroni(t *testing.T) {
 	}
 	head := "| what | by | acknowledged, then missing | of these after the promotion was known | last one by the old primary, from then | " +
 		"first one by the new primary, from then | longest pause |\n| --- | --- | --- | --- | --- | --- | --- |\n"
-	if err := os.WriteFile(filepath.Join(root, "build", "patroni.md"), []byte(head+r.table.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "build", "patroni.md"), []byte(head+r.table.String()),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 }

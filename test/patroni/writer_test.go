@@ -2,7 +2,8 @@
 
 package patroni
 
-// Writing applications on the client host: by way of the front, of the Go client, and of a relay port.
+// Writing applications on the client host: by way of the front, of the Go client, and of a relay
+// port.
 
 import (
 	"bufio"
@@ -37,8 +38,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// write is writer.py in Go. database/sql repeats a statement of which nothing was sent; an INSERT that
-// may have been executed is not repeated.
+// write is writer.py in Go. database/sql repeats a statement of which nothing was sent; an INSERT
+// that may have been executed is not repeated.
 func write(name, conninfo string) error {
 	connector, err := pqcm.NewConnector(conninfo)
 	if err != nil {
@@ -60,7 +61,8 @@ func writeOne(db *sql.DB, name string, number int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	var server string
-	err := db.QueryRowContext(ctx, "INSERT INTO written VALUES ($1, $2) RETURNING host(inet_server_addr())", name, number).Scan(&server)
+	err := db.QueryRowContext(ctx, "INSERT INTO written VALUES ($1, $2) RETURNING host(inet_server_addr())", name,
+		number).Scan(&server)
 	if err == nil {
 		fmt.Printf("ack %d %.6f %s\n", number, testkit.Monotonic().Seconds(), server)
 	}
@@ -98,7 +100,8 @@ func startWriters(t *testing.T, app *testnet.Host, cm *cmtest.Conmgr) []*writer 
 	}
 	env := append(os.Environ(), "PGCMUSER=*")
 	return []*writer{
-		startWriter(t, app, "front", append(env, "LD_LIBRARY_PATH="+filepath.Join(root, "build", "connmgr")), "/usr/bin/python3", script, "front", byConmgr),
+		startWriter(t, app, "front", append(env, "LD_LIBRARY_PATH="+filepath.Join(root, "build", "connmgr")),
+			"/usr/bin/python3", script, "front", byConmgr),
 		startWriter(t, app, "go", append(env, roleVariable+"="+byConmgr), self),
 		startWriter(t, app, "relay", env, "/usr/bin/python3", script, "relay", byRelay),
 	}
@@ -123,7 +126,8 @@ func startWriter(t *testing.T, app *testnet.Host, name string, env []string, pro
 		}
 		_ = cmd.Wait()
 	}()
-	testkit.Eventually(t, patience, "writer "+name+" writes", func() (bool, string) { return w.count() > 0, w.lastError() })
+	testkit.Eventually(t, patience, "writer "+name+" writes",
+		func() (bool, string) { return w.count() > 0, w.lastError() })
 	return w
 }
 

@@ -8,7 +8,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// ClosedPort returns a port of 127.0.0.1 that refuses connections, and is given to nobody else until the end of the test.
+// ClosedPort returns a port of 127.0.0.1 that refuses connections, and is given to nobody else
+// until the end of the test.
 func ClosedPort(t testkit.TB) int {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

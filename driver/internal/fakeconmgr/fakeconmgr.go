@@ -1,5 +1,6 @@
-// Package fakeconmgr is a conmgr for tests of the drivers: the application protocol (docs/protocol.md, part 2) as far as a driver uses it, without
-// heartbeats. The test says what the instances are, and when one is lost.
+// Package fakeconmgr is a conmgr for tests of the drivers: the application protocol
+// (docs/protocol.md, part 2) as far as a driver uses it, without heartbeats. The test says what the
+// instances are, and when one is lost.
 //
 // One goroutine accepts, one serves each connection; they block on the network until Close.
 package fakeconmgr
@@ -78,7 +79,8 @@ func (s *Server) Set(instances ...Instance) {
 	s.instances = instances
 }
 
-// SmartShutdown lets connections in, and answers SHOW TARGET with ERROR 57P03; what is bound remains.
+// SmartShutdown lets connections in, and answers SHOW TARGET with ERROR 57P03; what is bound
+// remains.
 func (s *Server) SmartShutdown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +115,8 @@ func (s *Server) Deaf() {
 	s.deaf = true
 }
 
-// Hasty makes it answer all at once, before it is asked, and close: nobody can be told to have said it.
+// Hasty makes it answer all at once, before it is asked, and close: nobody can be told to have said
+// it.
 func (s *Server) Hasty() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +161,8 @@ func (s *Server) Questions() []string {
 	return slices.Clone(s.questions)
 }
 
-// Lose declares an instance lost: the connections bound to it get the FATAL and are closed, and it is not named any more.
+// Lose declares an instance lost: the connections bound to it get the FATAL and are closed, and it
+// is not named any more.
 func (s *Server) Lose(instance int, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,7 +282,8 @@ func send(nc net.Conn, messages ...pgproto3.BackendMessage) {
 func (s *Server) answer(c *session, query string) []pgproto3.BackendMessage {
 	ready := &pgproto3.ReadyForQuery{TxStatus: 'I'}
 	fail := func(code, message, detail string) []pgproto3.BackendMessage {
-		return []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "ERROR", Code: code, Message: message, Detail: detail}, ready}
+		return []pgproto3.BackendMessage{&pgproto3.ErrorResponse{Severity: "ERROR", Code: code, Message: message,
+			Detail: detail}, ready}
 	}
 	rest, ok := strings.CutPrefix(query, "SHOW TARGET ")
 	if !ok {
@@ -292,21 +297,25 @@ func (s *Server) answer(c *session, query string) []pgproto3.BackendMessage {
 	for _, wanted := range wishes(attribute) {
 		for _, i := range s.instances {
 			number := strconv.Itoa(i.Number)
-			if slices.Contains(except, number) && !s.deaf || wanted != "any" && !slices.Contains(strings.Split(i.Attributes, ","), wanted) {
+			if slices.Contains(except, number) && !s.deaf || wanted != "any" &&
+				!slices.Contains(strings.Split(i.Attributes, ","), wanted) {
 				continue
 			}
 			c.instance = i.Number
 			var columns []pgproto3.FieldDescription
 			for _, name := range []string{"instance", "host", "hostaddr", "port", "attributes"} {
-				columns = append(columns, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1})
+				columns = append(columns, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25,
+					DataTypeSize: -1, TypeModifier: -1})
 			}
 			return []pgproto3.BackendMessage{
 				&pgproto3.RowDescription{Fields: columns},
-				&pgproto3.DataRow{Values: [][]byte{[]byte(number), []byte(i.Host), []byte(i.HostAddr), []byte(strconv.Itoa(i.Port)), []byte(i.Attributes)}},
+				&pgproto3.DataRow{Values: [][]byte{[]byte(number), []byte(i.Host), []byte(i.HostAddr),
+					[]byte(strconv.Itoa(i.Port)), []byte(i.Attributes)}},
 				&pgproto3.CommandComplete{CommandTag: []byte("SHOW")}, ready}
 		}
 	}
-	return fail("08001", "no target server address from Connection Manager", fmt.Sprintf("%d instances are known", len(s.instances)))
+	return fail("08001", "no target server address from Connection Manager",
+		fmt.Sprintf("%d instances are known", len(s.instances)))
 }
 
 func wishes(attribute string) []string {

@@ -1,5 +1,6 @@
-// Package livepg is a throwaway primary with its standby for the tests of the adapters: on loopback, with TLS by a certificate for Name, user postgres
-// without a password, user app with Password by SCRAM. Beside them, a server that is in a smart shutdown.
+// Package livepg is a throwaway primary with its standby for the tests of the adapters: on
+// loopback, with TLS by a certificate for Name, user postgres without a password, user app with
+// Password by SCRAM. Beside them, a server that is in a smart shutdown.
 //
 // Runs in the test process's main goroutine; blocks until the servers run.
 package livepg
@@ -25,7 +26,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// Name is the host name in the servers' certificate. It resolves nowhere: instances are connected to by address.
+// Name is the host name in the servers' certificate. It resolves nowhere: instances are connected
+// to by address.
 const Name = "db.livepg.test"
 
 // Password is that of the user app.
@@ -53,12 +55,14 @@ func Start(t testkit.TB) *Pair {
 	tls := []pgtest.Option{pgtest.Set("ssl", "on"), pgtest.Set("ssl_cert_file", filepath.Join(dir, "server.crt")),
 		pgtest.Set("ssl_key_file", filepath.Join(dir, "server.key"))}
 	primary := pgtest.New(t, append(tls, pgtest.Named("primary"), pgtest.Set("max_connections", "250"),
-		pgtest.HBA("local all,replication all trust", "host all postgres 127.0.0.1/32 trust", "host all app 127.0.0.1/32 scram-sha-256",
+		pgtest.HBA("local all,replication all trust", "host all postgres 127.0.0.1/32 trust",
+			"host all app 127.0.0.1/32 scram-sha-256",
 			"host replication all 127.0.0.1/32 trust"))...)
 	primary.Exec("CREATE ROLE app LOGIN PASSWORD '" + strings.ReplaceAll(Password, "'", "''") + "'")
 	standby := primary.Standby("standby")
-	return &Pair{Primary: primary.Port, Standby: standby.Port, SocketDir: primary.SocketDir, RootCert: filepath.Join(dir, "root.crt"),
-		Closing: closing(t, tls).Port}
+	return &Pair{Primary: primary.Port, Standby: standby.Port, SocketDir: primary.SocketDir,
+		RootCert: filepath.Join(dir, "root.crt"),
+		Closing:  closing(t, tls).Port}
 }
 
 // closing is a server whose smart shutdown waits for a session.

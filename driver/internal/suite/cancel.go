@@ -49,7 +49,8 @@ func cancel(t *test) {
 	s := t.conmgr()
 	on := map[string]*sleeping{}
 	for attribute, port := range map[string]int{"primary": t.pair.Primary, "standby": t.pair.Standby} {
-		on[attribute] = t.sleep(t.open("host=localhost port=%d user=postgres sslmode=disable target_session_attrs=%s", s.Port(), attribute), port)
+		on[attribute] = t.sleep(t.open("host=localhost port=%d user=postgres sslmode=disable target_session_attrs=%s",
+			s.Port(), attribute), port)
 	}
 	s.Set() // a cancel request asks nobody
 	t.canceled(on["standby"])
@@ -62,14 +63,16 @@ func cancel(t *test) {
 	}
 }
 
-// A query that is cancelled while its instance is being lost ends all the same, and the pool is rid of its connection.
+// A query that is cancelled while its instance is being lost ends all the same, and the pool is rid
+// of its connection.
 func cancelLost(t *test) {
 	s := t.conmgr()
 	q := t.sleep(t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port()), t.pair.Primary)
 	go s.Lose(0, reason)
 	q.cancel()
 	var lost *driver.LostError
-	if err := <-q.failed; !errors.As(err, &lost) && !errors.Is(err, context.Canceled) && t.adapter.SQLState(err) != "57014" {
+	if err := <-q.failed; !errors.As(err, &lost) && !errors.Is(err, context.Canceled) &&
+		t.adapter.SQLState(err) != "57014" {
 		t.Errorf("got %v", err)
 	}
 	t.terminate(t.pair.Primary)
@@ -88,7 +91,8 @@ func contextOfConnect(t *test) {
 	}
 }
 
-// connect_timeout holds for each attempt: those of an instance, too, up to the end of the login; and for nothing afterwards.
+// connect_timeout holds for each attempt: those of an instance, too, up to the end of the login;
+// and for nothing afterwards.
 func connectTimeout(t *test) {
 	s := t.conmgr()
 	s.Mute()
@@ -101,7 +105,8 @@ func connectTimeout(t *test) {
 		nc.Read(make([]byte, 64))
 		silent(nc)
 	})
-	if got := t.roleOf("%s sslmode=disable connect_timeout=1 password=x", list(stops.port, t.pair.Primary)); got != "primary" {
+	if got := t.roleOf("%s sslmode=disable connect_timeout=1 password=x",
+		list(stops.port, t.pair.Primary)); got != "primary" {
 		t.Errorf("a server that stops in the middle of the login: got %s", got)
 	}
 	// It lets anybody in, and falls silent when it is asked for its attribute.
@@ -109,7 +114,8 @@ func connectTimeout(t *test) {
 		nc.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 0, 'Z', 0, 0, 0, 5, 'I'})
 		io.Copy(io.Discard, nc)
 	})
-	if got := t.roleOf("%s sslmode=disable connect_timeout=1 target_session_attrs=read-write", list(dumb.port, t.pair.Primary)); got != "primary" {
+	if got := t.roleOf("%s sslmode=disable connect_timeout=1 target_session_attrs=read-write",
+		list(dumb.port, t.pair.Primary)); got != "primary" {
 		t.Errorf("a server that does not tell its attribute: got %s", got)
 	}
 	other := t.conmgr()

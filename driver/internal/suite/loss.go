@@ -44,8 +44,10 @@ func (t *test) loses(s *fakeconmgr.Server, p Pool) {
 		if !errors.As(r.err, &lost) {
 			t.Fatalf("got %v, want a LostError", r.err)
 		}
-		if lost.Instance != 0 || lost.Host != livepg.Name || lost.HostAddr != "127.0.0.1" || lost.Port != t.pair.Primary || lost.SQLState != "57P01" ||
-			lost.SafeToRetry() || lost.Since.Before(verdict) || lost.Since.After(r.at) || !strings.Contains(lost.Reason, reason) {
+		if lost.Instance != 0 || lost.Host != livepg.Name || lost.HostAddr != "127.0.0.1" ||
+			lost.Port != t.pair.Primary || lost.SQLState != "57P01" ||
+			lost.SafeToRetry() || lost.Since.Before(verdict) || lost.Since.After(r.at) ||
+			!strings.Contains(lost.Reason, reason) {
 			t.Fatalf("got %+v", lost)
 		}
 		var retry interface{ SafeToRetry() bool } // what pgconn, and a helper of the application's, would find first
@@ -66,7 +68,8 @@ func (t *test) loses(s *fakeconmgr.Server, p Pool) {
 
 func loss(t *test) {
 	s := t.conmgr()
-	p := t.open("host=localhost port=%d user=postgres sslmode=disable target_session_attrs=any application_name=shop", s.Port())
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable target_session_attrs=any application_name=shop",
+		s.Port())
 	if got := t.role(p); got != "primary" {
 		t.Fatalf("got %s first", got)
 	}
@@ -116,7 +119,8 @@ func lossOfIdle(t *test) {
 	}
 }
 
-// In a transaction nothing is repeated. What tells that the statement was not sent is lib/pq's ErrBadConn, or SafeToRetry.
+// In a transaction nothing is repeated. What tells that the statement was not sent is lib/pq's
+// ErrBadConn, or SafeToRetry.
 func lossInTransaction(t *test) {
 	s := t.conmgr()
 	p := t.open("host=localhost port=%d user=postgres sslmode=disable application_name=tx", s.Port())
@@ -146,7 +150,8 @@ func lossInTransaction(t *test) {
 func lossInLogin(t *test) {
 	s := t.conmgr()
 	asked := make(chan struct{}, 1)
-	s.Set(t.refuser(7, "standby,read-only", func(nc net.Conn) { asked <- struct{}{}; silent(nc) }), t.pair.Instances()[1])
+	s.Set(t.refuser(7, "standby,read-only", func(nc net.Conn) { asked <- struct{}{}; silent(nc) }),
+		t.pair.Instances()[1])
 	go func() {
 		<-asked
 		s.Lose(7, reason)
@@ -162,7 +167,8 @@ func conmgrCrashes(t *test) {
 	q := t.sleep(p, t.pair.Primary)
 	s.Close()
 	var lost *driver.LostError
-	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "08006" || lost.SafeToRetry() || !strings.Contains(lost.Reason, "Connection Manager") {
+	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "08006" || lost.SafeToRetry() ||
+		!strings.Contains(lost.Reason, "Connection Manager") {
 		t.Errorf("got %v", err)
 	}
 	t.terminate(t.pair.Primary)

@@ -1,6 +1,7 @@
 package suite
 
-// Instances, and conmgrs, that do not take a connection: another instance, then the next host of the list, then an error that tells all of it.
+// Instances, and conmgrs, that do not take a connection: another instance, then the next host of
+// the list, then an error that tells all of it.
 
 import (
 	"context"
@@ -19,7 +20,8 @@ import (
 // refuser is an instance that answers each startup by f.
 func (t *test) refuser(number int, attributes string, f func(net.Conn)) fakeconmgr.Instance {
 	t.Helper()
-	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("refuser%d.test", number), HostAddr: "127.0.0.1", Port: t.noServer(f).port, Attributes: attributes}
+	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("refuser%d.test", number), HostAddr: "127.0.0.1",
+		Port: t.noServer(f).port, Attributes: attributes}
 }
 
 // letIn goes on once the user is authenticated.
@@ -30,23 +32,28 @@ func letIn(next func(net.Conn)) func(net.Conn) {
 	}
 }
 
-// Whatever its way to refuse, conmgr is asked for another one before the next host of the list, here the primary, is tried.
+// Whatever its way to refuse, conmgr is asked for another one before the next host of the list,
+// here the primary, is tried.
 func refusingInstance(t *test) {
 	s := t.conmgr()
-	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: fakeconmgr.ClosedPort(t), Attributes: "standby,read-only"}
-	closing := fakeconmgr.Instance{Number: 7, Host: livepg.Name, HostAddr: "127.0.0.1", Port: t.pair.Closing, Attributes: "standby,read-only"}
+	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: fakeconmgr.ClosedPort(t),
+		Attributes: "standby,read-only"}
+	closing := fakeconmgr.Instance{Number: 7, Host: livepg.Name, HostAddr: "127.0.0.1", Port: t.pair.Closing,
+		Attributes: "standby,read-only"}
 	for name, instance := range map[string]fakeconmgr.Instance{
 		"is not there":       unreachable,
 		"starts up":          t.refuser(7, "standby,read-only", startingUp),
 		"shuts down":         closing,
 		"has no connections": t.refuser(7, "standby,read-only", fatal("53300", "sorry, too many clients already")),
 		"has no memory":      t.refuser(7, "standby,read-only", fatal("53200", "out of memory")),
-		"ends its sessions":  t.refuser(7, "standby,read-only", fatal("57P01", "terminating connection due to administrator command")),
-		"has none for him":   t.refuser(7, "standby,read-only", letIn(fatal("53300", "remaining connection slots are reserved"))),
-		"hangs up later":     t.refuser(7, "standby,read-only", letIn(hangUp)),
-		"is silent later":    t.refuser(7, "standby,read-only", letIn(silent)),
-		"hangs up":           t.refuser(7, "standby,read-only", hangUp),
-		"is silent":          t.refuser(7, "standby,read-only", silent),
+		"ends its sessions": t.refuser(7, "standby,read-only",
+			fatal("57P01", "terminating connection due to administrator command")),
+		"has none for him": t.refuser(7, "standby,read-only",
+			letIn(fatal("53300", "remaining connection slots are reserved"))),
+		"hangs up later":  t.refuser(7, "standby,read-only", letIn(hangUp)),
+		"is silent later": t.refuser(7, "standby,read-only", letIn(silent)),
+		"hangs up":        t.refuser(7, "standby,read-only", hangUp),
+		"is silent":       t.refuser(7, "standby,read-only", silent),
 	} {
 		before := len(s.Questions())
 		s.Set(append([]fakeconmgr.Instance{instance}, t.pair.Instances()...)...)
@@ -54,7 +61,8 @@ func refusingInstance(t *test) {
 			if sslmode == "require" && instance != unreachable && instance != closing {
 				continue // it has no TLS, which is an error that the others may have, too
 			}
-			if got := t.roleOf("%s sslmode=%s connect_timeout=1 target_session_attrs=prefer-standby", list(s.Port()), sslmode); got != "standby" {
+			if got := t.roleOf("%s sslmode=%s connect_timeout=1 target_session_attrs=prefer-standby", list(s.Port()),
+				sslmode); got != "standby" {
 				t.Errorf("%s, %s: got %s", name, sslmode, got)
 			}
 			want := []string{"SHOW TARGET prefer-standby", "SHOW TARGET prefer-standby EXCEPT 7"}
@@ -65,7 +73,8 @@ func refusingInstance(t *test) {
 		}
 	}
 	s.Set(t.refuser(7, "primary,read-write", startingUp), t.pair.Instances()[1])
-	if got := t.roleOf("%s sslmode=disable target_session_attrs=any", list(s.Port(), t.pair.Primary)); got != "standby" {
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=any",
+		list(s.Port(), t.pair.Primary)); got != "standby" {
 		t.Errorf("got %s: the next host was tried before the other instance", got)
 	}
 }
@@ -73,35 +82,41 @@ func refusingInstance(t *test) {
 func everyInstanceRefuses(t *test) {
 	s := t.conmgr()
 	s.Set(t.refuser(7, "standby,read-only", startingUp), t.refuser(8, "standby,read-only", startingUp))
-	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby", list(s.Port(), t.pair.Standby)); got != "standby" {
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby",
+		list(s.Port(), t.pair.Standby)); got != "standby" {
 		t.Errorf("with a server as the next host: got %s", got)
 	}
-	if got, want := s.Questions(), []string{"SHOW TARGET standby", "SHOW TARGET standby EXCEPT 7", "SHOW TARGET standby EXCEPT 7, 8"}; !slices.Equal(got, want) {
+	if got, want := s.Questions(), []string{"SHOW TARGET standby", "SHOW TARGET standby EXCEPT 7",
+		"SHOW TARGET standby EXCEPT 7, 8"}; !slices.Equal(got, want) {
 		t.Errorf("conmgr was asked %q", got)
 	}
 	closed := fakeconmgr.ClosedPort(t)
 	err := t.fails(t.open("%s sslmode=disable target_session_attrs=standby", list(s.Port(), closed)))
-	for _, want := range []string{"instance 7", "refuser7.test", "instance 8", "refuser8.test", "the database system is starting up",
+	for _, want := range []string{"instance 7", "refuser7.test", "instance 8", "refuser8.test",
+		"the database system is starting up",
 		"no target server address from Connection Manager", fmt.Sprint(closed), "connection refused"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want something of %q", err, want)
 		}
 	}
 	var failed *driver.ConnectError
-	if !errors.As(err, &failed) || !failed.SafeToRetry() || failed.Hosts[1].Target.Instance != 8 || t.adapter.SQLState(failed.Hosts[1]) != "57P03" {
+	if !errors.As(err, &failed) || !failed.SafeToRetry() || failed.Hosts[1].Target.Instance != 8 ||
+		t.adapter.SQLState(failed.Hosts[1]) != "57P03" {
 		t.Errorf("got %v", err)
 	}
 }
 
 // What refuses is a server of the list.
 func refusingServers(t *test) {
-	for name, f := range map[string]func(net.Conn){"starts up": startingUp, "hangs up": hangUp, "has no connections": fatal("53300", "sorry, too many clients already")} {
+	for name, f := range map[string]func(net.Conn){"starts up": startingUp, "hangs up": hangUp,
+		"has no connections": fatal("53300", "sorry, too many clients already")} {
 		s := t.noServer(f)
 		if got := t.roleOf("%s sslmode=disable", list(s.port, t.pair.Standby)); got != "standby" {
 			t.Errorf("%s: got %s", name, got)
 		}
 		err := t.fails(t.open("%s sslmode=disable", list(s.port, fakeconmgr.ClosedPort(t))))
-		if text := err.Error(); !strings.Contains(text, fmt.Sprint(s.port)) || !strings.Contains(text, "connection refused") {
+		if text := err.Error(); !strings.Contains(text, fmt.Sprint(s.port)) ||
+			!strings.Contains(text, "connection refused") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -125,7 +140,8 @@ func contextEndsTheWalk(t *test) {
 	}
 }
 
-// During a smart shutdown conmgr lets in whoever asks, and names nobody an instance. Who has one keeps it.
+// During a smart shutdown conmgr lets in whoever asks, and names nobody an instance. Who has one
+// keeps it.
 func smartShutdown(t *test) {
 	s := t.conmgr()
 	p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
@@ -153,25 +169,31 @@ func (t *test) shutsDown(s *fakeconmgr.Server) {
 		t.Errorf("the next host is a server: got %s", got)
 	}
 	other := t.conmgr()
-	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby", list(s.Port(), other.Port())); got != "standby" {
+	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby",
+		list(s.Port(), other.Port())); got != "standby" {
 		t.Errorf("the next host is a conmgr: got %s", got)
 	}
 	err := t.fails(t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port()))
 	var refused *driver.ConmgrError
-	if !errors.As(err, &refused) || refused.SQLState != "57P03" || refused.NoTarget() || !strings.Contains(err.Error(), "the Connection Manager is shutting down") {
+	if !errors.As(err, &refused) || refused.SQLState != "57P03" || refused.NoTarget() ||
+		!strings.Contains(err.Error(), "the Connection Manager is shutting down") {
 		t.Errorf("got %v, want 57P03", err)
 	}
 }
 
-// Who is not let in here is not let in elsewhere: nobody else is asked, as libpq does, lest accounts are locked sooner.
+// Who is not let in here is not let in elsewhere: nobody else is asked, as libpq does, lest
+// accounts are locked sooner.
 func authenticationFails(t *test) {
 	s := t.conmgr()
 	for _, refusal := range []struct{ code, message string }{
-		{"28P01", "password authentication failed"}, {"28000", "role does not exist"}, {"3D000", "database does not exist"},
+		{"28P01", "password authentication failed"}, {"28000", "role does not exist"},
+		{"3D000", "database does not exist"},
 	} {
-		first, second := t.noServer(fatal(refusal.code, refusal.message)), t.noServer(fatal(refusal.code, refusal.message))
+		first, second := t.noServer(fatal(refusal.code, refusal.message)),
+			t.noServer(fatal(refusal.code, refusal.message))
 		row := func(number int, n *noServer) fakeconmgr.Instance {
-			return fakeconmgr.Instance{Number: number, Host: "db", HostAddr: "127.0.0.1", Port: n.port, Attributes: "primary,read-write"}
+			return fakeconmgr.Instance{Number: number, Host: "db", HostAddr: "127.0.0.1", Port: n.port,
+				Attributes: "primary,read-write"}
 		}
 		s.Set(row(1, first), row(2, second))
 		before := len(s.Questions())
@@ -180,16 +202,19 @@ func authenticationFails(t *test) {
 			t.Errorf("%s: got %v", refusal.code, err)
 		}
 		if q := s.Questions()[before:]; len(q) != 1 || len(first.startups()) != 1 || len(second.startups()) != 0 {
-			t.Errorf("%s: conmgr was asked %q, the instance %d times, the next host %d times", refusal.code, q, len(first.startups()), len(second.startups()))
+			t.Errorf("%s: conmgr was asked %q, the instance %d times, the next host %d times", refusal.code, q,
+				len(first.startups()), len(second.startups()))
 		}
 	}
 }
 
-// An instance that was to be left out is not tried again, whatever conmgr says: it has refused, and the next host may do.
+// An instance that was to be left out is not tried again, whatever conmgr says: it has refused, and
+// the next host may do.
 func inSpiteOfExcept(t *test) {
 	s := t.conmgr()
 	refuser := t.noServer(startingUp)
-	s.Set(fakeconmgr.Instance{Number: 7, Host: "db", HostAddr: "127.0.0.1", Port: refuser.port, Attributes: "primary,read-write"})
+	s.Set(fakeconmgr.Instance{Number: 7, Host: "db", HostAddr: "127.0.0.1", Port: refuser.port,
+		Attributes: "primary,read-write"})
 	s.Deaf()
 	if got := t.roleOf("%s sslmode=disable", list(s.Port(), t.pair.Primary)); got != "primary" {
 		t.Errorf("got %s", got)
@@ -215,7 +240,8 @@ func fullConmgr(t *test) {
 			t.Errorf("got %s", got)
 		}
 	}
-	if err := t.fails(t.open("%s sslmode=disable", list(full.Port()))); !strings.Contains(err.Error(), "max_connections") {
+	if err := t.fails(t.open("%s sslmode=disable", list(full.Port()))); !strings.Contains(err.Error(),
+		"max_connections") {
 		t.Errorf("got %v, want a hint at max_connections", err)
 	}
 }

@@ -13,7 +13,8 @@ import (
 )
 
 func badConnString(t *test) {
-	for _, s := range []string{"host", "target_session_attrs=master", "host=a,b port=1,2,3", "connect_timeout=soon", "port=65536"} {
+	for _, s := range []string{"host", "target_session_attrs=master", "host=a,b port=1,2,3", "connect_timeout=soon",
+		"port=65536"} {
 		if p, err := t.adapter.Open(s); err == nil {
 			p.Close()
 			t.Errorf("%q was accepted", s)
@@ -23,9 +24,11 @@ func badConnString(t *test) {
 
 func attributesByConmgr(t *test) {
 	s := t.conmgr()
-	for attribute, want := range map[string]string{"": "primary", "any": "primary", "read-write": "primary", "primary": "primary",
+	for attribute, want := range map[string]string{"": "primary", "any": "primary", "read-write": "primary",
+		"primary":   "primary",
 		"read-only": "standby", "standby": "standby", "prefer-standby": "standby", "prefer-read": "standby"} {
-		if got := t.roleOf("host=localhost port=%d user=postgres sslmode=disable target_session_attrs='%s'", s.Port(), attribute); got != want {
+		if got := t.roleOf("host=localhost port=%d user=postgres sslmode=disable target_session_attrs='%s'", s.Port(),
+			attribute); got != want {
 			t.Errorf("%q: got %s, want %s", attribute, got, want)
 		}
 	}
@@ -37,11 +40,13 @@ func attributesByConmgr(t *test) {
 
 // Servers of the list are verified; the conmgr of the list is down.
 func attributesOfServers(t *test) {
-	hosts := []string{fmt.Sprintf("127.0.0.1:%d", fakeconmgr.ClosedPort(t)), fmt.Sprintf("127.0.0.1:%d", t.pair.Primary), fmt.Sprintf("127.0.0.1:%d", t.pair.Standby)}
+	hosts := []string{fmt.Sprintf("127.0.0.1:%d", fakeconmgr.ClosedPort(t)),
+		fmt.Sprintf("127.0.0.1:%d", t.pair.Primary), fmt.Sprintf("127.0.0.1:%d", t.pair.Standby)}
 	reversed := slices.Clone(hosts)
 	slices.Reverse(reversed)
 	uri := func(list []string, attribute, sslmode string) string {
-		return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=%s&target_session_attrs=%s", strings.Join(list, ","), sslmode, attribute)
+		return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=%s&target_session_attrs=%s",
+			strings.Join(list, ","), sslmode, attribute)
 	}
 	for attribute, want := range map[string]string{"read-write": "primary", "primary": "primary",
 		"read-only": "standby", "standby": "standby", "prefer-standby": "standby", "prefer-read": "standby"} {
@@ -106,7 +111,8 @@ func noTarget(t *test) {
 	s.Set()
 	err := t.fails(t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port()))
 	var answer *driver.ConmgrError
-	if !errors.As(err, &answer) || !answer.NoTarget() || !strings.Contains(err.Error(), "no target server address from Connection Manager") {
+	if !errors.As(err, &answer) || !answer.NoTarget() ||
+		!strings.Contains(err.Error(), "no target server address from Connection Manager") {
 		t.Errorf("got %v, want 08001", err)
 	}
 }

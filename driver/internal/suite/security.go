@@ -12,12 +12,15 @@ import (
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
 )
 
-// The certificate is that of the instance's name, which resolves nowhere; the address is hostaddr's.
+// The certificate is that of the instance's name, which resolves nowhere; the address is
+// hostaddr's.
 func verifyFull(t *test) {
 	s := t.conmgr()
-	connString := fmt.Sprintf("host=localhost port=%d user=postgres sslmode=verify-full sslrootcert=%s", s.Port(), t.pair.RootCert)
+	connString := fmt.Sprintf("host=localhost port=%d user=postgres sslmode=verify-full sslrootcert=%s", s.Port(),
+		t.pair.RootCert)
 	p := t.open("%s", connString)
-	if tls, err := p.Value(t.within(), "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()"); err != nil || tls != "true" {
+	if tls, err := p.Value(t.within(), "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()"); err != nil ||
+		tls != "true" {
 		t.Errorf("got %v, %v, want TLS", tls, err)
 	}
 	wrong := t.pair.Instances()
@@ -30,7 +33,8 @@ func verifyFull(t *test) {
 	t.loses(s, p)
 }
 
-// A conmgr that is not on a loopback address is not asked by an application that demands TLS: anybody could answer there.
+// A conmgr that is not on a loopback address is not asked by an application that demands TLS:
+// anybody could answer there.
 func remoteConmgr(t *test) {
 	l, err := net.Listen("tcp", net.JoinHostPort(t.ownAddress(), "0"))
 	if err != nil {
@@ -87,7 +91,8 @@ func passwordFile(t *test) {
 // A wrong password is the same everywhere: it ends the walk, and is told in the driver's words.
 func wrongPassword(t *test) {
 	s := t.conmgr()
-	err := t.fails(t.open("host=localhost,127.0.0.1 port=%d user=app password=wrong dbname=postgres sslmode=disable", s.Port()))
+	err := t.fails(t.open("host=localhost,127.0.0.1 port=%d user=app password=wrong dbname=postgres sslmode=disable",
+		s.Port()))
 	if t.adapter.SQLState(err) != "28P01" {
 		t.Errorf("got %v, want 28P01", err)
 	}

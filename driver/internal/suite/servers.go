@@ -1,6 +1,7 @@
 package suite
 
-// The servers, as seen past the adapter: by lib/pq alone, or as listeners that play a server that does not take a session.
+// The servers, as seen past the adapter: by lib/pq alone, or as listeners that play a server that
+// does not take a session.
 
 import (
 	"database/sql"
@@ -112,7 +113,8 @@ func (t *test) noServer(f func(net.Conn)) *noServer {
 // fatal refuses the startup.
 func fatal(code, message string) func(net.Conn) {
 	return func(nc net.Conn) {
-		b, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message}).Encode(nil)
+		b, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code,
+			Message: message}).Encode(nil)
 		nc.Write(b)
 	}
 }

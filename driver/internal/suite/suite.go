@@ -1,5 +1,6 @@
-// Package suite is what every adapter of the Go client is held to, whatever driver it is for: each behaviour is stated here once, and is run by the
-// tests of each adapter, against a real primary with its standby and a fake conmgr.
+// Package suite is what every adapter of the Go client is held to, whatever driver it is for: each
+// behaviour is stated here once, and is run by the tests of each adapter, against a real primary
+// with its standby and a fake conmgr.
 //
 //	suite.go     what an adapter has to offer to be tested, and the list of the cases
 //	routing.go   which server a connection string leads to
@@ -31,13 +32,16 @@ const patience = 20 * time.Second // far beyond what anything here takes
 
 // Adapter is a driver with its adapter.
 type Adapter struct {
-	// Open makes a pool of at least Crowd connections. It fails if the connection string is wrong, and does not connect.
+	// Open makes a pool of at least Crowd connections. It fails if the connection string is wrong,
+	// and does not connect.
 	Open func(connString string) (Pool, error)
-	// SQLState is that of the driver's own error for what a server has answered; empty if err has none.
+	// SQLState is that of the driver's own error for what a server has answered; empty if err has
+	// none.
 	SQLState func(err error) string
 	// SSLModes are those that the driver knows, without those that verify.
 	SSLModes []string
-	// Leftovers is how many connections that were lost the pool may keep until somebody asks for them, to be replaced then.
+	// Leftovers is how many connections that were lost the pool may keep until somebody asks for
+	// them, to be replaced then.
 	Leftovers int
 }
 
@@ -135,7 +139,8 @@ type test struct {
 	pair    *livepg.Pair
 }
 
-// conmgr is a fake one that knows the pair. At the end of the case, when the pools are closed, no connection to it may be left, however the case went.
+// conmgr is a fake one that knows the pair. At the end of the case, when the pools are closed, no
+// connection to it may be left, however the case went.
 func (t *test) conmgr() *fakeconmgr.Server {
 	t.Helper()
 	s, err := fakeconmgr.New(t.pair.Instances()...)

@@ -1,6 +1,7 @@
 package suite
 
-// Whom an adapter believes, and what: a process that takes conmgr's port must not get a password, nor an application.
+// Whom an adapter believes, and what: a process that takes conmgr's port must not get a password,
+// nor an application.
 
 import (
 	"bufio"
@@ -33,7 +34,8 @@ const (
 	stranger         = 54321 // his uid
 )
 
-// impostorMain runs an impostor until its standard input ends. It returns false in a program that is none.
+// impostorMain runs an impostor until its standard input ends. It returns false in a program that
+// is none.
 func impostorMain() bool {
 	text := os.Getenv(impostorVariable)
 	if text == "" {
@@ -74,7 +76,8 @@ func (i impostor) start(t *test) (port string) {
 	}
 	cmd := exec.Command(t.program())
 	cmd.Env = append(os.Environ(), impostorVariable+"="+string(config))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger},
+		Pdeathsig: syscall.SIGKILL}
 	cmd.Dir, cmd.Stderr = "/", os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -165,14 +168,16 @@ func foreignConmgr(t *test) {
 	uid := fmt.Sprintf("user ID %d", stranger)
 	for _, mode := range append(t.adapter.SSLModes, "verify-full") {
 		connString := fmt.Sprintf("host=localhost port=%s sslmode=%s sslrootcert=%s", port, mode, t.pair.RootCert)
-		err := t.refusedWith(mode, th, connString, uid, "who is not trusted to be the Connection Manager", "PGCMUSER", "host=DIRECTORY")
+		err := t.refusedWith(mode, th, connString, uid, "who is not trusted to be the Connection Manager", "PGCMUSER",
+			"host=DIRECTORY")
 		var doubt *driver.TrustError
 		if !errors.As(err, &doubt) {
 			t.Errorf("%s: %v has no TrustError", mode, err)
 		}
 	}
 	// The next host of the list is tried.
-	if got := t.roleOf("host=127.0.0.1,127.0.0.1 port=%s,%d user=postgres sslmode=disable", port, t.pair.Primary); got != "primary" {
+	if got := t.roleOf("host=127.0.0.1,127.0.0.1 port=%s,%d user=postgres sslmode=disable", port,
+		t.pair.Primary); got != "primary" {
 		t.Errorf("with another host: got %s", got)
 	}
 	for _, list := range []string{"nosuchuser, 4711", "65534,nobody"} {
@@ -234,7 +239,8 @@ func unsoundAnswers(t *test) {
 		s.Set(th.row(c.host, c.hostaddr))
 		for _, mode := range append(t.adapter.SSLModes, "verify-full") {
 			what := fmt.Sprintf("host %q, hostaddr %q, %s", c.host, c.hostaddr, mode)
-			connString := fmt.Sprintf("host=localhost port=%d sslmode=%s sslrootcert=%s", s.Port(), mode, t.pair.RootCert)
+			connString := fmt.Sprintf("host=localhost port=%d sslmode=%s sslrootcert=%s", s.Port(), mode,
+				t.pair.RootCert)
 			t.refusedWith(what, th, connString, "could not receive server address from Connection Manager", c.want)
 		}
 	}
@@ -256,7 +262,8 @@ func pinnedHosts(t *test) {
 	t.refusedWith("PGCMHOSTS", th, connString, `host "db" is not one of PGCMHOSTS`)
 }
 
-// By the Unix-domain socket of a conmgr: it is asked, and its instance is connected to as its own name says.
+// By the Unix-domain socket of a conmgr: it is asked, and its instance is connected to as its own
+// name says.
 func unixConmgr(t *test) {
 	dir := t.openDir(0o777)
 	s, err := fakeconmgr.Listen("unix", filepath.Join(dir, ".s.PGSQL.27546"), t.pair.Instances()...)
@@ -265,7 +272,8 @@ func unixConmgr(t *test) {
 	}
 	t.Cleanup(s.Close)
 	for _, mode := range append(t.adapter.SSLModes, "verify-full") {
-		connString := fmt.Sprintf("host=%s port=27546 user=postgres sslmode=%s sslrootcert=%s", dir, mode, t.pair.RootCert)
+		connString := fmt.Sprintf("host=%s port=27546 user=postgres sslmode=%s sslrootcert=%s", dir, mode,
+			t.pair.RootCert)
 		p := t.open("%s target_session_attrs=standby", connString)
 		if got := t.role(p); got != "standby" {
 			t.Errorf("%s: got %s", mode, got)
@@ -276,15 +284,18 @@ func unixConmgr(t *test) {
 		}
 		p.Close()
 	}
-	if got := t.roleOf("host=%s port=27546 user=postgres sslmode=disable requirepeer=root", dir); os.Geteuid() == 0 && got != "primary" {
+	if got := t.roleOf("host=%s port=27546 user=postgres sslmode=disable requirepeer=root", dir); os.Geteuid() == 0 &&
+		got != "primary" {
 		t.Errorf("requirepeer: got %s", got)
 	}
 	th := t.thief()
 	connString := fmt.Sprintf("host=%s port=27546 sslmode=disable requirepeer=daemon", dir)
 	t.refusedWith("requirepeer", th, connString, `requirepeer specifies "daemon", but actual peer user name is`)
-	impostor{Path: filepath.Join(dir, ".s.PGSQL.1"), Instances: []fakeconmgr.Instance{th.row("db", "127.0.0.1")}}.start(t)
+	impostor{Path: filepath.Join(dir, ".s.PGSQL.1"), Instances: []fakeconmgr.Instance{th.row("db",
+		"127.0.0.1")}}.start(t)
 	connString = fmt.Sprintf("host=%s port=1 sslmode=disable", dir)
-	t.refusedWith("a Unix socket of another user", th, connString, fmt.Sprintf("user ID %d", stranger), "use requirepeer")
+	t.refusedWith("a Unix socket of another user", th, connString, fmt.Sprintf("user ID %d", stranger),
+		"use requirepeer")
 }
 
 // A zero byte ends a value in the startup packet: what follows it would be another parameter.

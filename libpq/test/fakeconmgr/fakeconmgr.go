@@ -1,7 +1,9 @@
-// Package fakeconmgr is a Connection Manager for the tests of libpq/: it speaks docs/protocol.md part 2 and knows what a test has told it,
-// so that a test decides which instance has which attribute, who is lost, and what conmgr does wrong.
+// Package fakeconmgr is a Connection Manager for the tests of libpq/: it speaks docs/protocol.md
+// part 2 and knows what a test has told it, so that a test decides which instance has which
+// attribute, who is lost, and what conmgr does wrong.
 //
-// One goroutine per connection, and one that accepts; each blocks on its socket alone, and all end with Close.
+// One goroutine per connection, and one that accepts; each blocks on its socket alone, and all end
+// with Close.
 package fakeconmgr
 
 import (
@@ -142,8 +144,8 @@ func (s *Server) ForgetExcept() {
 // Shutdown is how far a conmgr has come with its end.
 type Shutdown int
 
-// Up is none; Smart, waiting for its applications, lets connections in and answers SHOW TARGET with 57P03; at the very end (Last) a connection
-// gets no further than its startup.
+// Up is none; Smart, waiting for its applications, lets connections in and answers SHOW TARGET with
+// 57P03; at the very end (Last) a connection gets no further than its startup.
 const (
 	Up Shutdown = iota
 	Smart
@@ -157,7 +159,8 @@ func (s *Server) ShutDown(how Shutdown) {
 	s.shutdown = how
 }
 
-// Lose declares an instance lost: every application bound to it gets a FATAL, and its connection is closed. It returns their number.
+// Lose declares an instance lost: every application bound to it gets a FATAL, and its connection is
+// closed. It returns their number.
 func (s *Server) Lose(name, why string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +169,8 @@ func (s *Server) Lose(name, why string) int {
 	for c := range s.conns {
 		if c.app.Instance == name {
 			n++
-			c.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01", Message: why}))
+			c.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P01",
+				Message: why}))
 			c.Close()
 		}
 	}
@@ -277,12 +281,14 @@ func (s *Server) startup(c *session, backend *pgproto3.Backend) bool {
 			c.Write([]byte("N"))
 		case *pgproto3.StartupMessage:
 			s.mu.Lock()
-			c.app = Application{Name: m.Parameters["application_name"], User: m.Parameters["user"], Database: m.Parameters["database"]}
+			c.app = Application{Name: m.Parameters["application_name"], User: m.Parameters["user"],
+				Database: m.Parameters["database"]}
 			s.started = append(s.started, c.app)
 			last := s.shutdown == Last
 			s.mu.Unlock()
 			if last {
-				c.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03", Message: shuttingDown}))
+				c.Write(encode(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03",
+					Message: shuttingDown}))
 				return false
 			}
 			out := encode(&pgproto3.AuthenticationOk{},
@@ -324,7 +330,8 @@ func (s *Server) answer(c *session, query string) {
 		return
 	}
 	if s.shutdown != Up {
-		c.Write(encode(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "57P03", Message: shuttingDown}, ready))
+		c.Write(encode(&pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: "57P03",
+			Message: shuttingDown}, ready))
 		return
 	}
 	var except []string
@@ -344,9 +351,11 @@ func (s *Server) answer(c *session, query string) {
 	c.app.Target, c.app.Instance = m[1], i.Name
 	var fields []pgproto3.FieldDescription
 	for _, name := range []string{"instance", "host", "hostaddr", "port", "attributes"} {
-		fields = append(fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1})
+		fields = append(fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25, DataTypeSize: -1,
+			TypeModifier: -1})
 	}
-	row := [][]byte{[]byte(i.Name), []byte(i.Host), []byte(i.Hostaddr), []byte(i.Port), []byte(strings.Join(i.Attributes, ","))}
+	row := [][]byte{[]byte(i.Name), []byte(i.Host), []byte(i.Hostaddr), []byte(i.Port),
+		[]byte(strings.Join(i.Attributes, ","))}
 	c.Write(encode(&pgproto3.RowDescription{Fields: fields}, &pgproto3.DataRow{Values: row},
 		&pgproto3.CommandComplete{CommandTag: []byte("SHOW")}, ready))
 	s.changed.Broadcast()

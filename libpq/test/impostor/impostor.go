@@ -1,6 +1,7 @@
-// Command impostor is what a local user may put in a Connection Manager's place: it listens, says that it is a Connection Manager, and
-// answers SHOW TARGET with whatever it is told to. The tests of libpq/ run it under users of their choice. It prints "listening PORT", and
-// each statement that it is asked.
+// Command impostor is what a local user may put in a Connection Manager's place: it listens, says
+// that it is a Connection Manager, and answers SHOW TARGET with whatever it is told to. The tests
+// of libpq/ run it under users of their choice. It prints "listening PORT", and each statement that
+// it is asked.
 //
 // One goroutine per connection, each blocking on its socket alone; it ends with its standard input.
 package main
@@ -95,7 +96,8 @@ func serve(c net.Conn) {
 		c.Write([]byte("N"))
 	}
 	welcome := encode(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15.0"},
-		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"}, &pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"},
+		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"},
+		&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"},
 		&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: 1}, ready)
 	switch *mode {
 	case "early":
@@ -129,11 +131,13 @@ func answer() []byte {
 	if *mode == "error" {
 		return noTarget
 	}
-	values := map[string]string{"instance": "0", "host": *host, "hostaddr": *addr, "port": *port, "attributes": "primary,read-write"}
+	values := map[string]string{"instance": "0", "host": *host, "hostaddr": *addr, "port": *port,
+		"attributes": "primary,read-write"}
 	var fields []pgproto3.FieldDescription
 	var row [][]byte
 	for _, name := range strings.Split(*order, ",") {
-		fields = append(fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25, DataTypeSize: -1, TypeModifier: -1})
+		fields = append(fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25, DataTypeSize: -1,
+			TypeModifier: -1})
 		row = append(row, []byte(values[name]))
 	}
 	out := encode(&pgproto3.RowDescription{Fields: fields})
