@@ -50,8 +50,8 @@ func seatOf(conn net.Conn) seat {
 	s.peer, _ = netip.ParseAddrPort(conn.RemoteAddr().String())
 	own, _ := netip.ParseAddrPort(conn.LocalAddr().String())
 	s.owner = owner{address: s.peer.Addr().Unmap().WithZone("")}
-	if p, ok := lookUpPeer(own, s.peer); ok && p.inode != 0 { // without it the client is gone, and its user not known
-		s.owner = owner{uid: p.uid, known: true}
+	if uid, err := ownerOfPeer(own, s.peer); err == nil { // else it is elsewhere, or the client is gone
+		s.owner = owner{uid: uid, known: true}
 	}
 	return s
 }

@@ -70,6 +70,30 @@ func TestShareIsRefused(t *testing.T) {
 	}
 }
 
+// A client that has bound its socket to an interface counts for its user all the same.
+func TestShareOfBoundToAnInterface(t *testing.T) {
+	r := static(t, "", primary)
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		if failed := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), "lo") }); failed != nil {
+			return failed
+		}
+		return err
+	}}
+	conn, err := d.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := r.clientOf(conn)
+	c.c.Write(packet(3<<16, "user", "x", "application_name", "test"))
+	c.until("Z")
+	r.d.registry.mu.Lock()
+	defer r.d.registry.mu.Unlock()
+	if n := r.d.registry.owners[owner{uid: uint32(os.Geteuid()), known: true}]; n != 1 {
+		t.Errorf("%d are counted", n)
+	}
+}
+
 // Many that are refused and say nothing hold neither memory nor descriptors for long.
 func TestRefusedAreBounded(t *testing.T) {
 	r := static(t, "max_user_connections = 1\n", primary)

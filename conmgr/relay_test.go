@@ -335,6 +335,7 @@ func TestRelayLoss(t *testing.T) {
 	}
 	r.lose(0)
 	for i, c := range clients {
+		c.SetDeadline(time.Now().Add(patience)) // to open them all has taken some of the first one's
 		if _, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
 			t.Fatalf("client %d: %v", i, err)
 		}

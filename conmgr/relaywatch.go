@@ -5,11 +5,14 @@ package conmgr
 // Each watch has a goroutine, which blocks on the client's socket until it is stopped.
 
 import (
+	"errors"
 	"net/netip"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
 // lookAgain is how long after the end of a client's direction it is asked whether the client is
@@ -107,8 +110,8 @@ func peerGone(fd int) (gone, known bool) {
 	if err != nil {
 		return true, err == unix.ENOTCONN
 	}
-	s, ok := lookUpPeer(addrPort(own), addrPort(peer))
-	return ok && s.inode == 0, ok
+	_, err = ownerOfPeer(addrPort(own), addrPort(peer))
+	return err == sockowner.ErrGone, !errors.Is(err, sockowner.ErrUnknown)
 }
 
 // look is to see whether the client of a flow that has ended its direction is still there.

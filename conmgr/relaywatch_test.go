@@ -17,7 +17,7 @@ import (
 )
 
 // soon is well below every limit of time that would end a connection otherwise.
-const soon = patience / 2
+const soon = 5 * time.Second
 
 func (r *rig) waitCount(n int, what string) {
 	r.t.Helper()

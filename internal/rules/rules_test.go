@@ -124,7 +124,7 @@ var importRules = []importRule{
 	{[]string{"driver", "control", "internal/pgwire", "internal/cmtest", "bench"}, anyOf("github.com/jackc/pgproto3").notInTests(),
 		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side"},
 	{[]string{"rawsys"}, leaf, "the worker and conmgr share it, and nothing else"},
-	{[]string{"control"}, leafBut("internal/pgwire"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
+	{[]string{"control"}, leafBut("internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
 	{[]string{"conmgr/route"}, func(s *source, i string) bool {
 		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal"))

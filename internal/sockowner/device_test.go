@@ -15,16 +15,18 @@ import (
 	"testing"
 )
 
+func bindToLoopback(_, _ string, raw syscall.RawConn) (err error) {
+	if failed := raw.Control(func(fd uintptr) {
+		err = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, "lo")
+	}); failed != nil {
+		return failed
+	}
+	return err
+}
+
 // Such a socket is found by netlink only with the interface's number, by /proc in any case.
 func TestBoundToAnInterface(t *testing.T) {
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		if failed := raw.Control(func(fd uintptr) {
-			err = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, "lo")
-		}); failed != nil {
-			return failed
-		}
-		return err
-	}}
+	config := net.ListenConfig{Control: bindToLoopback}
 	me := uint32(os.Geteuid())
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := config.Listen(context.Background(), "tcp", address)
@@ -47,6 +49,9 @@ func TestBoundToAnInterface(t *testing.T) {
 				if uid, err := s.owner(); uid != me || err != nil {
 					t.Errorf("%s, asked by the %s, %s: got %d, %v, want %d", address, name, way, uid, err, me)
 				}
+			}
+			if uid, err := Lookup(p.local, p.remote); uid != me || err != nil {
+				t.Errorf("%s, asked by the %s: Lookup: %d, %v, want %d", address, name, uid, err, me)
 			}
 		}
 	}

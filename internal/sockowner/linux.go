@@ -47,6 +47,17 @@ func tcpPeer(c *net.TCPConn) (uid uint32, err error) {
 	return s.owner()
 }
 
+func lookup(p pair) (uid uint32, err error) {
+	s, err := diag(p)
+	switch {
+	case err == nil && s.inode != 0:
+		return s.uid, nil
+	case err == nil, err == syscall.ENOENT:
+		return 0, ErrGone
+	}
+	return 0, unknownError(err.Error())
+}
+
 // find asks netlink, and where that does not find the socket, /proc: netlink goes by the interface,
 // too, for a socket that is bound to one.
 func find(p pair) (socket, error) {

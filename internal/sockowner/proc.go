@@ -40,6 +40,22 @@ func fromProc(p pair) (s socket, err error) {
 	return socket{}, err
 }
 
+// eachOfProc calls f with each socket that can be read.
+func eachOfProc(f func(socket)) {
+	for _, name := range []string{"tcp", "tcp6"} {
+		file, err := os.Open("/proc/thread-self/net/" + name)
+		if err != nil {
+			continue
+		}
+		for lines := bufio.NewScanner(file); lines.Scan(); {
+			if s, err := parseProc(lines.Text()); err == nil { // the first line has the names of the columns
+				f(s)
+			}
+		}
+		file.Close()
+	}
+}
+
 func searchProc(r io.Reader, p pair) (socket, error) {
 	lines := bufio.NewScanner(r)
 	for first := true; lines.Scan(); first = false {

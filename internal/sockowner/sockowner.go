@@ -50,6 +50,27 @@ func Peer(conn net.Conn) (uid uint32, err error) {
 	return 0, unknownError(fmt.Sprintf("%T is no socket", conn))
 }
 
+// Lookup asks the kernel who holds the socket of this network namespace with these two addresses. The
+// error is [ErrGone] if no process does, or there is no such socket, and wraps [ErrUnknown] if the
+// kernel does not tell. It does not read /proc: whoever has many connections can ask often.
+func Lookup(local, remote netip.AddrPort) (uid uint32, err error) {
+	return lookup(pair{unmapped(local), unmapped(remote)})
+}
+
+// Connections calls f with the addresses of each established TCP connection of this network
+// namespace, as /proc shows them. What cannot be read is left out.
+func Connections(f func(local, remote netip.AddrPort)) {
+	eachOfProc(func(s socket) {
+		if s.state == established {
+			f(s.local, s.remote)
+		}
+	})
+}
+
+func unmapped(p netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+}
+
 // pair is a connection as its peer's socket sees it.
 type pair struct{ local, remote netip.AddrPort }
 
@@ -59,11 +80,7 @@ func pairOf(c *net.TCPConn) (pair, error) {
 	if !ok1 || !ok2 {
 		return pair{}, ErrGone
 	}
-	unmap := func(a *net.TCPAddr) netip.AddrPort {
-		p := a.AddrPort()
-		return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
-	}
-	p := pair{unmap(local), unmap(remote)}
+	p := pair{unmapped(local.AddrPort()), unmapped(remote.AddrPort())}
 	if p.local.Addr().Is4() != p.remote.Addr().Is4() {
 		return pair{}, unknownError(fmt.Sprintf("the addresses %s and %s are of two kinds", p.remote, p.local))
 	}

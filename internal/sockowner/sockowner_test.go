@@ -6,10 +6,12 @@ package sockowner
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -221,6 +223,61 @@ func TestListenerIsNoPeer(t *testing.T) {
 	}
 	if _, err := Peer(struct{ net.Conn }{}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("no socket at all: got %v, want ErrUnknown", err)
+	}
+}
+
+// A connection that has ended has no holder; a listener at its address is none.
+func TestLookupGone(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, server := connect(t, "tcp", "127.0.0.1:0")
+	p, err := pairOf(server.(*net.TCPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.(*net.TCPConn).SetLinger(0) // no socket stays for the rest of the connection
+	client.Close()
+	if _, err := Lookup(p.local, p.remote); err != ErrGone {
+		t.Errorf("the peer: got %v, want ErrGone", err)
+	}
+	if _, err := Lookup(l.Addr().(*net.TCPAddr).AddrPort(), p.remote); err != ErrGone {
+		t.Errorf("the listener: got %v, want ErrGone", err)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	client, server := connect(t, "tcp", "127.0.0.1:0")
+	a, b := client.LocalAddr().(*net.TCPAddr).AddrPort(), server.LocalAddr().(*net.TCPAddr).AddrPort()
+	found := map[pair]int{}
+	Connections(func(local, remote netip.AddrPort) { found[pair{local, remote}]++ })
+	if found[pair{a, b}] != 1 || found[pair{b, a}] != 1 {
+		t.Errorf("%v to %v: both ends should be there once", a, b)
+	}
+	for p := range found {
+		if p.remote.Port() == 0 {
+			t.Errorf("%v is no connection", p)
+		}
+	}
+}
+
+func TestProcAddress(t *testing.T) {
+	for text, want := range map[string]string{
+		"0100007F:1538":                         "127.0.0.1:5432",
+		"0000000000000000FFFF00000100007F:1538": "127.0.0.1:5432",
+		"00000000000000000000000001000000:0001": "[::1]:1",
+	} {
+		got, ok := procAddress(text)
+		if littleEndian := binary.NativeEndian.Uint16([]byte{1, 0}) == 1; littleEndian && (!ok || got.String() != want) {
+			t.Errorf("%s: got %v, want %s", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "0100007F", "xx:1", "01:1", "0100007F:12345"} {
+		if got, ok := procAddress(text); ok {
+			t.Errorf("%q: got %v", text, got)
+		}
 	}
 }
 
