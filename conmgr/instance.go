@@ -216,10 +216,10 @@ func (in *instance) attempt(ctx context.Context) outcome {
 		return unreached
 	}
 	var errs []error
-	addrs = preferring(addrs, in.hostAddr)
-	for i, a := range addrs {
+	try := in.candidates(addrs)
+	for i, a := range try {
 		start := in.now()
-		share := limit.Sub(start) / time.Duration(len(addrs)-i)
+		share := limit.Sub(start) / time.Duration(len(try)-i)
 		if share <= 0 {
 			break
 		}
@@ -236,6 +236,18 @@ func (in *instance) attempt(ctx context.Context) outcome {
 	}
 	in.failed(ctx, errors.Join(errs...))
 	return unreached
+}
+
+// candidates are the addresses to try, the one of the last connection first. As long as the
+// deadline runs it is the only one, if the name has it still: by another one this host may be
+// another host to the watchdog (IPv4 and IPv6 are), which cannot resume, and whose sessions are
+// not those that there are.
+func (in *instance) candidates(addrs []netip.Addr) []netip.Addr {
+	try := preferring(addrs, in.hostAddr)
+	if _, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting && try[0] == in.hostAddr {
+		return try[:1]
+	}
+	return try
 }
 
 // welcomed: the watchdog at an address has answered.

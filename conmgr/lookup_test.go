@@ -9,8 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -153,6 +156,52 @@ func TestNameChanges(t *testing.T) {
 		eventually(t, "it is followed", func() bool { return r.entry(0).address() == netip.MustParseAddr("127.0.0.2") })
 		if l := r.entry(0).losses; l != 1 { // another server
 			t.Errorf("late %v: %d losses", late, l)
+		}
+	}
+}
+
+// The connection breaks, and cannot be made again by its address for a while, but by another one of
+// the name: that would be another host to the watchdog, and a loss. So it waits, until the deadline.
+func TestOtherAddressesWaitForTheLoss(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		w1, w2 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
+		n := &names{answer: []string{"127.0.0.1", "127.0.0.2"}}
+		var refusing atomic.Bool
+		var refused, others atomic.Int32
+		r := newRig(t, namedConf+"1", func(r *rig) {
+			r.net.resolve = n.resolve
+			r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+				w := w1
+				switch {
+				case to.Addr() == netip.MustParseAddr("127.0.0.2"):
+					w = w2
+					others.Add(1)
+				case refusing.Load():
+					refused.Add(1)
+					return nil, unix.ECONNREFUSED
+				}
+				return dialTCP(ctx, netip.MustParseAddrPort(w.l.Addr().String()))
+			}
+		})
+		c := w1.next()
+		c.welcome(1, 7, primary)
+		r.waitState(0, hb.Established)
+		refusing.Store(true)
+		c.c.Close()
+		if !back {
+			w2.next().welcome(1, 7, primary)
+			r.waitState(0, hb.Established)
+			if e := r.entry(0); e.losses != 1 || e.Generation != 1 || len(e.Addrs) != 2 {
+				t.Errorf("by the other address: %+v, %d losses", e.status, e.losses)
+			}
+			continue
+		}
+		eventually(t, "it is tried again", func() bool { return refused.Load() >= 2 })
+		refusing.Store(false)
+		w1.next().welcome(1, 7, primary)
+		r.waitState(0, hb.Established)
+		if e := r.entry(0); e.losses != 0 || others.Load() != 0 || len(e.Addrs) != 2 {
+			t.Errorf("resumed: %+v, %d losses, the other address was tried %d times", e.status, e.losses, others.Load())
 		}
 	}
 }
