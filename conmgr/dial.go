@@ -23,21 +23,51 @@ type network struct {
 
 var systemNetwork = network{resolve: resolveHost, dial: dialTCP}
 
+// halfAnswer: the addresses of one kind, IPv4 or IPv6, could not be told, those of the other kind
+// could.
+type halfAnswer struct {
+	missing4 bool // IPv4, else IPv6
+	error
+}
+
+func (e *halfAnswer) Unwrap() error { return e.error }
+
+// missing tells whether an address is of the kind that could not be told.
+func (e *halfAnswer) missing(a netip.Addr) bool { return a.Is4() == e.missing4 }
+
+// resolver does not pass half an answer off as a whole one, as the default one does.
+var resolver = net.Resolver{StrictErrors: true}
+
+// resolveHost returns the addresses of a name; with a *halfAnswer some of them.
 func resolveHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
+	addrs, err := lookupAddrs(ctx, &resolver, host)
+	var dns *net.DNSError
+	if err == nil || !errors.As(err, &dns) || dns.IsNotFound {
+		return addrs, err
 	}
-	var out []netip.Addr
+	addrs, lerr := lookupAddrs(ctx, net.DefaultResolver, host)
+	if lerr != nil {
+		return nil, lerr
+	}
+	four := slices.ContainsFunc(addrs, netip.Addr.Is4)
+	six := slices.ContainsFunc(addrs, netip.Addr.Is6)
+	if four && six { // this time it had the whole one
+		return addrs, nil
+	}
+	return addrs, &halfAnswer{missing4: six, error: err}
+}
+
+func lookupAddrs(ctx context.Context, r *net.Resolver, host string) (out []netip.Addr, err error) {
+	addrs, err := r.LookupNetIP(ctx, "ip", host)
 	for _, a := range addrs {
 		if a = a.Unmap(); !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 func dialTCP(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {

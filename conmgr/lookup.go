@@ -7,6 +7,7 @@ package conmgr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -77,10 +78,20 @@ func (in *instance) startLookup(ctx context.Context) {
 	})
 }
 
-// looked takes in the result of the pending look-up.
+// looked takes in the result of the pending look-up. Of half an answer, the other half is what was
+// known of it; where that is nothing, there is nothing to wait for either.
 func (in *instance) looked(r result[[]netip.Addr]) {
 	lk := &in.lookup
 	lk.pending, lk.fresh, lk.err = nil, false, nil
+	var half *halfAnswer
+	if errors.As(r.err, &half) {
+		known := slices.DeleteFunc(slices.Clone(lk.addrs), func(a netip.Addr) bool { return !half.missing(a) })
+		lk.addrs = append(slices.Clone(r.value), known...)
+		if lk.fresh = len(known) == 0; !lk.fresh {
+			lk.err = fmt.Errorf("could not resolve host name %q completely: %s", in.cfg.Host, netText(r.err))
+		}
+		return
+	}
 	switch {
 	case r.err != nil:
 		lk.err = fmt.Errorf("could not resolve host name %q: %s", in.cfg.Host, netText(r.err))

@@ -16,12 +16,13 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// nameServer answers each question for an IPv4 address with one address; while it fails, with
-// SERVFAIL.
+// nameServer answers each question for an IPv4 or IPv6 address with one address; while it fails,
+// with SERVFAIL.
 type nameServer struct {
-	addr  netip.Addr
-	fails atomic.Bool
-	asked atomic.Int32
+	addr, addr6 netip.Addr // addr6 may be invalid: there is none
+	fails       atomic.Bool
+	fails4      atomic.Bool // questions for IPv4 only
+	asked       atomic.Int32
 }
 
 func (s *nameServer) serve(t *testing.T, host *testnet.Host) {
@@ -65,12 +66,16 @@ func (s *nameServer) answer(q []byte) []byte {
 	out[2], out[3] = 0x81, 0x80 // an answer, recursion available
 	copy(out[6:12], make([]byte, 6))
 	switch {
-	case s.fails.Load():
+	case s.fails.Load() || s.fails4.Load() && binary.BigEndian.Uint16(q[end-4:]) == 1:
 		out[3] |= 2
 	case binary.BigEndian.Uint16(q[end-4:]) == 1: // A
 		out[7] = 1
 		out = append(out, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4)
 		out = append(out, s.addr.AsSlice()...)
+	case binary.BigEndian.Uint16(q[end-4:]) == 28 && s.addr6.IsValid(): // AAAA
+		out[7] = 1
+		out = append(out, 0xc0, 12, 0, 28, 0, 1, 0, 0, 0, 0, 0, 16)
+		out = append(out, s.addr6.AsSlice()...)
 	}
 	return out
 }
@@ -115,4 +120,34 @@ func TestNameServiceFails(t *testing.T) {
 	asked := service.asked.Load()
 	eventually(t, "look-ups go on", func() (bool, string) { return service.asked.Load() > asked, "" })
 	restart("the name service is back")
+}
+
+// TestHalfOfTheNameServiceFails: a name with IPv4 and IPv6 addresses, of which only the latter can
+// be resolved when the worker is restarted: conmgr resumes by IPv4, as the watchdog would take it
+// for another host by IPv6.
+func TestHalfOfTheNameServiceFails(t *testing.T) {
+	w := newWorld(t)
+	client, dns := w.net.Host("client"), w.net.Host("dns")
+	service := &nameServer{addr: w.db.Addr4, addr6: w.db.Addr6}
+	service.serve(t, dns)
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "500ms", Timeout: "2s", NameServer: dns.Addr4.String(),
+		Extra: "backend_host0 = 'pgdb.example.'\nbackend_port0 = 5432\n"})
+	cm.WaitInstance(0, "state", "established")
+	cm.WaitInstance(0, "hostaddr", w.db.Addr4.String())
+	bound, s, mark := cm.Bind("primary"), w.session(client, "BEGIN"), cm.Mark()
+	service.fails4.Store(true)
+	if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	cm.WaitLog(mark, "heartbeat connection is established", patience)
+	cm.WaitLog(mark, "could not resolve host name .* completely: .*; the last known addresses", patience)
+	asked := service.asked.Load()
+	eventually(t, "look-ups go on", func() (bool, string) { return service.asked.Load() > asked+4, "" })
+	if l, ok := cm.Find(mark, "is lost|other addresses"); ok {
+		t.Errorf("conmgr: %s", l.Text)
+	}
+	if err := bound.Wait(time.Millisecond); err != nil {
+		t.Errorf("the application was told: %v", err)
+	}
+	w.alive(s, "half of the name service fails")
 }
