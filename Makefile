@@ -109,7 +109,7 @@ install-client: client  ## install conmgr, cm_ctl, their man pages and samples, 
 install-server: server  ## install the extension into the PostgreSQL of PG_CONFIG
 	install -d $(d_lib) $(d_ext)
 	install -m 755 $(B)/watchdog.so $(B)/watchdog_go.so $(d_lib)
-	install -m 644 watchdog.control sql/watchdog--*.sql $(d_ext)
+	install -m 644 extension/watchdog.control extension/watchdog--*.sql $(d_ext)
 
 uninstall: uninstall-client uninstall-server  ## remove what install has installed
 
@@ -120,7 +120,7 @@ uninstall-client:  ## remove what install-client has installed
 
 uninstall-server: $(B)/pg_version  ## remove what install-server has installed
 	rm -f $(d_lib)/watchdog.so $(d_lib)/watchdog_go.so
-	rm -f $(d_ext)/watchdog.control $(addprefix $(d_ext)/,$(notdir $(wildcard sql/watchdog--*.sql)))
+	rm -f $(d_ext)/watchdog.control $(addprefix $(d_ext)/,$(notdir $(wildcard extension/watchdog--*.sql)))
 
 reproducible:  ## build in two directories, the second time from nothing, and compare: minutes
 	scripts/reproducible

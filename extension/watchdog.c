@@ -6,7 +6,9 @@
  * opens nor blocks on anything. It must stay plain C: a Go runtime in the
  * postmaster would leave every forked process with a dead one (docs/design.md).
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE				/* dladdr() */
+#endif
 #include "watchdog.h"
 
 #include <dlfcn.h>
@@ -17,7 +19,11 @@
 #include "postmaster/bgworker.h"
 #include "utils/guc.h"
 
+#ifdef PG_MODULE_MAGIC_EXT
+PG_MODULE_MAGIC_EXT(.name = "watchdog",.version = WATCHDOG_VERSION);
+#else
 PG_MODULE_MAGIC;
+#endif
 
 PGDLLEXPORT void _PG_init(void);
 

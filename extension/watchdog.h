@@ -4,7 +4,8 @@
  *
  *	  watchdog.c    settings, registration of the workers (postmaster)
  *	  shmem.c       the shared memory (everybody)
- *	  worker.c      the watchdog worker: host of the Go library
+ *	  worker.c      the watchdog worker: its main loop
+ *	  gohost.c      its heartbeat thread: opens the Go library, sees how it ends
  *	  attributes.c  what it tells of the instance
  *	  process.c     its descriptors and signals
  *	  restarts.c    how soon it begins again after a failure
@@ -24,6 +25,7 @@
 #include "storage/latch.h"
 #include "storage/spin.h"
 
+#define WATCHDOG_VERSION		"1.1"	/* default_version of watchdog.control */
 #define WATCHDOG_TRANCHE		"watchdog"
 #define WATCHDOG_WORKER_NAME	"watchdog worker"
 #define TERMINATOR_WORKER_NAME	"terminator worker"
@@ -78,6 +80,16 @@ extern void watchdog_set_latch(Latch **place);
 /* succession.c */
 extern WatchdogSuccession watchdog_get_succession(void);
 extern void watchdog_load_succession(void);
+
+/* gohost.c */
+extern WatchdogBridge *watchdog_make_bridge(void);
+extern void watchdog_start_go(void);
+extern void watchdog_poke_go(void);
+extern void watchdog_drain_go_log(void);
+extern void watchdog_stop_go(void);
+extern bool watchdog_report_go_failure(void);
+extern bool watchdog_go_is_stuck(void);
+extern void watchdog_leave_at_once(void) pg_attribute_noreturn();
 
 /* attributes.c */
 extern bool watchdog_server_is_stopping(void);

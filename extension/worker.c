@@ -1,238 +1,35 @@
 /*
  * worker.c
- *	  The watchdog worker: a background worker that is the host of the Go
- *	  library with the heartbeats.
+ *	  The watchdog worker: a background worker that tells the heartbeat
+ *	  thread (gohost.c) of the instance's attributes and settings, and looks
+ *	  after it.
  *
- * Two kinds of thread live in this process. The main thread is an ordinary
- * PostgreSQL process: it owns signals, latch, settings, ereport(), reads the
- * instance's attributes, and never calls Go. The helper thread and what Go
- * starts run with all signals blocked and never call PostgreSQL. They meet at
- * the WatchdogBridge. The main thread blocks in its wait event set only.
+ * All of this is the main thread's, which blocks in its wait event set only.
  *
  * Whatever happens to Go ends in exit status 1: the postmaster then starts this
  * worker again and leaves all sessions alone. Exit status 0 would mean that
  * the worker is never started again, and any other one that the postmaster
  * resets all sessions.
  */
-#define _GNU_SOURCE				/* dladdr() */
 #include "watchdog.h"
 
-#include <dlfcn.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "postmaster/postmaster.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define GO_LIBRARY			"watchdog_go.so"
 #define PING_INTERVAL_MS	1000
 #define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
 #define TERMINATOR_PINGS	5	/* until a missing terminator is reported, and ... */
 #define NAG_PINGS			60	/* until it is reported again */
 #define CLOSE_LOOK_MS		10	/* between checks of the attributes while they may be about to change */
 #define CLOSE_LOOK_TIME_MS	10000
-#define FAREWELL_MS			200 /* what Go gets to say goodbye at a shutdown */
 
 static WatchdogBridge *bridge = NULL;
-static char load_error[256];	/* why the helper thread could not start Go */
-static volatile sig_atomic_t crash_signal = 0;	/* that hit the heartbeat thread */
-
-static const int crash_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
-
-/*
- * A failure that Go cannot recover from raises SIGABRT in the thread that it
- * hit; a damaged library may fault while it is being opened. That thread is
- * parked for ever, and the main thread ends the process in order. On the main
- * thread these signals keep their meaning.
- */
-static void
-handle_crash(int signo)
-{
-	static const uint64_t one = 1;
-
-	if (syscall(SYS_gettid) == getpid())
-	{
-		signal(signo, SIG_DFL);
-		raise(signo);
-		return;
-	}
-	crash_signal = signo;
-	wd_store(&bridge->failed, 1);
-	if (write(bridge->to_c, &one, sizeof(one)) < 0)
-	{
-		/* the ping will notice */
-	}
-	for (;;)
-		pause();
-}
-
-/*
- * SIGQUIT from the postmaster is the immediate shutdown. SIGQUIT from
- * ourselves is Go's runtime passing on a fatal signal to its other threads.
- */
-static void
-handle_quit(int signo, siginfo_t *info, void *context)
-{
-	if (info->si_pid == getpid())
-	{
-		wd_store(&bridge->failed, 1);
-		SetLatch(MyLatch);
-		return;
-	}
-	_exit(2);
-}
-
-static void
-set_handler(int signo, void (*handler) (int), void (*action) (int, siginfo_t *, void *))
-{
-	struct sigaction act;
-
-	memset(&act, 0, sizeof(act));
-	sigemptyset(&act.sa_mask);
-	act.sa_flags = SA_ONSTACK | SA_RESTART; /* Go's threads have small stacks */
-	if (action)
-	{
-		act.sa_flags |= SA_SIGINFO;
-		act.sa_sigaction = action;
-	}
-	else
-		act.sa_handler = handler;
-	if (sigaction(signo, &act, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("could not set a signal handler: %m")));
-}
-
-static void
-poke_go(void)
-{
-	static const uint64_t one = 1;
-
-	if (write(bridge->to_go, &one, sizeof(one)) < 0)
-		elog(DEBUG1, "could not wake the heartbeat thread: %m");
-}
-
-/* Pass Go's log lines on. */
-static void
-drain_log(void)
-{
-	uint32		tail = wd_load(&bridge->log_tail);
-	uint32		dropped;
-
-	for (int i = 0; i < WD_LOG_RING && tail != wd_load(&bridge->log_head); i++)
-	{
-		const WatchdogLogLine *line = &bridge->log[tail % WD_LOG_RING];
-		int			level = line->level == WD_LOG_WARNING ? WARNING :
-		line->level == WD_LOG_LOG ? LOG : DEBUG1;
-
-		ereport(level,
-				(errmsg_internal("%s", line->message),
-				 line->detail[0] ? errdetail_internal("%s", line->detail) : 0,
-				 line->hint[0] ? errhint("%s", line->hint) : 0));
-		tail++;
-		wd_store(&bridge->log_tail, tail);
-	}
-	dropped = __atomic_exchange_n(&bridge->log_dropped, 0, __ATOMIC_SEQ_CST);
-	if (dropped > 0)
-		ereport(LOG,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("%u messages of the heartbeat thread were too many to log", dropped)));
-}
-
-/* The directory that this library was loaded from holds the Go library too. */
-static void
-go_library_path(char *path, size_t size)
-{
-	Dl_info		info;
-
-	if (dladdr(&bridge, &info) == 0 || info.dli_fname == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not find out where watchdog.so was loaded from")));
-	strlcpy(path, info.dli_fname, size);
-	get_parent_directory(path);
-	strlcat(path, "/" GO_LIBRARY, size);
-}
-
-/*
- * The helper thread: opens the Go library and lends it this thread. All
- * signals are blocked here, and so in all of Go's threads.
- */
-static void *
-run_go(void *arg)
-{
-	const char *path = arg;
-	void	   *library;
-	watchdog_go_abi_version_fn abi_version = NULL;
-	watchdog_go_run_fn run = NULL;
-	sigset_t	faults;
-
-	/* A fault that is blocked would end the process, and with it all sessions. */
-	sigemptyset(&faults);
-	for (int i = 0; i < lengthof(crash_signals); i++)
-		sigaddset(&faults, crash_signals[i]);
-	pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
-
-	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (library)
-	{
-		abi_version = (watchdog_go_abi_version_fn) dlsym(library, "watchdog_go_abi_version");
-		run = (watchdog_go_run_fn) dlsym(library, "watchdog_go_run");
-	}
-	if (abi_version == NULL || run == NULL)
-	{
-		const char *reason = dlerror();
-
-		strlcpy(load_error, reason ? reason : "unknown reason", sizeof(load_error));
-	}
-	else if (abi_version() != WATCHDOG_ABI_VERSION)
-		snprintf(load_error, sizeof(load_error), "\"%s\" has interface version %u, but version %u is needed",
-				 path, abi_version(), WATCHDOG_ABI_VERSION);
-	else
-		run(bridge);			/* sets running and finished, or failed */
-	if (load_error[0])
-	{
-		static const uint64_t one = 1;
-
-		wd_store(&bridge->failed, 1);
-		if (write(bridge->to_c, &one, sizeof(one)) < 0)
-		{
-			/* the ping will notice */
-		}
-	}
-	return NULL;
-}
-
-static void
-start_go(const char *path)
-{
-	sigset_t	all,
-				mine;
-	pthread_t	thread;
-	int			rc;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &mine);
-	rc = pthread_create(&thread, NULL, run_go, unconstify(char *, path));
-	pthread_sigmask(SIG_SETMASK, &mine, NULL);
-	if (rc != 0)
-	{
-		errno = rc;
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not start the heartbeat thread: %m")));
-	}
-	pthread_detach(thread);
-}
 
 static void
 withdraw_latch(int code, Datum arg)
@@ -251,181 +48,190 @@ show_succession(void)
 	wd_store(&bridge->succeeds_system, 0);
 	wd_store(&bridge->succeeds_timeline, s.timeline);
 	wd_store(&bridge->succeeds_system, s.system_identifier);
-	poke_go();
+	watchdog_poke_go();
 }
 
-static void
-make_bridge(void)
+/* What the main loop has to remember from turn to turn. */
+typedef struct MainLoop
 {
-	bridge = MemoryContextAllocZero(TopMemoryContext, sizeof(WatchdogBridge));
-	bridge->listen_addresses = MemoryContextStrdup(TopMemoryContext, watchdog_listen_addresses);
-	bridge->port = watchdog_port;
-	bridge->nslots = watchdog_shared->nslots;
-	bridge->slots = watchdog_shared->slots;
-	bridge->system_identifier = GetSystemIdentifier();
-	bridge->postmaster_port = PostPortNumber;
-	bridge->postmaster_start = PgStartTime + WD_EPOCH_DIFF_US;
-	bridge->to_go = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	bridge->to_c = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (bridge->to_go < 0 || bridge->to_c < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not create an event descriptor: %m")));
-	bridge->attributes = watchdog_attributes(watchdog_server_is_stopping());
-	bridge->terminate_on_close = watchdog_terminate_on_close;
-	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;
-}
+	int			directory;		/* tells of changes in the data directory; -1: cannot be watched */
+	TimestampTz now;			/* of this turn */
+	TimestampTz next_attributes;
+	TimestampTz next_ping;
+	TimestampTz close_look_until;
+	int			unanswered;		/* pings */
+	int			without_terminator; /* pings */
+	bool		checked_signals;
+	bool		stopping;		/* the server shuts down */
+} MainLoop;
 
-/* Tell Go to end, and give it a moment to tell the conmgrs. Never delays a shutdown. */
-static void
-stop_go(void)
+/* Is something due that is done every interval_ms? A clock that was set back does not put it off. */
+static bool
+is_due(TimestampTz now, TimestampTz next, int interval_ms)
 {
-	TimestampTz until = GetCurrentTimestamp() + FAREWELL_MS * 1000;
-
-	wd_store(&bridge->stop, watchdog_server_is_stopping() ? WD_STOP_SERVER : WD_STOP_WORKER);
-	poke_go();
-	while (wd_load(&bridge->running) && !wd_load(&bridge->finished) && !wd_load(&bridge->failed))
-	{
-		TimestampTz now = GetCurrentTimestamp();
-		uint64_t	count;
-
-		if (now >= until)
-			break;
-		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								 bridge->to_c, (until - now) / 1000 + 1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN)
-			break;
-	}
-	drain_log();
+	return now >= next || now < next - interval_ms * INT64CONST(1000);
 }
 
-/*
- * The end of a worker whose heartbeat thread is parked or hangs, perhaps with a
- * lock of the C library: proc_exit() would wait for that lock in exit(), for
- * ever, and a shutdown of the server for us. What PostgreSQL needs is done.
- */
-static void
-leave_at_once(void)
-{
-	HOLD_INTERRUPTS();
-	shmem_exit(1);
-	_exit(1);
-}
-
-/* Serve until there is a reason to end. */
-static void
-main_loop(void)
+static WaitEventSet *
+make_wait_event_set(int directory)
 {
 	WaitEventSet *set = wd_create_wait_event_set(4);
-	int			directory = watchdog_watch_data_directory();
-	TimestampTz next_attributes = 0;
-	TimestampTz next_ping = 0;
-	TimestampTz close_look_until = 0;
-	int			unanswered = 0;
-	int			without_terminator = 0;
-	bool		checked_signals = false;
-	bool		stopping = watchdog_server_is_stopping();
 
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, bridge->to_c, NULL, NULL);
 	if (directory >= 0)
 		AddWaitEventToSet(set, WL_SOCKET_READABLE, directory, NULL, NULL);
+	return set;
+}
+
+/* Go's wake-ups and the latch are taken back before what they stand for is looked at. */
+static void
+clear_wake_ups(void)
+{
+	uint64_t	count;
+
+	if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not read from an event descriptor: %m")));
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+reload_settings(MainLoop *loop)
+{
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	wd_store(&bridge->terminate_on_close, watchdog_terminate_on_close);
+	wd_store(&bridge->max_timeout_ms, watchdog_max_heartbeat_timeout);
+	loop->next_attributes = 0;
+}
+
+/* Once, as soon as Go runs. */
+static void
+check_signals(MainLoop *loop)
+{
+	char		culprit[64];
+
+	if (loop->checked_signals || !wd_load(&bridge->running))
+		return;
+	loop->checked_signals = true;
+	if (!watchdog_signals_are_blocked(culprit, sizeof(culprit)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("the heartbeat library does not block %s", culprit)));
+}
+
+/* A promotion or a shutdown shows in the data directory first. */
+static void
+watch_directory(MainLoop *loop)
+{
+	if (!watchdog_data_directory_changed(loop->directory))
+		return;
+	loop->stopping = watchdog_server_is_stopping();
+	loop->close_look_until = loop->now + CLOSE_LOOK_TIME_MS * INT64CONST(1000);
+	loop->next_attributes = 0;
+}
+
+/* A hang of Go is a failure too. Counted, not timed: a process that was stopped does not hang. */
+static void
+check_pong(MainLoop *loop)
+{
+	if (wd_load(&bridge->pong) == wd_load(&bridge->ping))
+		loop->unanswered = 0;
+	else if (++loop->unanswered >= PING_LIMIT)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("the heartbeat thread hangs: the watchdog worker is restarted")));
+		watchdog_leave_at_once();
+	}
+}
+
+static void
+check_terminator(MainLoop *loop)
+{
+	if (watchdog_published_latch(&watchdog_shared->terminator_latch) != NULL)
+		loop->without_terminator = 0;
+	else if (loop->without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the terminator worker does not run: sessions of dead clients are not terminated"),
+				 errhint("If it does not come back, raise max_worker_processes, "
+						 "of which watchdog needs two.")));
+}
+
+static void
+ping(MainLoop *loop)
+{
+	if (!is_due(loop->now, loop->next_ping, PING_INTERVAL_MS))
+		return;
+	loop->stopping = watchdog_server_is_stopping();
+	check_pong(loop);
+	check_terminator(loop);
+	wd_store(&bridge->ping, wd_load(&bridge->ping) + 1);
+	watchdog_poke_go();
+	loop->next_ping = loop->now + PING_INTERVAL_MS * INT64CONST(1000);
+}
+
+static void
+show_attributes(MainLoop *loop)
+{
+	uint64		attributes;
+	int			interval = watchdog_check_attr_interval;
+
+	if (!is_due(loop->now, loop->next_attributes, interval))
+		return;
+	attributes = watchdog_attributes(loop->stopping);
+	if (attributes != bridge->attributes)
+	{
+		wd_store(&bridge->attributes, attributes);
+		watchdog_poke_go();
+	}
+	if (loop->now < loop->close_look_until)
+		interval = Min(CLOSE_LOOK_MS, interval);
+	loop->next_attributes = loop->now + interval * INT64CONST(1000);
+}
+
+/* Serve until there is a reason to end. */
+static void
+main_loop(void)
+{
+	MainLoop	loop = {.directory = watchdog_watch_data_directory(), .stopping = watchdog_server_is_stopping()};
+	WaitEventSet *set = make_wait_event_set(loop.directory);
 
 	for (;;)
 	{
 		WaitEvent	event;
-		uint64_t	count;
-		TimestampTz now;
 		TimestampTz next;
 
-		if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-			ereport(ERROR,
-					(errcode(ERRCODE_SYSTEM_ERROR),
-					 errmsg("could not read from an event descriptor: %m")));
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-
+		clear_wake_ups();
 		if (__atomic_exchange_n(&bridge->wake_terminator, 0, __ATOMIC_SEQ_CST))
 			watchdog_set_latch(&watchdog_shared->terminator_latch);
 		show_succession();
-		drain_log();
+		watchdog_drain_go_log();
 		if (ShutdownRequestPending || wd_load(&bridge->failed) || wd_load(&bridge->finished))
 			break;
 		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			wd_store(&bridge->terminate_on_close, watchdog_terminate_on_close);
-			wd_store(&bridge->max_timeout_ms, watchdog_max_heartbeat_timeout);
-			next_attributes = 0;
-		}
-		if (!checked_signals && wd_load(&bridge->running))
-		{
-			char		culprit[64];
+			reload_settings(&loop);
+		check_signals(&loop);
 
-			checked_signals = true;
-			if (!watchdog_signals_are_blocked(culprit, sizeof(culprit)))
-				ereport(ERROR,
-						(errcode(ERRCODE_INTERNAL_ERROR),
-						 errmsg("the heartbeat library does not block %s", culprit)));
-		}
+		loop.now = GetCurrentTimestamp();
+		watch_directory(&loop);
+		ping(&loop);
+		show_attributes(&loop);
 
-		now = GetCurrentTimestamp();
-		if (watchdog_data_directory_changed(directory))
-		{
-			stopping = watchdog_server_is_stopping();
-			close_look_until = now + CLOSE_LOOK_TIME_MS * 1000;
-			next_attributes = 0;
-		}
-		if (now >= next_ping || now < next_ping - PING_INTERVAL_MS * 1000)
-		{
-			stopping = watchdog_server_is_stopping();
-			if (wd_load(&bridge->pong) == wd_load(&bridge->ping))
-				unanswered = 0;
-			else if (++unanswered >= PING_LIMIT)
-			{
-				ereport(WARNING,
-						(errcode(ERRCODE_INTERNAL_ERROR),
-						 errmsg("the heartbeat thread hangs: the watchdog worker is restarted")));
-				leave_at_once();
-			}
-			if (watchdog_published_latch(&watchdog_shared->terminator_latch) != NULL)
-				without_terminator = 0;
-			else if (without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
-				ereport(WARNING,
-						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("the terminator worker does not run: sessions of dead clients are not terminated"),
-						 errhint("If it does not come back, raise max_worker_processes, "
-								 "of which watchdog needs two.")));
-			wd_store(&bridge->ping, wd_load(&bridge->ping) + 1);
-			poke_go();
-			next_ping = now + PING_INTERVAL_MS * 1000;
-		}
-		if (now >= next_attributes || now < next_attributes - watchdog_check_attr_interval * INT64CONST(1000))
-		{
-			uint64		attributes = watchdog_attributes(stopping);
-
-			if (attributes != bridge->attributes)
-			{
-				wd_store(&bridge->attributes, attributes);
-				poke_go();
-			}
-			next_attributes = now + INT64CONST(1000) *
-				(now < close_look_until ? Min(CLOSE_LOOK_MS, watchdog_check_attr_interval) : watchdog_check_attr_interval);
-		}
-
-		next = Min(next_ping, next_attributes);
-		(void) WaitEventSetWait(set, next > now ? (next - now + 999) / 1000 : 0, &event, 1, PG_WAIT_EXTENSION);
+		next = Min(loop.next_ping, loop.next_attributes);
+		(void) WaitEventSetWait(set, next > loop.now ? (next - loop.now + 999) / 1000 : 0,
+								&event, 1, PG_WAIT_EXTENSION);
 	}
 }
 
 void
 watchdog_worker_main(Datum arg)
 {
-	static char path[MAXPGPATH];
-
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
@@ -434,34 +240,20 @@ watchdog_worker_main(Datum arg)
 	watchdog_load_succession();
 	on_shmem_exit(withdraw_latch, (Datum) 0);
 	watchdog_publish_latch(&watchdog_shared->worker_latch, MyLatch);
-	make_bridge();
+	bridge = watchdog_make_bridge();
 	show_succession();
-	for (int i = 0; i < lengthof(crash_signals); i++)
-		set_handler(crash_signals[i], handle_crash, NULL);
-	set_handler(SIGQUIT, NULL, handle_quit);
 	watchdog_raise_file_limit();
-	go_library_path(path, sizeof(path));
 	if (!ShutdownRequestPending)
 	{
-		start_go(path);
+		watchdog_start_go();
 		main_loop();
 	}
-	if (crash_signal != 0)
-		ereport(WARNING,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("the heartbeat thread has crashed (signal %d): the watchdog worker is restarted", (int) crash_signal),
-				 errhint("If this happens at each start, install watchdog_go.so again.")));
-	else if (load_error[0])
-		ereport(WARNING,
-				(errcode(ERRCODE_UNDEFINED_FILE),
-				 errmsg("could not load the heartbeat library: %s", load_error),
-				 errhint("Install watchdog.so and watchdog_go.so of the same version in the same directory.")));
-	else if (!wd_load(&bridge->failed))
+	if (!watchdog_report_go_failure())
 	{
-		stop_go();
+		watchdog_stop_go();
 		watchdog_forget_failures();
 	}
-	if (crash_signal != 0 || (wd_load(&bridge->running) && !wd_load(&bridge->finished)))
-		leave_at_once();
+	if (watchdog_go_is_stuck())
+		watchdog_leave_at_once();
 	proc_exit(1);				/* see above: never 0 */
 }

@@ -99,7 +99,7 @@ var extensionMutations = []mutation{
 	{
 		name:      "extension/postmaster-port",
 		invariant: "WELCOME tells on which port the server takes SQL connections",
-		file:      "extension/worker.c",
+		file:      "extension/gohost.c",
 		from:      "	bridge->postmaster_port = PostPortNumber;\n",
 		to:        "",
 		test:      "./test -run TestSuccession$",

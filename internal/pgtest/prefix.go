@@ -82,16 +82,16 @@ func install() (inst *installation, err error) {
 	if config == "" {
 		config = "pg_config"
 	}
-	out, err := exec.Command(config, "--bindir", "--pkglibdir", "--sharedir", "--version").Output()
+	out, err := exec.Command(config, "--bindir", "--pkglibdir", "--sharedir", "--includedir", "--version").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; \"make deps\" installs PostgreSQL, PG_CONFIG names another installation's pg_config", config, err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != 4 {
+	if len(lines) != 5 {
 		return nil, fmt.Errorf("%s: unexpected answer %q", config, out)
 	}
-	bindir, pkglibdir, sharedir := lines[0], lines[1], lines[2]
-	inst = &installation{version: lines[3]}
+	bindir, pkglibdir, sharedir, includedir := lines[0], lines[1], lines[2], lines[3]
+	inst = &installation{version: lines[4]}
 	if inst.dir, err = testkit.TempDir("wdpginst"); err != nil {
 		return nil, err
 	}
@@ -107,6 +107,13 @@ func install() (inst *installation, err error) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
+	}
+	headers := filepath.Join(inst.dir, includedir)
+	if err := os.MkdirAll(filepath.Dir(headers), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Symlink(includedir, headers); err != nil {
+		return nil, err
 	}
 	for _, name := range executables {
 		if err := copyFile(filepath.Join(bindir, name), filepath.Join(inst.bin, name), 0o755); err != nil &&
@@ -158,11 +165,11 @@ func (inst *installation) addWatchdog() error {
 		return err
 	}
 	libraries, _ := filepath.Glob(filepath.Join(root, "build", "watchdog*.so"))
-	scripts, _ := filepath.Glob(filepath.Join(root, "sql", "watchdog--*.sql"))
+	scripts, _ := filepath.Glob(filepath.Join(root, "extension", "watchdog--*.sql"))
 	if _, err := os.Stat(filepath.Join(root, "build", "watchdog.so")); err != nil {
 		return fmt.Errorf("the extension is not built: %w; run \"make\" first", err)
 	}
-	scripts = append(scripts, filepath.Join(root, "watchdog.control"))
+	scripts = append(scripts, filepath.Join(root, "extension", "watchdog.control"))
 	for dir, files := range map[string][]string{inst.pkglib: libraries,
 		filepath.Join(inst.share, "extension"): scripts} {
 		for _, f := range files {
