@@ -35,7 +35,8 @@
 
 /*
  * Only a silent host is taken for dead. By all other causes it is alive, and
- * so is what it receives from us as a standby, a base backup or a subscriber.
+ * so is what it receives from us as a standby, a base backup or a subscriber,
+ * and what watchdog.terminate_on_silence_only names.
  */
 #define WD_CAUSE_SPARES_WALSENDERS(cause)	((cause) != WD_CAUSE_SILENCE)
 

@@ -8,9 +8,10 @@
  * pg_terminate_backend() does. Pure C, no database connection; blocks on its
  * latch only, and on nothing that a session holds.
  *
- * Walsenders end by silence only. A conmgr that says goodbye, closes or has
- * given this instance up is no dead host: what replicates to that host, or
- * takes a backup of this server, goes on.
+ * Walsenders end by silence only, and so do the applications that
+ * watchdog.terminate_on_silence_only names. A conmgr that says goodbye, closes
+ * or has given this instance up is no dead host: what replicates to that host,
+ * or takes a backup of this server, goes on.
  *
  * A session that was still being authenticated is not in the snapshot yet, so
  * the same request is followed up until authentication_timeout has passed.
@@ -43,11 +44,12 @@ typedef struct Request
 	uint8		addr[16];
 	uint32		scope;
 	TimestampTz cutoff;
-	TimestampTz walsender_cutoff;	/* 0: walsenders are spared */
+	TimestampTz silence_cutoff; /* for sessions that end by silence only; 0:
+								 * they are spared */
 	uint8		cause;
 	bool		first;			/* not a follow-up */
 	int			signaled;
-	int			spared;			/* walsenders */
+	int			spared;
 	char		text[INET6_ADDRSTRLEN];
 } Request;
 
@@ -179,16 +181,35 @@ end_session(int pid, Request *request)
 				 errmsg("could not send signal to process %d: %m", pid)));
 }
 
+/*
+ * Walsenders, and applications of the setting. An application names itself,
+ * which proves nothing: so a name protects from no end by silence.
+ */
+static bool
+ends_by_silence_only(const PgBackendStatus *session, List *applications)
+{
+	ListCell   *lc;
+
+	if (session->st_backendType == B_WAL_SENDER)
+		return true;
+	foreach(lc, applications)
+	{
+		if (strcmp((char *) lfirst(lc), session->st_appname) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Does the request want the end of this session, which is of its host? */
 static bool
-wants_end_of(Request *request, const PgBackendStatus *session, TimestampTz now)
+wants_end_of(Request *request, const PgBackendStatus *session, List *applications, TimestampTz now)
 {
 	if (!started_before(session, request, request->cutoff, now))
 		return false;
-	if (session->st_backendType != B_WAL_SENDER)
+	if (!ends_by_silence_only(session, applications))
 		return true;
-	if (request->walsender_cutoff != 0)
-		return started_before(session, request, request->walsender_cutoff, now);
+	if (request->silence_cutoff != 0)
+		return started_before(session, request, request->silence_cutoff, now);
 	request->spared++;
 	return false;
 }
@@ -199,6 +220,7 @@ end_sessions(Request *requests, int nrequests)
 {
 	int			nsessions = pgstat_fetch_stat_numbackends();
 	TimestampTz now = GetCurrentTimestamp();	/* after the snapshot: nothing in it has started later */
+	List	   *applications = watchdog_silence_only_applications();
 
 	for (int i = 1; i <= nsessions; i++)
 	{
@@ -211,7 +233,8 @@ end_sessions(Request *requests, int nrequests)
 			continue;
 		for (int r = 0; r < nrequests; r++)
 		{
-			if (same_host(&requests[r], addr, scope) && wants_end_of(&requests[r], session, now))
+			if (same_host(&requests[r], addr, scope) &&
+				wants_end_of(&requests[r], session, applications, now))
 			{
 				end_session(session->st_procpid, &requests[r]);
 				break;
@@ -290,7 +313,7 @@ report(const Request *request)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
 						request->text, request->signaled),
-				 errdetail("%s Its host lives: replication connections that are spared: %d.",
+				 errdetail("%s Its host lives: connections that end by silence only, and are spared: %d.",
 						   cause_text(request->cause), request->spared)));
 	else if (request->first)
 		ereport(LOG,
@@ -312,7 +335,7 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 	request->scope = slot->scope;
 	request->cutoff = cutoff;
 	request->cause = slot->cause;
-	request->walsender_cutoff = WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
+	request->silence_cutoff = WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
 	request->first = true;
 	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) slot->addr))
 		inet_ntop(AF_INET, slot->addr + 12, request->text, sizeof(request->text));
@@ -360,7 +383,7 @@ follow_up(const Request *request)
 		!is_void(place, skew))
 	{
 		merged.cutoff = Max(merged.cutoff, place->request.cutoff);
-		merged.walsender_cutoff = Max(merged.walsender_cutoff, place->request.walsender_cutoff);
+		merged.silence_cutoff = Max(merged.silence_cutoff, place->request.silence_cutoff);
 	}
 	place->request = merged;
 	place->request.first = false;

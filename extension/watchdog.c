@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #ifdef PG_MODULE_MAGIC_EXT
 PG_MODULE_MAGIC_EXT(.name = "watchdog",.version = WATCHDOG_VERSION);
@@ -32,7 +33,42 @@ int			watchdog_check_attr_interval;
 int			watchdog_max_heartbeat_connections;
 char	   *watchdog_listen_addresses;
 bool		watchdog_terminate_on_close;
+char	   *watchdog_terminate_on_silence_only;
 int			watchdog_max_heartbeat_timeout;
+
+/* An empty name would be that of all applications that tell none. */
+static bool
+check_applications(char **newval, void **extra, GucSource source)
+{
+	char	   *raw = pstrdup(*newval);
+	List	   *names = NIL;
+	ListCell   *lc;
+	bool		valid = SplitGUCList(raw, ',', &names);
+
+	if (!valid)
+		GUC_check_errdetail("List syntax is invalid.");
+	foreach(lc, names)
+	{
+		if (valid && *(char *) lfirst(lc) == '\0')
+		{
+			GUC_check_errdetail("An application's name is empty.");
+			valid = false;
+		}
+	}
+	list_free(names);
+	pfree(raw);
+	return valid;
+}
+
+/* The names of terminate_on_silence_only, in the current memory context. */
+List *
+watchdog_silence_only_applications(void)
+{
+	List	   *names = NIL;
+
+	(void) SplitGUCList(pstrdup(watchdog_terminate_on_silence_only), ',', &names);
+	return names;
+}
 
 static void
 define_settings(void)
@@ -67,6 +103,12 @@ define_settings(void)
 							 &watchdog_terminate_on_close,
 							 true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("watchdog.terminate_on_silence_only",
+							   "Names of applications whose sessions end by silence only, as walsenders do.",
+							   "Not by the end of a conmgr process, nor when it has declared this instance lost.",
+							   &watchdog_terminate_on_silence_only,
+							   "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, check_applications, NULL, NULL);
 	DefineCustomIntVariable("watchdog.max_heartbeat_timeout",
 							"Longest heartbeat_interval and heartbeat_timeout that a conmgr process may ask for.",
 							"A conmgr process with a longer one is refused.",

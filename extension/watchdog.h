@@ -21,6 +21,7 @@
 #include "bridge.h"
 #include "compat.h"
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/spin.h"
@@ -67,7 +68,9 @@ extern int	watchdog_check_attr_interval;
 extern int	watchdog_max_heartbeat_connections;
 extern char *watchdog_listen_addresses;
 extern bool watchdog_terminate_on_close;
+extern char *watchdog_terminate_on_silence_only;
 extern int	watchdog_max_heartbeat_timeout;
+extern List *watchdog_silence_only_applications(void);
 
 /* shmem.c */
 extern WatchdogShared *watchdog_shared;

@@ -29,6 +29,7 @@ func TestSettings(t *testing.T) {
 		{"watchdog.max_heartbeat_timeout", "ms", "sighup", "integer", "1000", "2147483647", "3600000"},
 		{"watchdog.port", "", "postmaster", "integer", "1", "65535", "27545"},
 		{"watchdog.terminate_on_close", "", "sighup", "bool", "", "", "on"},
+		{"watchdog.terminate_on_silence_only", "", "sighup", "string", "", "", ""},
 	}
 	got := c.Query(`SELECT name, unit, context, vartype, min_val, max_val, boot_val FROM pg_settings WHERE name LIKE 'watchdog.%' ORDER BY name`)
 	if !reflect.DeepEqual(got, want) {
@@ -50,6 +51,14 @@ func TestSettings(t *testing.T) {
 		if _, err := c.TryQuery("ALTER SYSTEM SET " + set); err == nil ||
 			!contains(err.Error(), "is outside the valid range") {
 			t.Errorf("ALTER SYSTEM SET %s: %v", set, err)
+		}
+	}
+	for set, detail := range map[string]string{`'"" , pg_rewind'`: "An application's name is empty.",
+		"'pg_rewind,'": "List syntax is invalid."} {
+		_, err := c.TryQuery("ALTER SYSTEM SET watchdog.terminate_on_silence_only = " + set)
+		var e *pq.Error
+		if !errors.As(err, &e) || e.Code != "22023" || e.Detail != detail {
+			t.Errorf("ALTER SYSTEM SET watchdog.terminate_on_silence_only = %s: %v", set, err)
 		}
 	}
 }
