@@ -24,7 +24,11 @@ type update struct {
 	fresh  bool
 	losses uint64
 	loss   *heartbeat.Loss // the last one
+	said   []status        // of before status, while it was established
 }
+
+// maxSaid bounds what is kept of an instance between two tables; its last words are.
+const maxSaid = 16
 
 type board struct {
 	conf     *Config
@@ -67,10 +71,17 @@ func (b *board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.St
 func (b *board) received(index int, t Mono) { b.heard[index].Store(int64(t)) }
 
 // post leaves an instance's new status, and perhaps a loss. A status that run has not seen yet is
-// replaced, a loss is never dropped.
+// replaced, but neither a loss nor what the instance has said is dropped: it may have told of its
+// promotion, and be gone.
 func (b *board) post(index int, s status, loss *heartbeat.Loss) {
 	b.mu.Lock()
 	u := &b.pending[index]
+	if u.fresh && u.established() {
+		if len(u.said) == maxSaid {
+			u.said = u.said[1:]
+		}
+		u.said = append(u.said, u.status)
+	}
 	u.status, u.fresh = s, true
 	if loss != nil {
 		u.losses++
@@ -138,15 +149,18 @@ func (b *board) rebuild() {
 	b.mu.Unlock()
 
 	entries := slices.Clone(b.table.Load().entries)
+	now := time.Now()
+	known := b.table.Load().Known
 	for i := range updates {
 		if u := &updates[i]; u.fresh {
 			e := &entries[i]
+			for _, e.status = range u.said {
+				known = known.Learn(factsOf(entries), false, now)
+			}
 			e.status = u.status
 			e.losses += u.losses
 		}
 	}
-	now := time.Now()
-	known := b.table.Load().Known
 	settled := b.settled(known, entries, now)
 	b.publish(entries, updates, known.Learn(factsOf(entries), settled, now), settled, now)
 }

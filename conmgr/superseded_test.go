@@ -90,6 +90,30 @@ func TestSuccessionIsTold(t *testing.T) {
 	}
 }
 
+// A new primary says so and is gone, before the next table is made: its word counts.
+func TestLastWordsCount(t *testing.T) {
+	c := mustParse(t, instanceConf(0, 1)+instanceConf(1, 1))
+	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
+		b := newBoard(c, newTestLogger(t, INFO, &memorySink{}), newRegistry(2, 10), nil, nil, route.Known{})
+		b.post(0, server(0, primary), nil)
+		b.post(1, server(1, standby), nil)
+		b.rebuild()
+		last := server(1, promoted)
+		b.post(1, last, nil)
+		for range 2 * maxSaid {
+			last.Detail += "."
+			b.post(1, last, nil)
+		}
+		last.State = gone
+		b.post(1, last, nil)
+		b.rebuild()
+		if tab := b.table.Load(); tab.Known.Timeline != 2 || tab.Choose(route.ReadWrite, nil) != -1 ||
+			!tab.Verdicts[0].Superseded {
+			t.Errorf("%s: %s; %+v", gone, tab.Known, tab.Verdicts)
+		}
+	}
+}
+
 func TestSupersededRelayedIsReset(t *testing.T) {
 	b0, b1 := newBackend(t, 0), newBackend(t, 1)
 	r := static(t, "relay_port_primary = 1\nrelay_port_standby = 2\n"+b0.conf(0)+b1.conf(1), primary, standby)

@@ -40,7 +40,7 @@ func (e *entry) address() netip.Addr {
 	return e.cfg.HostAddr
 }
 
-func (e *entry) established() bool { return e.State == heartbeat.Established }
+func (s *status) established() bool { return s.State == heartbeat.Established }
 
 // connected tells whether heartbeats prove that the server is there, by way of this entry or of
 // another one.
