@@ -49,6 +49,11 @@ func newKeeper(dir string, log *Logger, now time.Time) (*keeper, route.Known) {
 	if known.Since.After(now) { // the clock was put back
 		known.Since = now
 	}
+	for i := range known.Earlier {
+		if e := &known.Earlier[i]; e.Since.After(now) {
+			e.Since = now
+		}
+	}
 	k.latest, k.written = known, known
 	if known.SystemIdentifier != 0 {
 		log.Log(LOG, "known from before: %s", known)
@@ -119,6 +124,9 @@ func knownOf(s control.State) route.Known {
 	k := route.Known{SystemIdentifier: s.SystemIdentifier, Timeline: s.Timeline, Since: s.Since, Held: s.Holds,
 		At: route.Place{Instance: s.Instance, Host: s.Host, Address: s.HostAddr, Port: s.Port,
 			PostmasterStart: s.PostmasterStart}}
+	for _, e := range s.Earlier {
+		k.Earlier = append(k.Earlier, route.Step(e))
+	}
 	for _, o := range s.Successions {
 		k.Takeovers = append(k.Takeovers, route.Takeover{From: o.From, To: o.To, Timeline: o.Timeline})
 	}
@@ -129,6 +137,9 @@ func stateOf(k route.Known) control.State {
 	s := control.State{SystemIdentifier: k.SystemIdentifier, Timeline: k.Timeline, Since: k.Since, Holds: k.Held,
 		Instance: k.At.Instance, Host: k.At.Host,
 		HostAddr: k.At.Address, Port: k.At.Port, PostmasterStart: k.At.PostmasterStart}
+	for _, e := range k.Earlier {
+		s.Earlier = append(s.Earlier, control.Step(e))
+	}
 	for _, o := range k.Takeovers {
 		s.Successions = append(s.Successions, control.Succession{From: o.From, To: o.To, Timeline: o.Timeline})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
@@ -48,6 +49,27 @@ func TestKeptOverARestart(t *testing.T) {
 	eventually(t, "the new primary is used again", func() bool { return r.primary() == 1 })
 	if n := r.logged(`LOG:  known from before: system identifier 7, timeline 2 of instance 1 (host "127.0.0.1")`); n != 1 {
 		t.Errorf("logged %d times", n)
+	}
+}
+
+// Promotions of before are kept as well, and none is in the future.
+func TestEarlierPromotionsAreKept(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	log := newTestLogger(t, INFO, &memorySink{})
+	k, _ := newKeeper(dir, log, now)
+	want := route.Known{SystemIdentifier: 7, Timeline: 3, Since: now.Round(0),
+		Earlier: []route.Step{{Timeline: 1, Since: now.Add(-time.Hour).Round(0)}, {Timeline: 2, Since: now.Round(0)}}}
+	k.put(want)
+	if err := k.save(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := newKeeper(dir, log, now); !got.Equal(want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	before := now.Add(-time.Minute)
+	want.Since, want.Earlier[1].Since = before, before
+	if _, got := newKeeper(dir, log, before); !got.Equal(want) {
+		t.Errorf("with an earlier clock: got %+v, want %+v", got, want)
 	}
 }
 

@@ -33,15 +33,22 @@ const (
 // State is the content of the file. The zero value is: nothing is known, and no file.
 type State struct {
 	SystemIdentifier uint64
-	Timeline         uint32 // 0: none; the next seven are of it
+	Timeline         uint32 // 0: none; the next eight are of it
 	Since            time.Time
-	Instance         int // number, where it was seen
+	Earlier          []Step // the timelines before, the latest last
+	Instance         int    // number, where it was seen
 	Host             string
 	HostAddr         netip.Addr // may be invalid
 	Port             int
 	PostmasterStart  int64 // microseconds since 1970
 	Holds            bool  // it was a primary
 	Successions      []Succession
+}
+
+// Step is a timeline, and when it became known.
+type Step struct {
+	Timeline uint32
+	Since    time.Time
 }
 
 // Succession of one cluster to another, at a timeline.
@@ -177,6 +184,9 @@ func (s State) encode() []byte {
 	if s.Timeline > 0 {
 		add("timeline", s.Timeline)
 		add("since", s.Since.UTC().Format(time.RFC3339Nano))
+		for _, e := range s.Earlier {
+			add("earlier", fmt.Sprintf("%d %s", e.Timeline, e.Since.UTC().Format(time.RFC3339Nano)))
+		}
 		add("instance", s.Instance)
 		add("host", strconv.Quote(s.Host))
 		if s.HostAddr.IsValid() {
@@ -240,6 +250,14 @@ func (s *State) set(name, value string) (err error) {
 		s.Timeline = uint32(unsigned(32))
 	case "since":
 		s.Since, err = time.Parse(time.RFC3339Nano, value)
+	case "earlier":
+		timeline, since, _ := strings.Cut(value, " ")
+		value = timeline
+		e := Step{Timeline: uint32(unsigned(32))}
+		if err == nil {
+			e.Since, err = time.Parse(time.RFC3339Nano, since)
+		}
+		s.Earlier = append(s.Earlier, e)
 	case "instance":
 		s.Instance = int(unsigned(31))
 	case "host":

@@ -17,6 +17,7 @@ import (
 
 var someState = State{SystemIdentifier: 7712353144152596028, Timeline: 2,
 	Since:    time.Date(2026, 11, 26, 5, 49, 16, 363_000_000, time.UTC),
+	Earlier:  []Step{{1, time.Date(2026, 11, 25, 4, 0, 0, 0, time.UTC)}},
 	Instance: 1, Host: "db\"2 ", HostAddr: netip.MustParseAddr("10.0.0.2"), Port: 5432,
 	PostmasterStart: 1764136155599123, Holds: true,
 	Successions: []Succession{{7, 7712353144152596028, 4}}}
@@ -26,6 +27,7 @@ version = 1
 system_identifier = 7712353144152596028
 timeline = 2
 since = 2026-11-26T05:49:16.363Z
+earlier = 1 2026-11-25T04:00:00Z
 instance = 1
 host = "db\"2 "
 hostaddr = 10.0.0.2

@@ -11,10 +11,13 @@ import (
 // from a new one.
 const maxTakeovers = 16
 
+// maxEarlier bounds the promotions that are kept: those of the last standby_timeline_grace count.
+const maxEarlier = 16
+
 // Learn adds what the instances say now. settled: where nothing is known yet, whoever can answer
 // has had the time for it.
 func (k Known) Learn(all []Instance, settled bool, now time.Time) Known {
-	k.Takeovers = slices.Clone(k.Takeovers)
+	k.Takeovers, k.Earlier = slices.Clone(k.Takeovers), slices.Clone(k.Earlier)
 	if k.SystemIdentifier == 0 {
 		if !settled && !allTold(all) {
 			return k
@@ -30,7 +33,7 @@ func (k Known) Learn(all []Instance, settled bool, now time.Time) Known {
 			break
 		}
 		k.note(in)
-		k.SystemIdentifier, k.Timeline, k.At, k.Held = in.SystemIdentifier, 0, in.place(), false
+		k.SystemIdentifier, k.Timeline, k.Earlier, k.At, k.Held = in.SystemIdentifier, 0, nil, in.place(), false
 		k.learnTimeline(all, now)
 	}
 	for i := range all { // predecessors that were never seen, or come back
@@ -65,12 +68,24 @@ func (k *Known) learnTimeline(all []Instance, now time.Time) {
 			in := &all[i]
 			if in.heard() && in.SystemIdentifier == k.SystemIdentifier && in.isPrimary() == primary &&
 				in.Attributes.Timeline > k.Timeline {
+				k.leave()
 				k.Timeline, k.Since, k.At, k.Held = in.Attributes.Timeline, now, in.place(), primary
 			}
 		}
 	}
 	if holder := k.findHolder(all); holder != nil {
 		k.At, k.Held = holder.place(), true
+	}
+}
+
+// leave keeps the timeline among the earlier ones.
+func (k *Known) leave() {
+	if k.Timeline == 0 {
+		return
+	}
+	k.Earlier = append(k.Earlier, Step{k.Timeline, k.Since})
+	if n := len(k.Earlier) - maxEarlier; n > 0 {
+		k.Earlier = slices.Delete(k.Earlier, 0, n)
 	}
 }
 
@@ -179,6 +194,6 @@ func (k Known) Forget(number int, all []Instance, now time.Time) Known {
 		return k
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(in Instance) bool { return in.Number == number })
-	k.Timeline, k.Since, k.At, k.Held = 0, time.Time{}, Place{}, false
+	k.Timeline, k.Since, k.Earlier, k.At, k.Held = 0, time.Time{}, nil, Place{}, false
 	return k.Learn(others, true, now)
 }

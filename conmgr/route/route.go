@@ -7,6 +7,7 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -87,13 +88,20 @@ type Takeover struct {
 	Timeline uint32 // that was declared
 }
 
+// Step is a promotion: the highest timeline since a time.
+type Step struct {
+	Timeline uint32
+	Since    time.Time
+}
+
 // Known is what is kept of the set of instances, whatever becomes of those that told it. The zero
 // value is: nothing.
 type Known struct {
 	SystemIdentifier uint64 // of the set; 0: not known
 	Timeline         uint32 // the highest one that was seen of it; 0: none
 	Since            time.Time
-	At               Place // where it was seen
+	Earlier          []Step // the timelines before, the latest last: a standby may have missed several
+	At               Place  // where it was seen
 	// At was a primary then: it holds the timeline, and no other primary of the same timeline is used
 	Held      bool
 	Takeovers []Takeover // the latest last
@@ -101,16 +109,20 @@ type Known struct {
 
 // Equal tells whether there is nothing to write.
 func (k Known) Equal(o Known) bool {
-	if len(k.Takeovers) != len(o.Takeovers) {
-		return false
-	}
-	for i := range k.Takeovers {
-		if k.Takeovers[i] != o.Takeovers[i] {
-			return false
+	sameStep := func(a, b Step) bool { return a.Timeline == b.Timeline && a.Since.Equal(b.Since) }
+	return slices.Equal(k.Takeovers, o.Takeovers) && slices.EqualFunc(k.Earlier, o.Earlier, sameStep) &&
+		k.SystemIdentifier == o.SystemIdentifier && k.Timeline == o.Timeline && k.Since.Equal(o.Since) &&
+		k.At == o.At && k.Held == o.Held
+}
+
+// outdatedSince is when a timeline newer than the given one became known. There is one.
+func (k *Known) outdatedSince(timeline uint32) time.Time {
+	for _, s := range k.Earlier {
+		if s.Timeline > timeline {
+			return s.Since
 		}
 	}
-	return k.SystemIdentifier == o.SystemIdentifier && k.Timeline == o.Timeline && k.Since.Equal(o.Since) &&
-		k.At == o.At && k.Held == o.Held
+	return k.Since
 }
 
 func (k Known) String() string {

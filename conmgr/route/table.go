@@ -75,7 +75,7 @@ func (t *Table) judge(in *Instance, rules Rules, now time.Time) Verdict {
 		v.Why = "its timeline is not known yet"
 	case !in.isPrimary() && in.Attributes.Timeline > 0 && in.Attributes.Timeline < t.Known.Timeline &&
 		rules.StandbyGrace >= 0:
-		if end := t.Known.Since.Add(rules.StandbyGrace); now.Before(end) {
+		if end := t.Known.outdatedSince(in.Attributes.Timeline).Add(rules.StandbyGrace); now.Before(end) {
 			if t.Next.IsZero() || end.Before(t.Next) {
 				t.Next = end
 			}

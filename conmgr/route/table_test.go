@@ -5,6 +5,7 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +245,45 @@ func TestStandbyGrace(t *testing.T) {
 		if tab.Verdicts[1].Void {
 			t.Errorf("%v after %v: what is bound to a standby is told", x.grace, x.later)
 		}
+	}
+}
+
+// A standby that has missed a promotion has no new grace because of the next one.
+func TestStandbyGraceIsOfTheFirstPromotionMissed(t *testing.T) {
+	rules := Rules{StandbyGrace: time.Minute}
+	at := func(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
+	known := Known{}.Learn(instances("p1 s1 s1"), true, at(0))
+	known = known.Learn(instances("p2 s1 s1"), true, at(100))
+	known = known.Learn(instances("s2 p3 s1"), true, at(110))
+	for _, x := range []struct {
+		now  int
+		want []int // that are used
+	}{{111, []int{0, 1, 2}}, {159, []int{0, 1, 2}}, {160, []int{0, 1}}, {169, []int{0, 1}}, {170, []int{1}}} {
+		var got []int
+		tab := Decide(known, instances("s2 p3 s1"), true, rules, at(x.now))
+		for i, v := range tab.Verdicts {
+			if v.Why == "" {
+				got = append(got, i)
+			}
+		}
+		if !slices.Equal(got, x.want) {
+			t.Errorf("after %d s: %v are used, want %v", x.now, got, x.want)
+		}
+	}
+	for i := range uint32(100) {
+		all := instances("p1")
+		all[0].Attributes.Timeline = 4 + i
+		known = known.Learn(all, true, at(1000))
+	}
+	if n := len(known.Earlier); n != maxEarlier || known.Earlier[n-1].Timeline != 102 {
+		t.Errorf("%d are kept: %v", n, known.Earlier)
+	}
+	if !known.outdatedSince(1).Equal(at(1000)) {
+		t.Errorf("timeline 1 is outdated since %v", known.outdatedSince(1))
+	}
+	known, _ = after(rules, "p3 s1", "p3 p1<")
+	if known.Earlier != nil {
+		t.Errorf("of the predecessor: %v", known.Earlier)
 	}
 }
 
