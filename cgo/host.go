@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/rawsys"
 	"github.com/pgwatchdog/watchdog/terminator"
 	"github.com/pgwatchdog/watchdog/worker"
@@ -76,14 +77,14 @@ func (h *host) WakeTerminator() {
 }
 
 func (h *host) Fail(why string) {
-	h.Log(worker.Line{Level: worker.Warning, Message: "the heartbeat thread has failed: " + why,
+	h.Log(watchdog.Line{Level: watchdog.Warning, Message: "the heartbeat thread has failed: " + why,
 		Detail: "The watchdog worker is restarted."})
 	atomic.StoreUint32((*uint32)(&h.b.failed), 1)
 	h.wake()
 }
 
 // Log puts a line into the ring. One that does not fit is counted.
-func (h *host) Log(l worker.Line) {
+func (h *host) Log(l watchdog.Line) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	head := atomic.LoadUint32((*uint32)(&h.b.log_head))
@@ -114,8 +115,8 @@ func newClock() worker.Clock {
 		panic(err) // Linux has had it for ever
 	}
 	start := time.Now()
-	return func() worker.Now {
+	return func() watchdog.Now {
 		now := time.Now()
-		return worker.Now{Mono: heartbeat.Mono(ts.Nano()).Add(now.Sub(start)), Wall: terminator.Wall(now.UnixMicro())}
+		return watchdog.Now{Mono: heartbeat.Mono(ts.Nano()).Add(now.Sub(start)), Wall: terminator.Wall(now.UnixMicro())}
 	}
 }

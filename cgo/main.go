@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/worker"
 )
 
@@ -87,7 +88,7 @@ func (h *host) spawn(f func()) {
 // guard turns a panic into a restart of the worker.
 func (h *host) guard() {
 	if p := recover(); p != nil {
-		h.Log(worker.Line{Level: worker.Warning, Message: fmt.Sprintf("panic in the heartbeat thread: %v", p),
+		h.Log(watchdog.Line{Level: watchdog.Warning, Message: fmt.Sprintf("panic in the heartbeat thread: %v", p),
 			Detail: string(debug.Stack())})
 		h.Fail("panic")
 	}

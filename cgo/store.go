@@ -1,6 +1,6 @@
 package main
 
-// The slots in shared memory: worker.Store. Backends read them while we write: see the rules at
+// The slots in shared memory: watchdog.Store. Backends read them while we write: see the rules at
 // WatchdogSlot in extension/bridge.h. Called by the reactor's goroutine only.
 
 /*
@@ -16,24 +16,24 @@ import (
 	"unsafe"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/terminator"
-	"github.com/pgwatchdog/watchdog/worker"
 )
 
 type store []C.WatchdogSlot
 
-var _ worker.Store = store(nil)
+var _ watchdog.Store = store(nil)
 
 func newStore(b *C.WatchdogBridge) store { return unsafe.Slice(b.slots, int(b.nslots)) }
 
 func (s store) Len() int { return len(s) }
 
-func (s store) State(i int) worker.State {
-	return worker.State(atomic.LoadUint32((*uint32)(&s[i].state)))
+func (s store) State(i int) watchdog.State {
+	return watchdog.State(atomic.LoadUint32((*uint32)(&s[i].state)))
 }
 
-func (s store) SetState(i int, state worker.State) {
-	if state == worker.Free {
+func (s store) SetState(i int, state watchdog.State) {
+	if state == watchdog.Free {
 		atomic.StoreInt64((*int64)(&s[i].cutoff), 0)
 	}
 	atomic.StoreUint32((*uint32)(&s[i].state), uint32(state))
@@ -47,7 +47,7 @@ func (s store) CutOff(i int, cause terminator.Cause, cutOff terminator.Wall) {
 	atomic.StoreInt64((*int64)(&s[i].cutoff), int64(cutOff))
 }
 
-func (s store) Received(i int, n uint64, at worker.Now) {
+func (s store) Received(i int, n uint64, at watchdog.Now) {
 	atomic.StoreInt64((*int64)(&s[i].last_received_mono), int64(at.Mono))
 	atomic.StoreInt64((*int64)(&s[i].last_received_at), int64(at.Wall))
 	atomic.StoreUint64((*uint64)(&s[i].received), n)
@@ -57,7 +57,7 @@ func (s store) Sent(i int, n uint64) { atomic.StoreUint64((*uint64)(&s[i].sent),
 
 // Put writes a slot under an odd serial. A worker that dies in the middle leaves it odd; the next
 // writer makes it even again.
-func (s store) Put(i int, v *worker.Slot) {
+func (s store) Put(i int, v *watchdog.Slot) {
 	c := &s[i]
 	serial := atomic.LoadUint32((*uint32)(&c.serial)) | 1
 	atomic.StoreUint32((*uint32)(&c.serial), serial)
@@ -85,18 +85,18 @@ func (s store) Put(i int, v *worker.Slot) {
 }
 
 // Load is for the start of the worker, when nobody else writes.
-func (s store) Load(i int) worker.Slot {
+func (s store) Load(i int) watchdog.Slot {
 	c := &s[i]
 	addr := netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&c.addr))).Unmap()
 	if c.scope != 0 && addr.Is6() {
 		addr = addr.WithZone(strconv.FormatUint(uint64(c.scope), 10))
 	}
-	return worker.Slot{
+	return watchdog.Slot{
 		State:         s.State(i),
-		Key:           worker.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
+		Key:           watchdog.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
 		Boot:          *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
 		Port:          uint16(c.port),
-		Closed:        worker.Close(c.closed),
+		Closed:        watchdog.Close(c.closed),
 		Generation:    uint64(c.generation),
 		Interval:      time.Duration(c.interval_ms) * time.Millisecond,
 		Timeout:       time.Duration(c.timeout_ms) * time.Millisecond,
@@ -107,7 +107,7 @@ func (s store) Load(i int) worker.Slot {
 		Resumed:       uint64(c.resumed),
 		Received:      uint64(c.received),
 		Sent:          uint64(c.sent),
-		LastReceived: worker.Now{Mono: heartbeat.Mono(c.last_received_mono),
+		LastReceived: watchdog.Now{Mono: heartbeat.Mono(c.last_received_mono),
 			Wall: terminator.Wall(c.last_received_at)},
 	}
 }

@@ -103,7 +103,7 @@ clock_skew(void)
 
 /*
  * ::1 and 127.0.0.1 are one host: a name such as localhost leads to either.
- * hostOf() in worker/table.go folds them alike.
+ * hostOf() in heartbeat/watchdog/table.go folds them alike.
  */
 static void
 fold_loopback(uint8 *addr)

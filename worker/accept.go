@@ -11,10 +11,12 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 )
 
 // listen opens what has to be listened on and is not yet.
-func (r *Reactor) listen(now Now, spawn func(func())) {
+func (r *Reactor) listen(now watchdog.Now, spawn func(func())) {
 	select {
 	case res := <-r.resolved:
 		r.resolving = false
@@ -26,7 +28,7 @@ func (r *Reactor) listen(now Now, spawn func(func())) {
 		return
 	}
 	r.resolving = true
-	r.listenAt = never // until the answer is there
+	r.listenAt = watchdog.Never // until the answer is there
 	list, wake := r.cfg.ListenAddresses, r.host.WakeFD()
 	if addrs, names := literals(list); names {
 		r.open(addrs) // a slow resolver must not keep conmgrs from resuming; bind reports what fails
@@ -66,19 +68,19 @@ func (r *Reactor) open(addrs []netip.Addr) (errs []error) {
 			continue
 		}
 		r.listeners[fd] = a
-		r.host.Log(Line{Level: Log, Message: "listening for heartbeat connections on " +
-			hostPort(a, uint16(r.cfg.Port))})
+		r.host.Log(watchdog.Line{Level: watchdog.Log, Message: "listening for heartbeat connections on " +
+			watchdog.HostPort(a, uint16(r.cfg.Port))})
 	}
 	return errs
 }
 
 // bind opens what was resolved; what fails is tried again after listenRetry.
-func (r *Reactor) bind(now Now, res resolution) {
+func (r *Reactor) bind(now watchdog.Now, res resolution) {
 	errs := slices.Concat(res.errs, r.open(res.addrs))
 	if len(errs) == 0 {
-		r.listenAt, r.complaint = never, ""
+		r.listenAt, r.complaint = watchdog.Never, ""
 		if len(r.listeners) == 0 {
-			r.host.Log(Line{Level: Warning, Message: "no heartbeat connections are accepted",
+			r.host.Log(watchdog.Line{Level: watchdog.Warning, Message: "no heartbeat connections are accepted",
 				Detail: "watchdog.listen_addresses names no address of this machine."})
 		}
 		return
@@ -92,13 +94,13 @@ func (r *Reactor) bind(now Now, res resolution) {
 			if i >= len(res.errs) {
 				hint = fmt.Sprintf("Is another server already using watchdog.port %d? ", r.cfg.Port) + hint
 			}
-			r.host.Log(Line{Level: Warning, Message: err.Error(), Hint: hint})
+			r.host.Log(watchdog.Line{Level: watchdog.Warning, Message: err.Error(), Hint: hint})
 		}
 	}
 }
 
 // accept takes in new connections.
-func (r *Reactor) accept(now Now, lfd int) {
+func (r *Reactor) accept(now watchdog.Now, lfd int) {
 	if _, ok := r.listeners[lfd]; !ok || r.acceptAt != 0 {
 		return
 	}
@@ -114,26 +116,19 @@ func (r *Reactor) accept(now Now, lfd int) {
 			r.pauseAccept(now, err)
 			return
 		}
-		addr, port := fromSockaddr(sa)
-		c := &conn{fd: fd, addr: addr, port: port}
+		c := &conn{fd: fd}
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		r.insert(c)
 		if err := r.watch(fd, c.index, r.serials[c.index]); err != nil {
 			r.drop(c)
 			continue
 		}
-		r.strangers.add(c, now.Mono.Add(helloTime))
-		r.read(now, c) // a HELLO that has come already: only who is mute counts as a stranger
-		if c := r.strangers.excess(); c != nil {
-			r.table.log.routine(now, c.addr, Line{Level: Log,
-				Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
-					"it has not said HELLO, and there are too many of these", hostPort(c.addr, c.port))})
-			r.drop(c)
-		}
+		r.step(now, watchdog.Event{Kind: watchdog.Opened, Conn: watchdog.Conn(c.index), From: fromSockaddr(sa)})
+		r.read(now, c) // a HELLO that has come already: only who is mute has to wait
 	}
 }
 
-func (r *Reactor) pauseAccept(now Now, err error) {
+func (r *Reactor) pauseAccept(now watchdog.Now, err error) {
 	r.acceptAt = now.Mono.Add(acceptPause)
 	for fd := range r.listeners {
 		_ = unix.EpollCtl(r.waiter.epfd, unix.EPOLL_CTL_DEL, fd, nil)
@@ -142,6 +137,6 @@ func (r *Reactor) pauseAccept(now Now, err error) {
 		return
 	}
 	r.acceptTold = now.Mono
-	r.host.Log(Line{Level: Warning, Message: fmt.Sprintf("could not accept heartbeat connection: %v", err),
+	r.host.Log(watchdog.Line{Level: watchdog.Warning, Message: fmt.Sprintf("could not accept heartbeat connection: %v", err),
 		Hint: "Raise the limit of open files (ulimit -n) above max_files_per_process + watchdog.max_heartbeat_connections x 2."})
 }

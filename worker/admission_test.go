@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -53,7 +54,7 @@ func TestNoHello(t *testing.T) {
 		r.refused(c.code, c.text)
 		r.conn.Close()
 	}
-	if strings.Contains(l.store.slot(0).Key.Addr.String(), "127") {
+	if strings.Contains(l.store.Slot(0).Key.Addr.String(), "127") {
 		t.Error("a slot was taken")
 	}
 	if n := l.host.count(" is refused: "); n != 9 {
@@ -66,7 +67,7 @@ func TestTooSlow(t *testing.T) {
 	silent, half := l.dial(), l.dial()
 	half.write(helloOf(1, 0, time.Hour, time.Hour).Append(nil)[:50])
 	good := l.conmgr(2) // by now both have been accepted
-	l.pass(helloTime - time.Second)
+	l.pass(watchdog.HelloTime - time.Second)
 	l.conmgr(3) // takes a turn of the reactor
 	if l.host.count("refused") != 0 {
 		t.Error("they were refused too early")
@@ -84,7 +85,7 @@ func TestRefusedButDoesNotLeave(t *testing.T) {
 	r := l.dial()
 	r.write([]byte("hello"))
 	r.expect(heartbeat.TypeRefused)
-	l.pass(lingerTime)
+	l.pass(watchdog.LingerTime)
 	testkit.Eventually(t, patience, "reset of a connection that stays", func() (bool, string) {
 		_ = r.conn.SetWriteDeadline(time.Now().Add(patience))
 		_, err := r.conn.Write(make([]byte, 1000))
@@ -98,7 +99,7 @@ func TestRefusedButDoesNotLeave(t *testing.T) {
 func TestCrowdOfOneHost(t *testing.T) {
 	l := start(t, 4).listening()
 	var crowd []*remote
-	for range maxStrangers {
+	for range watchdog.MaxPending {
 		crowd = append(crowd, l.dialFrom("127.0.0.9"))
 	}
 	hello := helloOf(1, 0, time.Hour, time.Hour).Append(nil)
@@ -139,11 +140,11 @@ func TestCrowdOfManyHosts(t *testing.T) {
 	}
 	// The conmgr has taken a place for the moment of its connect, unless its HELLO was there at
 	// once.
-	if left != maxStrangers-1 && left != maxStrangers-2 {
-		t.Errorf("%d of the crowd are left, want %d", left, maxStrangers-1)
+	if left != watchdog.MaxPending-1 && left != watchdog.MaxPending-2 {
+		t.Errorf("%d of the crowd are left, want %d", left, watchdog.MaxPending-1)
 	}
 	c.write(beatFrame(1))
-	l.slotOf(1, "served", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == 2 })
+	l.slotOf(1, "served", func(s fakeSlot) bool { return s.State == watchdog.Connected && s.Slot.Received == 2 })
 }
 
 // TestManyAtOnce: a group of conmgrs behind one address connects at once, beside mute connections

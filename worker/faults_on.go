@@ -8,8 +8,6 @@ package worker
 import (
 	"runtime"
 	"time"
-
-	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
 // Faults in Hello.Flags.
@@ -24,7 +22,7 @@ const (
 
 var requested uint32
 
-func faultRequest(h heartbeat.Hello) { requested = h.Flags }
+func faultRequest(flags uint32) { requested = flags }
 
 func fault(r *Reactor) {
 	f := requested

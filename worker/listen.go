@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 )
 
 const backlog = 1024
@@ -86,7 +88,7 @@ func listen(addr netip.Addr, port int) (fd int, err error) {
 		if err == unix.EAFNOSUPPORT {
 			return -1, errNoFamily
 		}
-		return -1, fmt.Errorf("could not create a socket for %s: %w", hostPort(addr, uint16(port)), err)
+		return -1, fmt.Errorf("could not create a socket for %s: %w", watchdog.HostPort(addr, uint16(port)), err)
 	}
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if err == nil && family == unix.AF_INET6 {
@@ -103,7 +105,7 @@ func listen(addr netip.Addr, port int) (fd int, err error) {
 		if err == unix.EADDRNOTAVAIL && addr == netip.IPv6Unspecified() {
 			return -1, errNoFamily // IPv6 is compiled in, but switched off
 		}
-		return -1, fmt.Errorf("could not listen for heartbeat connections on %s: %w", hostPort(addr, uint16(port)), err)
+		return -1, fmt.Errorf("could not listen for heartbeat connections on %s: %w", watchdog.HostPort(addr, uint16(port)), err)
 	}
 	return fd, nil
 }
@@ -125,16 +127,16 @@ func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
 
 // fromSockaddr is the peer's address, IPv4-mapped ones unmapped, the zone of a link-local one as a
 // number.
-func fromSockaddr(sa unix.Sockaddr) (addr netip.Addr, port uint16) {
+func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return netip.AddrFrom4(sa.Addr), uint16(sa.Port)
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
-		addr = netip.AddrFrom16(sa.Addr).Unmap()
+		addr := netip.AddrFrom16(sa.Addr).Unmap()
 		if sa.ZoneId != 0 && addr.Is6() {
 			addr = addr.WithZone(fmt.Sprint(sa.ZoneId))
 		}
-		return addr, uint16(sa.Port)
+		return netip.AddrPortFrom(addr, uint16(sa.Port))
 	}
-	return netip.Addr{}, 0
+	return netip.AddrPort{}
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -114,7 +115,7 @@ func TestListenForms(t *testing.T) {
 			if c, err := net.Dial("tcp", net.JoinHostPort("::1", strconv.Itoa(l.port))); err == nil {
 				r := &remote{t: t, conn: c.(*net.TCPConn)}
 				r.greet(helloOf(2, 0, 1e9, 1e9))
-				if s := l.slotOf(2, "connected by IPv6", inState(Connected)); s.Key.Addr.String() != "::1" {
+				if s := l.slotOf(2, "connected by IPv6", inState(watchdog.Connected)); s.Key.Addr.String() != "::1" {
 					t.Errorf("address %s", s.Key.Addr)
 				}
 				c.Close()
@@ -133,4 +134,16 @@ func TestListenForms(t *testing.T) {
 		l.logged("could not listen for heartbeat connections on host=192.0.2.1")
 		l.conmgr(1)
 	})
+}
+
+// TestAddressForms: what the kernel tells of a peer names its host: IPv4-mapped addresses as IPv4,
+// link-local ones with their zone.
+func TestAddressForms(t *testing.T) {
+	for text, want := range map[string]string{"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
+		"fe80::1%1": "fe80::1%1", "fe80::1%2": "fe80::1%2", "2001:db8::1": "2001:db8::1"} {
+		got := fromSockaddr(sockaddr(netip.MustParseAddr(text), 4711))
+		if got != netip.AddrPortFrom(netip.MustParseAddr(want), 4711) {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/terminator"
@@ -46,13 +47,13 @@ type liveOption func(*Config)
 func listenOn(list string) liveOption { return func(c *Config) { c.ListenAddresses = list } }
 func onPort(port int) liveOption      { return func(c *Config) { c.Port = port } }
 
-func (l *live) clock() Now {
+func (l *live) clock() watchdog.Now {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		panic(err)
 	}
 	ahead := l.ahead.Load()
-	return Now{Mono: heartbeat.Mono(ts.Nano() + ahead), Wall: terminator.Wall(time.Now().UnixMicro() + ahead/1000)}
+	return watchdog.Now{Mono: heartbeat.Mono(ts.Nano() + ahead), Wall: terminator.Wall(time.Now().UnixMicro() + ahead/1000)}
 }
 
 // pass lets d pass for the reactor, and wakes it so that it looks at its clock.
@@ -175,8 +176,8 @@ func (l *live) wait() {
 func (l *live) slotOf(id byte, what string, cond func(fakeSlot) bool) (found fakeSlot) {
 	l.t.Helper()
 	testkit.Eventually(l.t, patience, fmt.Sprintf("slot of conmgr %d: %s", id, what), func() (bool, string) {
-		for i := range l.store.slots {
-			if s := l.store.slot(i); s.Key.ID[0] == id && cond(s) {
+		for i := range l.store.Len() {
+			if s := l.store.Slot(i); s.Key.ID[0] == id && cond(s) {
 				found = s
 				return true, ""
 			}
@@ -186,7 +187,9 @@ func (l *live) slotOf(id byte, what string, cond func(fakeSlot) bool) (found fak
 	return found
 }
 
-func inState(st State) func(fakeSlot) bool { return func(s fakeSlot) bool { return s.State == st } }
+func inState(st watchdog.State) func(fakeSlot) bool {
+	return func(s fakeSlot) bool { return s.State == st }
+}
 
 // remote is a peer of the reactor.
 type remote struct {

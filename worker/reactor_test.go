@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
@@ -23,7 +24,7 @@ func TestHeartbeats(t *testing.T) {
 	if w.Version != 1 || w.Flags != 0 || w.SystemIdentifier != 77 || w.PostmasterStart != 1234567 || w.Attributes != (heartbeat.Attributes{Timeline: 1}) {
 		t.Errorf("WELCOME %+v", w)
 	}
-	s := l.slotOf(1, "connected", inState(Connected))
+	s := l.slotOf(1, "connected", inState(watchdog.Connected))
 	if s.Interval != interval || s.Timeout != timeout || s.Generation != 3 || s.Key.Addr.String() != "127.0.0.1" || s.Boot != (heartbeat.ID{9}) {
 		t.Errorf("slot %+v", s)
 	}
@@ -39,7 +40,7 @@ func TestHeartbeats(t *testing.T) {
 	if took := time.Since(begin); took < (beats-2)*interval {
 		t.Errorf("%d BEATs in %v: they come too fast", beats, took)
 	}
-	if s := l.slotOf(1, "connected", inState(Connected)); s.Slot.Received < beats || s.Slot.Sent < beats {
+	if s := l.slotOf(1, "connected", inState(watchdog.Connected)); s.Slot.Received < beats || s.Slot.Sent < beats {
 		t.Errorf("received %d, sent %d", s.Slot.Received, s.Slot.Sent)
 	}
 	answers := l.host.alive.Load()
@@ -62,9 +63,9 @@ func TestSilentConmgr(t *testing.T) {
 	if took < timeout {
 		t.Errorf("the verdict fell after %v", took)
 	}
-	s := l.slotOf(1, "ending", inState(Ending))
-	if s.cause != terminator.Silence || s.cutOff < before.Wall || s.cutOff > l.clock().Wall || l.host.wakes.Load() != 1 {
-		t.Errorf("cause %d, cut-off %v after the HELLO", s.cause, s.cutOff-before.Wall)
+	s := l.slotOf(1, "ending", inState(watchdog.Ending))
+	if s.Cause != terminator.Silence || s.CutOff < before.Wall || s.CutOff > l.clock().Wall || l.host.wakes.Load() != 1 {
+		t.Errorf("cause %d, cut-off %v after the HELLO", s.Cause, s.CutOff-before.Wall)
 	}
 }
 
@@ -123,8 +124,8 @@ func TestGoodbyeOfConmgr(t *testing.T) {
 	l := start(t, 4).listening()
 	c := l.conmgr(1)
 	c.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds, Text: "conmgr is shutting down"}.Append(nil))
-	if s := l.slotOf(1, "ending", inState(Ending)); s.cause != terminator.Goodbye || s.cutOff == 0 {
-		t.Errorf("cause %d", s.cause)
+	if s := l.slotOf(1, "ending", inState(watchdog.Ending)); s.Cause != terminator.Goodbye || s.CutOff == 0 {
+		t.Errorf("cause %d", s.Cause)
 	}
 	c.gone()
 	l.logged("remote node shuts down heartbeat connection: conmgr host=127.0.0.1")
@@ -139,8 +140,8 @@ func TestCloseAndReset(t *testing.T) {
 				_ = c.conn.SetLinger(0)
 			}
 			c.conn.Close()
-			if s := l.slotOf(1, "waiting", inState(Waiting)); s.Closed != map[bool]Close{false: Finished, true: Reset}[reset] || s.cutOff != 0 {
-				t.Errorf("closed %v, cut-off %d", s.Closed, s.cutOff)
+			if s := l.slotOf(1, "waiting", inState(watchdog.Waiting)); s.Closed != map[bool]watchdog.Close{false: watchdog.Finished, true: watchdog.Reset}[reset] || s.CutOff != 0 {
+				t.Errorf("closed %v, cut-off %d", s.Closed, s.CutOff)
 			}
 			l.logged("remote node closes heartbeat connection: conmgr host=127.0.0.1")
 			if w := l.dial().greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
@@ -159,7 +160,7 @@ func TestNewConnectionReplacesTheOld(t *testing.T) {
 	}
 	old.gone()
 	c.write(beatFrame(1))
-	l.slotOf(1, "hears the new connection", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == 3 })
+	l.slotOf(1, "hears the new connection", func(s fakeSlot) bool { return s.State == watchdog.Connected && s.Slot.Received == 3 })
 }
 
 // TestViolations: who was connected is told why, keeps its slot, and may resume. Much unread input
@@ -193,17 +194,17 @@ func TestViolations(t *testing.T) {
 		r.greet(helloOf(id, 0, time.Hour, time.Hour))
 		r.write(append(c.bytes, bytes.Repeat([]byte{0xee}, 40000)...))
 		r.refused(heartbeat.RefusedMalformed, c.text)
-		if s := l.slotOf(id, "waiting", inState(Waiting)); s.Closed != Broken || s.cutOff != 0 {
-			t.Errorf("%s: closed %v, cut-off %d", c.name, s.Closed, s.cutOff)
+		if s := l.slotOf(id, "waiting", inState(watchdog.Waiting)); s.Closed != watchdog.Broken || s.CutOff != 0 {
+			t.Errorf("%s: closed %v, cut-off %d", c.name, s.Closed, s.CutOff)
 		}
 		r = l.dial()
 		if w := r.greet(helloOf(id, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
 			t.Errorf("%s: flags %d", c.name, w.Flags)
 		}
 		r.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil))
-		l.slotOf(id, "ending", inState(Ending))
-		for i := range l.store.slots {
-			l.store.terminate(i)
+		l.slotOf(id, "ending", inState(watchdog.Ending))
+		for i := range l.store.Len() {
+			l.store.Terminate(i)
 		}
 	}
 }
@@ -228,7 +229,7 @@ func TestStop(t *testing.T) {
 		c := l.conmgr(1)
 		l.end(StopWorker)
 		c.ended() // no GOODBYE
-		if s := l.slotOf(1, "left to be resumed", inState(Connected)); s.cutOff != 0 {
+		if s := l.slotOf(1, "left to be resumed", inState(watchdog.Connected)); s.CutOff != 0 {
 			t.Error("a cut-off")
 		}
 	})
@@ -250,7 +251,7 @@ func TestStopIsSeenBeforeVerdicts(t *testing.T) {
 		}
 	}
 	l.host.afterStop.Store(&hook)
-	l.pass(2 * helloTime)
+	l.pass(2 * watchdog.HelloTime)
 	l.wait()
 	c.ended() // not refused
 }
@@ -293,7 +294,7 @@ func TestPausedProcess(t *testing.T) {
 			}
 		}
 		c.write(beatFrame(uint32(pause)))
-		l.slotOf(1, "heard after the pause", func(s fakeSlot) bool { return s.State == Connected && s.Slot.Received == uint64(pause)+2 })
+		l.slotOf(1, "heard after the pause", func(s fakeSlot) bool { return s.State == watchdog.Connected && s.Slot.Received == uint64(pause)+2 })
 	}
 	if l.host.count("timed out") != 0 {
 		t.Error("it was declared dead")
@@ -302,7 +303,7 @@ func TestPausedProcess(t *testing.T) {
 	l.pass(time.Minute)
 	c.expect(heartbeat.TypeBeat)
 	l.pass(2 * time.Minute)
-	l.slotOf(1, "ending", inState(Ending))
+	l.slotOf(1, "ending", inState(watchdog.Ending))
 }
 
 func TestManyConmgrs(t *testing.T) {

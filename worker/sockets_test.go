@@ -5,22 +5,25 @@ package worker
 
 import (
 	"bytes"
+	"net/netip"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 )
 
 // pair is a reactor that does not run, one conmgr of it, and the other end of that connection.
 type pair struct {
-	r    *Reactor
-	c    *conn
-	peer int
-	host *fakeHost
-	now  Now
+	r     *Reactor
+	c     *conn
+	peer  int
+	host  *fakeHost
+	store *fakeStore
+	now   watchdog.Now
 }
 
 func newPair(t testing.TB) *pair { t.Helper(); return newPairOf(t, unix.SOCK_STREAM, 1) }
@@ -28,12 +31,12 @@ func newPair(t testing.TB) *pair { t.Helper(); return newPairOf(t, unix.SOCK_STR
 func newPairOf(t testing.TB, kind, slots int) *pair {
 	t.Helper()
 	leak.Check(t)
-	x := &pair{host: newFakeHost(), now: at(0)}
+	x := &pair{host: newFakeHost(), store: newFakeStore(slots), now: at(0)}
 	var err error
 	if x.host.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		t.Fatal(err)
 	}
-	if x.r, err = NewReactor(Config{}, x.host, newFakeStore(slots), func() Now { return x.now }); err != nil {
+	if x.r, err = NewReactor(Config{}, x.host, x.store, func() watchdog.Now { return x.now }); err != nil {
 		t.Fatal(err)
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -42,14 +45,9 @@ func newPairOf(t testing.TB, kind, slots int) *pair {
 	}
 	x.peer = fds[1]
 	_ = unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
-	x.c = &conn{fd: fds[0], addr: addrA, port: 1}
-	x.r.insert(x.c)
-	if err := x.r.watch(x.c.fd, x.c.index, x.r.serials[x.c.index]); err != nil {
-		t.Fatal(err)
-	}
-	x.r.strangers.add(x.c, never)
-	x.r.input(x.now, x.c, helloOf(1, 0, testInterval, testTimeout).Append(nil))
-	if x.c.peer == nil {
+	x.c = x.open(t, fds[0], 1)
+	x.input(x.c, helloOf(1, 0, testInterval, testTimeout).Append(nil))
+	if x.host.count("is established: conmgr host=192.0.2.1 port=1|") != 1 {
 		t.Fatalf("the HELLO was refused: %s", x.host.log())
 	}
 	t.Cleanup(func() {
@@ -58,6 +56,38 @@ func newPairOf(t testing.TB, kind, slots int) *pair {
 		unix.Close(x.host.wakeFD)
 	})
 	return x
+}
+
+// open makes the reactor accept a socket from a port of addrA.
+func (x *pair) open(t testing.TB, fd int, port uint16) *conn {
+	t.Helper()
+	c := &conn{fd: fd}
+	x.r.insert(c)
+	if err := x.r.watch(c.fd, c.index, x.r.serials[c.index]); err != nil {
+		t.Fatal(err)
+	}
+	x.r.step(x.now, watchdog.Event{Kind: watchdog.Opened, Conn: watchdog.Conn(c.index),
+		From: netip.AddrPortFrom(addrA, port)})
+	return c
+}
+
+// input is what a read would bring.
+func (x *pair) input(c *conn, b []byte) {
+	x.r.step(x.now, watchdog.Event{Kind: watchdog.Bytes, Conn: watchdog.Conn(c.index), Data: b})
+}
+
+// turn is what the reactor does when it is a time, and nothing has come in.
+func (x *pair) turn(ms int64) {
+	x.now = at(ms)
+	x.r.caughtUp = false
+	x.r.fire(x.now)
+}
+
+// beat is a BEAT before its time.
+func (x *pair) beat() {
+	x.host.setAttributes(heartbeat.Attributes{Timeline: x.host.Attributes().Timeline + 1})
+	x.r.refresh(x.now)
+	x.r.fire(x.now)
 }
 
 // drain reads all that the peer has been sent.
@@ -79,7 +109,7 @@ func (x *pair) fill(t *testing.T) {
 		if len(x.c.out) > 0 {
 			return
 		}
-		x.r.beat(x.now, x.c)
+		x.beat()
 	}
 	t.Fatal("the socket takes everything")
 }
@@ -105,7 +135,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	x := newPair(t)
 	x.fill(t)
 	for i := range 100000 {
-		x.r.beat(x.now, x.c)
+		x.beat()
 		if len(x.c.out) > heartbeat.MaxFrame || cap(x.c.out) > heartbeat.MaxFrame {
 			t.Fatalf("after %d BEATs %d bytes wait to be sent", i, len(x.c.out))
 		}
@@ -115,7 +145,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	if len(x.c.out) != 0 {
 		t.Error("something is left though the socket takes it")
 	}
-	x.r.beat(x.now, x.c)
+	x.beat()
 	frames, rest := types(t, append(sent, x.drain()...))
 	if len(rest) != 0 || frames[0] != heartbeat.TypeWelcome || frames[len(frames)-1] != heartbeat.TypeBeat {
 		t.Errorf("%d frames, %d bytes left over", len(frames), len(rest))
@@ -134,12 +164,13 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 			t.Fatal(n, err)
 		}
 		x.c.out = append(x.c.out, frame[5:]...)
+		x.r.step(x.now, watchdog.Event{Kind: watchdog.Blocked, Conn: watchdog.Conn(x.c.index)})
 	}
 	for name, next := range map[string]func(x *pair){
-		"REFUSED":             func(x *pair) { x.r.input(x.now, x.c, []byte{0, 4, 77, 0}) },
+		"REFUSED":             func(x *pair) { x.input(x.c, []byte{0, 4, 77, 0}) },
 		"GOODBYE 16":          func(x *pair) { x.r.goodbye(StopServer) },
-		"GOODBYE 17":          func(x *pair) { x.r.visit(at(3000), x.c.peer) },
-		"WELCOME, then flush": func(x *pair) { x.r.send(x.now, x.c, heartbeat.Welcome{Version: 1}.Append(nil)); x.r.flush(x.now, x.c) },
+		"GOODBYE 17":          func(x *pair) { x.turn(3000) },
+		"WELCOME, then flush": func(x *pair) { x.r.send(x.c, heartbeat.Welcome{Version: 1}.Append(nil)); x.r.flush(x.now, x.c) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := newPair(t)
@@ -154,24 +185,20 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 	}
 }
 
-// TestReadsBeforeItJudges: the kernel holds a BEAT when the deadline comes, behind more than one
-// visit takes.
+// TestReadsBeforeItJudges: the kernel holds a frame when the deadline comes.
 func TestReadsBeforeItJudges(t *testing.T) {
 	x := newPair(t)
-	p := x.c.peer
 	if _, err := unix.Write(x.peer, beatFrame(1)); err != nil {
 		t.Fatal(err)
 	}
-	x.now = at(3000)
-	x.r.visit(x.now, p)
-	if p.conn != x.c || p.State != Connected || p.pulse.Deadline() != at(6000).Mono {
-		t.Errorf("state %d, deadline %d: %s", p.State, p.pulse.Deadline(), x.host.log())
+	x.turn(3000)
+	if s := x.store.Slot(0); s.State != watchdog.Connected || s.LastReceived != at(3000) {
+		t.Errorf("slot %+v: %s", s, x.host.log())
 	}
 	if _, err := unix.Write(x.peer, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil)); err != nil {
 		t.Fatal(err)
 	}
-	x.now = at(6000)
-	x.r.visit(x.now, p) // it ends in the middle of the visit
+	x.turn(6000)
 	if x.host.count("remote node shuts down") != 1 || x.host.count("timed out") != 0 {
 		t.Errorf("the log:\n%s", x.host.log())
 	}
@@ -209,14 +236,14 @@ func TestFloodDoesNotHoldUpTheGoodbye(t *testing.T) {
 func TestRefusedSeesTheEndAtOnce(t *testing.T) {
 	x := newPair(t)
 	x.drain()
-	x.r.input(x.now, x.c, []byte{0, 4, 77, 0})
+	x.input(x.c, []byte{0, 4, 77, 0})
 	if frames, rest := types(t, x.drain()); len(frames) != 1 || frames[0] != heartbeat.TypeRefused || len(rest) != 0 {
 		t.Errorf("the peer gets %v", frames)
 	}
 	if n, err := unix.Read(x.peer, make([]byte, 1)); n != 0 || err != nil {
 		t.Errorf("the peer does not see the end: %d, %v", n, err)
 	}
-	if _, err := unix.Write(x.peer, []byte("more")); err != nil || x.c.fd < 0 || !x.c.linger {
+	if _, err := unix.Write(x.peer, []byte("more")); err != nil || x.c.fd < 0 || !x.c.finished {
 		t.Errorf("it is cut off before it could read: %v", err)
 	}
 }
@@ -225,15 +252,13 @@ func TestRefusedSeesTheEndAtOnce(t *testing.T) {
 func TestStaleEvent(t *testing.T) {
 	x := newPair(t)
 	stale := unix.EpollEvent{Events: unix.EPOLLIN, Fd: x.c.index, Pad: x.r.serials[x.c.index]}
-	x.r.ended(x.now, x.c, Finished, "the connection was closed")
+	x.r.ended(x.now, x.c, watchdog.Finished, "the connection was closed")
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fds[1])
-	next := &conn{fd: fds[0], addr: addrA, port: 2}
-	x.r.strangers.add(next, never)
-	x.r.insert(next)
+	next := x.open(t, fds[0], 2)
 	if next.index != stale.Fd {
 		t.Fatalf("it has place %d, not %d", next.index, stale.Fd)
 	}
@@ -242,13 +267,13 @@ func TestStaleEvent(t *testing.T) {
 	}
 	x.r.events[0] = stale
 	x.r.handle(x.now, 1)
-	if next.linger || next.fd < 0 {
+	if next.finished || next.fd < 0 {
 		t.Error("it was served by the event of the one before it")
 	}
 	stale.Pad = x.r.serials[next.index]
 	x.r.events[0] = stale
 	x.r.handle(x.now, 1)
-	if !next.linger {
+	if !next.finished {
 		t.Error("its own event did nothing")
 	}
 }
@@ -270,7 +295,7 @@ func TestBeatsDoNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, func() { x.roundTrip(frame, scratch) }); n != 0 {
 		t.Errorf("a BEAT each way allocates %v times", n)
 	}
-	if x.c.peer == nil || x.c.peer.Slot.Received < 1000 || x.c.peer.sequence < 1000 {
+	if s := x.store.Slot(0); s.State != watchdog.Connected || s.Slot.Received < 1000 || s.Slot.Sent < 1000 {
 		t.Errorf("that was no exchange: %s", x.host.log())
 	}
 }
@@ -301,7 +326,7 @@ func TestWaitRoundsUp(t *testing.T) {
 		until heartbeat.Mono
 		want  time.Duration
 	}{
-		{never, 0}, {now - 1, 700_000}, {0, 1}, {now, 700_000}, {now + 1, 700_000}, {11_000_000, 700_000}, {11_000_001, 1_700_000},
+		{watchdog.Never, 0}, {now - 1, 700_000}, {0, 1}, {now, 700_000}, {now + 1, 700_000}, {11_000_000, 700_000}, {11_000_001, 1_700_000},
 	} {
 		if got := delay(now, c.until); got != c.want {
 			t.Errorf("until %d: %v, want %v", c.until, got, c.want)

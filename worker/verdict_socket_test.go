@@ -17,17 +17,22 @@ func (x *pair) second(t *testing.T, id byte) (c *conn, peer int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fds[1]) })
-	c = &conn{fd: fds[0], addr: addrA, port: 2}
-	x.r.insert(c)
-	if err := x.r.watch(c.fd, c.index, x.r.serials[c.index]); err != nil {
-		t.Fatal(err)
-	}
-	x.r.strangers.add(c, never)
-	x.r.input(x.now, c, helloOf(id, 0, testInterval, testTimeout).Append(nil))
-	if c.peer == nil {
+	c = x.open(t, fds[0], 2)
+	x.input(c, helloOf(id, 0, testInterval, testTimeout).Append(nil))
+	if x.host.count("is established: conmgr host=192.0.2.1 port=2|") != 1 {
 		t.Fatalf("the HELLO was refused: %s", x.host.log())
 	}
 	return c, fds[1]
+}
+
+// slotOf is the slot of a conmgr.
+func (x *pair) slotOf(id byte) int {
+	for i := range x.store.Len() {
+		if x.store.Slot(i).Key.ID[0] == id {
+			return i
+		}
+	}
+	return -1
 }
 
 // TestOthersAreReadBeforeAVerdict: one conmgr of an address is silent; that the other one lives is
@@ -40,14 +45,12 @@ func TestOthersAreReadBeforeAVerdict(t *testing.T) {
 	if _, err := unix.Write(peer, beatFrame(1)); err != nil {
 		t.Fatal(err)
 	}
-	x.now = at(testTimeout.Milliseconds())
-	x.r.caughtUp = false // the turn's own events were others: there are many connections
-	x.r.fire(x.now)
+	x.turn(testTimeout.Milliseconds()) // whose own events were others: there are many connections
 	if x.host.count("heartbeat is timed out: conmgr host=192.0.2.1 port=1|") != 1 ||
 		x.host.count("heartbeat is timed out") != 1 {
 		t.Errorf("the log:\n%s", x.host.log())
 	}
-	if x.host.wakes.Load() != 0 || c.peer == nil || c.peer.LastReceived != x.now {
+	if s := x.store.Slot(x.slotOf(2)); x.host.wakes.Load() != 0 || c.finished || s.LastReceived != x.now {
 		t.Errorf("the sessions are ended while a heartbeat is unread; the log:\n%s", x.host.log())
 	}
 }

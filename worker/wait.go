@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/rawsys"
 )
 
@@ -125,10 +126,10 @@ func (w *waiter) poll(ms int) {
 func (w *waiter) fired() { w.due = 0 }
 
 // delay is how long it takes until a time, rounded up to the millisecond's end: what is due within
-// the same one is done together. 0: it never comes.
+// the same one is done together. 0: it watchdog.Never comes.
 func delay(now, until heartbeat.Mono) time.Duration {
 	const ms = heartbeat.Mono(time.Millisecond)
-	if until > never-ms {
+	if until > watchdog.Never-ms {
 		return 0
 	}
 	return max((until+ms-1)/ms*ms-now, 1).Sub(0)

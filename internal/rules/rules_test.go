@@ -114,9 +114,17 @@ func leafBut(folders ...string) forbids {
 }
 
 var importRules = []importRule{
-	{[]string{"heartbeat"}, leaf, "both ends of the protocol share it: whatever it imported would be linked into both"},
-	{[]string{"heartbeat"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
+	{[]string{"heartbeat"}, func(s *source, i string) bool {
+		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal")) &&
+			!(s.in("heartbeat/watchdog") && i == "terminator")
+	},
+		"both ends of the protocol share it, and neither needs the other: whatever it imported would be linked into both; only the watchdog's end asks whose sessions end"},
+	{[]string{"heartbeat"}, forbids(func(_ *source, i string) bool {
+		return i == "net" || under(i, "os", "golang.org/x/sys", "syscall", "log", "context", "math/rand")
+	}).notInTests(),
 		"the protocol is pure: it neither reads nor writes, so that its tests own time and bytes"},
+	{[]string{"worker"}, anyOf("terminator").notInTests(), "the reactor moves bytes and clocks: it decides nothing, and asks for no decision"},
+	{[]string{"conmgr", "control", "driver"}, anyOf("heartbeat/watchdog"), "it is the other end of the connection"},
 	{[]string{"terminator"}, leaf, "whose sessions end is a pure policy that can be read and tested alone"},
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
@@ -207,6 +215,8 @@ var callRules = []struct {
 		"libraries return errors"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver"}, "os/signal", []string{"Notify"},
 		"only main functions handle signals"},
+	{[]string{"heartbeat", "terminator", "conmgr/route"}, "time", []string{"Now", "After", "Sleep", "New", "Tick", "Since", "Until"},
+		"verdicts are pure: whoever asks for one says what time it is"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver"}, "fmt", []string{"Print"},
 		"libraries do not write to the standard output, which is somebody else's"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "driver"}, "os", []string{"Stdout", "Stderr", "Stdin"},
@@ -287,7 +297,7 @@ func TestRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd/conmgr", "cmd/cm_ctl"} {
+	for _, dir := range []string{"heartbeat", "heartbeat/watchdog", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd/conmgr", "cmd/cm_ctl"} {
 		if !slices.ContainsFunc(tr.gos, func(s *source) bool { return s.dir == dir }) {
 			t.Errorf("no Go file was found in %s: the rules look at the wrong tree", dir)
 		}
@@ -315,6 +325,16 @@ func TestRulesBite(t *testing.T) {
 	}
 	for _, c := range []struct{ path, text, want string }{
 		{"heartbeat/a.go", imports("heartbeat", module+"terminator"), "heartbeat/a.go imports terminator"},
+		{"heartbeat/a.go", imports("heartbeat", module+"heartbeat/watchdog"), "imports heartbeat/watchdog"},
+		{"heartbeat/watchdog/a.go", imports("watchdog", "net/netip", module+"heartbeat", module+"terminator"), ""},
+		{"heartbeat/watchdog/a.go", imports("watchdog", module+"worker"), "imports worker"},
+		{"heartbeat/watchdog/a.go", imports("watchdog", "golang.org/x/sys/unix"), "the protocol is pure"},
+		{"heartbeat/watchdog/a.go", imports("watchdog", "math/rand/v2"), "the protocol is pure"},
+		{"heartbeat/a.go", "package heartbeat\nimport \"time\"\nvar t = time.Now()\n", "heartbeat/a.go:3 uses time.Now"},
+		{"heartbeat/a.go", "package heartbeat\nimport \"time\"\nvar t = 3 * time.Second\n", ""},
+		{"terminator/a.go", "package terminator\nimport \"time\"\nvar t = time.NewTimer(0)\n", "uses time.NewTimer"},
+		{"conmgr/route/a.go", "package route\nimport \"time\"\nvar t = time.Since(time.Time{})\n", "uses time.Since"},
+		{"conmgr/a.go", imports("conmgr", module+"heartbeat/watchdog"), "the other end"},
 		{"heartbeat/a.go", imports("heartbeat", "net"), "the protocol is pure"},
 		{"heartbeat/a.go", imports("heartbeat", "time", "encoding/binary"), ""},
 		{"heartbeat/a_test.go", imports("heartbeat", "os", module+"internal/leak"), ""},
@@ -326,7 +346,9 @@ func TestRulesBite(t *testing.T) {
 		{"conmgr/a_test.go", imports("conmgr", module+"worker"), "over TCP only"},
 		{"conmgr/a.go", imports("conmgr", module+"control", module+"heartbeat"), ""},
 		{"worker/a.go", imports("worker", module+"conmgr"), "inside PostgreSQL"},
-		{"worker/a.go", imports("worker", module+"heartbeat", module+"terminator", "golang.org/x/sys/unix"), ""},
+		{"worker/a.go", imports("worker", module+"heartbeat", module+"heartbeat/watchdog", "golang.org/x/sys/unix"), ""},
+		{"worker/a.go", imports("worker", module+"terminator"), "it decides nothing"},
+		{"worker/a_test.go", imports("worker", module+"terminator"), ""},
 		{"driver/a.go", imports("driver", module+"heartbeat"), "applications link the driver"},
 		{"driver/pqcm/a.go", imports("pqcm", module+"conmgr"), "applications link the driver"},
 		{"cmd/conmgr/a.go", imports("main", module+"cgo"), "C library's main package"},

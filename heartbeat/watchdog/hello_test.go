@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // Who is admitted, and as whom. Pure; time is the test's.
 
@@ -45,7 +45,7 @@ func TestSomebodyElseWithAKnownID(t *testing.T) {
 				if state == "reset" {
 					b.rst(500, p)
 				}
-				before, conn := b.store.slot(p.slot), p.conn
+				before, conn := b.store.Slot(p.slot), p.conn
 				other := real
 				c.with(b, &other)
 				_, _, replaced, err := b.hello(900, other)
@@ -54,9 +54,9 @@ func TestSomebodyElseWithAKnownID(t *testing.T) {
 					t.Fatalf("got %v, want %q", err, c.text)
 				}
 				if state == "reset" {
-					before.Slot.Sent = b.store.slot(p.slot).Slot.Sent
+					before.Slot.Sent = b.store.Slot(p.slot).Slot.Sent
 				}
-				if after := b.store.slot(p.slot); after != before || p.conn != conn || replaced != nil {
+				if after := b.store.Slot(p.slot); after != before || p.conn != conn || replaced != nil {
 					t.Errorf("slot %+v, was %+v; connection %v, was %v", after, before, p.conn, conn)
 				}
 				b.wantNone(addrA)
@@ -86,7 +86,7 @@ func TestGenerationSteps(t *testing.T) {
 	// One whose time is over, and whose sessions were spared, may have lived for long with another
 	// server of its address.
 	b := newBench(t, 1)
-	b.host.onClose.Store(false)
+	b.setOnClose(false)
 	b.fin(100, b.admit(0, who{1, addrA, 1, 5}))
 	b.until(60_000)
 	if _, _, _, err := b.hello(60_000, who{1, addrA, 1, 500}); err != nil {
@@ -112,7 +112,7 @@ func TestMaxTimeout(t *testing.T) {
 		{time.Second, 3 * time.Second, 2 * time.Second, "heartbeat_timeout is 3000 ms: this server allows 10 to 2000"},
 	} {
 		b := newBench(t, 1)
-		b.host.cap.Store(int64(c.limit))
+		b.setCap(c.limit)
 		b.interval, b.timeout = c.interval, c.timeout
 		_, _, _, err := b.hello(0, who{1, addrA, 1, 0})
 		var pe *heartbeat.ProtocolError
@@ -128,7 +128,7 @@ func TestMaxTimeout(t *testing.T) {
 	}
 	b := newBench(t, 1)
 	b.admit(0, who{1, addrA, 1, 0})
-	b.host.cap.Store(int64(time.Second))
+	b.setCap(time.Second)
 	if _, flags, _, err := b.hello(100, who{1, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
 		t.Errorf("a known one cannot resume with a lower limit: %v", err)
 	}

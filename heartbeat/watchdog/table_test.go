@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // The rules of docs/protocol.md 1.4 and 1.5 on the table alone: time is the test's, nothing waits.
 // Interval 1 s, timeout 3 s, so that the cut-off of a silence is 1.5 s after the last reception.
@@ -21,14 +21,14 @@ func TestSilence(t *testing.T) {
 	b.wantNone(addrA)
 	b.until(4100)
 	b.wantCutOff(addrA, 2600, terminator.Silence)
-	if b.states() != "ending free free free" || b.host.wakes.Load() != 1 {
-		t.Errorf("slots: %s; the terminator was woken %d times", b.states(), b.host.wakes.Load())
+	if b.states() != "ending free free free" || b.host.wakes() != 1 {
+		t.Errorf("slots: %s; the terminator was woken %d times", b.states(), b.host.wakes())
 	}
 	if b.host.count("heartbeat is timed out: conmgr host=192.0.2.1 port=40001|Nothing was received for 3000 ms, heartbeat_timeout is 3000 ms.") != 1 {
 		t.Errorf("the log:\n%s", b.host.log())
 	}
 	b.until(60000)
-	if b.host.wakes.Load() != 1 {
+	if b.host.wakes() != 1 {
 		t.Error("the same silence was judged again")
 	}
 }
@@ -40,7 +40,7 @@ func TestBeatsKeepAlive(t *testing.T) {
 		b.beat(ms, p)
 	}
 	b.wantNone(addrA)
-	s := b.store.slot(0)
+	s := b.store.Slot(0)
 	if s.State != Connected || s.Slot.Received != 21 || s.LastReceived != at(58000) {
 		t.Errorf("slot: %+v", s)
 	}
@@ -65,7 +65,7 @@ func TestAnnouncedEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, 2)
-			b.host.onClose.Store(c.onClose)
+			b.setOnClose(c.onClose)
 			p := b.admit(0, who{1, addrA, 1, 0})
 			b.bye(700, p, c.code)
 			if c.ends {
@@ -91,9 +91,9 @@ func TestClosedAndNotResumed(t *testing.T) {
 	p := b.admit(0, who{1, addrA, 1, 0})
 	b.beat(1000, p)
 	b.fin(1400, p)
-	if b.states() != "waiting free" || b.store.slot(0).Closed != Finished ||
-		b.store.slot(0).WaitingSince != at(1400).Wall {
-		t.Errorf("slot %+v", b.store.slot(0))
+	if b.states() != "waiting free" || b.store.Slot(0).Closed != Finished ||
+		b.store.Slot(0).WaitingSince != at(1400).Wall {
+		t.Errorf("slot %+v", b.store.Slot(0))
 	}
 	b.until(3999)
 	b.wantNone(addrA)
@@ -131,7 +131,7 @@ func TestResume(t *testing.T) {
 				t.Errorf("replaced connection %v, the old one %v", replaced, old)
 			}
 			b.wantNone(addrA)
-			if s := b.store.slot(0); s.State != Connected || s.Closed != Broken || s.Resumed != 1 || s.Port != 40002 {
+			if s := b.store.Slot(0); s.State != Connected || s.Closed != Broken || s.Resumed != 1 || s.Port != 40002 {
 				t.Errorf("slot %+v", s)
 			}
 			b.until(5899)
@@ -145,7 +145,7 @@ func TestResume(t *testing.T) {
 func TestHigherGenerationEndsSessions(t *testing.T) {
 	for _, onClose := range []bool{true, false} {
 		b := newBench(t, 1)
-		b.host.onClose.Store(onClose)
+		b.setOnClose(onClose)
 		p := b.admit(0, who{1, addrA, 1, 0})
 		b.fin(1000, p)
 		again, flags, _, err := b.hello(2000, who{1, addrA, 1, 1})
@@ -159,7 +159,7 @@ func TestHigherGenerationEndsSessions(t *testing.T) {
 		if b.host.count("established again, after conmgr had declared this instance lost") != 1 {
 			t.Errorf("the log:\n%s", b.host.log())
 		}
-		b.store.terminate(0)
+		b.store.Terminate(0)
 		if b.states() != "connected" {
 			t.Errorf("slots after the terminator: %s", b.states())
 		}
@@ -311,7 +311,7 @@ func TestReplacedByANewConmgr(t *testing.T) {
 func TestCloseIsSparedAndRemembered(t *testing.T) {
 	setup := func(t *testing.T, slots int) *bench {
 		b := newBench(t, slots)
-		b.host.onClose.Store(false)
+		b.setOnClose(false)
 		b.fin(1000, b.admit(0, who{1, addrA, 1, 3}))
 		b.until(4000)
 		b.wantNone(addrA)
@@ -348,7 +348,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 	t.Run("nor is it after a pause of the machine", func(t *testing.T) {
 		b := setup(t, 2)
 		p := b.admit(5000, who{2, addrA, 1, 0})
-		b.table.Late(2 * testInterval)
+		b.table.held(2 * testInterval)
 		b.bye(5500, p, heartbeat.GoodbyeGivenUp)
 		b.wantCutOff(addrA, 5500, terminator.GivenUp)
 	})
@@ -364,7 +364,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 	})
 	t.Run("does not give way while its sessions are being ended", func(t *testing.T) {
 		b := newBench(t, 2)
-		b.host.onClose.Store(false)
+		b.setOnClose(false)
 		addrB := netip.MustParseAddr("192.0.2.2")
 		p := b.admit(0, who{1, addrA, 1, 0})
 		b.fin(100, p)
@@ -383,7 +383,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 
 // ending is the slot that is ending.
 func ending(b *bench) int {
-	for i := range b.store.slots {
+	for i := range b.store.Len() {
 		if b.store.State(i) == Ending {
 			return i
 		}
@@ -398,13 +398,13 @@ func TestPendingCutOffKeepsTheSlot(t *testing.T) {
 	b := newBench(t, 2)
 	p := b.admit(0, who{1, addrA, 1, 0})
 	b.admit(50, who{1, addrA, 1, 1}) // request of 50
-	b.host.onClose.Store(false)
+	b.setOnClose(false)
 	b.bye(100, p, heartbeat.GoodbyeConmgrEnds) // ends nothing itself
 	if b.states() != "ending free" {
 		t.Errorf("slots: %s", b.states())
 	}
 	b.wantCutOff(addrA, 50, terminator.GivenUp)
-	b.store.terminate(0)
+	b.store.Terminate(0)
 	if b.states() != "free free" {
 		t.Errorf("slots: %s", b.states())
 	}
@@ -414,7 +414,7 @@ func TestPendingCutOffKeepsTheSlot(t *testing.T) {
 // Ending for ever.
 func TestTerminatorIsFaster(t *testing.T) {
 	b := newBench(t, 1)
-	b.store.answered = b.store.terminate
+	b.store.Answered = b.store.Terminate
 	for id := byte(1); id < 10; id++ {
 		p := b.admit(int64(id)*1000, who{id, addrA, 1, 0})
 		b.bye(int64(id)*1000+500, p, heartbeat.GoodbyeConmgrEnds)
@@ -437,21 +437,21 @@ func TestWorkerRestart(t *testing.T) {
 	b.bye(700, bye, heartbeat.GoodbyeConmgrEnds)
 	answered := b.admit(800, who{4, addrs[3], 1, 0}) // its worker died before it could see the answer
 	torn := b.admit(900, who{5, addrs[4], 1, 0})
-	b.store.slots[answered.slot].State = Ending
-	b.store.slots[torn.slot].Interval = 0
-	sent := b.store.slot(connected.slot).Slot.Sent
+	b.store.Edit(answered.slot, func(s *MemorySlot) { s.State = Ending })
+	b.store.Edit(torn.slot, func(s *MemorySlot) { s.Interval = 0 })
+	sent := b.store.Slot(connected.slot).Slot.Sent
 	b.restart(5000)
 	if got := b.host.count("waiting for 2 known conmgr processes to resume"); got != 1 {
 		t.Errorf("the log:\n%s", b.host.log())
 	}
 	counts := map[State]int{}
-	for i := range b.store.slots {
+	for i := range b.store.Len() {
 		counts[b.store.State(i)]++
 	}
 	if counts[Waiting] != 2 || counts[Ending] != 1 || counts[Free] != 3 {
 		t.Errorf("slots: %s", b.states())
 	}
-	if s := b.store.slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken ||
+	if s := b.store.Slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken ||
 		s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
 		t.Errorf("slot of the connected one: %+v", s)
 	}
@@ -473,7 +473,7 @@ func TestWorkerRestart(t *testing.T) {
 func TestWorkerRestartForgetsDuplicates(t *testing.T) {
 	b := newBench(t, 3)
 	p := b.admit(0, who{1, addrA, 1, 0})
-	b.store.slots[(p.slot+1)%3] = b.store.slots[p.slot]
+	b.store.Edit((p.slot+1)%3, func(s *MemorySlot) { *s = b.store.slots[p.slot] })
 	b.restart(1000)
 	if len(b.table.peers) != 1 || strings.Count(b.states(), "free") != 2 {
 		t.Errorf("%d conmgrs, slots: %s", len(b.table.peers), b.states())
@@ -491,8 +491,8 @@ func TestLateWorker(t *testing.T) {
 	waiting := b.admit(0, who{2, netip.MustParseAddr("192.0.2.2"), 1, 0})
 	b.fin(100, waiting)
 	b.until(2500)
-	b.table.Late(2 * testInterval)
-	b.table.Late(9 * testInterval) // once per silence
+	b.table.held(2 * testInterval)
+	b.table.held(9 * testInterval) // once per silence
 	b.until(5999)
 	b.wantNone(addrA)
 	b.wantNone(waiting.Key.Addr)
@@ -501,24 +501,10 @@ func TestLateWorker(t *testing.T) {
 	b.wantCutOff(waiting.Key.Addr, 100, terminator.Closed)
 }
 
-// TestAddressForms: what the kernel tells of a peer is the key, IPv4-mapped addresses as IPv4,
-// link-local ones with their zone.
-func TestAddressForms(t *testing.T) {
+// TestZones: a link-local address is another host on each link.
+func TestZones(t *testing.T) {
 	b := newBench(t, 4)
-	v4, _ := fromSockaddr(sockaddr(netip.MustParseAddr("192.0.2.1"), 1))
-	mapped, _ := fromSockaddr(sockaddr(netip.MustParseAddr("::ffff:192.0.2.1"), 1))
-	if v4 != mapped || !v4.Is4() {
-		t.Fatalf("%v is not %v", mapped, v4)
-	}
-	p := b.admit(0, who{1, v4, 1, 0})
-	if q := b.admit(100, who{1, mapped, 1, 0}); q != p {
-		t.Error("the IPv4-mapped address is another conmgr")
-	}
-	one, port := fromSockaddr(sockaddr(netip.MustParseAddr("fe80::1%1"), 4711))
-	two, _ := fromSockaddr(sockaddr(netip.MustParseAddr("fe80::1%2"), 4711))
-	if one == two || one.Zone() != "1" || two.Zone() != "2" || port != 4711 {
-		t.Errorf("zones: %v, %v, port %d", one, two, port)
-	}
+	one, two := netip.MustParseAddr("fe80::1%1"), netip.MustParseAddr("fe80::1%2")
 	x, y := b.admit(200, who{2, one, 1, 0}), b.admit(200, who{2, two, 1, 0})
 	if x == y {
 		t.Error("the same address on two links is one conmgr")
@@ -548,7 +534,7 @@ func TestTexts(t *testing.T) {
 			t.Errorf("sentence(%q) = %q, want %q", in, got, want)
 		}
 	}
-	if got := hostPort(netip.MustParseAddr("2001:db8::1"), 65535); got != "host=2001:db8::1 port=65535" {
+	if got := HostPort(netip.MustParseAddr("2001:db8::1"), 65535); got != "host=2001:db8::1 port=65535" {
 		t.Error(got)
 	}
 }

@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // Whose slot a new conmgr gets. Pure; time is the test's.
 
@@ -39,12 +39,12 @@ func TestFullTable(t *testing.T) {
 	if _, _, _, err := b.hello(400, third); err == nil {
 		t.Error("the slot of sessions that are being ended was taken")
 	}
-	b.store.terminate(ending(b))
+	b.store.Terminate(ending(b))
 	if _, _, _, err := b.hello(500, third); err != nil {
 		t.Errorf("the slot that the terminator has freed is not used: %v", err)
 	}
-	if len(b.store.errs) > 0 {
-		t.Error(b.store.errs)
+	if len(b.store.Faults()) > 0 {
+		t.Error(b.store.Faults())
 	}
 }
 

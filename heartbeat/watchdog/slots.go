@@ -1,8 +1,8 @@
-package worker
+package watchdog
 
 // Whose slot a new conmgr gets. All slots may be taken, and whoever reaches the port can say HELLO
 // with ever new ids, but from his own address only: so what an address can take from others is
-// bounded. Pure; called by the reactor's goroutine only.
+// bounded. Called within Step; pure.
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // What peers can make the log say. Pure; time is the test's.
 
@@ -16,7 +16,7 @@ func (l *logLimiter) tick(ms int64) { l.report(at(ms).Mono) }
 
 func TestLogAllowance(t *testing.T) {
 	host := newFakeHost()
-	l := newLogLimiter(host, 4)
+	l := newLogLimiter(host.Log, 4)
 	for i := range int64(1000) { // 10 s of one address; another one says something now and then
 		l.routine(at(i*10), addrA, Line{Message: "noise"})
 		if i%400 == 0 {
@@ -40,7 +40,7 @@ func TestLogAllowance(t *testing.T) {
 	}
 	l.tick(11_000)
 	want := fmt.Sprintf("%d messages about heartbeat connections were left out of the log|%[1]d of them were about connections from 192.0.2.1.", 1000-linesAtOnce-3)
-	if host.count(want) != 1 || l.reportAt != never {
+	if host.count(want) != 1 || l.reportAt != Never {
 		t.Errorf("the log:\n%s", host.log())
 	}
 	l.tick(60_000)
@@ -60,7 +60,7 @@ var host2 = netip.MustParseAddr("192.0.2.2")
 // TestLogOfManyAddresses: nor can somebody with very many addresses fill the log, or our memory.
 func TestLogOfManyAddresses(t *testing.T) {
 	host := newFakeHost()
-	l := newLogLimiter(host, 4)
+	l := newLogLimiter(host.Log, 4)
 	var a [16]byte
 	for i := range 100_000 {
 		a[0], a[13], a[14], a[15] = 0x20, byte(i>>16), byte(i>>8), byte(i)
@@ -88,7 +88,7 @@ func TestLogOfManyAddresses(t *testing.T) {
 func TestVerdictsAreLogged(t *testing.T) {
 	const slots = 150
 	host := newFakeHost()
-	l := newLogLimiter(host, slots)
+	l := newLogLimiter(host.Log, slots)
 	for range 1000 {
 		l.routine(at(0), addrA, Line{Message: "noise"})
 	}
@@ -131,7 +131,7 @@ func TestLoopsAreLimited(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, 4)
 			b.timeout = time.Hour
-			b.store.answered = b.store.terminate
+			b.store.Answered = b.store.Terminate
 			for n := range uint64(1000) {
 				round(b, int64(n)*10, n)
 				b.table.log.tick(int64(n) * 10)

@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // Verdicts where an address has more than one conmgr, and those on connections that were closed or
 // reset: docs/protocol.md 1.5 on the table alone. Time is the test's. Interval 1 s, timeout 3 s
@@ -65,7 +65,7 @@ func TestLastOfTwo(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, 4)
-			b.host.onClose.Store(!c.keep)
+			b.setOnClose(!c.keep)
 			l := lives{p: b.admit(0, who{1, addrA, 1, 0}), q: b.admit(100, who{2, addrA, 1, 0})}
 			c.run(b, l)
 			if c.cutOff >= 0 && b.now < c.earlier {
@@ -215,7 +215,7 @@ func TestDeferredSurvivesARestart(t *testing.T) {
 		p := b.admit(0, who{1, addrA, 1, 0})
 		b.admit(100, who{2, addrA, 1, 0})
 		b.bye(1500, p, heartbeat.GoodbyeGivenUp)
-		b.host.onClose.Store(false)
+		b.setOnClose(false)
 		b.restart(2000)
 		if b.host.count("waiting for 1 known conmgr processes to resume") != 1 || b.table.deferrals != 1 {
 			t.Errorf("%d put off; the log:\n%s", b.table.deferrals, b.host.log())
@@ -227,8 +227,8 @@ func TestDeferredSurvivesARestart(t *testing.T) {
 	b.wantNone(addrA)
 	b.until(5000)
 	b.wantCutOff(addrA, 3500, terminator.Silence) // the other one's own; and the one put off
-	for i := range b.store.slots {
-		if s := b.store.slot(i); s.Key.ID[0] == 1 && (s.cutOff != at(1500).Wall || s.cause != terminator.GivenUp) {
+	for i := range b.store.Len() {
+		if s := b.store.Slot(i); s.Key.ID[0] == 1 && (s.CutOff != at(1500).Wall || s.Cause != terminator.GivenUp) {
 			t.Errorf("slot %+v", s)
 		}
 	}
@@ -280,7 +280,7 @@ func TestOneDeferralAnAddress(t *testing.T) {
 func TestResetIsSilence(t *testing.T) {
 	for _, onClose := range []bool{true, false} {
 		b := newBench(t, 2)
-		b.host.onClose.Store(onClose)
+		b.setOnClose(onClose)
 		p := b.admit(0, who{1, addrA, 1, 0})
 		b.beat(1000, p)
 		b.rst(2000, p)

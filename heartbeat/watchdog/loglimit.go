@@ -1,9 +1,9 @@
-package worker
+package watchdog
 
 // What peers can make the server's log say, kept within bounds: whoever reaches the port could fill
 // the disk with it, or crowd verdicts out. Each address has an allowance, and all together have
-// one; what is left out is counted, and the count is logged even if nothing else follows. Called by
-// the reactor's goroutine only; blocks on nothing.
+// one; what is left out is counted, and the count is logged even if nothing else follows. Called
+// within Step; pure.
 
 import (
 	"fmt"
@@ -42,20 +42,20 @@ type talker struct {
 	left              int // lines left out since the last report
 }
 
-// logLimiter passes lines on to the host.
+// logLimiter passes lines on.
 type logLimiter struct {
-	host     Host
+	out      func(Line)
 	verdicts int // allowed at once
 	all      allowance
 	talkers  map[netip.Addr]*talker
 	left     int            // lines left out since the last report
-	reportAt heartbeat.Mono // never: nothing was left out
+	reportAt heartbeat.Mono // Never: nothing was left out
 	swept    heartbeat.Mono
 }
 
-func newLogLimiter(host Host, slots int) *logLimiter {
-	return &logLimiter{host: host, verdicts: max(slots, verdictsAtOnce), talkers: make(map[netip.Addr]*talker),
-		reportAt: never}
+func newLogLimiter(out func(Line), slots int) *logLimiter {
+	return &logLimiter{out: out, verdicts: max(slots, verdictsAtOnce), talkers: make(map[netip.Addr]*talker),
+		reportAt: Never}
 }
 
 // routine logs what a peer of addr has caused: at most as much as is allowed.
@@ -65,7 +65,7 @@ func (l *logLimiter) routine(now Now, addr netip.Addr, line Line) {
 		l.leaveOut(now.Mono, t)
 		return
 	}
-	l.host.Log(line)
+	l.out(line)
 }
 
 // verdict logs that a conmgr is dead. None of those is left out, but of an address that has more
@@ -76,7 +76,7 @@ func (l *logLimiter) verdict(now Now, addr netip.Addr, line Line) {
 		l.leaveOut(now.Mono, t)
 		return
 	}
-	l.host.Log(line)
+	l.out(line)
 }
 
 // repeated counts a line that the caller has left out himself.
@@ -135,10 +135,10 @@ func (l *logLimiter) report(now heartbeat.Mono) {
 	if most != nil && most.left > 0 {
 		line.Detail = fmt.Sprintf("%d of them were about connections from %s.", most.left, from)
 	}
-	l.host.Log(line)
+	l.out(line)
 	for _, t := range l.talkers {
 		t.left = 0
 	}
-	l.left, l.reportAt = 0, never
+	l.left, l.reportAt = 0, Never
 	l.sweep(now)
 }

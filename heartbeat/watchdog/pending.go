@@ -1,8 +1,8 @@
-package worker
+package watchdog
 
 // Peers that have not proven themselves: connected, but no HELLO yet; or refused, and being given
 // time to read why. They are limited in number and time, so that whoever reaches the port cannot
-// take anything from conmgrs. Called by the reactor's goroutine only; blocks on nothing.
+// take anything from conmgrs. Called within Step; pure.
 
 import (
 	"container/list"
@@ -13,15 +13,16 @@ import (
 )
 
 const (
-	helloTime     = 5 * time.Second
-	lingerTime    = 1 * time.Second
-	maxStrangers  = 256 // or as many as there are slots: so many conmgrs may come at once
-	drainPerVisit = 16  // reads on one socket before others get their turn
+	HelloTime  = 5 * time.Second // in which a connection has to say HELLO
+	LingerTime = 1 * time.Second // in which a refused peer may read why
+	// MaxPending connections may be there that have not said HELLO; or as many as there are slots: so
+	// many conmgrs may come at once.
+	MaxPending = 256
 )
 
-// strangers is a queue by age: all wait for the same time, so the oldest is due first. Refused ones
+// pending is a queue by age: all wait for the same time, so the oldest is due first. Refused ones
 // go through a second one.
-type strangers struct {
+type pending struct {
 	limit int
 	all   list.List // of *conn
 	hosts map[netip.Addr]*list.List
@@ -29,16 +30,16 @@ type strangers struct {
 
 // place is where a conn stands in both lists of its queue.
 type place struct {
-	in         *strangers
+	in         *pending
 	all, hosts *list.Element
 }
 
-func newStrangers(limit int) *strangers {
-	return &strangers{limit: max(limit, maxStrangers), hosts: make(map[netip.Addr]*list.List)}
+func newPending(limit int) *pending {
+	return &pending{limit: max(limit, MaxPending), hosts: make(map[netip.Addr]*list.List)}
 }
 
 // add puts c at the end.
-func (s *strangers) add(c *conn, due heartbeat.Mono) {
+func (s *pending) add(c *conn, due heartbeat.Mono) {
 	host := s.hosts[c.addr]
 	if host == nil {
 		host = list.New()
@@ -48,7 +49,7 @@ func (s *strangers) add(c *conn, due heartbeat.Mono) {
 	c.place = place{s, s.all.PushBack(c), host.PushBack(c)}
 }
 
-func (s *strangers) remove(c *conn) {
+func (s *pending) remove(c *conn) {
 	if c.place.in != s {
 		return
 	}
@@ -62,13 +63,15 @@ func (s *strangers) remove(c *conn) {
 }
 
 // oldest is the one that is due first, nil if there is none.
-func (s *strangers) oldest() *conn { return front(&s.all) }
+func (s *pending) oldest() *conn { return front(&s.all) }
+
+func (s *pending) crowded() bool { return s.all.Len() > s.limit }
 
 // excess is the one that has to go, nil if there are no more than may be: of the host that has most
 // of them the oldest. So a host that says nothing crowds out itself, and who says HELLO soon after
 // it has connected is heard.
-func (s *strangers) excess() *conn {
-	if s.all.Len() <= s.limit {
+func (s *pending) excess() *conn {
+	if !s.crowded() {
 		return nil
 	}
 	var most *list.List

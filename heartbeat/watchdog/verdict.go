@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // The ends of conmgrs: docs/protocol.md 1.5. What follows from one for the sessions of its address
 // is decided in terminator/; here it is told the facts, and what it decides is carried out. A
@@ -13,9 +13,9 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// Closed records that the connection of p has ended without a GOODBYE. It may resume until its
+// closed records that the connection of p has ended without a GOODBYE. It may resume until its
 // deadline.
-func (t *Table) Closed(now Now, p *peer, how Close, cause string) {
+func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 	p.conn = nil
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Wall
 	t.store.Put(p.slot, &p.Slot)
@@ -41,9 +41,9 @@ func (t *Table) lastWord(now Now, p *peer) {
 	}
 }
 
-// Goodbye records an announced end.
-func (t *Table) Goodbye(now Now, p *peer, g heartbeat.Goodbye) {
-	t.Received(now, p)
+// goodbye records an announced end.
+func (t *Table) goodbye(now Now, p *peer, g heartbeat.Goodbye) {
+	t.received(now, p)
 	p.conn = nil
 	cause := terminator.Goodbye
 	switch g.Code {
@@ -63,9 +63,9 @@ func (t *Table) Goodbye(now Now, p *peer, g heartbeat.Goodbye) {
 	t.lastWord(now, p)
 }
 
-// Dead ends p, whose deadline has passed. If it was still connected, the caller closes the
+// dead ends p, whose deadline has passed. If it was still connected, the caller closes the
 // connection.
-func (t *Table) Dead(now Now, p *peer) {
+func (t *Table) dead(now Now, p *peer) {
 	if p.Deferred != 0 {
 		t.review(now, p)
 		return
@@ -80,7 +80,7 @@ func (t *Table) Dead(now Now, p *peer) {
 				now.Mono.Sub(p.pulse.LastReceived()).Milliseconds(), p.Timeout.Milliseconds())}
 	}
 	t.log.verdict(now, p.Key.Addr, line)
-	if cause == terminator.Closed && !t.host.TerminateOnClose() {
+	if cause == terminator.Closed && !t.settings.TerminateOnClose {
 		t.timers.remove(p)
 		p.remembered = true
 		return
@@ -174,7 +174,7 @@ func (t *Table) waitFor(now Now, p *peer, d terminator.Decision) {
 // end asks the terminator for the end of sessions.
 func (t *Table) end(p *peer, d terminator.Decision) {
 	t.store.CutOff(p.slot, d.Cause, d.CutOff)
-	t.host.WakeTerminator()
+	t.act(Action{Kind: WakeTerminator})
 }
 
 func (t *Table) spared(now Now, p *peer, why string) {
@@ -186,7 +186,7 @@ func (t *Table) spared(now Now, p *peer, why string) {
 func (t *Table) facts(now Now, p *peer) terminator.Facts {
 	return terminator.Facts{
 		Now: now.Wall, LastReceived: now.Wall.Add(-now.Mono.Sub(p.pulse.LastReceived())), ClosedAt: p.WaitingSince,
-		Interval: p.Interval, Timeout: p.Timeout, Others: t.others(now, p), TerminateOnClose: t.host.TerminateOnClose(),
+		Interval: p.Interval, Timeout: p.Timeout, Others: t.others(now, p), TerminateOnClose: t.settings.TerminateOnClose,
 	}
 }
 
@@ -194,7 +194,7 @@ func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
 	return terminator.Deferred{
 		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.putOff),
 		Others:           t.others(now, p),
-		TerminateOnClose: t.host.TerminateOnClose(),
+		TerminateOnClose: t.settings.TerminateOnClose,
 	}
 }
 

@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // Random lives of conmgrs, and what must hold after every event. Pure; time is the test's.
 
@@ -38,9 +38,9 @@ func liveRandomly(t *testing.T, data []byte) {
 	addrs := []netip.Addr{addrA, netip.MustParseAddr("2001:db8::1")}
 	gens := map[Key]uint64{}
 	what := ""
-	b.store.answered = func(i int) { // a cut-off has just been written
-		s := b.store.slot(i)
-		if s.cutOff > at(b.now).Wall {
+	b.store.Answered = func(i int) { // a cut-off has just been written
+		s := b.store.Slot(i)
+		if s.CutOff > at(b.now).Wall {
 			t.Fatalf("%s at %d ms: a cut-off in the future", what, b.now)
 		}
 		for _, o := range b.table.peers {
@@ -97,17 +97,17 @@ func liveRandomly(t *testing.T, data []byte) {
 				b.bye(next, p, heartbeat.GoodbyeCode(1+sel>>5&1))
 			}
 		case 12:
-			b.store.terminate(int(sel) % slots)
+			b.store.Terminate(int(sel) % slots)
 		case 13:
-			b.host.onClose.Store(sel&1 == 0)
+			b.setOnClose(sel&1 == 0)
 		case 14:
 			if sel < 40 {
 				b.restart(next)
 			} else {
-				b.table.Late(time.Duration(sel) * 10 * time.Millisecond)
+				b.table.held(time.Duration(sel) * 10 * time.Millisecond)
 			}
 		case 15:
-			b.store.terminate(int(sel) % slots)
+			b.store.Terminate(int(sel) % slots)
 			b.until(next + 500)
 		}
 		checkTable(t, b, what)
@@ -117,7 +117,7 @@ func liveRandomly(t *testing.T, data []byte) {
 	what = "the end"
 	b.until(b.now + 20000)
 	for i := range slots {
-		b.store.terminate(i)
+		b.store.Terminate(i)
 	}
 	checkTable(t, b, what)
 	for _, p := range b.table.peers {
@@ -126,7 +126,7 @@ func liveRandomly(t *testing.T, data []byte) {
 		}
 	}
 	for i := range slots {
-		if s := b.store.slot(i); s.State == Ending || s.State == Connected || s.cutOff != 0 {
+		if s := b.store.Slot(i); s.State == Ending || s.State == Connected || s.CutOff != 0 {
 			t.Fatalf("slot %d is left: %+v", i, s)
 		}
 	}
@@ -139,8 +139,8 @@ func checkTable(t *testing.T, b *bench, what string) {
 		t.Helper()
 		t.Fatalf("after %s at %d ms: %s; slots: %s", what, b.now, fmt.Sprintf(format, args...), b.states())
 	}
-	if len(b.store.errs) > 0 {
-		fail("%s", b.store.errs[0])
+	if len(b.store.Faults()) > 0 {
+		fail("%s", b.store.Faults()[0])
 	}
 	owner := map[int]string{}
 	own := func(i int, by string) {
@@ -151,13 +151,13 @@ func checkTable(t *testing.T, b *bench, what string) {
 	}
 	for _, i := range b.table.free {
 		own(i, "free")
-		if s := b.store.slot(i); s.State != Free || s.cutOff != 0 {
-			fail("slot %d is said to be free, state %d, cut-off %d", i, s.State, s.cutOff)
+		if s := b.store.Slot(i); s.State != Free || s.CutOff != 0 {
+			fail("slot %d is said to be free, state %d, cut-off %d", i, s.State, s.CutOff)
 		}
 	}
 	for _, i := range b.table.ending {
 		own(i, "ending")
-		if s := b.store.slot(i); s.State == Ending && s.cutOff == 0 {
+		if s := b.store.Slot(i); s.State == Ending && s.CutOff == 0 {
 			fail("slot %d is ending, and nobody ends it", i)
 		} else if s.State != Ending && s.State != Free {
 			fail("slot %d is said to be ending, state %d", i, s.State)
@@ -167,7 +167,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 	byHost := 0
 	for key, p := range b.table.peers {
 		own(p.slot, fmt.Sprint(key.ID[0]))
-		s := b.store.slot(p.slot)
+		s := b.store.Slot(p.slot)
 		if p.Key != key || s.Key != key || s.State != p.State || s.Generation != p.Generation {
 			fail("slot %d is not what its conmgr is: %+v, %+v", p.slot, s.Slot, p.Slot)
 		}

@@ -1,6 +1,6 @@
-package worker
+package watchdog
 
-// Who is admitted, and as whom: docs/protocol.md 1.4. Pure; called by the reactor's goroutine only.
+// Who is admitted, and as whom: docs/protocol.md 1.4. Called within Step; pure.
 
 import (
 	"fmt"
@@ -16,16 +16,19 @@ import (
 // some more do no harm.
 const maxGenerationStep = 16
 
-// Admission is what became of a HELLO.
-type Admission struct {
+// repeatLog is how often the same complaint is logged.
+const repeatLog = 1 * time.Minute
+
+// admission is what became of a HELLO.
+type admission struct {
 	peer      *peer
 	flags     heartbeat.WelcomeFlags
 	replaced  *conn // its older connection, if it still has one: to be closed
 	displaced *conn // of another conmgr, that has lost its slot: to be refused
 }
 
-// Hello admits a conmgr. The error is a *heartbeat.ProtocolError, and then nothing has changed.
-func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbeat.Hello) (a Admission, err error) {
+// hello admits a conmgr. The error is a *heartbeat.ProtocolError, and then nothing has changed.
+func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbeat.Hello) (a admission, err error) {
 	p := t.peers[Key{h.ID, addr}]
 	givenUp := false
 	if p != nil {
@@ -39,7 +42,7 @@ func (t *Table) Hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 			a.flags |= heartbeat.Resumed
 		}
 	} else {
-		if err := withinLimit(h, t.host.MaxTimeout()); err != nil {
+		if err := withinLimit(h, t.settings.MaxTimeout); err != nil {
 			return a, err
 		}
 		slot, displaced, err := t.place(now, addr, port, h)
@@ -125,7 +128,7 @@ func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) 
 	}
 	if t.fullTold == 0 || now.Mono.Sub(t.fullTold) >= repeatLog { // a conmgr tries again every second
 		t.fullTold = now.Mono
-		t.host.Log(Line{Level: Warning, Message: "could not accept heartbeat connection from " + hostPort(addr, port),
+		t.write(Line{Level: Warning, Message: "could not accept heartbeat connection from " + HostPort(addr, port),
 			Detail: sentence(t.shortage()), Hint: hintSlots})
 	} else {
 		t.log.repeated(now, addr)

@@ -1,23 +1,16 @@
-package worker
+package watchdog
 
-// The conmgrs that this server knows, connected or not: docs/protocol.md 1.4. No I/O, no clock; it
-// is called by the reactor's goroutine only.
+// The conmgrs that this server knows, connected or not: docs/protocol.md 1.4. Called within Step;
+// pure.
 
 import (
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
-
-// Key identifies a conmgr: its id counts only together with the address that it comes from.
-type Key struct {
-	ID   heartbeat.ID
-	Addr netip.Addr // IPv4-mapped addresses unmapped
-}
 
 // peer is one conmgr. Its slot in shared memory is what survives this process.
 type peer struct {
@@ -38,10 +31,19 @@ type peer struct {
 	order uint64
 }
 
-// Table is all conmgrs.
+// Table is the watchdog's end of all heartbeats: the conmgrs that are known, and the connections to
+// the heartbeat port.
 type Table struct {
-	host   Host
-	store  Store
+	server   Server
+	settings Settings
+	store    Store
+	actions  []Action // of this Step, and the bytes that they send
+	bytes    []byte
+	conns    []*conn // by Conn
+	pending  *pending
+	refused  *pending
+	news     []*conn // who has to be told of changed settings
+
 	timers timers
 	peers  map[Key]*peer
 	byHost map[netip.Addr][]*peer // by hostOf its address
@@ -57,9 +59,11 @@ type Table struct {
 
 // NewTable takes over what an earlier worker left in the store: whoever was connected then has its
 // heartbeat_timeout, from now on, to resume.
-func NewTable(host Host, store Store, now Now) *Table {
-	t := &Table{host: host, store: store, peers: make(map[Key]*peer), byHost: make(map[netip.Addr][]*peer),
-		log: newLogLimiter(host, store.Len())}
+// The actions are log lines.
+func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
+	t := &Table{server: server, settings: settings, store: store, peers: make(map[Key]*peer),
+		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
+	t.log = newLogLimiter(t.write, store.Len())
 	known := 0
 	for i := store.Len() - 1; i >= 0; i-- {
 		s := store.Load(i)
@@ -86,10 +90,13 @@ func NewTable(host Host, store Store, now Now) *Table {
 		}
 	}
 	if known > 0 {
-		host.Log(Line{Level: Log, Message: fmt.Sprintf("waiting for %d known conmgr processes to resume", known)})
+		t.write(Line{Level: Log, Message: fmt.Sprintf("waiting for %d known conmgr processes to resume", known)})
 	}
-	return t
+	return t, t.actions
 }
+
+// write is the way of all lines to the log.
+func (t *Table) write(l Line) { t.act(Action{Kind: Write, Line: l}) }
 
 func (t *Table) add(p *peer) {
 	t.orders++
@@ -138,8 +145,8 @@ func (t *Table) drop(p *peer, end State) {
 	p.slot = -1
 }
 
-// Received records a frame of p.
-func (t *Table) Received(now Now, p *peer) {
+// received records a frame of p.
+func (t *Table) received(now Now, p *peer) {
 	p.pulse.Received(now.Mono)
 	p.LastReceived = now
 	p.Received++
@@ -149,19 +156,12 @@ func (t *Table) Received(now Now, p *peer) {
 	}
 }
 
-// NextBeat counts a frame to p and returns its sequence number.
-func (t *Table) NextBeat(p *peer) uint32 {
+// nextBeat counts a frame to p and returns its sequence number.
+func (t *Table) nextBeat(p *peer) uint32 {
 	p.sequence++
 	p.Sent++
 	t.store.Sent(p.slot, p.Sent)
 	return p.sequence
-}
-
-// Late tells every pulse that this process was held up; see heartbeat.Pulse.Late.
-func (t *Table) Late(by time.Duration) {
-	for _, p := range t.peers {
-		p.pulse.Late(by)
-	}
 }
 
 // live are the conmgrs of addr's host that are connected or may resume, other than p.
@@ -184,10 +184,10 @@ func hostOf(addr netip.Addr) netip.Addr {
 }
 
 // remote names a conmgr in the log.
-func (p *peer) remote() string { return hostPort(p.Key.Addr, p.Port) }
+func (p *peer) remote() string { return HostPort(p.Key.Addr, p.Port) }
 
-// hostPort is the form of PostgreSQL's log lines: host=... port=...
-func hostPort(addr netip.Addr, port uint16) string {
+// HostPort is the form of PostgreSQL's log lines: host=... port=...
+func HostPort(addr netip.Addr, port uint16) string {
 	return "host=" + addr.String() + " port=" + strconv.Itoa(int(port))
 }
 

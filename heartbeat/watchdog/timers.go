@@ -1,4 +1,4 @@
-package worker
+package watchdog
 
 // A heap of the peers by the time at which each has to be looked at again. A reception only ever
 // puts that time off, so it leaves the heap alone: a peer that comes up too early is just put back.
