@@ -157,7 +157,12 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		if !ok {
 			return nil, fmt.Errorf("answer %q", words[2])
 		}
-		changed = s.m.StopAnswer(s.now, answer)
+		asked := s.now
+		if v, ok := args["at"]; ok {
+			d, e := time.ParseDuration(v)
+			asked, err = Mono(d), errors.Join(err, e)
+		}
+		changed = s.m.StopAnswer(asked, answer)
 	case "judge":
 		loss = s.m.Judge(s.now)
 	case "late":

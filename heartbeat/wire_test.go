@@ -285,6 +285,7 @@ func TestHelloIsChecked(t *testing.T) {
 		{"older only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 0, 0 }), RefusedVersion, "watchdog 1 to 1"},
 		{"range upside down", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 1, 0 }), RefusedVersion, ""},
 		{"magic", raw(0, 0x50475745), RefusedMalformed, "malformed HELLO of 60 bytes"},
+		{"generation 2^63", raw(40, 1<<31), RefusedMalformed, "is too large"},
 		{"flags are free", with(func(h *Hello) { h.Flags = math.MaxUint32 }), 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -52,6 +52,8 @@ func TestReview(t *testing.T) {
 			other(time.Millisecond, timeout)}, Spare, 0},
 		{"the latest of several counts", Silence, time.Second, true,
 			[]Other{other(1900*time.Millisecond, time.Hour), other(time.Second, time.Hour)}, Defer, time.Second},
+		{"the latest of several counts, in any order", Silence, time.Second, true,
+			[]Other{other(time.Second, time.Hour), other(1900*time.Millisecond, time.Hour)}, Defer, time.Second},
 		{"close, and the setting was switched off", Closed, time.Second, false, nil, Spare, 0},
 		{"goodbye, and the setting was switched off", Goodbye, time.Second, false, nil, Spare, 0},
 		{"silence, and the setting was switched off", Silence, time.Second, false, nil, End, 0},

@@ -38,6 +38,8 @@ func TestDecide(t *testing.T) {
 			End, now},
 		{"given up by one of two conmgrs", GivenUp, with(func(f *Facts) { f.Others = alive }), Defer, now},
 		{"closed: as of the close", Closed, base, End, ago(700 * time.Millisecond)},
+		{"closed: never later than the verdict, as the wall clock was set back", Closed,
+			with(func(f *Facts) { f.ClosedAt = now + 1 }), End, now},
 		{"closed, terminate_on_close off", Closed, with(func(f *Facts) { f.TerminateOnClose = false }), Spare, 0},
 		{"no cause", None, base, Spare, 0},
 	} {

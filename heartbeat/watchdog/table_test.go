@@ -330,6 +330,12 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		}
 		b.wantCutOff(addrA, 90000, terminator.GivenUp)
 	})
+	t.Run("comes back with a lower generation", func(t *testing.T) {
+		b := setup(t, 1)
+		if _, _, _, err := b.hello(90000, who{1, addrA, 1, 2}); err == nil {
+			t.Error("no error")
+		}
+	})
 	t.Run("comes back with the same generation", func(t *testing.T) {
 		b := setup(t, 1)
 		p, flags, _, err := b.hello(90000, who{1, addrA, 1, 3})
@@ -351,6 +357,12 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.table.held(2 * testInterval)
 		b.bye(5500, p, heartbeat.GoodbyeGivenUp)
 		b.wantCutOff(addrA, 5500, terminator.GivenUp)
+	})
+	t.Run("is not replaced by another one of its host", func(t *testing.T) {
+		b := setup(t, 2)
+		b.fin(5500, b.admit(5000, who{2, addrA, 1, 0}))
+		b.admit(6000, who{1, addrA, 1, 4})
+		b.wantCutOff(addrA, 6000, terminator.GivenUp)
 	})
 	t.Run("gives way when the table is full, the oldest first", func(t *testing.T) {
 		b := setup(t, 2)

@@ -194,6 +194,37 @@ func TestProtectedByOneOfLongTimeout(t *testing.T) {
 	}
 }
 
+// TestTimeFromTheLastWord: a verdict was put off, and the one that protects, whose timeout is longer,
+// closes soon after it was heard: the host was up then.
+func TestTimeFromTheLastWord(t *testing.T) {
+	b := newBench(t, 4)
+	b.admit(0, who{1, addrA, 1, 0})
+	b.timeout = time.Minute
+	q := b.admit(0, who{2, addrA, 1, 0})
+	b.beat(2000, q)
+	b.until(3000)
+	b.beat(4000, q)
+	b.fin(4100, q)
+	b.until(6999)
+	b.wantNone(addrA)
+	b.until(7000)
+	b.wantCutOff(addrA, 1500, terminator.Silence)
+
+	// One of a later boot says nothing of the sessions of before.
+	b = newBench(t, 4)
+	b.admit(0, who{1, addrA, 1, 0})
+	b.timeout = time.Minute
+	b.beat(2000, b.admit(0, who{2, addrA, 1, 0}))
+	b.until(3000)
+	q = b.admit(3500, who{3, addrA, 2, 0})
+	b.beat(4400, q)
+	b.fin(4500, q)
+	b.until(4999)
+	b.wantNone(addrA)
+	b.until(5000)
+	b.wantCutOff(addrA, 1500, terminator.Silence)
+}
+
 // TestLessWatchedReplacement: a conmgr was killed, and one with a longer timeout came in its place
 // and closed: that frees the first one's slot, but not the sessions from its promise.
 func TestLessWatchedReplacement(t *testing.T) {
