@@ -15,7 +15,7 @@ import (
 // established: the watchdog has welcomed us.
 func (in *instance) established(loss *heartbeat.Loss) {
 	clear(in.repeats)
-	in.since = in.now()
+	in.attempts.Established(in.now())
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
 		in.note("lost", WARNING, "%s is lost: %s", in, loss)
 		in.publish(loss)

@@ -34,8 +34,7 @@ type instance struct {
 	lookup   lookup
 	hostAddr netip.Addr   // to which the connection is or was last established
 	addrs    []netip.Addr // all addresses of the name, at that time
-	pause    time.Duration
-	since    Mono // when the connection was established
+	attempts heartbeat.Attempts
 
 	endStop     func()          // while the server is stopping: ends the questions to its SQL port
 	stopReplies chan stopReply  // and their answers
@@ -56,6 +55,8 @@ func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, n
 		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board,
 			group: d.group, servers: servers,
 			goodbye: &d.goodbye, servedBy: i, told: -1, repeats: map[string]Mono{}, before: "unknown",
+			attempts: heartbeat.Attempts{Interval: d.conf.ConnectInterval, Timeout: d.conf.ConnectTimeout,
+				DuplicateCheck: duplicateCheck},
 			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval,
 				d.conf.HeartbeatTimeout)}
 		in.mon.SetBoot(boot)
@@ -70,13 +71,6 @@ type Mono = heartbeat.Mono
 // repeatAfter is how often a connect failure that goes on is logged again.
 const repeatAfter = time.Minute
 
-// firstPause follows the attempt that is made at once when a connection has broken; it is doubled
-// up to heartbeat_connect_interval, but near the deadline it is again as short as this.
-const firstPause = 50 * time.Millisecond
-
-// leastAttempt is what an attempt has at least when the deadline is near.
-const leastAttempt = 250 * time.Millisecond
-
 var errConnectTimeout = errors.New("no answer")
 
 // refusedError is a REFUSED of the watchdog.
@@ -89,12 +83,12 @@ func (in *instance) String() string {
 }
 
 // outcome of an attempt.
-type outcome uint8
+type outcome = heartbeat.Outcome
 
 const (
-	unreached outcome = iota
-	severed           // a connection was established, and has ended
-	atOnce            // try again at once, whatever the pause: there is something new to tell or to follow
+	unreached = heartbeat.Unreached
+	severed   = heartbeat.Severed
+	atOnce    = heartbeat.AtOnce
 )
 
 // run connects, exchanges heartbeats and judges until ctx ends.
@@ -124,43 +118,13 @@ func (in *instance) rest(o outcome) {
 	await(in.ctx, in, wake, in.now().Add(pause))
 }
 
-// pauseAfter is the time until the next attempt. A connection that has broken is wanted back before
-// its deadline: at once if it had stood for a while, then soon, and never later than the deadline
-// allows. Otherwise heartbeat_connect_interval holds; only the first attempt after a loss is made
-// at once.
+// pauseAfter is the time until the next attempt.
 func (in *instance) pauseAfter(o outcome) time.Duration {
-	deadline, armed := in.mon.Armed()
-	now, most := in.now(), in.conf.ConnectInterval
-	switch state := in.mon.State(); {
-	case state == heartbeat.Duplicate:
-		return max(in.conf.HeartbeatTimeout, duplicateCheck)
-	case o == atOnce:
-		in.pause = most
-		return 0
-	case !armed || state == heartbeat.Stopping || state == heartbeat.Stopped:
-		in.pause = most
-		return most
-	case o == severed && now.Sub(in.since) >= most:
-		in.pause = 0
-		return 0
-	}
-	in.pause = min(max(2*in.pause, firstPause), most)
-	return min(in.pause, max(firstPause, deadline.Sub(now)/4))
+	return in.attempts.Pause(in.now(), in.mon, o)
 }
 
-// attemptLimit is the end of an attempt that begins now: heartbeat_connect_timeout, but one that
-// waits for a packet that was lost must not take what is left until the deadline, nor may the look
-// of a duplicate be under way when it is needed.
-func (in *instance) attemptLimit() Mono {
-	now, most := in.now(), in.conf.ConnectTimeout
-	if deadline, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting {
-		most = min(most, max(deadline.Sub(now)/2, leastAttempt))
-	}
-	if in.mon.State() == heartbeat.Duplicate {
-		most = min(most, max(in.conf.HeartbeatTimeout/2, leastAttempt))
-	}
-	return now.Add(most)
-}
+// attemptLimit is the end of an attempt that begins now.
+func (in *instance) attemptLimit() Mono { return in.attempts.Limit(in.now(), in.mon) }
 
 // await waits for a value, until a time at most, and judges meanwhile. ok is false when none came.
 func await[T any](ctx context.Context, in *instance, ch <-chan T, until Mono) (v T, ok bool) {

@@ -74,7 +74,7 @@ func (b *bench) welcome() {
 	if loss, err := b.mon.Welcome(b.now(), hb.Welcome{Version: 1, Flags: hb.Resumed, SystemIdentifier: 7, PostmasterStart: 1}); err != nil || loss != nil {
 		b.t.Fatal(err, loss)
 	}
-	b.since = b.now()
+	b.attempts.Established(b.now())
 }
 
 // arrives sends bytes to the instance, and waits until its kernel has them.
@@ -177,7 +177,7 @@ func TestPauses(t *testing.T) {
 
 	b = newBench(t, "heartbeat_connect_interval = 5\n")
 	b.welcome()
-	b.since = 90 * second
+	b.attempts.Established(90 * second)
 	b.mon.Closed()
 	at := b.pauses(severed, 12)
 	checkTimes(t, "broken", at, 0, 50, 150, 350, 750, 1313, 1734)
@@ -185,7 +185,7 @@ func TestPauses(t *testing.T) {
 		t.Errorf("the twelfth attempt is made after %v: %v", last, at)
 	}
 	for i := 1; i < len(at); i++ {
-		if left := 3*time.Second - at[i-1]; left > 0 && at[i]-at[i-1] > max(left/4+time.Millisecond, firstPause) {
+		if left := 3*time.Second - at[i-1]; left > 0 && at[i]-at[i-1] > max(left/4+time.Millisecond, hb.FirstPause) {
 			t.Errorf("a pause of %v when %v are left", at[i]-at[i-1], left)
 		}
 	}
@@ -203,7 +203,7 @@ func TestPauses(t *testing.T) {
 
 	b = newBench(t, "heartbeat_connect_interval = 20ms\n") // shorter than what it begins with
 	b.welcome()
-	b.since = 90 * second
+	b.attempts.Established(90 * second)
 	checkTimes(t, "short interval", b.pauses(severed, 4), 0, 20, 40, 60)
 
 	b = newBench(t, "heartbeat_connect_interval = 200ms\n")
@@ -223,7 +223,7 @@ func TestAttemptLimit(t *testing.T) {
 	}
 	b.welcome()
 	b.mon.Closed()
-	for now, want := range map[hb.Mono]time.Duration{100 * second: 1500 * time.Millisecond, 102 * second: 500 * time.Millisecond, 103*second - 1: leastAttempt} {
+	for now, want := range map[hb.Mono]time.Duration{100 * second: 1500 * time.Millisecond, 102 * second: 500 * time.Millisecond, 103*second - 1: hb.LeastAttempt} {
 		b.at(now)
 		if d := b.attemptLimit().Sub(now); d != want {
 			t.Errorf("%v before the deadline: %v, want %v", (103 * second).Sub(now), d, want)

@@ -9,4 +9,5 @@
 //	messages.go  one encoder and one decoder a message
 //	pulse.go     the two timers of an end: when to send, when to judge
 //	monitor.go   what conmgr knows of an instance
+//	attempts.go  when conmgr connects again
 package heartbeat
