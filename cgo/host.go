@@ -17,7 +17,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
-	"github.com/pgwatchdog/watchdog/rawsys"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 	"github.com/pgwatchdog/watchdog/terminator"
 	"github.com/pgwatchdog/watchdog/worker"
 )

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 const (
@@ -118,7 +120,7 @@ func (s *service) hasRoom(m member, conn net.Conn, refuse func(code, text, hint 
 		s.limit.Log("max_user_connections", LOG, "refused a connection from application: %s: %s (max_user_connections)",
 			seat, text)
 		s.explain(conn, func() {
-			refuse("53300", text, "Close connections that are not used, or raise max_user_connections in conmgr.conf.")
+			refuse(cm.TooManyConnections, text, "Close connections that are not used, or raise max_user_connections in conmgr.conf.")
 		})
 		return false
 	}

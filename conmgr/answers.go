@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -15,10 +16,9 @@ import (
 const null = "\x00null"
 
 var columns = map[verb][]string{
-	showTarget: {"instance", "host", "hostaddr", "port", "attributes"},
-	showInstances: {"instance", "host", "hostaddr", "port", "watchdog_port", "state", "role", "read_only", "timeline",
-		"last_heartbeat_ms", "generation", "detail", "used_for", "not_used", "last_role", "system_identifier"},
-	showApplications: {"client_addr", "client_port", "application_name", "target", "instance", "connected_at", "via"},
+	showTarget:       cm.TargetColumns,
+	showInstances:    cm.InstanceColumns,
+	showApplications: cm.ApplicationColumns,
 	showConfig:       {"name", "setting", "default", "source"},
 	showVersion:      {"version"},
 	showHelp:         {"statement", "description"},
@@ -34,7 +34,7 @@ var help = [][]string{
 	{"SHOW VERSION", "version of the Connection Manager"},
 	{"FORGET [INSTANCE <instance>]", "forget what was known of the set of instances, or what one of them has told of the timeline"},
 	{"SHOW HELP", "this list"},
-	{"", "<attribute>: any, read-write, read-only, primary, standby, prefer-standby, prefer-read"},
+	{"", "<attribute>: " + cm.JoinAttributes(", ")},
 }
 
 // answer executes a statement for a session. The error is a *stmtError.
@@ -53,7 +53,7 @@ func (s *session) answer(st *statement) ([][]string, error) {
 		}
 		return rows, nil
 	case showVersion:
-		return [][]string{{"conmgr (watchdog) " + Version}}, nil
+		return [][]string{{"conmgr (watchdog) " + cm.Version}}, nil
 	case showHelp:
 		return help, nil
 	case forget:
@@ -67,11 +67,11 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.Choose(st.want, st.except) })
 	if !ok {
 		s.service.logRejection(&s.seat)
-		return nil, &stmtError{code: "57P03", text: shutdownText}
+		return nil, &stmtError{code: cm.CannotConnectNow, text: shutdownText}
 	}
 	s.service.traceTarget(&s.seat, st.want, st.except, t, i)
 	if i < 0 {
-		return nil, &stmtError{code: "08001", text: "no target server address from Connection Manager",
+		return nil, &stmtError{code: cm.CannotEstablish, text: "no target server address from Connection Manager",
 			detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
 	}
 	e := &t.entries[i]

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -207,7 +208,7 @@ func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 	if destroy {
 		b.destroy.lost(t.entries, i)
 	}
-	list := b.registry.lose(i, fatal("57P01", text, "", "Close the connection to the instance, and connect again."))
+	list := b.registry.lose(i, fatal(cm.AdminShutdown, text, "", "Close the connection to the instance, and connect again."))
 	relayed := 0
 	for _, c := range list {
 		if c.place().relay {

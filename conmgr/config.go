@@ -16,10 +16,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
-)
 
-// ConfigFile is the name of the file in conmgr's directory.
-const ConfigFile = "conmgr.conf"
+	"github.com/pgwatchdog/watchdog/cm"
+)
 
 const (
 	maxConfigSize  = 1 << 20
@@ -45,7 +44,7 @@ func (c *InstanceConfig) Name() string {
 
 // RelayPort is a port whose connections are carried to an instance with an attribute.
 type RelayPort struct {
-	Attribute attribute
+	Attribute cm.Attribute
 	Port      int
 }
 
@@ -102,7 +101,7 @@ func (d Diagnostic) String() string {
 // LoadConfig reads conmgr.conf of a directory. The config is nil if there is an error among the
 // diagnostics.
 func LoadConfig(dir string) (*Config, []Diagnostic) {
-	file := filepath.Join(dir, ConfigFile)
+	file := filepath.Join(dir, cm.ConfigFile)
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a FIFO
 	if err != nil {
 		return nil, []Diagnostic{{File: file, Text: "could not open the configuration file: " + rootCause(err)}}
@@ -214,9 +213,9 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 					clip(digits), clip(l.name))
 				return false
 			}
-			if err != nil || num > MaxInstanceNumber {
+			if err != nil || num > cm.MaxInstanceNumber {
 				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(digits),
-					clip(l.name), MaxInstanceNumber)
+					clip(l.name), cm.MaxInstanceNumber)
 				return false
 			}
 			k = key{base, num}
@@ -306,15 +305,15 @@ func (p *configParser) sockets(c *Config) {
 		if !filepath.IsAbs(dir) && dir[0] != '@' {
 			dir = filepath.Join(c.Dir, dir)
 		}
-		if path := socketPath(dir, c.Port); len(path) > maxSocketPath {
+		if path := cm.SocketPath(dir, c.Port); len(path) > cm.MaxSocketPath {
 			if !c.SocketDirsDefault {
 				p.errorf(g.line, "Name a directory with a shorter path.",
 					"invalid value %q for parameter %q: the path of the Unix socket \"%s\" has %d bytes: allowed are %d",
-					clip(g.value), name, path, len(path), maxSocketPath)
+					clip(g.value), name, path, len(path), cm.MaxSocketPath)
 			} else {
 				p.warnf(g.line, "Name a directory with a shorter path in "+name+", or '' for none.",
 					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path),
-					maxSocketPath)
+					cm.MaxSocketPath)
 			}
 			continue
 		}
@@ -327,7 +326,7 @@ func (p *configParser) sockets(c *Config) {
 // relayPorts: each port is listened on for one purpose.
 func (p *configParser) relayPorts(c *Config) {
 	taken := map[int]string{c.Port: "port"}
-	for _, a := range attributes {
+	for _, a := range cm.Attributes {
 		name := relayParam(a)
 		port := p.integer(name, -1)
 		if port == 0 {

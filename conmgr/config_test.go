@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 var updateSample = flag.Bool("update", false, "write packaging/conmgr.conf.sample")
@@ -244,7 +246,7 @@ func TestConfigFiles(t *testing.T) {
 	if _, d := LoadConfig(dir); len(d) != 1 || d[0].String() != dir+"/conmgr.conf: could not open the configuration file: no such file or directory" {
 		t.Errorf("got %v", d)
 	}
-	file := filepath.Join(dir, ConfigFile)
+	file := filepath.Join(dir, cm.ConfigFile)
 	for _, x := range []struct {
 		data string
 		ok   bool

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -212,7 +213,7 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 		return err
 	}
 	defer d.service.close()
-	d.log.Log(LOG, "starting Connection Manager %s: %d instances, port %d", Version, len(d.conf.Instances), d.conf.Port)
+	d.log.Log(LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
 	d.group.Go("routing table", func() { d.board.run(stop) })
 	d.group.Go("kept knowledge", func() { keeper.run(stop) })
 	d.service.serve(stop)
@@ -311,7 +312,7 @@ const shutdownText = "the Connection Manager is shutting down"
 func (d *daemon) stop(cancel func(), text string) {
 	d.service.close()
 	d.registry.refuse()
-	d.registry.endEverything(fatal("57P01", text, "", ""))
+	d.registry.endEverything(fatal(cm.AdminShutdown, text, "", ""))
 	d.goodbye.Store(true)
 	cancel()
 	if !d.group.Wait(shutdownTime) {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
@@ -74,7 +75,7 @@ func conmgrDir(t *testing.T, conf string) (dir string, port int) {
 	port = l.Addr().(*net.TCPAddr).Port
 	l.Close()
 	conf += fmt.Sprintf("\nport = %d\nlisten_addresses = 127.0.0.1\n", port)
-	if err := os.WriteFile(filepath.Join(dir, ConfigFile), []byte(conf), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, cm.ConfigFile), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if os.Geteuid() == 0 {
@@ -125,7 +126,7 @@ func start(t *testing.T, conf string, env ...string) *process {
 // setConf replaces the configuration of a directory.
 func setConf(t *testing.T, dir, conf string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, ConfigFile), []byte(conf), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, cm.ConfigFile), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -373,7 +374,7 @@ func TestSecondConmgr(t *testing.T) {
 	}
 	other, _ := conmgrDir(t, "")
 	conf := fmt.Sprintf("backend_hostaddr0 = 127.0.0.1\nlisten_addresses = 127.0.0.1\nport = %d", p.port)
-	if err := os.WriteFile(filepath.Join(other, ConfigFile), []byte(conf), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(other, cm.ConfigFile), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	want = fmt.Sprintf("FATAL:  could not listen on 127.0.0.1:%d: address already in use\n", p.port)

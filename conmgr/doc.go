@@ -31,6 +31,3 @@
 //	destroy.go                                 destroy_sockets
 //	daemon.go limits.go notify.go              the process
 package conmgr
-
-// Version is that of conmgr and of its answers.
-const Version = "1.0"

@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // maxNamed bounds the prepared statements and the portals of a connection.
@@ -69,13 +71,13 @@ func (c *conversation) handle(m pgproto3.FrontendMessage) error {
 	case *pgproto3.Close:
 		err = c.close(m)
 	case *pgproto3.FunctionCall:
-		c.fail(&stmtError{code: "0A000", text: "function calls are not supported", hint: consoleHint})
+		c.fail(&stmtError{code: cm.FeatureNotSupported, text: "function calls are not supported", hint: consoleHint})
 		c.failed = false // a FunctionCall is its own cycle, which ends with ReadyForQuery
 		return c.ready()
 	case *pgproto3.CopyData, *pgproto3.CopyDone, *pgproto3.CopyFail:
 		return nil // left over from a failed COPY, as a server sees it
 	default:
-		return c.session.refuse(fatal("08P01", "unexpected message", "", ""))
+		return c.session.refuse(fatal(cm.ProtocolViolation, "unexpected message", "", ""))
 	}
 	if err != nil {
 		c.fail(err)
@@ -115,16 +117,16 @@ func (c *conversation) query(s string) error {
 
 func (c *conversation) parse(m *pgproto3.Parse) error {
 	if m.Name != "" && c.statements[m.Name] != nil {
-		return &stmtError{code: "42P05", text: fmt.Sprintf("prepared statement %q already exists", clip(m.Name))}
+		return &stmtError{code: cm.DuplicateStatement, text: fmt.Sprintf("prepared statement %q already exists", clip(m.Name))}
 	}
 	if len(m.ParameterOIDs) > 0 {
-		return &stmtError{code: "0A000", text: "statement parameters are not supported", hint: consoleHint}
+		return &stmtError{code: cm.FeatureNotSupported, text: "statement parameters are not supported", hint: consoleHint}
 	}
 	list := parseStatements(m.Query)
 	p := &prepared{}
 	switch {
 	case len(list) > 1:
-		return &stmtError{code: "42601", text: "cannot insert multiple commands into a prepared statement"}
+		return &stmtError{code: cm.SyntaxError, text: "cannot insert multiple commands into a prepared statement"}
 	case len(list) == 1:
 		if list[0].err != nil {
 			return list[0].err
@@ -132,7 +134,7 @@ func (c *conversation) parse(m *pgproto3.Parse) error {
 		p.statement = list[0].statement
 	}
 	if len(c.statements) >= maxNamed && c.statements[m.Name] == nil {
-		return &stmtError{code: "54000", text: fmt.Sprintf("too many prepared statements: at most %d", maxNamed)}
+		return &stmtError{code: cm.ProgramLimitExceeded, text: fmt.Sprintf("too many prepared statements: at most %d", maxNamed)}
 	}
 	if c.statements == nil {
 		c.statements = map[string]*prepared{}
@@ -148,23 +150,23 @@ func (c *conversation) bind(m *pgproto3.Bind) error {
 		return noStatement(m.PreparedStatement)
 	}
 	if len(m.Parameters) > 0 {
-		return &stmtError{code: "08P01", text: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires 0",
+		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires 0",
 			len(m.Parameters), clip(m.PreparedStatement))}
 	}
 	n := len(columns[p.verb])
 	if k := len(m.ResultFormatCodes); k > 1 && k != n {
-		return &stmtError{code: "08P01", text: fmt.Sprintf("bind message has %d result formats but query has %d columns", k, n)}
+		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("bind message has %d result formats but query has %d columns", k, n)}
 	}
 	for _, f := range m.ResultFormatCodes {
 		if f != 0 && f != 1 {
-			return &stmtError{code: "22023", text: fmt.Sprintf("unsupported format code: %d", f)}
+			return &stmtError{code: cm.InvalidParameterValue, text: fmt.Sprintf("unsupported format code: %d", f)}
 		}
 	}
 	if m.DestinationPortal != "" && c.portals[m.DestinationPortal] != nil {
-		return &stmtError{code: "42P03", text: fmt.Sprintf("portal %q already exists", clip(m.DestinationPortal))}
+		return &stmtError{code: cm.DuplicateCursor, text: fmt.Sprintf("portal %q already exists", clip(m.DestinationPortal))}
 	}
 	if len(c.portals) >= maxNamed && c.portals[m.DestinationPortal] == nil {
-		return &stmtError{code: "54000", text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
+		return &stmtError{code: cm.ProgramLimitExceeded, text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
 	}
 	if c.portals == nil {
 		c.portals = map[string]*portal{}
@@ -192,7 +194,7 @@ func (c *conversation) describe(m *pgproto3.Describe) error {
 		}
 		v, formats = p.verb, p.formats
 	default:
-		return &stmtError{code: "08P01", text: fmt.Sprintf("invalid DESCRIBE message subtype %d", m.ObjectType)}
+		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("invalid DESCRIBE message subtype %d", m.ObjectType)}
 	}
 	if v == nothing {
 		c.put(&pgproto3.NoData{})
@@ -243,18 +245,18 @@ func (c *conversation) close(m *pgproto3.Close) error {
 	case 'P':
 		delete(c.portals, m.Name)
 	default:
-		return &stmtError{code: "08P01", text: fmt.Sprintf("invalid CLOSE message subtype %d", m.ObjectType)}
+		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("invalid CLOSE message subtype %d", m.ObjectType)}
 	}
 	c.put(&pgproto3.CloseComplete{})
 	return nil
 }
 
 func noStatement(name string) error {
-	return &stmtError{code: "26000", text: fmt.Sprintf("prepared statement %q does not exist", clip(name))}
+	return &stmtError{code: cm.InvalidStatementName, text: fmt.Sprintf("prepared statement %q does not exist", clip(name))}
 }
 
 func noPortal(name string) error {
-	return &stmtError{code: "34000", text: fmt.Sprintf("portal %q does not exist", clip(name))}
+	return &stmtError{code: cm.InvalidCursorName, text: fmt.Sprintf("portal %q does not exist", clip(name))}
 }
 
 // rowDescription: text and binary format of the type text are the same bytes.
@@ -293,7 +295,7 @@ func (c *conversation) row(values []string) error {
 func (c *conversation) fail(err error) {
 	e, ok := err.(*stmtError)
 	if !ok {
-		e = &stmtError{code: "XX000", text: err.Error()}
+		e = &stmtError{code: cm.InternalError, text: err.Error()}
 	}
 	c.out = append(c.out, errorMessage("ERROR", e.code, e.text, e.detail, e.hint)...)
 }

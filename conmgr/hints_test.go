@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 func TestConfigHints(t *testing.T) {
@@ -108,7 +110,7 @@ func TestConfigOfAnotherKind(t *testing.T) {
 // What is not a file does not keep anybody waiting; root may look.
 func TestCheckOfNoFile(t *testing.T) {
 	dir, _ := conmgrDir(t, "backend_host0 = a\n")
-	file := filepath.Join(dir, ConfigFile)
+	file := filepath.Join(dir, cm.ConfigFile)
 	binary, err := conmgrBinary()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
@@ -40,7 +41,7 @@ func TestKeptOverARestart(t *testing.T) {
 	r.waitState(0, hb.Established)
 	eventually(t, "the old primary is refused", func() bool { return r.d.board.table.Load().Verdicts[0].Superseded })
 	c := r.connect()
-	for _, a := range attributes {
+	for _, a := range cm.Attributes {
 		if m := c.refusal("show target " + string(a)); m.Code != "08001" || !strings.Contains(m.Detail, "a newer timeline is known, 2, seen at instance 1") {
 			t.Errorf("%s: got %+v", a, m)
 		}
@@ -75,7 +76,7 @@ func TestEarlierPromotionsAreKept(t *testing.T) {
 
 func TestDamagedFileIsSetAside(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, control.StateFile)
+	path := filepath.Join(dir, cm.StateFile)
 	if err := os.WriteFile(path, []byte("timeline = 9\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

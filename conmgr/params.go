@@ -6,6 +6,8 @@ package conmgr
 import (
 	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // ParamType says how a value is written.
@@ -41,9 +43,6 @@ const (
 	minDuration = int64(10)
 	maxDuration = int64(2147483) * int64(time.Second/time.Millisecond)
 )
-
-// MaxInstanceNumber is the highest number that may follow the name of a numbered parameter.
-const MaxInstanceNumber = 9999
 
 // Params is the table, in the order in which people want to read it.
 var Params = []Param{
@@ -113,7 +112,9 @@ var Params = []Param{
 }
 
 // relayParam is the name of the parameter with an attribute's relay port.
-func relayParam(a attribute) string { return "relay_port_" + strings.ReplaceAll(string(a), "-", "_") }
+func relayParam(a cm.Attribute) string {
+	return "relay_port_" + strings.ReplaceAll(string(a), "-", "_")
+}
 
 func findParam(name string) *Param {
 	for i := range Params {

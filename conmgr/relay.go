@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // relayStartup bounds what precedes the session: as authentication_timeout in a PostgreSQL server.
@@ -227,7 +229,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		case !ok:
 			cancel()
 			c.service.logRejection(&c.seat)
-			return nil, "57P03", errors.New(shutdownText)
+			return nil, cm.CannotConnectNow, errors.New(shutdownText)
 		case i < 0:
 			cancel()
 			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " +
@@ -235,7 +237,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			if len(failures) > 0 {
 				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
 			}
-			return nil, "08001", &stmtError{text: "no target server address from Connection Manager", detail: detail}
+			return nil, cm.CannotEstablish, &stmtError{text: "no target server address from Connection Manager", detail: detail}
 		}
 		e := &t.entries[i]
 		var left atomic.Bool

@@ -23,6 +23,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -145,7 +146,7 @@ func TestRelayPortsInConfig(t *testing.T) {
 			t.Errorf("%q:\ngot  %v\nwant %s", text, diags, want)
 		}
 	}
-	for _, a := range attributes {
+	for _, a := range cm.Attributes {
 		if findParam(relayParam(a)) == nil {
 			t.Errorf("no parameter %s", relayParam(a))
 		}

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/rawsys"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 const (

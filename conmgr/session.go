@@ -18,7 +18,8 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/rawsys"
+	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 var startupTime = 10 * time.Second // until ReadyForQuery; a variable for tests
@@ -102,7 +103,7 @@ func (s *session) start() error {
 			break
 		}
 		if requests >= 2 { // one each of SSLRequest and GSSENCRequest
-			return s.refuse(fatal("08P01", "too many requests for encryption", "", ""))
+			return s.refuse(fatal(cm.ProtocolViolation, "too many requests for encryption", "", ""))
 		}
 		if err := s.write([]byte{'N'}); err != nil {
 			return err
@@ -114,7 +115,7 @@ func (s *session) start() error {
 	s.application = st.application
 	if s.service.registry.ending.Load() {
 		s.service.logRejection(&s.seat)
-		return s.refuse(fatal("57P03", shutdownText, "", ""))
+		return s.refuse(fatal(cm.CannotConnectNow, shutdownText, "", ""))
 	}
 	secret := make([]byte, st.secretLength())
 	rand.Read(secret)
@@ -143,11 +144,11 @@ func (s *session) serve() error {
 		var bad *badMessageError
 		switch {
 		case errors.As(err, &long):
-			return s.refuse(fatal("54000", err.Error(), "", consoleHint))
+			return s.refuse(fatal(cm.ProgramLimitExceeded, err.Error(), "", consoleHint))
 		case errors.As(err, &bad):
-			return s.refuse(fatal("08P01", err.Error(), "", ""))
+			return s.refuse(fatal(cm.ProtocolViolation, err.Error(), "", ""))
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:
-			return s.refuse(fatal("57P05", "terminating connection due to idle timeout", "It was bound to no instance.",
+			return s.refuse(fatal(cm.IdleSessionTimeout, "terminating connection due to idle timeout", "It was bound to no instance.",
 				""))
 		case err != nil:
 			return err

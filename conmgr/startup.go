@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // Numbers that stand where a StartupMessage has its version.
@@ -72,7 +74,7 @@ func readStartup(r io.Reader) (startup, error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n < minStartupPacket || n > maxStartupPacket {
-		return startup{}, startupErrorf("08P01", "invalid length of startup packet")
+		return startup{}, startupErrorf(cm.ProtocolViolation, "invalid length of startup packet")
 	}
 	body := make([]byte, n-4)
 	if _, err := io.ReadFull(r, body); err != nil {
@@ -92,9 +94,9 @@ func parseStartup(body []byte) (startup, error) {
 	}
 	s := startup{kind: wantsSession, minor: uint16(code)}
 	if code>>16 != protocol3 {
-		return startup{}, startupErrorf("0A000", "unsupported frontend protocol %d.%d: the Connection Manager supports 3.0 and 3.2", code>>16, code&0xffff)
+		return startup{}, startupErrorf(cm.FeatureNotSupported, "unsupported frontend protocol %d.%d: the Connection Manager supports 3.0 and 3.2", code>>16, code&0xffff)
 	}
-	layout := startupErrorf("08P01", "invalid startup packet layout: expected terminator as last byte")
+	layout := startupErrorf(cm.ProtocolViolation, "invalid startup packet layout: expected terminator as last byte")
 	rest := body[4:]
 	for {
 		name, after, ok := bytes.Cut(rest, []byte{0})
@@ -166,8 +168,8 @@ func (s *startup) greeting(pid uint32, secret []byte) []byte {
 	}
 	b = put(b, &pgproto3.AuthenticationOk{})
 	for _, p := range [][2]string{
-		{"conmgr.version", Version},
-		{"server_version", "13.0 (Connection Manager " + Version + ")"},
+		{cm.VersionParameter, cm.Version},
+		{"server_version", "13.0 (Connection Manager " + cm.Version + ")"},
 		{"server_encoding", "UTF8"},
 		{"client_encoding", "UTF8"},
 		{"DateStyle", "ISO, MDY"},

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // verb says which statement it is.
@@ -35,7 +37,7 @@ func (v verb) tag() string {
 // statement is a parsed one.
 type statement struct {
 	verb     verb
-	want     attribute // of showTarget
+	want     cm.Attribute // of showTarget
 	except   []int
 	instance int // number, of forget; -1: everything
 }
@@ -48,7 +50,7 @@ func (e *stmtError) Error() string { return e.text }
 const consoleHint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
 
 func notSupported(source string) error {
-	return &stmtError{code: "0A000", text: "statement is not supported: " +
+	return &stmtError{code: cm.FeatureNotSupported, text: "statement is not supported: " +
 		strconv.Quote(clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
 }
 
@@ -220,8 +222,8 @@ func parseStatement(t []token, source string) (statement, error) {
 	if !t[1].isWord("TARGET") || len(t) < 3 || t[2].kind > identifier {
 		return statement{}, notSupported(source)
 	}
-	st := statement{verb: showTarget, want: attribute(strings.ToLower(t[2].text))}
-	if !slices.Contains(attributes, st.want) {
+	st := statement{verb: showTarget, want: cm.Attribute(strings.ToLower(t[2].text))}
+	if !slices.Contains(cm.Attributes, st.want) {
 		return statement{}, unknownAttribute(t[2].text)
 	}
 	rest := t[3:]
@@ -263,19 +265,15 @@ func parseForget(t []token, source string) (statement, error) {
 
 func instanceNumber(text string) (int, error) {
 	n, err := strconv.Atoi(text)
-	if err != nil || n > MaxInstanceNumber {
-		return 0, &stmtError{code: "22023", text: "invalid instance number " + clip(text),
-			detail: "Allowed are 0 to " + strconv.Itoa(MaxInstanceNumber) + "."}
+	if err != nil || n > cm.MaxInstanceNumber {
+		return 0, &stmtError{code: cm.InvalidParameterValue, text: "invalid instance number " + clip(text),
+			detail: "Allowed are 0 to " + strconv.Itoa(cm.MaxInstanceNumber) + "."}
 	}
 	return n, nil
 }
 
 func unknownAttribute(name string) error {
-	var all []string
-	for _, a := range attributes {
-		all = append(all, string(a))
-	}
-	return &stmtError{code: "22023", text: "invalid target attribute " +
+	return &stmtError{code: cm.InvalidParameterValue, text: "invalid target attribute " +
 		strconv.Quote(clip(strings.ToValidUTF8(name, "?"))),
-		detail: "Allowed are " + strings.Join(all, ", ") + "."}
+		detail: "Allowed are " + cm.JoinAttributes(", ") + "."}
 }

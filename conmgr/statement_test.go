@@ -14,11 +14,11 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
-	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 func TestStatements(t *testing.T) {
-	target := func(a attribute, except ...int) statement {
+	target := func(a cm.Attribute, except ...int) statement {
 		return statement{verb: showTarget, want: a, except: except}
 	}
 	for _, x := range []struct {
@@ -39,13 +39,13 @@ func TestStatements(t *testing.T) {
 		{"FORGET 1", []any{"0A000"}},
 		{"FORGET INSTANCE 1 2", []any{"0A000"}},
 		{"FORGET INSTANCE 10000", []any{"22023"}},
-		{"SHOW TARGET any", []any{target(route.Any)}},
-		{"show target READ-write", []any{target(route.ReadWrite)}},
-		{"show target 'read-only'", []any{target(route.ReadOnly)}},
-		{`show target "prefer-standby";`, []any{target(route.PreferStandby)}},
-		{"show target prefer-read EXCEPT 0", []any{target(route.PreferRead, 0)}},
-		{"show target primary except 0,12 , 3", []any{target(route.Primary, 0, 12, 3)}},
-		{"show target standby--comment\nexcept 1", []any{target(route.Standby, 1)}},
+		{"SHOW TARGET any", []any{target(cm.Any)}},
+		{"show target READ-write", []any{target(cm.ReadWrite)}},
+		{"show target 'read-only'", []any{target(cm.ReadOnly)}},
+		{`show target "prefer-standby";`, []any{target(cm.PreferStandby)}},
+		{"show target prefer-read EXCEPT 0", []any{target(cm.PreferRead, 0)}},
+		{"show target primary except 0,12 , 3", []any{target(cm.Primary, 0, 12, 3)}},
+		{"show target standby--comment\nexcept 1", []any{target(cm.Standby, 1)}},
 		{"SHOW TARGET master", []any{"22023"}},
 		{"SHOW TARGET 'x;y'", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 10000", []any{"22023"}},

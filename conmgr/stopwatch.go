@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -122,7 +123,7 @@ func (w *stopWatch) question(ctx context.Context, quiet bool) heartbeat.StopAnsw
 		k, _ := io.ReadFull(c, buf[n:]) // the server closes
 		n += k
 	}
-	if errorCode(buf[:n]) != "57P03" {
+	if errorCode(buf[:n]) != cm.CannotConnectNow {
 		return heartbeat.StopSilent
 	}
 	w.said.Store(int64(w.now()))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -55,7 +56,7 @@ func TestSupersededIsTold(t *testing.T) {
 	back := server(0, standby)
 	back.PostmasterStart++
 	r.d.board.post(0, back, nil)
-	eventually(t, "the old primary is a standby", func() bool { return r.d.board.table.Load().Choose(route.Standby, nil) == 0 })
+	eventually(t, "the old primary is a standby", func() bool { return r.d.board.table.Load().Choose(cm.Standby, nil) == 0 })
 	if got := r.connect().query("show target standby"); !strings.HasPrefix(got, "T D(0,") {
 		t.Errorf("got %s", got)
 	}
@@ -107,7 +108,7 @@ func TestLastWordsCount(t *testing.T) {
 		last.State = gone
 		b.post(1, last, nil)
 		b.rebuild()
-		if tab := b.table.Load(); tab.Known.Timeline != 2 || tab.Choose(route.ReadWrite, nil) != -1 ||
+		if tab := b.table.Load(); tab.Known.Timeline != 2 || tab.Choose(cm.ReadWrite, nil) != -1 ||
 			!tab.Verdicts[0].Superseded {
 			t.Errorf("%s: %s; %+v", gone, tab.Known, tab.Verdicts)
 		}
@@ -150,7 +151,7 @@ func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 		return tab
 	}, func(tab *table) int {
 		locked("the instance is chosen")
-		return tab.Choose(route.Primary, nil)
+		return tab.Choose(cm.Primary, nil)
 	})
 	if i != 0 || !ok || s.bound != 0 {
 		t.Errorf("bound to %d", i)
@@ -174,7 +175,7 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 		r.d.board.post(1, server(1, standby), nil)
 		eventually(t, "both are known", func() bool { return r.entry(1).PostmasterStart == 101 })
 		b := r.d.board
-		choose := func(t *table) int { return t.Choose(route.Primary, nil) }
+		choose := func(t *table) int { return t.Choose(cm.Primary, nil) }
 		again := make(chan int, 1)
 		w := &watcher{seat: seat{bound: -1}}
 		w.told = func() {
@@ -222,7 +223,7 @@ func TestLossBetweenTableAndBinding(t *testing.T) {
 		eventually(t, "the loss is published", func() bool { return b.table.Load() != old })
 		close(entered)
 		return old
-	}, func(t *table) int { return t.Choose(route.Primary, nil) })
+	}, func(t *table) int { return t.Choose(cm.Primary, nil) })
 	<-entered
 	select {
 	case <-told:

@@ -70,13 +70,6 @@ type table struct {
 	entries []entry // ordered by instance number
 }
 
-// attribute names what an application wants.
-type attribute = route.Attribute
-
-const attrPrimary = route.Primary
-
-var attributes = route.Attributes
-
 func factsOf(entries []entry) []route.Instance {
 	facts := make([]route.Instance, len(entries))
 	for i := range entries {

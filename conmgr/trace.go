@@ -4,11 +4,15 @@ package conmgr
 // relayed, heartbeat attempts) and DEBUG (every connection). These lines are as many as what they
 // tell of: they are asked for. Nothing here blocks.
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/pgwatchdog/watchdog/cm"
+)
 
 // traceTarget: a client has asked for an attribute, by a statement or a relay port, and got
 // instance i of t, or none (-1).
-func (s *service) traceTarget(of *seat, want attribute, except []int, t *table, i int) {
+func (s *service) traceTarget(of *seat, want cm.Attribute, except []int, t *table, i int) {
 	if !s.log.Wants(INFO) {
 		return
 	}

@@ -13,16 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/control"
 )
-
-// maxSocketPath is what fits into sun_path of sockaddr_un, with its zero byte.
-const maxSocketPath = 107
-
-// socketPath is where a client with host=dir and that port looks.
-func socketPath(dir string, port int) string {
-	return filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", port))
-}
 
 // unixSocket is an open socket file.
 type unixSocket struct {
@@ -50,7 +43,7 @@ func (s *service) listenUnix() error {
 }
 
 func (s *service) listenUnixIn(dir string) error {
-	path := socketPath(dir, s.conf.Port)
+	path := cm.SocketPath(dir, s.conf.Port)
 	if dir[0] == '@' { // an abstract socket has no file
 		l, err := openUnix(path, nil)
 		if err != nil {

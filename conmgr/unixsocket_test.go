@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -166,7 +167,7 @@ func TestNoDefaultUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	from, port := conmgrDir(t, "backend_host0 = 127.0.0.1\n")
-	conf, err := os.ReadFile(filepath.Join(from, ConfigFile))
+	conf, err := os.ReadFile(filepath.Join(from, cm.ConfigFile))
 	if err != nil {
 		t.Fatal(err)
 	}

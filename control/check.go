@@ -1,5 +1,7 @@
 package control
 
+import "github.com/pgwatchdog/watchdog/cm"
+
 // cm_ctl status --check: an exit status that a monitoring system can use. Pure.
 
 // checked is the exit status of a status that has been shown. problem is why conmgr could not be
@@ -27,7 +29,7 @@ func passes(check string, instances rows) bool {
 	connected := 0
 	for i := range instances.values {
 		f := instances.row(i)
-		if f.shown("state") != "established" {
+		if f.shown(cm.ColState) != "established" {
 			continue
 		}
 		connected++
@@ -46,6 +48,6 @@ func passes(check string, instances rows) bool {
 
 // isUsedPrimary: of two primaries only one is used. A conmgr of 1.0 does not tell which.
 func isUsedPrimary(f fields) bool {
-	_, tells := f["used_for"]
-	return f.shown("role") == "primary" && (!tells || f.text("used_for") != nil)
+	_, tells := f[cm.ColUsedFor]
+	return f.shown(cm.ColRole) == "primary" && (!tells || f.text(cm.ColUsedFor) != nil)
 }

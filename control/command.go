@@ -11,10 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-)
 
-// Version is what cm_ctl --version says.
-const Version = "1.0"
+	"github.com/pgwatchdog/watchdog/cm"
+)
 
 // Exit statuses, those of pg_ctl. exitInterrupted is what a shell makes of SIGINT.
 const (
@@ -25,8 +24,6 @@ const (
 	exitNoDirectory = 4
 	exitInterrupted = 130
 )
-
-const confFileName = "conmgr.conf"
 
 const helpText = `cm_ctl is a utility to start, stop, or look at a conmgr process (Connection Manager).
 
@@ -101,7 +98,7 @@ func (c Command) Run(ctx context.Context) int {
 		fmt.Fprint(c.Stdout, helpText)
 		return exitOK
 	case o.version:
-		fmt.Fprintf(c.Stdout, "cm_ctl (watchdog) %s\n", Version)
+		fmt.Fprintf(c.Stdout, "cm_ctl (watchdog) %s\n", cm.Version)
 		return exitOK
 	}
 	if c.Euid == 0 {
@@ -156,7 +153,7 @@ func checkDirectory(dir string) error {
 	case !st.IsDir():
 		return fmt.Errorf("\"%s\" is not a directory", dir)
 	}
-	for _, name := range []string{confFileName, pidFileName} {
+	for _, name := range []string{cm.ConfigFile, cm.PidFile} {
 		switch _, err := os.Lstat(filepath.Join(dir, name)); {
 		case err == nil:
 			return nil
@@ -164,7 +161,7 @@ func checkDirectory(dir string) error {
 			return fmt.Errorf("could not access directory \"%s\": %w", dir, cause(err))
 		}
 	}
-	return fmt.Errorf("\"%s\" is not a directory of a conmgr process: there is no %s in it", dir, confFileName)
+	return fmt.Errorf("\"%s\" is not a directory of a conmgr process: there is no %s in it", dir, cm.ConfigFile)
 }
 
 // run is an action under way.
@@ -173,7 +170,7 @@ type run struct {
 	options
 }
 
-func (r *run) pidPath() string { return filepath.Join(r.dir, pidFileName) }
+func (r *run) pidPath() string { return filepath.Join(r.dir, cm.PidFile) }
 
 // limit is how long to wait.
 func (r *run) limit(otherwise time.Duration) time.Duration {

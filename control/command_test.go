@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // result is what a run of cm_ctl gave.
@@ -39,7 +41,7 @@ func newDesk(t *testing.T, behaviour string) *desk {
 	t.Setenv(behaviourVariable, behaviour)
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector would hold up the end of each process
 	d := &desk{t: t, dir: t.TempDir(), env: map[string]string{}}
-	d.touch(confFileName)
+	d.touch(cm.ConfigFile)
 	t.Cleanup(func() {
 		info, running, err := Running(d.dir)
 		if err != nil || !running {
@@ -125,7 +127,7 @@ func TestStartStatusStop(t *testing.T) {
 	if r := d.cmctl("status", "-i", "application"); strings.Contains(r.stdout, "Instances") || !strings.Contains(r.stdout, "Applications") {
 		t.Error(r.stdout)
 	}
-	if err := os.WriteFile(filepath.Join(d.dir, confFileName), []byte("nonsense"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.dir, cm.ConfigFile), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	d.want(d.cmctl("stop"), 0, "conmgr process shutting down", "stopped conmgr process successfully")
@@ -344,7 +346,7 @@ func TestStopSparesAStranger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(d.dir, pidFileName), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.dir, cm.PidFile), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, mode := range shutdownModes {

@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -78,7 +78,7 @@ func ask(ctx context.Context, info Info, limit time.Duration, statements ...stri
 func dial(ctx context.Context, info Info, deadline time.Time) (net.Conn, error) {
 	// The Unix socket first: conmgr keeps places there for its own user and root. It may be
 	// elsewhere, or be that of an older conmgr's crash.
-	socket := filepath.Join(info.Dir, fmt.Sprintf(".s.PGSQL.%d", info.Port))
+	socket := cm.SocketPath(info.Dir, info.Port)
 	if conn, err := (&net.Dialer{Deadline: deadline}).DialContext(ctx, "unix", socket); err == nil {
 		return conn, nil
 	}
@@ -143,7 +143,7 @@ func receive(frontend *pgwire.Frontend, isConmgr *bool) (rows, error) {
 			if err != nil {
 				return rows{}, err
 			}
-			*isConmgr = *isConmgr || name == "conmgr.version"
+			*isConmgr = *isConmgr || name == cm.VersionParameter
 		case 'T':
 			if answer.columns, err = pgwire.ParseColumns(body); err != nil {
 				return rows{}, err

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 func (r *run) forget(ctx context.Context) int {
@@ -104,7 +106,7 @@ func (r *run) forgetFile() error {
 		r.say("forgotten; known now: %s\n", state)
 		return nil
 	}
-	path := filepath.Join(r.dir, StateFile)
+	path := filepath.Join(r.dir, cm.StateFile)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("could not remove file \"%s\": %w", path, cause(err))
 	}

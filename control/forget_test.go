@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // terminal makes a pseudo-terminal on which somebody has typed a line.
@@ -74,8 +76,8 @@ func TestForgetWithoutConmgr(t *testing.T) {
 
 func TestForgetDamaged(t *testing.T) {
 	d := newDesk(t, "prompt")
-	path := filepath.Join(d.dir, StateFile)
-	d.touch(StateFile)
+	path := filepath.Join(d.dir, cm.StateFile)
+	d.touch(cm.StateFile)
 	d.want(d.cmctl("forget", "--yes", "-i", "1"), 1, "it is damaged")
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)

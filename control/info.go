@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // Status is what conmgr says of itself in line 7.
@@ -24,7 +26,6 @@ const (
 )
 
 const (
-	pidFileName  = "conmgr.pid"
 	statusWidth  = 8         // line 7 is padded, so that it can be changed in place
 	maxPidFile   = 64 * 1024 // no pid file of ours is longer
 	pidFileLines = 7
@@ -61,7 +62,7 @@ type Info struct {
 func (i Info) encode() ([]byte, int64, error) {
 	for _, s := range []string{i.Dir, i.ListenAddresses, i.BootID} {
 		if strings.ContainsAny(s, "\n\x00") {
-			return nil, 0, fmt.Errorf("%q contains a newline, which %s cannot hold", s, pidFileName)
+			return nil, 0, fmt.Errorf("%q contains a newline, which %s cannot hold", s, cm.PidFile)
 		}
 	}
 	if i.Status.rank() == 0 {
@@ -75,7 +76,7 @@ func (i Info) encode() ([]byte, int64, error) {
 	b := fmt.Appendf([]byte(head), "%-*s\n", statusWidth, i.Status)
 	if len(b) > maxPidFile {
 		return nil, 0, fmt.Errorf("directory and listen addresses are too long for %s: %d bytes, at most %d",
-			pidFileName, len(b), maxPidFile)
+			cm.PidFile, len(b), maxPidFile)
 	}
 	return b, int64(len(head)), nil
 }

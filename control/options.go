@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 const (
@@ -92,7 +94,7 @@ func (o *options) setItems() error {
 		}
 		n, err := strconv.ParseUint(o.items, 10, 31)
 		if err != nil {
-			return usage("invalid instance \"%s\": must be its number in %s, or \"all\"", o.items, confFileName)
+			return usage("invalid instance \"%s\": must be its number in %s, or \"all\"", o.items, cm.ConfigFile)
 		}
 		o.instance = int(n)
 		return nil

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // captured runs the command as a caller that reads until the end of its output.
@@ -117,7 +119,7 @@ func TestRefusals(t *testing.T) {
 	for action, code := range map[string]int{"start": 1, "stop": 1, "restart": 1, "status": 4} {
 		d.want(run(action, "-D", missing), code, "directory \""+missing+"\" does not exist")
 		d.want(run(action, "-D", t.TempDir()), code, "is not a directory of a conmgr process")
-		d.want(run(action, "-D", filepath.Join(d.dir, confFileName)), code, "is not a directory")
+		d.want(run(action, "-D", filepath.Join(d.dir, cm.ConfigFile)), code, "is not a directory")
 	}
 	d.env["CMDATA"] = d.dir
 	d.want(run("status"), 3, "no conmgr process running")
@@ -194,8 +196,8 @@ func TestUnreadableDirectory(t *testing.T) {
 	if err := os.Chmod(d.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	d.touch(pidFileName)
-	if err := os.Chmod(filepath.Join(d.dir, pidFileName), 0); err != nil {
+	d.touch(cm.PidFile)
+	if err := os.Chmod(filepath.Join(d.dir, cm.PidFile), 0); err != nil {
 		t.Fatal(err)
 	}
 	d.want(d.cmctl("status"), 4, "could not open PID file", "permission denied")

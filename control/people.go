@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 const (
@@ -49,27 +51,27 @@ func (f fields) shown(name string) string {
 
 // What people look for first; the rest is in --json.
 var instanceColumns = []column{
-	shown("instance", "instance", true),
-	shown("host", "host", false),
-	shown("port", "port", true),
-	shown("state", "state", false),
+	shown("instance", cm.ColInstance, true),
+	shown("host", cm.ColHost, false),
+	shown("port", cm.ColPort, true),
+	shown("state", cm.ColState, false),
 	{"role", false, roleCell},
-	shown("timeline", "timeline", true),
-	{"heartbeat", true, func(f fields) string { return ago(f.number("last_heartbeat_ms")) }},
+	shown("timeline", cm.ColTimeline, true),
+	{"heartbeat", true, func(f fields) string { return ago(f.number(cm.ColLastHeartbeat)) }},
 }
 
 var applicationColumns = []column{
-	{"client", false, func(f fields) string { return f.shown("client_addr") + ":" + f.shown("client_port") }},
-	shown("application", "application_name", false),
-	shown("target", "target", false),
-	shown("instance", "instance", true),
-	shown("via", "via", false),
-	{"connected at", false, func(f fields) string { return secondsOnly(f.shown("connected_at")) }},
+	{"client", false, func(f fields) string { return f.shown(cm.ColClientAddr) + ":" + f.shown(cm.ColClientPort) }},
+	shown("application", cm.ColApplicationName, false),
+	shown("target", cm.ColTarget, false),
+	shown("instance", cm.ColInstance, true),
+	shown("via", cm.ColVia, false),
+	{"connected at", false, func(f fields) string { return secondsOnly(f.shown(cm.ColConnectedAt)) }},
 }
 
 func roleCell(f fields) string {
-	role := f.shown("role")
-	if ro := f.boolean("read_only"); ro != nil && *ro && role == "primary" {
+	role := f.shown(cm.ColRole)
+	if ro := f.boolean(cm.ColReadOnly); ro != nil && *ro && role == "primary" {
 		return role + ", read only"
 	}
 	return role
@@ -106,16 +108,16 @@ func secondsOnly(t string) string {
 // instanceNotes are what a table has no room for: what an instance is used for, why it is not, and
 // the last error. Columns that this conmgr does not have are left out.
 func instanceNotes(f fields) (notes []string) {
-	if v := f.text("used_for"); v != nil {
+	if v := f.text(cm.ColUsedFor); v != nil {
 		notes = append(notes, "used for "+printable(strings.ReplaceAll(*v, ",", ", ")))
 	}
-	if v := f.text("not_used"); v != nil {
+	if v := f.text(cm.ColNotUsed); v != nil {
 		notes = append(notes, "not used: "+printable(*v))
 	}
-	if v := f.text("last_role"); v != nil && f.shown("role") == "unknown" {
+	if v := f.text(cm.ColLastRole); v != nil && f.shown(cm.ColRole) == "unknown" {
 		notes = append(notes, "was "+printable(*v))
 	}
-	if v := f.text("detail"); v != nil {
+	if v := f.text(cm.ColDetail); v != nil {
 		notes = append(notes, "detail: "+printable(*v))
 	}
 	return notes

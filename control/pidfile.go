@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // RunningError: another conmgr process has the directory.
@@ -48,7 +50,7 @@ func CreatePidFile(dir string, info Info) (*PidFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, pidFileName)
+	path := filepath.Join(dir, cm.PidFile)
 	file, err := lockPidFile(dir, path)
 	if err != nil {
 		return nil, err

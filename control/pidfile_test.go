@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 func mustCreate(t *testing.T, dir string) *PidFile {
@@ -156,7 +158,7 @@ func TestPidFileReplacesAnyContent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, pidFileName)
+			path := filepath.Join(dir, cm.PidFile)
 			if err := os.WriteFile(path, content, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -224,7 +226,7 @@ func TestStaleFileNeverMeansAStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(dir, pidFileName)
+		path := filepath.Join(dir, cm.PidFile)
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +354,7 @@ func TestPidFileIsNoOrdinaryFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := filepath.Join(dir, pidFileName)
+			path := filepath.Join(dir, cm.PidFile)
 			if err := put(path); err != nil {
 				t.Fatal(err)
 			}
@@ -376,7 +378,7 @@ func TestPidFileIsNoOrdinaryFile(t *testing.T) {
 func TestRemoveLeavesAnotherOwnersFile(t *testing.T) {
 	dir := t.TempDir()
 	first := mustCreate(t, dir)
-	if err := os.Remove(filepath.Join(dir, pidFileName)); err != nil { // an administrator's mistake
+	if err := os.Remove(filepath.Join(dir, cm.PidFile)); err != nil { // an administrator's mistake
 		t.Fatal(err)
 	}
 	mustCreate(t, dir)

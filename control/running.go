@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // settleTime is how long a lock without a matching record may be that of a process between the two.
@@ -32,7 +34,7 @@ func (e *UnidentifiedError) Error() string {
 // ReadPidFile returns what DIR/conmgr.pid says, true or stale. The error is fs.ErrNotExist if there
 // is no file.
 func ReadPidFile(dir string) (Info, error) {
-	file, err := openPidFile(filepath.Join(dir, pidFileName))
+	file, err := openPidFile(filepath.Join(dir, cm.PidFile))
 	if err != nil {
 		return Info{}, err
 	}
@@ -45,7 +47,7 @@ func ReadPidFile(dir string) (Info, error) {
 // is true and the error an *UnidentifiedError if the lock is taken, but not by a process of this
 // machine's (or container's) present process table that the file describes: send no signal then.
 func Running(dir string) (info Info, running bool, err error) {
-	path := filepath.Join(dir, pidFileName)
+	path := filepath.Join(dir, cm.PidFile)
 	deadline := time.Now().Add(settleTime)
 	for {
 		file, err := openPidFile(path)

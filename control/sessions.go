@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
@@ -25,9 +26,9 @@ func (r *run) warnOfSessions(ctx context.Context, info Info) {
 	var servers []netip.AddrPort
 	for i := range answers[0].values {
 		f := answers[0].row(i)
-		a, err := netip.ParseAddr(f.shown("hostaddr"))
-		port := f.number("port")
-		if err == nil && port != nil && f.shown("state") == "established" {
+		a, err := netip.ParseAddr(f.shown(cm.ColHostAddr))
+		port := f.number(cm.ColPort)
+		if err == nil && port != nil && f.shown(cm.ColState) == "established" {
 			servers = append(servers, netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(*port)))
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 const (
@@ -161,7 +163,7 @@ func hasPrimary(ctx context.Context, info Info) bool {
 	}
 	for i := range answers[0].values {
 		f := answers[0].row(i)
-		if role, state := f.text("role"), f.text("state"); role != nil && *role == "primary" && state != nil &&
+		if role, state := f.text(cm.ColRole), f.text(cm.ColState); role != nil && *role == "primary" && state != nil &&
 			*state == "established" {
 			return true
 		}

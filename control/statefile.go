@@ -19,10 +19,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// StateFile is the name of the file in conmgr's directory.
-const StateFile = "conmgr.state"
+	"github.com/pgwatchdog/watchdog/cm"
+)
 
 const (
 	stateVersion  = "1"
@@ -72,7 +71,7 @@ func (e *DamagedError) Unwrap() error { return e.Reason }
 // LoadState reads the file of a directory. Without a file, nothing is known. Another error is a
 // *DamagedError.
 func LoadState(dir string) (State, error) {
-	path := filepath.Join(dir, StateFile)
+	path := filepath.Join(dir, cm.StateFile)
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
@@ -98,7 +97,7 @@ func LoadState(dir string) (State, error) {
 // SetStateAside renames a file that cannot be used, and returns its new path. An older one of that
 // name is lost.
 func SetStateAside(dir string) (string, error) {
-	path := filepath.Join(dir, StateFile)
+	path := filepath.Join(dir, cm.StateFile)
 	aside := path + damagedSuffix
 	if err := os.Rename(path, aside); err != nil {
 		return "", fmt.Errorf("could not rename file \"%s\" to \"%s\": %w", path, aside, linkCause(err))
@@ -117,7 +116,7 @@ func linkCause(err error) error {
 // SaveState replaces the file of a directory, so that a reader, also one after a power failure,
 // finds the old or the new one whole.
 func SaveState(dir string, s State) error {
-	path := filepath.Join(dir, StateFile)
+	path := filepath.Join(dir, cm.StateFile)
 	if err := replaceFile(dir, path, s.encode()); err != nil {
 		return fmt.Errorf("could not write file \"%s\": %w", path, linkCause(err))
 	}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 var someState = State{SystemIdentifier: 7712353144152596028, Timeline: 2,
@@ -52,11 +54,11 @@ func TestStateFile(t *testing.T) {
 			t.Errorf("got %+v, %v, want %+v", s, err, want)
 		}
 	}
-	b, err := os.ReadFile(filepath.Join(dir, StateFile))
+	b, err := os.ReadFile(filepath.Join(dir, cm.StateFile))
 	if err != nil || !strings.HasPrefix(string(b), someStateText) {
 		t.Errorf("%v\n%s", err, b)
 	}
-	if st, err := os.Stat(filepath.Join(dir, StateFile)); err != nil || st.Mode() != 0o600 {
+	if st, err := os.Stat(filepath.Join(dir, cm.StateFile)); err != nil || st.Mode() != 0o600 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -87,7 +89,7 @@ func TestDamagedStateFile(t *testing.T) {
 
 func TestUnusableStateFile(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, StateFile)
+	path := filepath.Join(dir, cm.StateFile)
 	for what, make := range map[string]func() error{
 		"a directory": func() error { return os.Mkdir(path, 0o700) },
 		"a FIFO":      func() error { return syscall.Mkfifo(path, 0o600) },

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // The documented shape of --json. Unknown values are null.
@@ -157,20 +159,20 @@ func instanceReports(answer rows) (reports []instanceReport) {
 	for i := range answer.values {
 		f := answer.row(i)
 		role := "unknown"
-		if s := f.text("role"); s != nil {
+		if s := f.text(cm.ColRole); s != nil {
 			role = *s
 		}
-		timeline := f.number("timeline")
+		timeline := f.number(cm.ColTimeline)
 		if timeline != nil && *timeline == 0 {
 			timeline = nil // not known yet
 		}
-		reports = append(reports, instanceReport{Instance: f.number("instance"), Host: f.text("host"),
-			Hostaddr: f.text("hostaddr"), Port: f.number("port"),
-			WatchdogPort: f.number("watchdog_port"), State: f.text("state"), Role: role,
-			ReadOnly: f.boolean("read_only"),
-			Timeline: timeline, LastHeartbeatMs: f.number("last_heartbeat_ms"), Generation: f.number("generation"),
-			Detail: f.text("detail"), UsedFor: f.text("used_for"), NotUsed: f.text("not_used"),
-			LastRole: f.text("last_role"), SystemID: f.text("system_identifier")})
+		reports = append(reports, instanceReport{Instance: f.number(cm.ColInstance), Host: f.text(cm.ColHost),
+			Hostaddr: f.text(cm.ColHostAddr), Port: f.number(cm.ColPort),
+			WatchdogPort: f.number(cm.ColWatchdogPort), State: f.text(cm.ColState), Role: role,
+			ReadOnly: f.boolean(cm.ColReadOnly),
+			Timeline: timeline, LastHeartbeatMs: f.number(cm.ColLastHeartbeat), Generation: f.number(cm.ColGeneration),
+			Detail: f.text(cm.ColDetail), UsedFor: f.text(cm.ColUsedFor), NotUsed: f.text(cm.ColNotUsed),
+			LastRole: f.text(cm.ColLastRole), SystemID: f.text(cm.ColSystemIdentifier)})
 	}
 	return reports
 }
@@ -178,10 +180,10 @@ func instanceReports(answer rows) (reports []instanceReport) {
 func applicationReports(answer rows) (reports []applicationReport) {
 	for i := range answer.values {
 		f := answer.row(i)
-		reports = append(reports, applicationReport{ClientAddr: f.text("client_addr"),
-			ClientPort:      f.number("client_port"),
-			ApplicationName: f.text("application_name"), Target: f.text("target"), Instance: f.number("instance"),
-			ConnectedAt: f.text("connected_at"), Via: f.text("via")})
+		reports = append(reports, applicationReport{ClientAddr: f.text(cm.ColClientAddr),
+			ClientPort:      f.number(cm.ColClientPort),
+			ApplicationName: f.text(cm.ColApplicationName), Target: f.text(cm.ColTarget), Instance: f.number(cm.ColInstance),
+			ConnectedAt: f.text(cm.ColConnectedAt), Via: f.text(cm.ColVia)})
 	}
 	return reports
 }

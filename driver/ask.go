@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -69,7 +70,7 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 			return nil
 		}
 	}
-	if !slices.Contains(attributes, attribute) {
+	if !slices.Contains(cm.Attributes, attribute) {
 		return nil, nil, badAttribute(string(attribute))
 	}
 	network := "tcp"
@@ -181,7 +182,7 @@ func (p *peer) recognise(a *Asker) error {
 				return ErrNotConmgr
 			}
 		case 'S': // ParameterStatus
-			if name, _, err := pgwire.ParameterStatus(body); err == nil && name == "conmgr.version" && !recognised {
+			if name, _, err := pgwire.ParameterStatus(body); err == nil && name == cm.VersionParameter && !recognised {
 				if err := a.believed(p.owner); err != nil {
 					return err
 				}
@@ -275,13 +276,13 @@ func rowTarget(columns []string, values []*string) (*Target, error) {
 			row[name] = *values[i]
 		}
 	}
-	t := &Target{Host: row["host"], HostAddr: row["hostaddr"], Attributes: row["attributes"]}
+	t := &Target{Host: row[cm.ColHost], HostAddr: row[cm.ColHostAddr], Attributes: row[cm.ColAttributes]}
 	var ok bool
-	if t.Instance, ok = number(row["instance"], 0, 1<<31-1); !ok {
-		return nil, fmt.Errorf("the answer's instance %q is not a number", row["instance"])
+	if t.Instance, ok = number(row[cm.ColInstance], 0, 1<<31-1); !ok {
+		return nil, fmt.Errorf("the answer's instance %q is not a number", row[cm.ColInstance])
 	}
-	if t.Port, ok = number(row["port"], 1, 65535); !ok {
-		return nil, fmt.Errorf("the answer's port %q is not a port number", row["port"])
+	if t.Port, ok = number(row[cm.ColPort], 1, 65535); !ok {
+		return nil, fmt.Errorf("the answer's port %q is not a port number", row[cm.ColPort])
 	}
 	if err := t.sound(); err != nil {
 		return nil, err

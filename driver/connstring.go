@@ -15,23 +15,23 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // Attribute is a value of target_session_attrs.
-type Attribute string
+type Attribute = cm.Attribute
 
 // The values of target_session_attrs. PreferRead is the old name of PreferStandby.
 const (
-	Any           Attribute = "any"
-	ReadWrite     Attribute = "read-write"
-	ReadOnly      Attribute = "read-only"
-	Primary       Attribute = "primary"
-	Standby       Attribute = "standby"
-	PreferStandby Attribute = "prefer-standby"
-	PreferRead    Attribute = "prefer-read"
+	Any           = cm.Any
+	ReadWrite     = cm.ReadWrite
+	ReadOnly      = cm.ReadOnly
+	Primary       = cm.Primary
+	Standby       = cm.Standby
+	PreferStandby = cm.PreferStandby
+	PreferRead    = cm.PreferRead
 )
-
-var attributes = []Attribute{Any, ReadWrite, ReadOnly, Primary, Standby, PreferStandby, PreferRead}
 
 // Host is one host of the list in a connection string: a conmgr or a server.
 type Host struct {
@@ -85,8 +85,8 @@ func ParseConfig(connString string) (*Config, error) {
 }
 
 func badAttribute(a string) error {
-	return fmt.Errorf("invalid value for parameter \"target_session_attrs\": %q (allowed: any, read-write, read-only, primary, standby, "+
-		"prefer-standby, prefer-read)", a)
+	return fmt.Errorf("invalid value for parameter \"target_session_attrs\": %q (allowed: %s)", a,
+		cm.JoinAttributes(", "))
 }
 
 // NewConfig makes a Config of settings that are already parsed.
@@ -116,7 +116,7 @@ func NewConfig(settings map[string]string) (*Config, error) {
 	}
 	if a := get("target_session_attrs", "PGTARGETSESSIONATTRS"); a != "" {
 		c.Attribute = Attribute(a)
-		if !slices.Contains(attributes, c.Attribute) {
+		if !slices.Contains(cm.Attributes, c.Attribute) {
 			return nil, badAttribute(a)
 		}
 		if c.Attribute == PreferRead {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // ErrNotConmgr is returned by [Asker.Ask] when the peer is not a Connection Manager: connect to it
@@ -62,7 +64,7 @@ func (e *ConmgrError) Error() string {
 }
 
 // NoTarget is true if no instance has the attribute now.
-func (e *ConmgrError) NoTarget() bool { return e.SQLState == "08001" }
+func (e *ConmgrError) NoTarget() bool { return e.SQLState == cm.CannotEstablish }
 
 // HostError is why one host of the connection string was not connected to.
 type HostError struct {
@@ -118,7 +120,7 @@ func Elsewhere(sqlState string) bool {
 // in, so that it ends the attempt: a wrong password, an unknown role, no line in pg_hba.conf (class
 // 28), a database that is not there (3D000) or may not be used (42501).
 func AnyServerRefuses(sqlState string) bool {
-	return strings.HasPrefix(sqlState, "28") || sqlState == "3D000" || sqlState == "42501"
+	return strings.HasPrefix(sqlState, "28") || sqlState == "3D000" || sqlState == cm.InsufficientPrivilege
 }
 
 // TryNext marks an error of the function given to [Dialer.Walk]: this server does not do, and the

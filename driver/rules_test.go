@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-var own = []string{"github.com/pgwatchdog/watchdog/internal/pgwire",
+var own = []string{"github.com/pgwatchdog/watchdog/cm", "github.com/pgwatchdog/watchdog/internal/pgwire",
 	"github.com/pgwatchdog/watchdog/internal/sockowner"}
 
-// The core has no dependency but two packages of its own: an application that uses one driver must
+// The core has no dependency but three packages of its own: an application that uses one driver must
 // not link the other.
 func TestImports(t *testing.T) {
 	files, err := filepath.Glob("*.go")

@@ -10,10 +10,8 @@
 
 #define MAX_MESSAGE (64 * 1024)
 
-#define COLUMNS 5
-
-static const char *const column_names[COLUMNS] = {
-	"instance", "host", "hostaddr", "port", "attributes"
+static const char *const column_names[CM_COLUMNS] = {
+	CM_COLUMN_NAMES
 };
 
 static uint32_t
@@ -56,7 +54,7 @@ take_error(CmLink *link, const char *p, const char *end)
 		else if (field == 'D')
 			detail = s;
 		else if (field == 'C')
-			link->rejects = !strcmp(s, "57P03");
+			link->rejects = !strcmp(s, CM_CANNOT_CONNECT_NOW);
 	}
 	link->got_error = true;
 	text_cut(&link->error, 0);
@@ -85,7 +83,7 @@ take_columns(CmLink *link, const char *p, const char *end)
 		if (!name || end - p < 18)
 			return false;
 		p += 18;
-		for (int c = 0; c < COLUMNS; c++)
+		for (int c = 0; c < CM_COLUMNS; c++)
 			if (!strcmp(name, column_names[c]))
 			{
 				if (seen & 1 << c)
@@ -94,7 +92,7 @@ take_columns(CmLink *link, const char *p, const char *end)
 				link->columns[c] = i;
 			}
 	}
-	return seen == (1 << COLUMNS) - 1;
+	return seen == (1 << CM_COLUMNS) - 1;
 }
 
 /*
@@ -105,9 +103,12 @@ static bool
 take_row(CmLink *link, const char *p, const char *end)
 {
 	char	   *attributes = NULL;
-	char	  **to[COLUMNS] = {
-		&link->target.instance, &link->target.host, &link->target.hostaddr,
-		&link->target.port, &attributes
+	char	  **to[CM_COLUMNS] = {
+		[CM_COL_INSTANCE] = &link->target.instance,
+		[CM_COL_HOST] = &link->target.host,
+		[CM_COL_HOSTADDR] = &link->target.hostaddr,
+		[CM_COL_PORT] = &link->target.port,
+		[CM_COL_ATTRIBUTES] = &attributes
 	};
 	bool		sound;
 
@@ -127,7 +128,7 @@ take_row(CmLink *link, const char *p, const char *end)
 		p += 4;
 		if (len > end - p)
 			return false;
-		for (int c = 0; c < COLUMNS; c++)
+		for (int c = 0; c < CM_COLUMNS; c++)
 			if (link->columns[c] == i && len >= 0 &&
 				!memchr(p, 0, (size_t) len))
 				*to[c] = strndup(p, (size_t) len);
@@ -151,7 +152,7 @@ take(CmLink *link, char type, const char *p, const char *end, bool *ready)
 		case 'R':
 			return end - p == 4 && get32(p) == 0;	/* AuthenticationOk: conmgr asks for nothing */
 		case 'S':
-			if ((name = string_at(&p, end)) && !strcmp(name, "conmgr.version"))
+			if ((name = string_at(&p, end)) && !strcmp(name, CM_VERSION_PARAMETER))
 				link->is_conmgr = true;
 			return true;
 		case 'Z':

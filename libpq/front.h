@@ -48,6 +48,7 @@ typedef unsigned PGauthData;
 typedef int (*PQauthDataHook_type) (PGauthData type, PGconn *conn, void *data);
 #endif
 
+#include "cm.h"
 #include "real.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -90,7 +91,8 @@ typedef struct Host
 
 typedef enum Target
 {
-	TARGET_ANY, TARGET_READ_WRITE, TARGET_READ_ONLY, TARGET_PRIMARY, TARGET_STANDBY, TARGET_PREFER_STANDBY
+	TARGET_ANY, TARGET_READ_WRITE, TARGET_READ_ONLY, TARGET_PRIMARY, TARGET_STANDBY, TARGET_PREFER_STANDBY,
+	TARGET_PREFER_READ = TARGET_PREFER_STANDBY	/* the old name */
 } Target;
 
 typedef struct Options
@@ -185,7 +187,7 @@ typedef struct CmLink
 	bool		rejects;		/* the error is 57P03: conmgr shuts down */
 	bool		trusted;		/* trust.c has looked at its user */
 	int			fields;			/* of a row; 0: not described yet */
-	int			columns[5];		/* where instance, host, hostaddr, port and
+	int			columns[CM_COLUMNS];		/* where instance, host, hostaddr, port and
 								 * attributes are in it */
 	CmTarget	target;
 	Text		error;			/* message of conmgr or of the system */

@@ -44,13 +44,13 @@ LIBPQS ?= $(REAL_LIBPQ)
 front-check:
 	$(GO) run ./libpq/gen -check libpq/functions.list $(LIBPQS)
 
-$(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h &: libpq/functions.list libpq/gen/main.go $(REAL_LIBPQ)
+$(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h $(FRONT_GEN)/cm.h &: libpq/functions.list $(wildcard libpq/gen/*.go cm/*.go) $(REAL_LIBPQ)
 	$(GO) run ./libpq/gen libpq/functions.list $(REAL_LIBPQ) $(FRONT_GEN)
 
-$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c $(FRONT_HDR) $(FRONT_GEN)/real.h
+$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c $(FRONT_HDR) $(FRONT_GEN)/real.h $(FRONT_GEN)/cm.h
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
-$(FRONT_GEN)/%.o: libpq/%.c $(FRONT_HDR) $(FRONT_GEN)/real.h
+$(FRONT_GEN)/%.o: libpq/%.c $(FRONT_HDR) $(FRONT_GEN)/real.h $(FRONT_GEN)/cm.h
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
 $(FRONT_OUT)/libpq.so.5: $(FRONT_OBJ)

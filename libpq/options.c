@@ -119,9 +119,9 @@ judge(Options *o)
 		const char *name;
 		Target		target;
 	}			targets[] = {
-		{"any", TARGET_ANY}, {"read-write", TARGET_READ_WRITE}, {"read-only", TARGET_READ_ONLY}, {"primary", TARGET_PRIMARY},
-		{"standby", TARGET_STANDBY}, {"prefer-standby", TARGET_PREFER_STANDBY},
-		{"prefer-read", TARGET_PREFER_STANDBY}, /* the old name */
+#define X(name, text) {text, TARGET_##name},
+		CM_ATTRIBUTES(X)
+#undef X
 	};
 	const char *name = o->target_session_attrs;
 	const char *v;

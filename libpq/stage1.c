@@ -79,7 +79,7 @@ host_conninfo(const Front *f, const Host *h, bool bogus, Text *out)
 		if (o->port)
 			text_add_conninfo(out, "port", o->port);
 	}
-	text_add_conninfo(out, "target_session_attrs", o->odd_target ? o->target_session_attrs : "any");
+	text_add_conninfo(out, "target_session_attrs", o->odd_target ? o->target_session_attrs : CM_ANY);
 	if (o->load_balance_hosts)
 		text_add_conninfo(out, "load_balance_hosts", o->load_balance_hosts);
 }
@@ -191,7 +191,7 @@ stage1_connected(Front *f)
 {
 	PGconn	   *conmgr;
 
-	if (!real.PQparameterStatus(f->sql, "conmgr.version"))
+	if (!real.PQparameterStatus(f->sql, CM_VERSION_PARAMETER))
 		return server_connected(f);
 	if (f->old_protocol)
 		text_cut(&f->err, f->before_that);

@@ -159,7 +159,7 @@ stage2_start(Front *f)
 	tried_set(f, t->host, t->hostaddr, t->port);
 	options_conninfo(&f->options, &conninfo);
 	add_host(&conninfo, t->host, t->hostaddr, t->port, true);
-	text_add_conninfo(&conninfo, "target_session_attrs", "any");
+	text_add_conninfo(&conninfo, "target_session_attrs", CM_ANY);
 	if (f->options.load_balance_hosts)
 		text_add_conninfo(&conninfo, "load_balance_hosts", "disable");
 	if (!start_real(f, &conninfo))

@@ -11,19 +11,19 @@ target_name(const Front *f)
 	switch (f->options.target)
 	{
 		case TARGET_READ_WRITE:
-			return "read-write";
+			return CM_READ_WRITE;
 		case TARGET_READ_ONLY:
-			return "read-only";
+			return CM_READ_ONLY;
 		case TARGET_PRIMARY:
-			return "primary";
+			return CM_PRIMARY;
 		case TARGET_STANDBY:
-			return "standby";
+			return CM_STANDBY;
 		case TARGET_PREFER_STANDBY:
-			return f->options.nhosts > 1 && f->pass == 0 ? "standby" : "prefer-standby";
+			return f->options.nhosts > 1 && f->pass == 0 ? CM_STANDBY : CM_PREFER_STANDBY;
 		case TARGET_ANY:
 			break;
 	}
-	return "any";
+	return CM_ANY;
 }
 
 /* The beginning of libpq's own messages. */

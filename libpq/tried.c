@@ -139,7 +139,7 @@ awaits_word(const Front *f, ConnStatusType status)
 		case CONNECTION_AWAITING_RESPONSE:
 			return f->phase == PH_STAGE2 || !real.PQsslInUse(f->sql);
 		case CONNECTION_AUTH_OK:
-			return f->phase == PH_STAGE2 || real.PQparameterStatus(f->sql, "conmgr.version");
+			return f->phase == PH_STAGE2 || real.PQparameterStatus(f->sql, CM_VERSION_PARAMETER);
 		default:
 			return false;		/* before the socket is connected, a look would take its error away */
 	}

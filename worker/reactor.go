@@ -13,7 +13,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
-	"github.com/pgwatchdog/watchdog/rawsys"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 const (

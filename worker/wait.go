@@ -15,7 +15,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
-	"github.com/pgwatchdog/watchdog/rawsys"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 // waiter is an epoll instance with a timer in it. Go's own poller watches the instance: so a wait

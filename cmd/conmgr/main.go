@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr"
 )
 
@@ -40,7 +41,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			io.WriteString(stdout, usage)
 			return 0
 		case a == "-V" || a == "--version":
-			fmt.Fprintf(stdout, "conmgr (watchdog) %s\n", conmgr.Version)
+			fmt.Fprintf(stdout, "conmgr (watchdog) %s\n", cm.Version)
 			return 0
 		case a == "--check":
 			check = true

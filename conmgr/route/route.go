@@ -13,23 +13,6 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// Attribute names what an application wants.
-type Attribute string
-
-// The attributes of docs/protocol.md 2.2. PreferRead is the old name of PreferStandby.
-const (
-	Any           Attribute = "any"
-	ReadWrite     Attribute = "read-write"
-	ReadOnly      Attribute = "read-only"
-	Primary       Attribute = "primary"
-	Standby       Attribute = "standby"
-	PreferStandby Attribute = "prefer-standby"
-	PreferRead    Attribute = "prefer-read"
-)
-
-// Attributes are all of them.
-var Attributes = []Attribute{Any, ReadWrite, ReadOnly, Primary, Standby, PreferStandby, PreferRead}
-
 // Succession is a declaration of a server: its cluster takes the place of another one.
 type Succession = heartbeat.Succession
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -126,24 +127,24 @@ func (k *Known) succeeded(system uint64) bool {
 }
 
 // has tells whether an instance that is used has an attribute.
-func (t *Table) has(i int, want Attribute) bool {
+func (t *Table) has(i int, want cm.Attribute) bool {
 	in := &t.all[i]
 	switch want {
-	case Any:
+	case cm.Any:
 		return true
-	case ReadWrite:
+	case cm.ReadWrite:
 		return !in.Attributes.IsReadOnly()
-	case ReadOnly:
+	case cm.ReadOnly:
 		return in.Attributes.IsReadOnly()
-	case Primary:
+	case cm.Primary:
 		return in.isPrimary()
 	}
 	return !in.isPrimary()
 }
 
 // Choose returns the index of an instance, -1 if there is none. except are numbers.
-func (t *Table) Choose(want Attribute, except []int) int {
-	first := func(want Attribute) int {
+func (t *Table) Choose(want cm.Attribute, except []int) int {
+	first := func(want cm.Attribute) int {
 		for i := range t.all {
 			if t.Verdicts[i].Why == "" && !slices.Contains(except, t.all[i].Number) && t.has(i, want) {
 				return i
@@ -151,18 +152,18 @@ func (t *Table) Choose(want Attribute, except []int) int {
 		}
 		return -1
 	}
-	if want == PreferStandby || want == PreferRead {
-		if i := first(Standby); i >= 0 {
+	if want == cm.PreferStandby || want == cm.PreferRead {
+		if i := first(cm.Standby); i >= 0 {
 			return i
 		}
-		want = Any
+		want = cm.Any
 	}
 	return first(want)
 }
 
 // UsedFor are the attributes for which an instance would be handed out now.
 func (t *Table) UsedFor(index int) (used []string) {
-	for _, a := range Attributes {
+	for _, a := range cm.Attributes {
 		if t.Choose(a, nil) == index {
 			used = append(used, string(a))
 		}
@@ -179,15 +180,15 @@ func (t *Table) NotUsed(index int) string {
 }
 
 // kind is the attribute for which others of its kind stand in its way.
-func (in *Instance) kind() Attribute {
+func (in *Instance) kind() cm.Attribute {
 	if in.isPrimary() {
-		return Primary
+		return cm.Primary
 	}
-	return Standby
+	return cm.Standby
 }
 
 // Describe tells of each instance why it is not the one, for the DETAIL of an error.
-func (t *Table) Describe(want Attribute, except []int) string {
+func (t *Table) Describe(want cm.Attribute, except []int) string {
 	var b strings.Builder
 	for i := range t.all {
 		in := &t.all[i]

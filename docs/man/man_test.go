@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr"
 	"github.com/pgwatchdog/watchdog/control"
 )
@@ -106,8 +107,8 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 	for name := range described {
 		t.Errorf("conmgr.conf.5 describes %s, which does not exist", name)
 	}
-	if !strings.Contains(page(t, "conmgr.conf.5"), strconv.Itoa(conmgr.MaxInstanceNumber)) {
-		t.Errorf("conmgr.conf.5 does not tell the highest instance number, %d", conmgr.MaxInstanceNumber)
+	if !strings.Contains(page(t, "conmgr.conf.5"), strconv.Itoa(cm.MaxInstanceNumber)) {
+		t.Errorf("conmgr.conf.5 does not tell the highest instance number, %d", cm.MaxInstanceNumber)
 	}
 }
 

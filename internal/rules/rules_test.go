@@ -88,7 +88,7 @@ type importRule struct {
 // local tells whether an import is of this module; load has cut the module's name off.
 func local(imported string) bool {
 	first, _, _ := strings.Cut(imported, "/")
-	return slices.Contains([]string{"heartbeat", "terminator", "rawsys", "control", "conmgr", "worker", "driver", "cgo", "internal", "cmd", "test", "bench", "demo", "libpq"}, first)
+	return slices.Contains([]string{"cm", "heartbeat", "terminator", "control", "conmgr", "worker", "driver", "cgo", "internal", "cmd", "test", "bench", "demo", "libpq"}, first)
 }
 
 func under(imported string, folders ...string) bool {
@@ -97,7 +97,7 @@ func under(imported string, folders ...string) bool {
 
 // installed are the packages of internal/ that are no test helpers: what several programs and the
 // Go client need.
-var installed = []string{"internal/sockowner", "internal/pgwire"}
+var installed = []string{"internal/sockowner", "internal/pgwire", "internal/rawsys"}
 
 func anyOf(folders ...string) forbids {
 	return func(_ *source, imported string) bool { return under(imported, folders...) }
@@ -128,14 +128,16 @@ var importRules = []importRule{
 	{[]string{"terminator"}, leaf, "whose sessions end is a pure policy that can be read and tested alone"},
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
-	{installed, leaf, "applications link it with the Go client, and nothing else along with it"},
+	{installed, leafBut("cm"), "the Go client, conmgr and the worker share it, and nothing else along with it"},
+	{[]string{"cm"}, leaf, "daemon, tools and clients share it: whatever it imported would be linked into an application"},
+	{[]string{"cm"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
+		"it has names, and does nothing"},
 	{[]string{"driver", "control", "internal/pgwire", "internal/cmtest", "bench"}, anyOf("github.com/jackc/pgproto3").notInTests(),
 		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side"},
-	{[]string{"rawsys"}, leaf, "the worker and conmgr share it, and nothing else"},
-	{[]string{"control"}, leafBut("internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
+	{[]string{"control"}, leafBut("cm", "internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
 	{[]string{"conmgr/route"}, func(s *source, i string) bool {
-		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal"))
+		return local(i) && i != "heartbeat" && i != "cm" && !(s.test && under(i, "internal"))
 	},
 		"who is offered is a pure decision: it can neither reach a socket nor a file, and needs no more than what instances say"},
 	{[]string{"conmgr/route"}, forbids(func(_ *source, i string) bool {
@@ -143,14 +145,16 @@ var importRules = []importRule{
 	}).notInTests(),
 		"who is offered must depend on nothing but the facts that it is given"},
 	{[]string{"worker"}, anyOf("conmgr", "control", "driver"), "the worker lives inside PostgreSQL: nothing of the client side belongs there"},
-	{[]string{"cgo"}, anyOf("conmgr", "control", "driver", "internal"), "what the bridge imports is loaded into a process of PostgreSQL"},
+	{[]string{"cgo"}, func(_ *source, i string) bool {
+		return under(i, "conmgr", "control", "driver", "internal") && i != "internal/rawsys"
+	}, "what the bridge imports is loaded into a process of PostgreSQL"},
 	{[]string{"driver"}, anyOf("conmgr", "worker", "heartbeat", "terminator", "control").notInTests(),
 		"applications link the driver: it speaks PostgreSQL's protocol to conmgr, and needs nothing of its code"},
 	{[]string{"."}, anyOf("cgo"), "it is a C library's main package, of use to the watchdog worker alone"},
 	{[]string{"."}, func(s *source, i string) bool {
-		return i == "unsafe" && !s.in("cgo", "rawsys") || i == "C" && !s.in("cgo") && !s.cOfFront()
+		return i == "unsafe" && !s.in("cgo", "internal/rawsys") || i == "C" && !s.in("cgo") && !s.cOfFront()
 	},
-		"C memory is touched in cgo/ only, and Go's own behind its back in rawsys/ only, where each can be reviewed as a whole"},
+		"C memory is touched in cgo/ only, and Go's own behind its back in internal/rawsys/ only, where each can be reviewed as a whole"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd"},
 		func(s *source, i string) bool {
 			return !s.test && under(i, "internal", "test", "bench", "demo") && !under(i, s.dir) && !under(i, installed...)
@@ -355,15 +359,20 @@ func TestRulesBite(t *testing.T) {
 		{"cgo/a.go", imports("main", module+"internal/leak"), "imports internal/leak"},
 		{"worker/a.go", imports("worker", module+"internal/leak"), "test helpers"},
 		{"conmgr/a.go", imports("conmgr", module+"internal/sockowner"), ""},
-		{"control/a.go", imports("control", module+"internal/pgwire"), ""},
+		{"control/a.go", imports("control", module+"internal/pgwire", module+"cm"), ""},
+		{"cm/a.go", imports("cm", module+"heartbeat"), "cm/a.go imports heartbeat"},
+		{"cm/a.go", imports("cm", "os"), "does nothing"},
+		{"cm/a.go", imports("cm", "fmt", "strings"), ""},
+		{"cgo/a.go", imports("main", module+"internal/rawsys"), ""},
+		{"internal/rawsys/a.go", imports("rawsys", module+"heartbeat"), "imports heartbeat"},
 		{"driver/a.go", imports("driver", "github.com/jackc/pgproto3/v2"), "can be made to panic"},
 		{"driver/pgxcm/a.go", imports("pgxcm", "github.com/jackc/pgx/v5/pgproto3"), ""},
-		{"internal/sockowner/a.go", imports("sockowner", module+"conmgr"), "applications link it"},
+		{"internal/sockowner/a.go", imports("sockowner", module+"conmgr"), "nothing else along with it"},
 		{"worker/a_test.go", imports("worker", module+"internal/leak"), ""},
 		{"worker/a.go", imports("worker", "unsafe"), "reviewed as a whole"},
 		{"worker/a_test.go", imports("worker", "unsafe"), "reviewed as a whole"},
 		{"conmgr/a.go", imports("conmgr", "unsafe"), "reviewed as a whole"},
-		{"rawsys/a.go", imports("rawsys", "unsafe"), ""},
+		{"internal/rawsys/a.go", imports("rawsys", "unsafe"), ""},
 		{"driver/a.go", "package driver\nimport \"C\"\n", "reviewed as a whole"},
 		{"cgo/a.go", "package main\nimport \"C\"\nimport \"unsafe\"\n", ""},
 		{"libpq/test/a_test.go", "package test\nimport \"C\"\n", ""},

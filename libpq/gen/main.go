@@ -1,5 +1,6 @@
 // Command gen writes the generated part of the libpq front from libpq/functions.list: real.h, the
-// table of the real library's functions, and forward.c, the table's contents and every forwarder.
+// table of the real library's functions, forward.c, the table's contents and every forwarder, and
+// cm.h, the names in conmgr's answers.
 // It is run by libpq/front.mk at build time and stops the build when the installed libpq exports
 // something that the list does not class. With -check it only compares, any number of libraries.
 //
@@ -53,6 +54,7 @@ func main() {
 		return
 	}
 	exported := compare(functions, flag.Arg(1))
+	write(filepath.Join(flag.Arg(2), "cm.h"), names())
 	write(filepath.Join(flag.Arg(2), "real.h"), header(functions))
 	write(filepath.Join(flag.Arg(2), "forward.c"), forwarders(functions, exported))
 }

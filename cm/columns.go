@@ -1,0 +1,47 @@
+package cm
+
+// Column names of the answers. Append only: clients find a column by its name.
+
+// Columns of SHOW TARGET.
+const (
+	ColInstance   = "instance"
+	ColHost       = "host"
+	ColHostAddr   = "hostaddr"
+	ColPort       = "port"
+	ColAttributes = "attributes"
+)
+
+// Columns of SHOW INSTANCES, beside ColInstance to ColPort.
+const (
+	ColWatchdogPort     = "watchdog_port"
+	ColState            = "state"
+	ColRole             = "role"
+	ColReadOnly         = "read_only"
+	ColTimeline         = "timeline"
+	ColLastHeartbeat    = "last_heartbeat_ms"
+	ColGeneration       = "generation"
+	ColDetail           = "detail"
+	ColUsedFor          = "used_for"
+	ColNotUsed          = "not_used"
+	ColLastRole         = "last_role"
+	ColSystemIdentifier = "system_identifier"
+)
+
+// Columns of SHOW APPLICATIONS, beside ColInstance.
+const (
+	ColClientAddr      = "client_addr"
+	ColClientPort      = "client_port"
+	ColApplicationName = "application_name"
+	ColTarget          = "target"
+	ColConnectedAt     = "connected_at"
+	ColVia             = "via"
+)
+
+// The columns of each answer, in order.
+var (
+	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes}
+	InstanceColumns = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColWatchdogPort, ColState, ColRole, ColReadOnly,
+		ColTimeline, ColLastHeartbeat, ColGeneration, ColDetail, ColUsedFor, ColNotUsed, ColLastRole, ColSystemIdentifier}
+	ApplicationColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColInstance, ColConnectedAt,
+		ColVia}
+)

@@ -1,0 +1,23 @@
+package cm
+
+// The files of a conmgr directory, and the Unix sockets.
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// Files in the directory of a conmgr.
+const (
+	ConfigFile = "conmgr.conf"
+	PidFile    = "conmgr.pid"
+	StateFile  = "conmgr.state"
+)
+
+// MaxSocketPath is what fits into sun_path of sockaddr_un, with its zero byte.
+const MaxSocketPath = 107
+
+// SocketPath is the Unix socket that a client with host=dir and that port looks for.
+func SocketPath(dir string, port int) string {
+	return filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", port))
+}
