@@ -37,7 +37,7 @@ GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check lint mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule test-regress FORCE
+	reproducible clean deps demo test check lint analyze mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule test-regress FORCE
 
 include libpq/front.mk
 
@@ -164,10 +164,20 @@ mutate-fast:  ## the same for those that need neither a build nor a server
 test-regress:  ## PostgreSQL's own suites through the libpq front; needs its source: make test-regress PG_SOURCE=/path
 	scripts/regress $(PG_SOURCE)
 
-lint:  ## gofmt, go vet, and the C compiler's warnings as errors
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# It takes what is stored in a structure on the heap for lost: leaks are left to the tests under ASan and valgrind.
+ANALYZE = $(CC) -fanalyzer -Wno-analyzer-malloc-leak -Werror $(C_STRICT) -O1 -c -o /dev/null
+
+lint: analyze  ## gofmt, go vet, golangci-lint (.golangci.yml), and the C compiler's analyzer
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))" || { gofmt -l .; echo "run gofmt -w on these" >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags faults ./worker
+	$(GO) run $(GOLANGCI) run
+
+# The C compiler's own analyzer, whose every finding is an error. It follows each path: seconds a file.
+analyze: $(B)/pg_version $(FRONT_OUT)/libpq.so.5
+	for f in $(EXT_SRC); do $(ANALYZE) -isystem $(pg_include) $$f || exit 1; done
+	for f in $(FRONT_SRC); do $(ANALYZE) $(FRONT_CFLAGS) $$f || exit 1; done
 
 FUZZTIME ?= 50000x
 fuzz:  ## run each fuzz target for FUZZTIME (50000x: that many inputs; 10m: that long)

@@ -60,7 +60,6 @@ func (c *cell) quantile(q float64) float64 {
 
 func (c *cell) median() float64 { return c.quantile(0.5) }
 func (c *cell) max() float64    { return c.quantile(1) }
-func (c *cell) min() float64    { return c.quantile(0) }
 
 // over tells whether quantile q is a lower bound. Lower bounds are the largest values, as an
 // observation ends for all at the same time.

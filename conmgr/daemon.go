@@ -27,7 +27,7 @@ type StartError struct{ Text, Detail, Hint string }
 
 func (e *StartError) Error() string { return e.Text }
 
-// ErrReported: the reason has been written already.
+// ErrReported tells that the reason has been written already.
 var ErrReported = errors.New("the reason was reported")
 
 // errPanic: a goroutine has panicked.

@@ -236,7 +236,7 @@ func TestExtendedProtocol(t *testing.T) {
 		got := c.until(x.last)
 		if x.want == "" { // one row, the rest, and nothing more
 			if strings.Count(got, " D(") != len(help) || !strings.HasPrefix(got, "2 D(") ||
-				strings.Index(got, " s D(") < 0 || !strings.HasSuffix(got, " C(SHOW) C(SHOW) Z") {
+				!strings.Contains(got, " s D(") || !strings.HasSuffix(got, " C(SHOW) C(SHOW) Z") {
 				t.Errorf("portal in parts: %s", got)
 			}
 		} else if got != x.want {

@@ -18,7 +18,7 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 )
 
-// RunningError: another conmgr process has the directory.
+// RunningError tells that another conmgr process has the directory.
 type RunningError struct {
 	Pid int // 0: not known
 }

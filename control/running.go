@@ -20,8 +20,8 @@ import (
 // settleTime is how long a lock without a matching record may be that of a process between the two.
 const settleTime = time.Second
 
-// UnidentifiedError: somebody has the lock, and the file does not tell who. A signal would reach a
-// stranger.
+// UnidentifiedError tells that somebody has the lock, and that the file does not say who. A signal
+// would reach a stranger.
 type UnidentifiedError struct {
 	Path   string
 	Reason string

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketInUseError: somebody listens on the socket, or is about to.
+// SocketInUseError tells that somebody listens on the socket, or is about to.
 type SocketInUseError struct {
 	Socket string
 	Pid    int // 0: not known

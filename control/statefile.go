@@ -56,7 +56,7 @@ type Succession struct {
 	Timeline uint32
 }
 
-// DamagedError: the file is there, and cannot be used.
+// DamagedError tells that the file is there, and cannot be used.
 type DamagedError struct {
 	Path   string
 	Reason error

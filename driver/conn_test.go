@@ -80,12 +80,6 @@ func (s *instance) row(number int, attributes string) fakeconmgr.Instance {
 		Attributes: attributes}
 }
 
-func (s *instance) accepted() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
-}
-
 func dialer(t *testing.T, connString string) *driver.Dialer {
 	t.Helper()
 	c, err := driver.ParseConfig(connString)

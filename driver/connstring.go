@@ -320,7 +320,7 @@ func parseURI(s string) (map[string]string, error) {
 	if authority != "" {
 		var hosts, ports []string
 		for _, hp := range strings.Split(authority, ",") {
-			h, p := hp, ""
+			var h, p string
 			if strings.HasPrefix(hp, "[") {
 				end := strings.IndexByte(hp, ']')
 				if end < 0 || (end+1 < len(hp) && hp[end+1] != ':') {

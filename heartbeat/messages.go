@@ -166,7 +166,7 @@ func parseAttributes(p []byte) Attributes {
 // WelcomeFlags of a WELCOME.
 type WelcomeFlags uint16
 
-// Resumed: the watchdog knew this conmgr, and nothing was ended.
+// Resumed tells that the watchdog knew this conmgr, and nothing was ended.
 const Resumed WelcomeFlags = 1 << 0
 
 // Succession is what an instance says of the database cluster whose place it has taken: after

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// ErrStaleWelcome: the instance was declared lost while the answer to an older HELLO was under way.
+// ErrStaleWelcome tells that the instance was declared lost while the answer to an older HELLO was
+// under way.
 // Close the connection, and connect again: the watchdog has to learn the new generation.
 var ErrStaleWelcome = errors.New("the instance was declared lost before its WELCOME came")
 

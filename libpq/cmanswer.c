@@ -96,9 +96,33 @@ take_columns(CmLink *link, const char *p, const char *end)
 }
 
 /*
- * One row, as it was described, with a value in each of the columns. A value
- * with a zero byte would be cut at it: that is none.
+ * The values of a row. False: it is not as long as it says. A value with a
+ * zero byte would be cut at it: that is none.
  */
+static bool
+take_values(CmLink *link, const char *p, const char *end, char **to[CM_COLUMNS])
+{
+	for (int i = 0; i < link->fields; i++)
+	{
+		int32_t		len;
+
+		if (end - p < 4)
+			return false;
+		len = (int32_t) get32(p);
+		p += 4;
+		if (len > end - p)
+			return false;
+		for (int c = 0; c < CM_COLUMNS; c++)
+			if (link->columns[c] == i && len >= 0 &&
+				!memchr(p, 0, (size_t) len))
+				*to[c] = strndup(p, (size_t) len);
+		if (len > 0)
+			p += len;
+	}
+	return p == end;
+}
+
+/* One row, as it was described, with a value in each of the columns. */
 static bool
 take_row(CmLink *link, const char *p, const char *end)
 {
@@ -117,26 +141,8 @@ take_row(CmLink *link, const char *p, const char *end)
 	if (end - p < 2 || !link->fields || link->got_target ||
 		((unsigned char) p[0] << 8 | (unsigned char) p[1]) != link->fields)
 		return false;
-	p += 2;
-	for (int i = 0; i < link->fields; i++)
-	{
-		int32_t		len;
-
-		if (end - p < 4)
-			return false;
-		len = (int32_t) get32(p);
-		p += 4;
-		if (len > end - p)
-			return false;
-		for (int c = 0; c < CM_COLUMNS; c++)
-			if (link->columns[c] == i && len >= 0 &&
-				!memchr(p, 0, (size_t) len))
-				*to[c] = strndup(p, (size_t) len);
-		if (len > 0)
-			p += len;
-	}
-	sound = attributes && link->target.instance && link->target.host &&
-		link->target.hostaddr && link->target.port && p == end;
+	sound = take_values(link, p + 2, end, to) && attributes && link->target.instance &&
+		link->target.host && link->target.hostaddr && link->target.port;
 	free(attributes);
 	return link->got_target = sound;
 }

@@ -15,7 +15,7 @@ import (
 // TestLastOfTwo: another one of the address was alive at the verdict, and what became of it.
 func TestLastOfTwo(t *testing.T) {
 	const bye, givenUp = heartbeat.GoodbyeConmgrEnds, heartbeat.GoodbyeGivenUp
-	type lives struct{ p, q, r *peer }
+	type lives struct{ p, q *peer }
 	for _, c := range []struct {
 		name    string
 		keep    bool // terminate_on_close off

@@ -148,18 +148,18 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 }
 
 // command runs conmgr as an unprivileged user.
-func (config Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
+func (c Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
 	ctx := context.Background()
 	switch {
 	case os.Geteuid() != 0:
 		cmd := exec.CommandContext(ctx, path, "-D", dir)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		return cmd
-	case config.NetAdmin && host != nil:
+	case c.NetAdmin && host != nil:
 		return host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid),
 			"--clear-groups",
 			"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
-	case config.NameServer != "" && host != nil:
+	case c.NameServer != "" && host != nil:
 		return host.Command(ctx, "unshare", "--mount", "sh", "-c",
 			fmt.Sprintf(`mount --bind "$1/resolv.conf" /etc/resolv.conf && exec setpriv --reuid=%d --regid=%d --clear-groups `+
 				`--pdeathsig=KILL -- "$0" -D "$1"`, uid, uid), path, dir)

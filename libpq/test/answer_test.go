@@ -33,6 +33,8 @@ func TestUnsoundAnswers(t *testing.T) {
 		{[]string{"-port", "+" + loot.port}, `is not a port number`},
 		{[]string{"-port", loot.port + "," + loot.port}, `is not a port number`},
 		{[]string{"-rows", "2"}, "the answer has more than one row"},
+		{[]string{"-columns", "attributes,instance,host,hostaddr,port", "-short", "5"},
+			"the answer is not one of a Connection Manager"},
 		{[]string{"-rows", "0"}, "the answer has no row"},
 		{[]string{"-columns", "instance,host,hostaddr,port"}, "the answer is not one of a Connection Manager"},
 		{[]string{"-columns", "host,hostaddr,port,attributes"}, "the answer is not one of a Connection Manager"},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,11 +63,12 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 		})
 	}
 	t.Run("trust", func(t *testing.T) {
-		list := append(env[:len(env):len(env)], "PGCMUSER=nosuchuser, bin,2,")
+		list := slices.Concat(env, []string{"PGCMUSER=nosuchuser, bin,2,"})
 		foreign, unsound := newImpostor(t, daemon), newImpostor(t, 0, "-host", "/x")
+		short := newImpostor(t, 0, "-columns", "attributes,instance,host,hostaddr,port", "-short", "5")
 		for _, more := range []string{"", "sslmode=verify-full"} {
 			for port, want := range map[string]string{foreign.port: nobodys,
-				unsound.port: "is the directory of a socket"} {
+				unsound.port: "is the directory of a socket", short.port: "the answer is not one of a Connection Manager"} {
 				command := append(append(prefix[:len(prefix):len(prefix)], filepath.Join(bindir, "async")),
 					dsn(port, more))
 				wantAll(t, converse(t, list, command[0], command[1:]...).rest(), want)

@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ var (
 	mode    = flag.String("mode", "answer", "answer; or early: answer unasked and close, abort: the same with a reset, "+
 		"deaf: never accept a connection, mute: accept and say nothing, error: refuse, saying that it is a Connection Manager")
 	rows  = flag.Int("rows", 1, "how many rows the answer has")
+	short = flag.Int("short", 0, "by how many bytes each row is too short")
 	order = flag.String("columns", "instance,host,hostaddr,port,attributes", "its columns")
 	host  = flag.String("host", "localhost", "the answer's host")
 	addr  = flag.String("hostaddr", "127.0.0.1", "its hostaddr")
@@ -142,7 +144,10 @@ func answer() []byte {
 	}
 	out := encode(&pgproto3.RowDescription{Fields: fields})
 	for range *rows {
-		out = append(out, encode(&pgproto3.DataRow{Values: row})...)
+		message := encode(&pgproto3.DataRow{Values: row})
+		message = message[:len(message)-*short]
+		binary.BigEndian.PutUint32(message[1:], uint32(len(message)-1))
+		out = append(out, message...)
 	}
 	return append(out, encode(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")}, ready)...)
 }
