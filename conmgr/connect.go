@@ -21,8 +21,9 @@ func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*lin
 	dctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ch := make(chan result[*net.TCPConn], 1)
+	from := in.source(a)
 	in.group.Go("dialer", func() {
-		c, err := in.net.dial(dctx, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
+		c, err := in.net.dial(dctx, from, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
 		if err == nil && dctx.Err() != nil { // nobody waits any more
 			c.Close()
 			c, err = nil, dctx.Err()

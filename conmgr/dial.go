@@ -18,7 +18,7 @@ import (
 // network is what instances need of the outside; tests replace it.
 type network struct {
 	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
-	dial    func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error)
+	dial    func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error)
 }
 
 var systemNetwork = network{resolve: resolveHost, dial: dialTCP}
@@ -70,9 +70,17 @@ func lookupAddrs(ctx context.Context, r *net.Resolver, host string) (out []netip
 	return out, err
 }
 
-func dialTCP(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+// dialTCP connects from an address of this host, if that is valid and there still, else from the one
+// that the kernel chooses.
+func dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	d := net.Dialer{KeepAlive: -1} // heartbeats do that
+	if from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
 	c, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil && errors.Is(err, unix.EADDRNOTAVAIL) && from.IsValid() {
+		return dialTCP(ctx, netip.Addr{}, to)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ type instance struct {
 	ctx      context.Context // of run
 	lookup   lookup
 	hostAddr netip.Addr   // to which the connection is or was last established
+	local    netip.Addr   // from which
 	addrs    []netip.Addr // all addresses of the name, at that time
 	attempts heartbeat.Attempts
 
@@ -202,22 +203,38 @@ func (in *instance) attempt(ctx context.Context) outcome {
 	return unreached
 }
 
+// resuming tells whether an attempt is to go on with the connection that has broken. The watchdog
+// knows a conmgr by its address: by another one it would be another host, which cannot resume, and
+// whose sessions are not those that there are.
+func (in *instance) resuming() bool {
+	_, armed := in.mon.Armed()
+	return armed && in.mon.State() == heartbeat.Connecting
+}
+
 // candidates are the addresses to try, the one of the last connection first. As long as the
-// deadline runs it is the only one, if the name has it still: by another one this host may be
-// another host to the watchdog (IPv4 and IPv6 are), which cannot resume, and whose sessions are
-// not those that there are.
+// deadline runs it is the only one, if the name has it still: the way to another one may begin at
+// another address of this host (IPv6 instead of IPv4).
 func (in *instance) candidates(addrs []netip.Addr) []netip.Addr {
 	try := preferring(addrs, in.hostAddr)
-	if _, armed := in.mon.Armed(); armed && in.mon.State() == heartbeat.Connecting && try[0] == in.hostAddr {
+	if in.resuming() && try[0] == in.hostAddr {
 		return try[:1]
 	}
 	return try
 }
 
+// source is the address of this host from which an address is to be tried; invalid: any. The kernel
+// may have a new favourite.
+func (in *instance) source(to netip.Addr) netip.Addr {
+	if in.resuming() && to == in.hostAddr {
+		return in.local
+	}
+	return netip.Addr{}
+}
+
 // welcomed: the watchdog at an address has answered.
 func (in *instance) welcomed(l *link, a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) outcome {
 	in.unwatchStop()
-	in.hostAddr, in.addrs = a, all
+	in.hostAddr, in.addrs, in.local = a, all, l.local()
 	if !in.share(l, loss) {
 		return severed
 	}

@@ -134,7 +134,7 @@ func TestDeadlineWhileDisconnected(t *testing.T) {
 						}
 						return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 					},
-					dial: func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+					dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 						if isBroken() && how == "refused" {
 							return nil, errors.New("connection refused")
 						}
@@ -142,7 +142,7 @@ func TestDeadlineWhileDisconnected(t *testing.T) {
 							<-ctx.Done()
 							return nil, ctx.Err()
 						}
-						return dialTCP(ctx, to)
+						return dialTCP(ctx, from, to)
 					},
 				}
 			})
@@ -276,7 +276,7 @@ func TestSeveralAddresses(t *testing.T) {
 			resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
 				return []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.1")}, nil
 			},
-			dial: func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+			dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				mu.Lock()
 				dialled = append(dialled, to.Addr().String())
 				mu.Unlock()
@@ -287,7 +287,7 @@ func TestSeveralAddresses(t *testing.T) {
 					<-ctx.Done() // nobody answers
 					return nil, ctx.Err()
 				}
-				return dialTCP(ctx, to)
+				return dialTCP(ctx, from, to)
 			},
 		}
 	})
@@ -408,4 +408,44 @@ func TestRetryPauses(t *testing.T) {
 		t.Logf("first attempt after %v", at[0])
 	}
 	_ = r
+}
+
+// An attempt to resume comes from the address of the broken connection, whatever the kernel would
+// choose by now; others do not, and neither does one whose address is gone.
+func TestResumesFromTheSameAddress(t *testing.T) {
+	w := newWatchdog(t, "127.0.0.1:0")
+	var mu sync.Mutex
+	var sources []netip.Addr
+	r := newRig(t, "heartbeat_interval = 50ms\nheartbeat_timeout = 300ms\n"+instanceConf(0, w.port()), func(r *rig) {
+		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+			mu.Lock()
+			sources = append(sources, from)
+			if len(sources) == 1 {
+				from = netip.MustParseAddr("127.0.0.7")
+			}
+			mu.Unlock()
+			return dialTCP(ctx, from, to)
+		}
+	})
+	c := w.next()
+	c.welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+	c.c.Close()
+	c = w.next()
+	c.welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+	r.waitState(0, hb.Lost)
+	w.next().welcome(1, 7, primary)
+	r.waitState(0, hb.Established)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(sources) < 3 || sources[0].IsValid() || sources[1] != netip.MustParseAddr("127.0.0.7") || sources[2].IsValid() {
+		t.Errorf("attempts from %v", sources)
+	}
+	conn, err := dialTCP(context.Background(), netip.MustParseAddr("192.0.2.1"),
+		netip.MustParseAddrPort(w.l.Addr().String()))
+	if err != nil {
+		t.Fatalf("from an address that is gone: %v", err)
+	}
+	conn.Close()
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -48,6 +49,14 @@ func newLink(ctx context.Context, conn *net.TCPConn, now clock, timeout time.Dur
 	l := &link{conn: conn, raw: raw, ctx: ctx, now: now}
 	l.stop = context.AfterFunc(ctx, func() { conn.SetReadDeadline(longPast) })
 	return l, nil
+}
+
+// local is the address of this host; invalid if it is not known.
+func (l *link) local() netip.Addr {
+	if a, ok := l.conn.LocalAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // next returns the next whole frame of the buffer; it is valid until the next call of a method.

@@ -127,12 +127,12 @@ func TestNameChanges(t *testing.T) {
 		w1, w2, n := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
 		r := newRig(t, namedConf+"1", func(r *rig) {
 			r.net.resolve = n.resolve
-			r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+			r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				w := w1
 				if to.Addr() == netip.MustParseAddr("127.0.0.2") {
 					w = w2
 				}
-				return dialTCP(ctx, netip.MustParseAddrPort(w.l.Addr().String()))
+				return dialTCP(ctx, from, netip.MustParseAddrPort(w.l.Addr().String()))
 			}
 		})
 		c := w1.next()
@@ -172,7 +172,7 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 		var refused, others atomic.Int32
 		r := newRig(t, namedConf+"1", func(r *rig) {
 			r.net.resolve = n.resolve
-			r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+			r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				w := w1
 				switch {
 				case to.Addr() == netip.MustParseAddr("127.0.0.2"):
@@ -182,7 +182,7 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 					refused.Add(1)
 					return nil, unix.ECONNREFUSED
 				}
-				return dialTCP(ctx, netip.MustParseAddrPort(w.l.Addr().String()))
+				return dialTCP(ctx, from, netip.MustParseAddrPort(w.l.Addr().String()))
 			}
 		})
 		c := w1.next()

@@ -242,7 +242,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		e := &t.entries[i]
 		var left atomic.Bool
 		stop := c.watch(false, func() { left.Store(true); cancel() })
-		conn, err := dialTCP(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
+		conn, err := dialTCP(ctx, netip.Addr{}, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
 		cancel()
 		stop()
 		c.conn.SetDeadline(time.Now().Add(relayStartup)) // before phase: an end from here on sets its own

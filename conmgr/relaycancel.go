@@ -45,7 +45,7 @@ func (c *relayed) cancel(request []byte) {
 }
 
 func deliver(ctx context.Context, to netip.AddrPort, request []byte) error {
-	conn, err := dialTCP(ctx, to)
+	conn, err := dialTCP(ctx, netip.Addr{}, to)
 	if err != nil {
 		return err
 	}

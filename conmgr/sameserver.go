@@ -8,7 +8,6 @@ package conmgr
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -98,11 +97,8 @@ func (m *serverMap) drop(index int) {
 // share claims the server that a WELCOME has named. alone is false if the entry becomes a duplicate
 // without a connection.
 func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
-	now, local := in.now(), netip.Addr{}
-	if a, ok := l.conn.LocalAddr().(*net.TCPAddr); ok {
-		local = a.AddrPort().Addr().Unmap()
-	}
-	h := in.servers.claim(in.index, serverKey{in.mon.SystemIdentifier(), in.mon.PostmasterStart()}, local, now)
+	now := in.now()
+	h := in.servers.claim(in.index, serverKey{in.mon.SystemIdentifier(), in.mon.PostmasterStart()}, in.local, now)
 	in.servedBy = h.index
 	if h.index == in.index {
 		in.told = -1
@@ -117,7 +113,7 @@ func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in,
 			in.serving())
 	}
-	if h.local != local {
+	if h.local != in.local {
 		return true
 	}
 	l.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeDuplicate,

@@ -32,7 +32,7 @@ func (f *floating) moves(to *watchdog) {
 // floatingPort is the watchdog's port at the floating address.
 const floatingPort = 1
 
-func (f *floating) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+func (f *floating) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	if to.Port() == floatingPort {
 		f.mu.Lock()
 		at := f.at
@@ -43,7 +43,7 @@ func (f *floating) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, e
 		}
 		to = netip.AddrPortFrom(to.Addr(), uint16(at))
 	}
-	return dialTCP(ctx, to)
+	return dialTCP(ctx, from, to)
 }
 
 // checksEvery makes duplicates look again so often.
@@ -222,12 +222,12 @@ func TestDuplicateTakesOver(t *testing.T) {
 	f := &floating{}
 	f.moves(w)
 	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			if to.Port() != floatingPort && r.d.board.table.Load().entries[0].State == hb.Connecting &&
 				r.d.board.heard[0].Load() == 0 {
 				return nil, context.Canceled // the other one comes first
 			}
-			return f.dial(ctx, to)
+			return f.dial(ctx, from, to)
 		}
 	})
 	c := w.next()
@@ -303,11 +303,11 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 	w := newWatchdog(t, "[::]:0")
 	r := newRig(t, quick+instanceConf(0, w.port())+strings.Replace(instanceConf(1, w.port()), "127.0.0.1", "::1", 1),
 		func(r *rig) {
-			r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+			r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				if to.Addr().Is6() && r.d.board.heard[0].Load() == 0 {
 					return nil, context.Canceled // the other one comes first
 				}
-				return dialTCP(ctx, to)
+				return dialTCP(ctx, from, to)
 			}
 		})
 	c := w.next()

@@ -36,7 +36,7 @@ type stopReply struct {
 
 // stopWatch asks one server.
 type stopWatch struct {
-	dial    func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error)
+	dial    func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error)
 	now     clock
 	limit   time.Duration
 	to      netip.AddrPort
@@ -98,7 +98,7 @@ func (w *stopWatch) ask(ctx context.Context) {
 // postmaster answers as long as it is there, and logs nothing. Else it begins a session, which the
 // server refuses with its reason, before it looks at the user: a line of its log.
 func (w *stopWatch) question(ctx context.Context, quiet bool) heartbeat.StopAnswer {
-	c, err := w.dial(ctx, w.to)
+	c, err := w.dial(ctx, netip.Addr{}, w.to)
 	if err != nil {
 		if errors.Is(err, unix.ECONNREFUSED) {
 			return heartbeat.StopRefused

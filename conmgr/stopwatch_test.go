@@ -39,7 +39,7 @@ func (p *sqlPort) asked() (words, quietly int) {
 }
 
 // dial takes the connections to the SQL port, and passes on those to the watchdog's.
-func (p *sqlPort) dial(t *testing.T) func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+func (p *sqlPort) dial(t *testing.T) func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -62,9 +62,9 @@ func (p *sqlPort) dial(t *testing.T) func(ctx context.Context, to netip.AddrPort
 			}()
 		}
 	}()
-	return func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+	return func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 		if to.Port() != 27500 {
-			return dialTCP(ctx, to)
+			return dialTCP(ctx, from, to)
 		}
 		p.mu.Lock()
 		does := p.does
@@ -76,7 +76,7 @@ func (p *sqlPort) dial(t *testing.T) func(ctx context.Context, to netip.AddrPort
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		return dialTCP(ctx, netip.MustParseAddrPort(l.Addr().String()))
+		return dialTCP(ctx, from, netip.MustParseAddrPort(l.Addr().String()))
 	}
 }
 
@@ -215,7 +215,7 @@ func TestStoppingServerBehindFirewall(t *testing.T) {
 	var mu sync.Mutex
 	blocked := false
 	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			mu.Lock()
 			drop := blocked && to.Port() != 27500
 			mu.Unlock()
@@ -223,7 +223,7 @@ func TestStoppingServerBehindFirewall(t *testing.T) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
-			return sql(ctx, to)
+			return sql(ctx, from, to)
 		}
 	})
 	c := w.next()

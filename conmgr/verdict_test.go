@@ -37,7 +37,7 @@ const second = hb.Mono(time.Second)
 func newBench(t *testing.T, conf string) *bench {
 	t.Helper()
 	r := newRig(t, "heartbeat_interval = 1\nheartbeat_timeout = 3\n"+conf+"backend_hostaddr0 = 127.0.0.1\n", func(r *rig) {
-		r.net.dial = func(ctx context.Context, _ netip.AddrPort) (*net.TCPConn, error) {
+		r.net.dial = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
@@ -52,7 +52,7 @@ func newBench(t *testing.T, conf string) *bench {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if b.conn, err = dialTCP(b.ctx, netip.MustParseAddrPort(l.Addr().String())); err != nil {
+	if b.conn, err = dialTCP(b.ctx, netip.Addr{}, netip.MustParseAddrPort(l.Addr().String())); err != nil {
 		t.Fatal(err)
 	}
 	if b.peer, err = l.AcceptTCP(); err != nil {
@@ -275,14 +275,14 @@ func TestDetailIsTheLastError(t *testing.T) {
 	var failure error
 	fails := func(err error) { mu.Lock(); defer mu.Unlock(); failure = err }
 	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			mu.Lock()
 			err := failure
 			mu.Unlock()
 			if err != nil {
 				return nil, err
 			}
-			return dialTCP(ctx, to)
+			return dialTCP(ctx, from, to)
 		}
 	})
 	c := w.next()

@@ -3,6 +3,8 @@ package test
 // Connections and processes that end audibly: RST, FIN, and conmgr's own end in all its forms.
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"syscall"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
 // heartbeatEnds are the two ends of the only heartbeat connection: conmgr's and the watchdog's.
@@ -212,4 +215,32 @@ func TestResetByFirewall(t *testing.T) {
 	}
 	w.noLog(since, `terminated connections`)
 	w.alive(s, "the session")
+}
+
+// TestResumesFromTheSameAddress: the client host has got another address meanwhile, which its
+// kernel prefers: heartbeats that are resumed come from the one that the watchdog knows.
+func TestResumesFromTheSameAddress(t *testing.T) {
+	w := newWorld(t)
+	client := w.net.Host("client")
+	cm := w.conmgr(client, "500ms", "2s")
+	bound, s, mark := cm.Bind("primary"), w.session(client, "BEGIN"), cm.Mark()
+	w.net.Assign(testnet.Floating(1), client)
+	prefer := fmt.Sprintf("ip route replace $(ip route show default) src %s", testnet.Floating(1))
+	if out, err := client.Command(context.Background(), "sh", "-c", prefer).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v %s", prefer, err, out)
+	}
+	if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	cm.WaitLog(mark, "heartbeat connection is established", patience)
+	if err := bound.Wait(time.Millisecond); err != nil {
+		t.Errorf("the application was told: %v", err)
+	}
+	w.alive(s, "another address")
+	if _, ok := cm.Find(mark, "is lost"); ok {
+		t.Error("the instance was lost")
+	}
+	if addr := w.primary.Value("SELECT host(conmgr_addr) FROM pgx_stat_watchdog"); addr != client.Addr4.String() {
+		t.Errorf("the heartbeats come from %s", addr)
+	}
 }
