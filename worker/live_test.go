@@ -36,6 +36,7 @@ type live struct {
 	store   *fakeStore
 	port    int
 	ahead   atomic.Int64 // by which its clocks are ahead, ns
+	seen    atomic.Int64 // how much of that the reactor knows
 	spawned sync.WaitGroup
 	spawns  atomic.Int64 // attempts to listen
 	done    chan error
@@ -53,6 +54,7 @@ func (l *live) clock() watchdog.Now {
 		panic(err)
 	}
 	ahead := l.ahead.Load()
+	l.seen.Store(ahead)
 	return watchdog.Now{Mono: heartbeat.Mono(ts.Nano() + ahead), Wall: terminator.Wall(time.Now().UnixMicro() + ahead/1000)}
 }
 

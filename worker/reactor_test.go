@@ -239,10 +239,11 @@ func TestStop(t *testing.T) {
 // judges; nothing else would ever wake it.
 func TestStopIsSeenBeforeVerdicts(t *testing.T) {
 	l := start(t, 1).listening()
-	c := l.dial() // no HELLO: the only thing that will ever be due
+	c := l.dial() // no HELLO: the only thing that will be due
+	l.conmgr(1)   // accepted after it
 	asked := 0
 	hook := func() {
-		if l.ahead.Load() == 0 {
+		if l.seen.Load() == 0 {
 			return
 		}
 		if asked++; asked == 2 { // once at the end of the events, once before more of them

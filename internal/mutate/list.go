@@ -5,4 +5,4 @@ package main
 
 import "slices"
 
-var mutations = slices.Concat(heartbeatMutations, terminatorMutations, workerMutations, goclientMutations, trustMutations, frontMutations, extensionMutations, routingMutations)
+var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations, goclientMutations, trustMutations, frontMutations, extensionMutations, routingMutations)
