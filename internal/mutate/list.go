@@ -5,4 +5,5 @@ package main
 
 import "slices"
 
-var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations, goclientMutations, trustMutations, frontMutations, extensionMutations, routingMutations)
+var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations,
+	conmgrMutations, routingMutations, goclientMutations, trustMutations, frontMutations, extensionMutations)

@@ -243,6 +243,14 @@ func TestLookupGone(t *testing.T) {
 	if _, err := Lookup(p.local, p.remote); err != ErrGone {
 		t.Errorf("the peer: got %v, want ErrGone", err)
 	}
+	half, rest := connect(t, "tcp", "127.0.0.1:0")
+	if p, err = pairOf(rest.(*net.TCPConn)); err != nil {
+		t.Fatal(err)
+	}
+	half.Close() // the kernel keeps its socket, as the other end is still open, and shows it as root's
+	if uid, err := Lookup(p.local, p.remote); err != ErrGone {
+		t.Errorf("a socket that was closed: got %d, %v, want ErrGone", uid, err)
+	}
 	if _, err := Lookup(l.Addr().(*net.TCPAddr).AddrPort(), p.remote); err != ErrGone {
 		t.Errorf("the listener: got %v, want ErrGone", err)
 	}
