@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
 const (
@@ -112,12 +113,12 @@ func (s *service) hasRoom(m member, conn net.Conn, refuse func(code, text, hint 
 		if s.conf.MaxConnections == 0 {
 			reason = "as many as the limit of open file descriptors allows, ulimit -n"
 		}
-		s.limit.Log("max_connections", LOG, "closed a connection from application: %s: there are %d connections already (%s)",
+		s.limit.Log("max_connections", cmlog.LOG, "closed a connection from application: %s: there are %d connections already (%s)",
 			seat, s.registry.max, reason)
 		return false
 	case overShare:
 		text := fmt.Sprintf("too many connections of %s: at most %d", seat.owner, s.registry.share)
-		s.limit.Log("max_user_connections", LOG, "refused a connection from application: %s: %s (max_user_connections)",
+		s.limit.Log("max_user_connections", cmlog.LOG, "refused a connection from application: %s: %s (max_user_connections)",
 			seat, text)
 		s.explain(conn, func() {
 			refuse(cm.TooManyConnections, text, "Close connections that are not used, or raise max_user_connections in conmgr.conf.")
@@ -155,7 +156,7 @@ func (s *service) mayRelay(conn net.Conn, of *seat) bool {
 		}
 	}
 	conn.Close()
-	s.limit.Log("relay_allowed_networks", LOG, "closed a connection to a relay port: %s: it is not from this host, nor of relay_allowed_networks", of)
+	s.limit.Log("relay_allowed_networks", cmlog.LOG, "closed a connection to a relay port: %s: it is not from this host, nor of relay_allowed_networks", of)
 	return false
 }
 

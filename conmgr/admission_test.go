@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
 func TestUserShare(t *testing.T) {
@@ -273,9 +275,9 @@ func (a *addressedConn) RemoteAddr() net.Addr {
 
 func TestRelayFromElsewhere(t *testing.T) {
 	sink := &memorySink{}
-	log := newTestLogger(t, WARNING, sink)
+	log := testLogger(t, cmlog.WARNING, sink)
 	s := &service{conf: mustParse(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
-		log: log, limit: newLogLimiter(log)}
+		log: log, limit: cmlog.NewLimiter(log)}
 	for _, x := range []struct {
 		own, peer string
 		want      bool
@@ -352,4 +354,24 @@ func ownAddress(t *testing.T) netip.Addr {
 	}
 	t.Skip("this host has no address but loopback's")
 	return netip.Addr{}
+}
+
+// Whatever peers do that is logged, it is a few lines.
+func TestFloodOfConnectionsIsAFewLines(t *testing.T) {
+	r := static(t, "max_connections = 1\n", primary)
+	r.connect()
+	const n = 50
+	for range n {
+		if got := r.dial().until(""); got != "EOF" {
+			t.Fatalf("got %s", got)
+		}
+	}
+	r.stop()
+	r.d.log.Flush(patience)
+	if got := r.logged("closed a connection from application"); got != cmlog.LimitBurst+1 {
+		t.Errorf("%d lines", got)
+	}
+	if r.logged("45 messages like this one were left out: closed a connection from application: 127.0.0.1:") != 1 {
+		t.Errorf("the count is not told:\n%s", r.log)
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -33,7 +35,7 @@ const maxSaid = 16
 
 type board struct {
 	conf     *Config
-	log      *Logger
+	log      *cmlog.Logger
 	registry *registry
 	onTable  func(*table) // called by run after each new table
 	destroy  *destroyer   // nil: destroy_sockets is off
@@ -53,7 +55,7 @@ type board struct {
 }
 
 // newBoard makes the first table; known is what was kept.
-func newBoard(conf *Config, log *Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
+func newBoard(conf *Config, log *cmlog.Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
 	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
 		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
@@ -69,7 +71,7 @@ func newBoard(conf *Config, log *Logger, r *registry, onTable func(*table), k *k
 func (b *board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace} }
 
 // received records a reception, without a new table.
-func (b *board) received(index int, t Mono) { b.heard[index].Store(int64(t)) }
+func (b *board) received(index int, t clock.Mono) { b.heard[index].Store(int64(t)) }
 
 // post leaves an instance's new status, and perhaps a loss. A status that run has not seen yet is
 // replaced, but neither a loss nor what the instance has said is dropped: it may have told of its
@@ -193,7 +195,7 @@ func (b *board) publish(entries []entry, updates []update, known route.Known, se
 	if !known.Equal(before.Known) {
 		b.keeper.put(known)
 		if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
-			b.log.Log(LOG, "known of the set of instances: %s", known)
+			b.log.Log(cmlog.LOG, "known of the set of instances: %s", known)
 		}
 	}
 	b.warn(t)
@@ -216,11 +218,11 @@ func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 		}
 	}
 	if n := len(list) - relayed; n > 0 {
-		b.log.Log(LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number,
+		b.log.Log(cmlog.LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number,
 			e.cfg.Name())
 	}
 	if relayed > 0 {
-		b.log.Log(LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed,
+		b.log.Log(cmlog.LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed,
 			e.cfg.Number, e.cfg.Name())
 	}
 	return list
@@ -232,7 +234,7 @@ func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 func (b *board) superseded(t *table, i int) []member {
 	e, v := &t.entries[i], &t.Verdicts[i]
 	if v.Superseded {
-		b.log.Log(WARNING, "instance %d (host %q) is superseded by %s", e.cfg.Number, e.cfg.Name(), v.By)
+		b.log.Log(cmlog.WARNING, "instance %d (host %q) is superseded by %s", e.cfg.Number, e.cfg.Name(), v.By)
 	}
 	return b.lost(t, i, e.lostText("superseded by "+v.By), v.Superseded)
 }
@@ -242,7 +244,7 @@ func (b *board) warn(t *table) {
 	conflicts := t.Conflicts()
 	for _, c := range conflicts {
 		if !slices.Contains(b.told, c) {
-			b.log.Log(WARNING, "%s", c)
+			b.log.Log(cmlog.WARNING, "%s", c)
 		}
 	}
 	b.told = conflicts

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
 const (
@@ -76,7 +77,7 @@ type Config struct {
 	LogStderr, LogSyslog bool
 	SyslogFacility       int // 0 to 7: LOCALn
 	SyslogIdent          string
-	LogMinMessages       Level
+	LogMinMessages       cmlog.Level
 
 	Settings []Setting
 }
@@ -267,7 +268,7 @@ func (p *configParser) build() *Config {
 	c.LogStderr, c.LogSyslog = slices.Contains(dest, "stderr"), slices.Contains(dest, "syslog")
 	c.SyslogFacility = slices.Index(findParam("syslog_facility").Values, p.value("syslog_facility", -1))
 	c.SyslogIdent = p.value("syslog_ident", -1)
-	c.LogMinMessages = Level(slices.Index(levelNames[:], p.value("log_min_messages", -1)))
+	c.LogMinMessages = cmlog.Level(slices.Index(cmlog.LevelNames[:], p.value("log_min_messages", -1)))
 
 	p.sockets(c)
 	p.relayPorts(c)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
 var updateSample = flag.Bool("update", false, "write packaging/conmgr.conf.sample")
@@ -40,7 +41,7 @@ func TestConfigDefaults(t *testing.T) {
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second,
 		ConnectTimeout:       10 * time.Second,
 		StandbyTimelineGrace: time.Minute,
-		LogStderr:            true, SyslogIdent: "conmgr", LogMinMessages: WARNING}
+		LogStderr:            true, SyslogIdent: "conmgr", LogMinMessages: cmlog.WARNING}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
 	}

@@ -10,20 +10,24 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
 // connect dials one address and greets the watchdog.
-func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*link, *heartbeat.Loss, error) {
-	in.note("connecting", INFO, "connecting to the watchdog: %s, address %s", in,
+func (in *instance) connect(ctx context.Context, a netip.Addr, limit clock.Mono) (*link, *heartbeat.Loss, error) {
+	in.note("connecting", cmlog.INFO, "connecting to the watchdog: %s, address %s", in,
 		netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
 	dctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ch := make(chan result[*net.TCPConn], 1)
 	from := in.source(a)
 	in.group.Go("dialer", func() {
-		c, err := in.net.dial(dctx, from, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
+		c, err := in.net.Dial(dctx, from, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
 		if err == nil && dctx.Err() != nil { // nobody waits any more
 			c.Close()
 			c, err = nil, dctx.Err()
@@ -39,7 +43,7 @@ func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*lin
 		return nil, nil, errConnectTimeout
 	}
 	if r.err != nil {
-		return nil, nil, errors.New(netText(r.err))
+		return nil, nil, errors.New(netio.Text(r.err))
 	}
 	l, err := newLink(ctx, r.value, in.now, in.conf.HeartbeatTimeout)
 	if err != nil {
@@ -55,9 +59,9 @@ func (in *instance) connect(ctx context.Context, a netip.Addr, limit Mono) (*lin
 }
 
 // greet sends HELLO and waits for WELCOME.
-func (in *instance) greet(l *link, limit Mono) (*heartbeat.Loss, error) {
+func (in *instance) greet(l *link, limit clock.Mono) (*heartbeat.Loss, error) {
 	if err := l.write(in.mon.Hello().Append(nil)); err != nil {
-		return nil, errors.New(netText(err))
+		return nil, errors.New(netio.Text(err))
 	}
 	for {
 		f, ok, err := l.next()
@@ -98,7 +102,21 @@ func (in *instance) greet(l *link, limit Mono) (*heartbeat.Loss, error) {
 		case errors.Is(err, io.EOF):
 			return nil, errors.New("the connection was closed before the watchdog's answer")
 		case err != nil:
-			return nil, errors.New(netText(err))
+			return nil, errors.New(netio.Text(err))
 		}
 	}
+}
+
+// result of an operation that runs in a goroutine of its own.
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// preferring puts the address that worked last time first.
+func preferring(addrs []netip.Addr, last netip.Addr) []netip.Addr {
+	if i := slices.Index(addrs, last); i > 0 {
+		addrs = append([]netip.Addr{last}, slices.Delete(slices.Clone(addrs), i, i+1)...)
+	}
+	return addrs
 }

@@ -18,6 +18,10 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -48,9 +52,9 @@ type Options struct {
 type daemon struct {
 	dir      string
 	conf     *Config
-	log      *Logger
-	limit    *logLimiter // of lines that a peer can cause
-	group    *group
+	log      *cmlog.Logger
+	limit    *cmlog.Limiter // of lines that a peer can cause
+	group    *group.Group
 	registry *registry
 	board    *board
 	service  *service
@@ -79,11 +83,11 @@ func reportDiagnostics(diags []Diagnostic, w io.Writer) {
 	}
 }
 
-func (d *Diagnostic) level() Level {
+func (d *Diagnostic) level() cmlog.Level {
 	if d.Warning {
-		return WARNING
+		return cmlog.WARNING
 	}
-	return ERROR
+	return cmlog.ERROR
 }
 
 // CheckUser refuses root, as a PostgreSQL server does.
@@ -129,29 +133,33 @@ func Run(o Options) error {
 	d := &daemon{dir: dir, conf: conf, pidFile: pidFile, status: control.StatusStarting,
 		changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	stopLog := make(chan struct{})
-	logGroup := &group{}
-	var sinks []sink
-	var syslog *syslogSink
+	logGroup := &group.Group{}
+	var sinks []cmlog.Sink
+	var syslog *cmlog.Syslog
 	if conf.LogStderr {
-		sinks = append(sinks, newStderrSink(o.Stderr))
+		sinks = append(sinks, cmlog.NewStderr(o.Stderr))
 	}
 	if conf.LogSyslog {
-		syslog = openSyslog(conf, o)
+		socket := o.syslogSocket
+		if socket == "" {
+			socket = cmlog.SyslogSocket
+		}
+		syslog = cmlog.OpenSyslog(socket, conf.SyslogFacility, conf.SyslogIdent, o.Stderr)
 		sinks = append(sinks, syslog)
 	}
-	logGroup.onPanic = d.panicked
-	d.log = newLogger(conf.LogMinMessages, logGroup, stopLog, sinks...)
-	d.limit = newLogLimiter(d.log)
+	logGroup.OnPanic = d.panicked
+	d.log = cmlog.New(conf.LogMinMessages, logGroup, stopLog, sinks...)
+	d.limit = cmlog.NewLimiter(d.log)
 	defer func() {
-		d.limit.end()
+		d.limit.End()
 		close(stopLog)
-		if logGroup.Wait(shutdownTime) && syslog != nil && syslog.conn != nil {
-			syslog.conn.Close()
+		if logGroup.Wait(shutdownTime) && syslog != nil {
+			syslog.Close()
 		}
 	}()
-	d.group = &group{onPanic: d.panicked}
+	d.group = &group.Group{OnPanic: d.panicked}
 	for _, w := range diags {
-		d.log.Message(Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
+		d.log.Message(cmlog.Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
 	}
 	if conf.MaxConnections == 0 {
 		most = max(1, most-reservedPlaces)
@@ -162,25 +170,8 @@ func Run(o Options) error {
 	return d.run(o.Signals)
 }
 
-// openSyslog says on the standard error, at start and whenever it ceases, that there is no syslog.
-// conmgr goes on without.
-func openSyslog(conf *Config, o Options) *syslogSink {
-	path := syslogSocket
-	if o.syslogSocket != "" {
-		path = o.syslogSocket
-	}
-	s := newSyslogSink(path, conf.SyslogFacility, conf.SyslogIdent)
-	s.complain = func(err error) {
-		newStderrSink(o.Stderr).write(&Message{Level: WARNING, when: time.Now(),
-			Text: fmt.Sprintf("no syslog takes messages at \"%s\": %s", path, netText(err)),
-			Hint: "Messages to syslog are lost until one does. Start it, or set log_destination to stderr."})
-	}
-	s.dial()
-	return s
-}
-
 func (d *daemon) panicked(name string, value any, stack []byte) {
-	d.log.Message(Message{Level: PANIC, Text: fmt.Sprintf("%s: %v", name, value),
+	d.log.Message(cmlog.Message{Level: cmlog.PANIC, Text: fmt.Sprintf("%s: %v", name, value),
 		Detail: strings.TrimSpace(string(stack))})
 	select {
 	case d.failed <- errPanic:
@@ -204,23 +195,23 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 		d.board.destroy = &destroyer{log: d.log, group: d.group}
 	}
 	d.service = &service{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		now: monotonic}
+		now: clock.Monotonic}
 	if err := d.service.listen(ctx); err != nil {
-		d.log.Log(FATAL, "%s", err)
+		d.log.Log(cmlog.FATAL, "%s", err)
 		if d.conf.LogStderr {
 			return ErrReported
 		}
 		return err
 	}
 	defer d.service.close()
-	d.log.Log(LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
+	d.log.Log(cmlog.LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
 	d.group.Go("routing table", func() { d.board.run(stop) })
 	d.group.Go("kept knowledge", func() { keeper.run(stop) })
 	d.service.serve(stop)
 	boot := bootID()
 	var id heartbeat.ID
 	rand.Read(id[:])
-	for _, in := range d.instances(id, boot, systemNetwork, monotonic) {
+	for _, in := range d.instances(id, boot, netio.System, clock.Monotonic) {
 		d.group.Go(in.String(), func() { in.run(ctx) })
 	}
 	notifySystemd("READY=1\nSTATUS=connecting to instances")
@@ -289,16 +280,16 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 			notifySystemd("STOPPING=1\nSTATUS=shutting down")
 			switch mode {
 			case smart:
-				d.log.Log(LOG, "received smart shutdown request")
+				d.log.Log(cmlog.LOG, "received smart shutdown request")
 				d.registry.refuse()
 				idle = d.registry.idle
 			case fast:
-				d.log.Log(LOG, "received fast shutdown request")
-				d.log.Log(LOG, "closing all application connections")
+				d.log.Log(cmlog.LOG, "received fast shutdown request")
+				d.log.Log(cmlog.LOG, "closing all application connections")
 				d.stop(cancel, shutdownText)
 				return nil
 			case immediate:
-				d.log.Log(LOG, "received immediate shutdown request")
+				d.log.Log(cmlog.LOG, "received immediate shutdown request")
 				return nil
 			}
 		}
@@ -316,10 +307,10 @@ func (d *daemon) stop(cancel func(), text string) {
 	d.goodbye.Store(true)
 	cancel()
 	if !d.group.Wait(shutdownTime) {
-		d.log.Log(DEBUG, "some connections were cut at the end of the shutdown")
+		d.log.Log(cmlog.DEBUG, "some connections were cut at the end of the shutdown")
 	}
-	d.limit.end()
-	d.log.Log(LOG, "Connection Manager is shut down")
+	d.limit.End()
+	d.log.Log(cmlog.LOG, "Connection Manager is shut down")
 }
 
 // tellStatus says when the instances are there: cm_ctl start waits for it. It is not withdrawn when
@@ -353,6 +344,6 @@ func (d *daemon) setStatus(s control.Status) {
 	}
 	d.status = s
 	if err := d.pidFile.SetStatus(s); err != nil {
-		d.log.Log(WARNING, "%s", err)
+		d.log.Log(cmlog.WARNING, "%s", err)
 	}
 }

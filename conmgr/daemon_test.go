@@ -468,7 +468,7 @@ func TestPanicEndsTheDaemon(t *testing.T) {
 	r := static(t, "", primary)
 	c := r.connect()
 	c.query("show target primary")
-	r.d.group.onPanic = r.d.panicked
+	r.d.group.OnPanic = r.d.panicked
 	r.d.group.Go("victim", func() { panic("oops") })
 	err := r.d.wait(nil, r.cancel)
 	if !errors.Is(err, errPanic) {

@@ -17,6 +17,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
 // destroyTime bounds each answer of the kernel.
@@ -39,8 +43,8 @@ const destroyStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT | 1
 
 // destroyer is what the board calls. A nil one does nothing.
 type destroyer struct {
-	log   *Logger
-	group *group
+	log   *cmlog.Logger
+	group *group.Group
 }
 
 // lost aborts the connections to an instance, without waiting.
@@ -54,9 +58,9 @@ func (d *destroyer) lost(entries []entry, index int) {
 		begin := time.Now()
 		n, err := destroyConnections(targets)
 		if err != nil {
-			d.log.Log(WARNING, "could not destroy all connections to the lost %s: %s", name, err)
+			d.log.Log(cmlog.WARNING, "could not destroy all connections to the lost %s: %s", name, err)
 		}
-		d.log.Log(LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets,
+		d.log.Log(cmlog.LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets,
 			time.Since(begin).Microseconds())
 	})
 }
@@ -245,13 +249,13 @@ func checkDestroy() error {
 	}
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
-		return &StartError{Text: "could not try whether sockets can be destroyed: " + netText(err)}
+		return &StartError{Text: "could not try whether sockets can be destroyed: " + netio.Text(err)}
 	}
 	defer l.Close()
 	to := l.Addr().(*net.TCPAddr).AddrPort()
 	conn, err := net.DialTimeout("tcp4", to.String(), destroyTime)
 	if err != nil {
-		return &StartError{Text: "could not try whether sockets can be destroyed: " + netText(err)}
+		return &StartError{Text: "could not try whether sockets can be destroyed: " + netio.Text(err)}
 	}
 	defer conn.Close()
 	n, err := destroyConnections([]netip.AddrPort{to})

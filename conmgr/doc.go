@@ -19,15 +19,16 @@
 // session's own goroutine while it writes, which may block; all others only try it. relayed.mu and
 // relayLoop.mu are held for a moment, each by itself.
 //
+//	group/ clock/ netio/ cmlog/                what everything uses: goroutines, time, the network, the log
 //	params.go parse.go values.go hints.go config.go sample.go   conmgr.conf
-//	log.go loglimit.go trace.go syslog.go group.go clock.go     what everything uses
-//	instance.go connect.go link.go dial.go     heartbeats
+//	trace.go                                   what is logged of each connection
+//	instance.go connect.go link.go lookup.go   heartbeats
 //	route/                                     who is offered, and who is superseded: pure
 //	table.go board.go registry.go              routing, binding, loss
 //	kept.go forget.go                          what is known over restarts
 //	listen.go admission.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
 //	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
-//	destroy.go                                 destroy_sockets
+//	destroy.go sockinfo.go                     destroy_sockets
 //	daemon.go limits.go notify.go              the process
 package conmgr

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -17,12 +18,12 @@ func (in *instance) established(loss *heartbeat.Loss) {
 	clear(in.repeats)
 	in.attempts.Established(in.now())
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
-		in.note("lost", WARNING, "%s is lost: %s", in, loss)
+		in.note("lost", cmlog.WARNING, "%s is lost: %s", in, loss)
 		in.publish(loss)
 	}
 	in.lossText, in.detail = "", in.portMismatch()
 	in.received()
-	in.note("established", LOG, "heartbeat connection is established: %s, address %s", in, in.hostAddr)
+	in.note("established", cmlog.LOG, "heartbeat connection is established: %s, address %s", in, in.hostAddr)
 	in.attributesChanged()
 	in.publish(nil)
 }
@@ -34,7 +35,7 @@ func (in *instance) attributesChanged() {
 		now += ",shutting-down"
 	}
 	if now != in.before {
-		in.note("attribute", LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'",
+		in.note("attribute", cmlog.LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'",
 			in.cfg.Name(), in.cfg.Port, in.before, now)
 		in.before = now
 	}
@@ -49,13 +50,13 @@ func (in *instance) received() {
 // closed: the connection broke. That is no verdict.
 func (in *instance) closed(why string) {
 	in.mon.Closed()
-	in.note("closed", LOG, "heartbeat connection is closed: %s: %s", in, why)
+	in.note("closed", cmlog.LOG, "heartbeat connection is closed: %s: %s", in, why)
 	in.say(why)
 }
 
 // stopping: the server has announced its end. Nobody is sent there any more, and nothing is cut.
 func (in *instance) stopping() {
-	in.note("goodbye", LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server",
+	in.note("goodbye", cmlog.LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server",
 		in)
 	in.watchStop(in.ctx)
 	in.say("the server is shutting down")
@@ -67,7 +68,7 @@ func (in *instance) stopAnswered(r stopReply) {
 	in.received()
 	if changed {
 		in.unwatchStop()
-		in.note("stopped", LOG, "the server has shut down: %s", in)
+		in.note("stopped", cmlog.LOG, "the server has shut down: %s", in)
 		in.say("the server has shut down")
 	}
 }
@@ -76,7 +77,7 @@ func (in *instance) lost(loss *heartbeat.Loss) {
 	in.unwatchStop()
 	in.servers.release(in.index)
 	in.detail, in.lossText = loss.String(), loss.String()
-	in.note("lost", WARNING, "%s is lost: %s", in, loss)
+	in.note("lost", cmlog.WARNING, "%s is lost: %s", in, loss)
 	in.publish(loss)
 }
 
@@ -97,14 +98,14 @@ func (in *instance) failed(ctx context.Context, err error) {
 		event = "heartbeat connect is timed out: " + in.String() + ": " + text
 		text = "heartbeat connect is timed out: " + text
 	}
-	in.complain(WARNING, event)
+	in.complain(cmlog.WARNING, event)
 	if s := in.mon.State(); s != heartbeat.Stopping && s != heartbeat.Stopped { // whose watchdog is gone, of course
 		in.say(text)
 	}
 }
 
 // complain logs what may go on for long, once a minute.
-func (in *instance) complain(level Level, text string) {
+func (in *instance) complain(level cmlog.Level, text string) {
 	now := in.now()
 	if last, again := in.repeats[text]; again && now.Sub(last) < repeatAfter {
 		return
@@ -117,7 +118,7 @@ func (in *instance) complain(level Level, text string) {
 }
 
 // note logs a line that a peer can cause again and again.
-func (in *instance) note(kind string, level Level, format string, args ...any) {
+func (in *instance) note(kind string, level cmlog.Level, format string, args ...any) {
 	in.limit.Log(fmt.Sprintf("%s %d", kind, in.cfg.Number), level, format, args...)
 }
 
@@ -142,7 +143,7 @@ func (in *instance) portMismatch() string {
 	text := fmt.Sprintf("backend_port%d is %d, but the server's own port is %d", in.cfg.Number, in.cfg.Port, port)
 	if port != in.otherPort {
 		in.otherPort = port
-		in.note("port", WARNING, "%s: %s (a mistake, unless a pooler or a forwarded port is meant)", in, text)
+		in.note("port", cmlog.WARNING, "%s: %s (a mistake, unless a pooler or a forwarded port is meant)", in, text)
 	}
 	return text
 }

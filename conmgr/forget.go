@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
@@ -26,7 +27,7 @@ func (b *board) forget(f forgetRequest) {
 	t, now := b.table.Load(), time.Now()
 	all := factsOf(t.entries)
 	known := t.Known.Forget(f.instance, all, now).Learn(all, true, now)
-	b.log.Log(LOG, "forgotten on request: %s; known now: %s", t.Known, known)
+	b.log.Log(cmlog.LOG, "forgotten on request: %s; known now: %s", t.Known, known)
 	b.publish(slices.Clone(t.entries), nil, known, true, now)
 	f.done <- known
 }

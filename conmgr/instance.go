@@ -14,6 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -22,11 +26,11 @@ type instance struct {
 	cfg     *InstanceConfig
 	conf    *Config
 	mon     *heartbeat.Monitor
-	net     network
-	now     clock
-	limit   *logLimiter
+	net     netio.Network
+	now     clock.Clock
+	limit   *cmlog.Limiter
 	board   *board
-	group   *group
+	group   *group.Group
 	servers *serverMap
 	goodbye *atomic.Bool // at the end, say GOODBYE
 
@@ -37,25 +41,25 @@ type instance struct {
 	addrs    []netip.Addr // all addresses of the name, at that time
 	attempts heartbeat.Attempts
 
-	endStop     func()          // while the server is stopping: ends the questions to its SQL port
-	stopReplies chan stopReply  // and their answers
-	detail      string          // last error
-	lossText    string          // why the instance was lost, until it is established again
-	before      string          // attributes last told to the log
-	servedBy    int             // index of the instance that serves the server: this one, unless it is a duplicate
-	told        int             // index of the instance that the log has named for that, -1: none
-	otherPort   uint16          // the postmaster's port, as last complained of
-	repeats     map[string]Mono // complaints, and when each was logged
+	endStop     func()                // while the server is stopping: ends the questions to its SQL port
+	stopReplies chan stopReply        // and their answers
+	detail      string                // last error
+	lossText    string                // why the instance was lost, until it is established again
+	before      string                // attributes last told to the log
+	servedBy    int                   // index of the instance that serves the server: this one, unless it is a duplicate
+	told        int                   // index of the instance that the log has named for that, -1: none
+	otherPort   uint16                // the postmaster's port, as last complained of
+	repeats     map[string]clock.Mono // complaints, and when each was logged
 }
 
 // instances makes the monitors of all instances, each with a heartbeat id of its own.
-func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, now clock) (all []*instance) {
+func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n netio.Network, now clock.Clock) (all []*instance) {
 	servers := newServerMap(len(d.conf.Instances))
 	for i := range d.conf.Instances {
 		cfg := &d.conf.Instances[i]
 		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board,
 			group: d.group, servers: servers,
-			goodbye: &d.goodbye, servedBy: i, told: -1, repeats: map[string]Mono{}, before: "unknown",
+			goodbye: &d.goodbye, servedBy: i, told: -1, repeats: map[string]clock.Mono{}, before: "unknown",
 			attempts: heartbeat.Attempts{Interval: d.conf.ConnectInterval, Timeout: d.conf.ConnectTimeout,
 				DuplicateCheck: duplicateCheck},
 			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval,
@@ -65,9 +69,6 @@ func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n network, n
 	}
 	return all
 }
-
-// Mono is heartbeat.Mono.
-type Mono = heartbeat.Mono
 
 // repeatAfter is how often a connect failure that goes on is logged again.
 const repeatAfter = time.Minute
@@ -125,10 +126,10 @@ func (in *instance) pauseAfter(o outcome) time.Duration {
 }
 
 // attemptLimit is the end of an attempt that begins now.
-func (in *instance) attemptLimit() Mono { return in.attempts.Limit(in.now(), in.mon) }
+func (in *instance) attemptLimit() clock.Mono { return in.attempts.Limit(in.now(), in.mon) }
 
 // await waits for a value, until a time at most, and judges meanwhile. ok is false when none came.
-func await[T any](ctx context.Context, in *instance, ch <-chan T, until Mono) (v T, ok bool) {
+func await[T any](ctx context.Context, in *instance, ch <-chan T, until clock.Mono) (v T, ok bool) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -160,14 +161,14 @@ func await[T any](ctx context.Context, in *instance, ch <-chan T, until Mono) (v
 }
 
 // tick is called when a timer that was due has fired, after what had come in was read.
-func (in *instance) tick(due Mono) {
+func (in *instance) tick(due clock.Mono) {
 	for range len(in.stopReplies) {
 		in.stopAnswered(<-in.stopReplies)
 	}
 	now := in.now()
 	in.mon.Late(now.Sub(due))
 	if loss := in.mon.Judge(now); loss != nil {
-		in.complain(WARNING, fmt.Sprintf("heartbeat is timed out: %s", in))
+		in.complain(cmlog.WARNING, fmt.Sprintf("heartbeat is timed out: %s", in))
 		in.lost(loss)
 	}
 }
@@ -260,7 +261,7 @@ func (in *instance) serve(l *link) outcome {
 		}
 		if b, due := in.mon.Beat(in.now(), scratch[:0]); due {
 			if err := l.write(b); err != nil {
-				in.closed("could not send a heartbeat: " + netText(err))
+				in.closed("could not send a heartbeat: " + netio.Text(err))
 				return severed
 			}
 		}
@@ -293,7 +294,7 @@ func (in *instance) serve(l *link) outcome {
 			in.closed("remote node closes heartbeat connection")
 			return severed
 		default:
-			in.closed(netText(err))
+			in.closed(netio.Text(err))
 			return severed
 		}
 	}

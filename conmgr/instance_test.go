@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -126,15 +127,15 @@ func TestDeadlineWhileDisconnected(t *testing.T) {
 			isBroken := func() bool { mu.Lock(); defer mu.Unlock(); return broken }
 			conf := strings.Replace(quick+instanceConf(0, w.port()), "backend_hostaddr0 = 127.0.0.1", "backend_host0 = db0", 1)
 			r := newRig(t, conf, func(r *rig) {
-				r.net = network{
-					resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
+				r.net = netio.Network{
+					Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
 						if isBroken() && how == "hanging resolver" {
 							<-ctx.Done()
 							return nil, ctx.Err()
 						}
 						return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 					},
-					dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+					Dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 						if isBroken() && how == "refused" {
 							return nil, errors.New("connection refused")
 						}
@@ -142,7 +143,7 @@ func TestDeadlineWhileDisconnected(t *testing.T) {
 							<-ctx.Done()
 							return nil, ctx.Err()
 						}
-						return dialTCP(ctx, from, to)
+						return netio.Dial(ctx, from, to)
 					},
 				}
 			})
@@ -272,11 +273,11 @@ func TestSeveralAddresses(t *testing.T) {
 	var mu sync.Mutex
 	var dialled []string
 	r := newRig(t, "heartbeat_connect_timeout = 600ms\nbackend_host0 = db0\nwatchdog_port0 = "+itoa(w.port()), func(r *rig) {
-		r.net = network{
-			resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
+		r.net = netio.Network{
+			Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
 				return []netip.Addr{netip.MustParseAddr("::1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("127.0.0.1")}, nil
 			},
-			dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+			Dial: func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				mu.Lock()
 				dialled = append(dialled, to.Addr().String())
 				mu.Unlock()
@@ -287,7 +288,7 @@ func TestSeveralAddresses(t *testing.T) {
 					<-ctx.Done() // nobody answers
 					return nil, ctx.Err()
 				}
-				return dialTCP(ctx, from, to)
+				return netio.Dial(ctx, from, to)
 			},
 		}
 	})
@@ -414,14 +415,14 @@ func TestResumesFromTheSameAddress(t *testing.T) {
 	var mu sync.Mutex
 	var sources []netip.Addr
 	r := newRig(t, "heartbeat_interval = 50ms\nheartbeat_timeout = 300ms\n"+instanceConf(0, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			mu.Lock()
 			sources = append(sources, from)
 			if len(sources) == 1 {
 				from = netip.MustParseAddr("127.0.0.7")
 			}
 			mu.Unlock()
-			return dialTCP(ctx, from, to)
+			return netio.Dial(ctx, from, to)
 		}
 	})
 	c := w.next()
@@ -439,7 +440,7 @@ func TestResumesFromTheSameAddress(t *testing.T) {
 	if len(sources) < 3 || sources[0].IsValid() || sources[1] != netip.MustParseAddr("127.0.0.7") || sources[2].IsValid() {
 		t.Errorf("attempts from %v", sources)
 	}
-	conn, err := dialTCP(context.Background(), netip.MustParseAddr("192.0.2.1"),
+	conn, err := netio.Dial(context.Background(), netip.MustParseAddr("192.0.2.1"),
 		netip.MustParseAddrPort(w.l.Addr().String()))
 	if err != nil {
 		t.Fatalf("from an address that is gone: %v", err)

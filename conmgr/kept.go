@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 )
@@ -18,7 +19,7 @@ const saveAgain = time.Minute
 // keeper writes the file. A nil one does nothing: tests without a directory.
 type keeper struct {
 	dir string
-	log *Logger
+	log *cmlog.Logger
 
 	wake chan struct{}
 
@@ -31,7 +32,7 @@ type keeper struct {
 }
 
 // newKeeper reads what was kept.
-func newKeeper(dir string, log *Logger, now time.Time) (*keeper, route.Known) {
+func newKeeper(dir string, log *cmlog.Logger, now time.Time) (*keeper, route.Known) {
 	k := &keeper{dir: dir, log: log, wake: make(chan struct{}, 1)}
 	s, err := control.LoadState(dir)
 	if err != nil {
@@ -42,7 +43,7 @@ func newKeeper(dir string, log *Logger, now time.Time) (*keeper, route.Known) {
 		} else {
 			hint = "It was renamed to \"" + aside + "\"."
 		}
-		log.Message(Message{Level: WARNING, Text: "what was known of the instances is lost: " + err.Error(),
+		log.Message(cmlog.Message{Level: cmlog.WARNING, Text: "what was known of the instances is lost: " + err.Error(),
 			Hint: hint})
 	}
 	known := knownOf(s)
@@ -56,7 +57,7 @@ func newKeeper(dir string, log *Logger, now time.Time) (*keeper, route.Known) {
 	}
 	k.latest, k.written = known, known
 	if known.SystemIdentifier != 0 {
-		log.Log(LOG, "known from before: %s", known)
+		log.Log(cmlog.LOG, "known from before: %s", known)
 	}
 	return k, known
 }
@@ -94,7 +95,7 @@ func (k *keeper) save() error {
 		k.written, k.failure = known, ""
 	case err.Error() != k.failure:
 		k.failure = err.Error()
-		k.log.Message(Message{Level: WARNING, Text: k.failure,
+		k.log.Message(cmlog.Message{Level: cmlog.WARNING, Text: k.failure,
 			Detail: "What is known of the instances would be lost at a restart of conmgr."})
 	}
 	return err

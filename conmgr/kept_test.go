@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
@@ -56,7 +57,7 @@ func TestKeptOverARestart(t *testing.T) {
 // Promotions of before are kept as well, and none is in the future.
 func TestEarlierPromotionsAreKept(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
-	log := newTestLogger(t, INFO, &memorySink{})
+	log := testLogger(t, cmlog.INFO, &memorySink{})
 	k, _ := newKeeper(dir, log, now)
 	want := route.Known{SystemIdentifier: 7, Timeline: 3, Since: now.Round(0),
 		Earlier: []route.Step{{Timeline: 1, Since: now.Add(-time.Hour).Round(0)}, {Timeline: 2, Since: now.Round(0)}}}

@@ -14,20 +14,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
 // errTimer: the deadline of fill has come.
 var errTimer = errors.New("timer")
 
-// longPast wakes a reader.
-var longPast = time.Unix(1, 0)
-
 type link struct {
 	conn *net.TCPConn
 	raw  rawControl
 	ctx  context.Context
-	now  clock
+	now  clock.Clock
 	stop func() bool // of the context's hook
 	buf  [4 * heartbeat.MaxFrame]byte
 	n    int // bytes in buf
@@ -39,15 +38,15 @@ type rawControl interface {
 	Control(f func(fd uintptr)) error
 }
 
-func newLink(ctx context.Context, conn *net.TCPConn, now clock, timeout time.Duration) (*link, error) {
+func newLink(ctx context.Context, conn *net.TCPConn, now clock.Clock, timeout time.Duration) (*link, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
 	conn.SetNoDelay(true)
-	setUserTimeout(conn, timeout)
+	netio.SetUserTimeout(conn, timeout)
 	l := &link{conn: conn, raw: raw, ctx: ctx, now: now}
-	l.stop = context.AfterFunc(ctx, func() { conn.SetReadDeadline(longPast) })
+	l.stop = context.AfterFunc(ctx, func() { conn.SetReadDeadline(netio.LongPast) })
 	return l, nil
 }
 

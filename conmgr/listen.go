@@ -16,14 +16,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
 type service struct {
 	conf     *Config
-	log      *Logger
-	limit    *logLimiter
-	group    *group
+	log      *cmlog.Logger
+	limit    *cmlog.Limiter
+	group    *group.Group
 	board    *board
 	registry *registry
 	now      func() heartbeat.Mono
@@ -76,7 +79,7 @@ func (s *service) listenPort(ctx context.Context, port int, admit func(net.Conn)
 	for _, name := range s.conf.ListenAddresses {
 		addrs, err := listenAddresses(ctx, name)
 		if err != nil {
-			return fmt.Errorf("could not resolve %q of listen_addresses: %s", name, netText(err))
+			return fmt.Errorf("could not resolve %q of listen_addresses: %s", name, netio.Text(err))
 		}
 		opened, last := 0, error(nil)
 		for _, a := range addrs {
@@ -87,7 +90,7 @@ func (s *service) listenPort(ctx context.Context, port int, admit func(net.Conn)
 			l, err := listenOn(ctx, a, port)
 			if err != nil {
 				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(port)),
-					netText(err))
+					netio.Text(err))
 				if missing(err) {
 					continue
 				}
@@ -116,7 +119,7 @@ func listenAddresses(ctx context.Context, name string) ([]netip.Addr, error) {
 	if name == "*" {
 		return []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}, nil
 	}
-	return resolveHost(ctx, name)
+	return netio.Resolve(ctx, name)
 }
 
 // listenOn opens one address; an IPv6 one takes no IPv4 connections.
@@ -165,7 +168,7 @@ func (s *service) accept(l listener, stop <-chan struct{}) {
 		case errors.Is(err, syscall.ECONNABORTED):
 			continue
 		}
-		s.limit.Log("accept", ERROR, "could not accept a connection from application: %s", acceptText(err))
+		s.limit.Log("accept", cmlog.ERROR, "could not accept a connection from application: %s", acceptText(err))
 		t := time.NewTimer(acceptPause)
 		select {
 		case <-stop:
@@ -177,7 +180,7 @@ func (s *service) accept(l listener, stop <-chan struct{}) {
 
 // acceptText names the limit that an administrator can raise.
 func acceptText(err error) string {
-	text := netText(err)
+	text := netio.Text(err)
 	if errors.Is(err, unix.EMFILE) {
 		text += " (the limit of open file descriptors is reached, ulimit -n)"
 	}
@@ -197,5 +200,5 @@ func (s *service) admit(conn net.Conn) {
 
 // logRejection: an application, direct or relayed, gets no instance because of a shutdown.
 func (s *service) logRejection(of *seat) {
-	s.limit.Log("rejected", LOG, "rejected a connection from application due to going shutdown: %s", of)
+	s.limit.Log("rejected", cmlog.LOG, "rejected a connection from application due to going shutdown: %s", of)
 }

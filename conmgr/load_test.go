@@ -19,6 +19,9 @@ import (
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
 )
 
 // crowd binds many connections to instance 0.
@@ -55,10 +58,10 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 func benchDaemon(b *testing.B) *daemon {
 	c := mustParse(b, "backend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
-	d := &daemon{conf: c, group: &group{onPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
+	d := &daemon{conf: c, group: &group.Group{OnPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
 		registry: newRegistry(1, 1<<20)}
 	d.board = newBoard(c, nil, d.registry, nil, nil, route.Known{})
-	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: monotonic}
+	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: clock.Monotonic}
 	if err := d.service.listen(b.Context()); err != nil {
 		b.Fatal(err)
 	}

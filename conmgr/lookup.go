@@ -12,6 +12,10 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
 // lookupPatience is how long an attempt waits for a look-up if it knows addresses already.
@@ -21,16 +25,16 @@ const lookupPatience = 250 * time.Millisecond
 type lookup struct {
 	addrs   []netip.Addr // that the name had last; never changed
 	pending chan result[[]netip.Addr]
-	waited  bool // an attempt has waited for the pending one: no other does
-	fresh   bool // addrs are the answer to the last look-up
-	last    Mono // when one was last begun
-	told    Mono // when the log was last told that known addresses are used
+	waited  bool       // an attempt has waited for the pending one: no other does
+	fresh   bool       // addrs are the answer to the last look-up
+	last    clock.Mono // when one was last begun
+	told    clock.Mono // when the log was last told that known addresses are used
 	err     error
 }
 
 // resolve returns the addresses to try. Without any that are known it waits until limit; the error
 // says that there are none.
-func (in *instance) resolve(ctx context.Context, limit Mono) ([]netip.Addr, error) {
+func (in *instance) resolve(ctx context.Context, limit clock.Mono) ([]netip.Addr, error) {
 	if in.cfg.HostAddr.IsValid() {
 		return []netip.Addr{in.cfg.HostAddr}, nil
 	}
@@ -73,7 +77,7 @@ func (in *instance) startLookup(ctx context.Context) {
 	in.group.Go("resolver", func() {
 		ctx, cancel := context.WithTimeout(ctx, in.conf.ConnectTimeout)
 		defer cancel()
-		addrs, err := in.net.resolve(ctx, in.cfg.Host)
+		addrs, err := in.net.Resolve(ctx, in.cfg.Host)
 		ch <- result[[]netip.Addr]{addrs, err}
 	})
 }
@@ -83,18 +87,18 @@ func (in *instance) startLookup(ctx context.Context) {
 func (in *instance) looked(r result[[]netip.Addr]) {
 	lk := &in.lookup
 	lk.pending, lk.fresh, lk.err = nil, false, nil
-	var half *halfAnswer
+	var half *netio.HalfAnswer
 	if errors.As(r.err, &half) {
-		known := slices.DeleteFunc(slices.Clone(lk.addrs), func(a netip.Addr) bool { return !half.missing(a) })
+		known := slices.DeleteFunc(slices.Clone(lk.addrs), func(a netip.Addr) bool { return !half.Missing(a) })
 		lk.addrs = append(slices.Clone(r.value), known...)
 		if lk.fresh = len(known) == 0; !lk.fresh {
-			lk.err = fmt.Errorf("could not resolve host name %q completely: %s", in.cfg.Host, netText(r.err))
+			lk.err = fmt.Errorf("could not resolve host name %q completely: %s", in.cfg.Host, netio.Text(r.err))
 		}
 		return
 	}
 	switch {
 	case r.err != nil:
-		lk.err = fmt.Errorf("could not resolve host name %q: %s", in.cfg.Host, netText(r.err))
+		lk.err = fmt.Errorf("could not resolve host name %q: %s", in.cfg.Host, netio.Text(r.err))
 	case len(r.value) == 0:
 		lk.err = fmt.Errorf("could not resolve host name %q: it has no address", in.cfg.Host)
 	default:
@@ -131,5 +135,5 @@ func (in *instance) failedLookup() {
 		return
 	}
 	lk.told = now
-	in.note("name", WARNING, "%s; the last known addresses of %s are used", lk.err, in)
+	in.note("name", cmlog.WARNING, "%s; the last known addresses of %s are used", lk.err, in)
 }

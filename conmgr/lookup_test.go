@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -65,7 +66,7 @@ const namedConf = "heartbeat_interval = 100ms\nheartbeat_timeout = 800ms\nheartb
 func TestNameServiceFails(t *testing.T) {
 	for _, hangs := range []bool{false, true} {
 		w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
-		r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
+		r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.Resolve = n.resolve })
 		c := w.next()
 		c.welcome(1, 7, primary)
 		r.waitState(0, hb.Established)
@@ -90,7 +91,7 @@ func TestNameServiceFails(t *testing.T) {
 func TestHangingNameServiceIsNotWaitedFor(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
 	r := newRig(t, "heartbeat_connect_interval = 50ms\nbackend_host0 = db0\nwatchdog_port0 = "+itoa(w.port()),
-		func(r *rig) { r.net.resolve = n.resolve })
+		func(r *rig) { r.net.Resolve = n.resolve })
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -111,7 +112,7 @@ func TestHangingNameServiceIsNotWaitedFor(t *testing.T) {
 // to nothing.
 func TestNameIsNotKnownYet(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{}
-	r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.resolve = n.resolve })
+	r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.Resolve = n.resolve })
 	eventually(t, "the reason is shown", func() bool {
 		return r.entry(0).Detail == `could not resolve host name "db0": server misbehaving`
 	})
@@ -126,13 +127,13 @@ func TestNameChanges(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		w1, w2, n := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"127.0.0.1"}}
 		r := newRig(t, namedConf+"1", func(r *rig) {
-			r.net.resolve = n.resolve
-			r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+			r.net.Resolve = n.resolve
+			r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				w := w1
 				if to.Addr() == netip.MustParseAddr("127.0.0.2") {
 					w = w2
 				}
-				return dialTCP(ctx, from, netip.MustParseAddrPort(w.l.Addr().String()))
+				return netio.Dial(ctx, from, netip.MustParseAddrPort(w.l.Addr().String()))
 			}
 		})
 		c := w1.next()
@@ -171,8 +172,8 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 		var refusing atomic.Bool
 		var refused, others atomic.Int32
 		r := newRig(t, namedConf+"1", func(r *rig) {
-			r.net.resolve = n.resolve
-			r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+			r.net.Resolve = n.resolve
+			r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				w := w1
 				switch {
 				case to.Addr() == netip.MustParseAddr("127.0.0.2"):
@@ -182,7 +183,7 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 					refused.Add(1)
 					return nil, unix.ECONNREFUSED
 				}
-				return dialTCP(ctx, from, netip.MustParseAddrPort(w.l.Addr().String()))
+				return netio.Dial(ctx, from, netip.MustParseAddrPort(w.l.Addr().String()))
 			}
 		})
 		c := w1.next()
@@ -217,11 +218,11 @@ func TestHalfAnswer(t *testing.T) {
 		want          string
 		fresh         bool
 	}{
-		{"10.0.0.1 fd00::1", "fd00::1", &halfAnswer{true, failed}, "fd00::1 10.0.0.1", false},
-		{"10.0.0.1 fd00::1", "fd00::2", &halfAnswer{true, failed}, "fd00::2 10.0.0.1", false},
-		{"10.0.0.1 fd00::1", "10.0.0.2", &halfAnswer{false, failed}, "10.0.0.2 fd00::1", false},
-		{"10.0.0.1", "10.0.0.2", &halfAnswer{false, failed}, "10.0.0.2", true}, // as ever with this name server
-		{"", "10.0.0.1", &halfAnswer{false, failed}, "10.0.0.1", true},
+		{"10.0.0.1 fd00::1", "fd00::1", &netio.HalfAnswer{Missing4: true, Err: failed}, "fd00::1 10.0.0.1", false},
+		{"10.0.0.1 fd00::1", "fd00::2", &netio.HalfAnswer{Missing4: true, Err: failed}, "fd00::2 10.0.0.1", false},
+		{"10.0.0.1 fd00::1", "10.0.0.2", &netio.HalfAnswer{Missing4: false, Err: failed}, "10.0.0.2 fd00::1", false},
+		{"10.0.0.1", "10.0.0.2", &netio.HalfAnswer{Missing4: false, Err: failed}, "10.0.0.2", true}, // as ever with this name server
+		{"", "10.0.0.1", &netio.HalfAnswer{Missing4: false, Err: failed}, "10.0.0.1", true},
 		{"10.0.0.1 fd00::1", "fd00::1", nil, "fd00::1", true},
 		{"10.0.0.1 fd00::1", "", failed, "10.0.0.1 fd00::1", false},
 	} {
@@ -247,7 +248,7 @@ func addresses(s string) (out []netip.Addr) {
 // count then.
 func TestHostAddrIsPreferred(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"192.0.2.1"}}
-	r := newRig(t, quick+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.resolve = n.resolve })
+	r := newRig(t, quick+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.Resolve = n.resolve })
 	w.next().welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
 	if e := r.entry(0); e.address() != netip.MustParseAddr("127.0.0.1") || e.cfg.Name() != "db0" || n.asked() != 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
 // ParamType says how a value is written.
@@ -107,7 +108,7 @@ var Params = []Param{
 		Doc:    "facility of messages sent to syslog"},
 	{Name: "syslog_ident", Type: String, Default: "conmgr",
 		Doc: "program name of messages sent to syslog"},
-	{Name: "log_min_messages", Type: Enum, Values: levelNames[:], Default: "WARNING",
+	{Name: "log_min_messages", Type: Enum, Values: cmlog.LevelNames[:], Default: "WARNING",
 		Doc: "lowest level that is output; the levels are ordered as listed"},
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/group"
 )
 
 // member is an application connection: a *session, or a *relayed.
@@ -58,9 +60,9 @@ type relayKey struct {
 }
 
 type registry struct {
-	max   int    // most connections
-	share int    // most of one owner; 0: no limit but max
-	group *group // nil: no goroutines of its own
+	max   int          // most connections
+	share int          // most of one owner; 0: no limit but max
+	group *group.Group // nil: no goroutines of its own
 
 	mu       sync.Mutex
 	all      map[member]struct{}

@@ -22,6 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
 // relayStartup bounds what precedes the session: as authentication_timeout in a PostgreSQL server.
@@ -122,7 +124,7 @@ func (c *relayed) begin(stop func()) {
 }
 
 // wake ends reads and writes of the client's socket.
-func (c *relayed) wake() { c.conn.SetDeadline(longPast) }
+func (c *relayed) wake() { c.conn.SetDeadline(netio.LongPast) }
 
 func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
 	c := &relayed{service: s, port: port, conn: conn, seat: seatOf(conn)}
@@ -176,7 +178,7 @@ func (c *relayed) serve() bool {
 	until := time.Now().Add(relayStartup)
 	c.conn.SetDeadline(until)
 	server.SetDeadline(until)
-	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) || c.negotiate(server) != nil {
+	if !c.phase(func() { c.wake(); server.SetDeadline(netio.LongPast) }) || c.negotiate(server) != nil {
 		server.SetLinger(0) // nothing of what was given up arrives later
 		server.Close()
 		return false
@@ -242,7 +244,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		e := &t.entries[i]
 		var left atomic.Bool
 		stop := c.watch(false, func() { left.Store(true); cancel() })
-		conn, err := dialTCP(ctx, netip.Addr{}, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
+		conn, err := netio.Dial(ctx, netip.Addr{}, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
 		cancel()
 		stop()
 		c.conn.SetDeadline(time.Now().Add(relayStartup)) // before phase: an end from here on sets its own
@@ -261,13 +263,13 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		if err == nil {
 			return conn, "", nil
 		}
-		text := netText(err)
+		text := netio.Text(err)
 		if errors.Is(err, context.DeadlineExceeded) {
 			text = "no answer"
 		}
 		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.cfg.Number, e.cfg.Name(), e.address(),
 			e.cfg.Port, text)
-		c.service.limit.Log("relay", LOG, "could not connect a relayed connection to %s", text)
+		c.service.limit.Log("relay", cmlog.LOG, "could not connect a relayed connection to %s", text)
 		failures = append(failures, text)
 		except = append(except, e.cfg.Number)
 	}
@@ -314,12 +316,12 @@ func (c *relayed) negotiate(server *net.TCPConn) error {
 // await reads the instance's answer to a request for encryption, as long as the client waits for
 // it.
 func (c *relayed) await(server *net.TCPConn) (answer [1]byte, err error) {
-	stop := c.watch(false, func() { server.SetDeadline(longPast) })
+	stop := c.watch(false, func() { server.SetDeadline(netio.LongPast) })
 	_, err = server.Read(answer[:])
 	stop()
 	c.conn.SetDeadline(time.Now().Add(relayStartup))
 	// meanwhile, and its deadline is overwritten
-	if !c.phase(func() { c.wake(); server.SetDeadline(longPast) }) && err == nil {
+	if !c.phase(func() { c.wake(); server.SetDeadline(netio.LongPast) }) && err == nil {
 		err = errRelayEnded
 	}
 	return answer, err
@@ -376,7 +378,7 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 // decline answers the client's startup with FATAL, as a server does: after what it has sent
 // already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
-	c.service.log.Log(DEBUG, "declined a relayed connection from %s: %s", &c.seat, reason)
+	c.service.log.Log(cmlog.DEBUG, "declined a relayed connection from %s: %s", &c.seat, reason)
 	c.declineWithin(relayStartup, code, reason)
 }
 

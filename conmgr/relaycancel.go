@@ -11,6 +11,9 @@ import (
 	"io"
 	"net/netip"
 	"sync"
+
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
 // cancel delivers the request, and returns when all instances have closed their connection: the
@@ -34,10 +37,10 @@ func (c *relayed) cancel(request []byte) {
 			err := deliver(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)), request)
 			switch {
 			case err != nil && ctx.Err() == context.Canceled:
-				c.service.log.Log(DEBUG, "a cancel request from %s was given up: instance %d", &c.seat, e.cfg.Number)
+				c.service.log.Log(cmlog.DEBUG, "a cancel request from %s was given up: instance %d", &c.seat, e.cfg.Number)
 			case err != nil:
-				c.service.limit.Log("cancel", LOG, "could not deliver a cancel request to instance %d (host %q): %s",
-					e.cfg.Number, e.cfg.Name(), netText(err))
+				c.service.limit.Log("cancel", cmlog.LOG, "could not deliver a cancel request to instance %d (host %q): %s",
+					e.cfg.Number, e.cfg.Name(), netio.Text(err))
 			}
 		})
 	}
@@ -45,13 +48,13 @@ func (c *relayed) cancel(request []byte) {
 }
 
 func deliver(ctx context.Context, to netip.AddrPort, request []byte) error {
-	conn, err := dialTCP(ctx, netip.Addr{}, to)
+	conn, err := netio.Dial(ctx, netip.Addr{}, to)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	conn.SetLinger(0) // what is on its way when the client has given up does not arrive later
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longPast) })
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(netio.LongPast) })
 	defer stop()
 	if _, err := conn.Write(request); err != nil {
 		return err

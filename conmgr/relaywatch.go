@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
@@ -56,7 +57,7 @@ func (c *relayed) watch(half bool, onEnd func()) (stop func()) {
 	})
 	return func() {
 		close(stopped)
-		c.conn.SetReadDeadline(longPast)
+		c.conn.SetReadDeadline(netio.LongPast)
 		<-done
 	}
 }

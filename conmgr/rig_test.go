@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/leak"
@@ -33,10 +37,10 @@ type memorySink struct {
 	text strings.Builder
 }
 
-func (m *memorySink) write(msg *Message) {
+func (m *memorySink) Write(msg *cmlog.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.text.WriteString(strings.Join(msg.lines(), "\n") + "\n")
+	m.text.WriteString(strings.Join(msg.Lines(), "\n") + "\n")
 }
 
 func (m *memorySink) count(s string) int {
@@ -60,22 +64,36 @@ func checkLeaks(t *testing.T) {
 	}
 }
 
+// testLogger ends its goroutines before the test's leak check.
+func testLogger(t *testing.T, min cmlog.Level, sinks ...cmlog.Sink) *cmlog.Logger {
+	g := &group.Group{OnPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
+	stop := make(chan struct{})
+	l := cmlog.New(min, g, stop, sinks...)
+	t.Cleanup(func() {
+		close(stop)
+		if !g.Wait(patience) {
+			t.Error("log writers did not end")
+		}
+	})
+	return l
+}
+
 type rig struct {
 	t      *testing.T
 	conf   *Config
 	d      *daemon
 	log    *memorySink
-	level  Level // of the log: DEBUG unless an option says otherwise
+	level  cmlog.Level // of the log: DEBUG unless an option says otherwise
 	cancel context.CancelFunc
 	jump   atomic.Int64 // added to the clock: as if the process had been stopped for so long
-	net    network
+	net    netio.Network
 	addr   string
 	dials  atomic.Int32
 	known  route.Known // kept from before
 	dir    string      // "": nothing is kept
 }
 
-func (r *rig) now() hb.Mono { return monotonic().Add(time.Duration(r.jump.Load())) }
+func (r *rig) now() hb.Mono { return clock.Monotonic().Add(time.Duration(r.jump.Load())) }
 
 // newRig starts a conmgr with this conmgr.conf (its port is a free one).
 func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
@@ -87,15 +105,15 @@ func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
 		c.RelayPorts[i].Port = 0
 	}
 	c.ListenAddresses, c.SocketDirs = []string{"127.0.0.1"}, nil
-	r := &rig{t: t, conf: c, log: &memorySink{}, net: systemNetwork}
+	r := &rig{t: t, conf: c, log: &memorySink{}, net: netio.System}
 	for _, o := range options {
 		o(r)
 	}
 	d := &daemon{conf: c, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	r.d = d
-	d.log = newTestLogger(t, r.level, r.log)
-	d.limit = newLogLimiter(d.log)
-	d.group = &group{onPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
+	d.log = testLogger(t, r.level, r.log)
+	d.limit = cmlog.NewLimiter(d.log)
+	d.group = &group.Group{OnPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
 	most := c.MaxConnections
 	if most == 0 {
 		most = 1 << 20

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -32,7 +34,7 @@ type serverKey struct {
 type holder struct {
 	index int
 	local netip.Addr // from which: the server takes that for the client host
-	since Mono
+	since clock.Mono
 }
 
 // serverMap tells which entry serves which server.
@@ -52,7 +54,7 @@ func newServerMap(instances int) *serverMap {
 
 // claim makes an entry serve a server, and no other one, unless another entry serves it already. It
 // returns who serves.
-func (m *serverMap) claim(index int, key serverKey, local netip.Addr, now Mono) holder {
+func (m *serverMap) claim(index int, key serverKey, local netip.Addr, now clock.Mono) holder {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, taken := m.holders[key]
@@ -110,7 +112,7 @@ func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 	}
 	if h.index != in.told { // the first time; it is checked again and again
 		in.told = h.index
-		in.note("duplicate", LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in,
+		in.note("duplicate", cmlog.LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in,
 			in.serving())
 	}
 	if h.local != in.local {

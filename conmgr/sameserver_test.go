@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -43,7 +44,7 @@ func (f *floating) dial(ctx context.Context, from netip.Addr, to netip.AddrPort)
 		}
 		to = netip.AddrPortFrom(to.Addr(), uint16(at))
 	}
-	return dialTCP(ctx, from, to)
+	return netio.Dial(ctx, from, to)
 }
 
 // checksEvery makes duplicates look again so often.
@@ -130,7 +131,7 @@ func TestSameServer(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
 	w.serves(1, primary)
 	f := &floating{}
-	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) { r.net.dial = f.dial })
+	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) { r.net.Dial = f.dial })
 	r.waitState(1, hb.Established)
 	f.moves(w)
 	r.waitState(0, hb.Duplicate)
@@ -165,7 +166,7 @@ func TestDuplicateMovesAway(t *testing.T) {
 	w1.serves(1, standby)
 	w2.serves(2, primary)
 	f := &floating{}
-	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) { r.net.dial = f.dial })
+	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) { r.net.Dial = f.dial })
 	r.waitState(1, hb.Established)
 	app := r.connect()
 	app.query("show target primary")
@@ -191,7 +192,7 @@ func TestServingAddressMoves(t *testing.T) {
 	w2.serves(2, standby)
 	f := &floating{}
 	f.moves(w1)
-	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) { r.net.dial = f.dial })
+	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) { r.net.Dial = f.dial })
 	c := w1.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -222,7 +223,7 @@ func TestDuplicateTakesOver(t *testing.T) {
 	f := &floating{}
 	f.moves(w)
 	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			if to.Port() != floatingPort && r.d.board.table.Load().entries[0].State == hb.Connecting &&
 				r.d.board.heard[0].Load() == 0 {
 				return nil, context.Canceled // the other one comes first
@@ -303,11 +304,11 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 	w := newWatchdog(t, "[::]:0")
 	r := newRig(t, quick+instanceConf(0, w.port())+strings.Replace(instanceConf(1, w.port()), "127.0.0.1", "::1", 1),
 		func(r *rig) {
-			r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+			r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 				if to.Addr().Is6() && r.d.board.heard[0].Load() == 0 {
 					return nil, context.Canceled // the other one comes first
 				}
-				return dialTCP(ctx, from, to)
+				return netio.Dial(ctx, from, to)
 			}
 		})
 	c := w.next()

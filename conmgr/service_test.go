@@ -35,7 +35,7 @@ func staticWith(t *testing.T, conf string, option func(*rig), states ...hb.Attri
 		conf += fmt.Sprintf("backend_hostaddr%d = 127.0.0.%d\n", i, i+1)
 	}
 	r := newRig(t, conf, func(r *rig) {
-		r.net.dial = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) { // no real heartbeats
+		r.net.Dial = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) { // no real heartbeats
 			r.dials.Add(1)
 			<-ctx.Done()
 			return nil, ctx.Err()

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -30,14 +32,14 @@ const maxStopQuestions = 8
 
 // stopReply is an answer, and when it came.
 type stopReply struct {
-	at     Mono
+	at     clock.Mono
 	answer heartbeat.StopAnswer
 }
 
 // stopWatch asks one server.
 type stopWatch struct {
 	dial    func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error)
-	now     clock
+	now     clock.Clock
 	limit   time.Duration
 	to      netip.AddrPort
 	replies chan stopReply
@@ -49,7 +51,7 @@ type stopWatch struct {
 // watchStop begins to ask. cancel ends it, without waiting.
 func (in *instance) watchStop(ctx context.Context) {
 	ctx, in.endStop = context.WithCancel(ctx)
-	w := &stopWatch{dial: in.net.dial, now: in.now, limit: in.conf.HeartbeatTimeout,
+	w := &stopWatch{dial: in.net.Dial, now: in.now, limit: in.conf.HeartbeatTimeout,
 		replies: make(chan stopReply, maxStopQuestions),
 		to:      netip.AddrPortFrom(in.hostAddr, uint16(in.cfg.Port))}
 	in.stopReplies = w.replies
@@ -83,7 +85,7 @@ func (w *stopWatch) ask(ctx context.Context) {
 	defer w.pending.Add(-1)
 	ctx, cancel := context.WithTimeout(ctx, w.limit)
 	defer cancel()
-	quiet := w.said.Load() != 0 && w.now().Sub(Mono(w.said.Load())) < stopQuiet
+	quiet := w.said.Load() != 0 && w.now().Sub(clock.Mono(w.said.Load())) < stopQuiet
 	answer := w.question(ctx, quiet)
 	if quiet && answer == heartbeat.StopSilent {
 		answer = w.question(ctx, false)
@@ -106,7 +108,7 @@ func (w *stopWatch) question(ctx context.Context, quiet bool) heartbeat.StopAnsw
 		return heartbeat.StopSilent
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.SetDeadline(longPast) })()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(netio.LongPast) })()
 	request := startupPacket
 	if quiet {
 		request = sslRequest

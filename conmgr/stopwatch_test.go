@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -64,7 +65,7 @@ func (p *sqlPort) dial(t *testing.T) func(ctx context.Context, from netip.Addr, 
 	}()
 	return func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 		if to.Port() != 27500 {
-			return dialTCP(ctx, from, to)
+			return netio.Dial(ctx, from, to)
 		}
 		p.mu.Lock()
 		does := p.does
@@ -76,7 +77,7 @@ func (p *sqlPort) dial(t *testing.T) func(ctx context.Context, from netip.Addr, 
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		return dialTCP(ctx, from, netip.MustParseAddrPort(l.Addr().String()))
+		return netio.Dial(ctx, from, netip.MustParseAddrPort(l.Addr().String()))
 	}
 }
 
@@ -108,7 +109,7 @@ func (p *sqlPort) answer(c net.Conn) {
 func goodbyeRig(t *testing.T, does string) (*rig, *watchdog, *sqlPort, *client) {
 	t.Helper()
 	w, p := newWatchdog(t, "127.0.0.1:0"), &sqlPort{does: does}
-	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.net.dial = p.dial(t) })
+	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.net.Dial = p.dial(t) })
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -183,7 +184,7 @@ func TestStoppingServerIsSilent(t *testing.T) {
 // The server is started again: a loss at once, as its sessions have ended.
 func TestStoppingServerComesBack(t *testing.T) {
 	w, p := newWatchdog(t, "127.0.0.1:0"), &sqlPort{does: "shutting down"}
-	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.net.dial = p.dial(t) })
+	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.net.Dial = p.dial(t) })
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -215,7 +216,7 @@ func TestStoppingServerBehindFirewall(t *testing.T) {
 	var mu sync.Mutex
 	blocked := false
 	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			mu.Lock()
 			drop := blocked && to.Port() != 27500
 			mu.Unlock()

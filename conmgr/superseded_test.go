@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -95,7 +96,7 @@ func TestSuccessionIsTold(t *testing.T) {
 func TestLastWordsCount(t *testing.T) {
 	c := mustParse(t, instanceConf(0, 1)+instanceConf(1, 1))
 	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
-		b := newBoard(c, newTestLogger(t, INFO, &memorySink{}), newRegistry(2, 10), nil, nil, route.Known{})
+		b := newBoard(c, testLogger(t, cmlog.INFO, &memorySink{}), newRegistry(2, 10), nil, nil, route.Known{})
 		b.post(0, server(0, primary), nil)
 		b.post(1, server(1, standby), nil)
 		b.rebuild()

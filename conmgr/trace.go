@@ -8,12 +8,13 @@ import (
 	"fmt"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
 // traceTarget: a client has asked for an attribute, by a statement or a relay port, and got
 // instance i of t, or none (-1).
 func (s *service) traceTarget(of *seat, want cm.Attribute, except []int, t *table, i int) {
-	if !s.log.Wants(INFO) {
+	if !s.log.Wants(cmlog.INFO) {
 		return
 	}
 	who, how := of.String(), "asked for"
@@ -32,8 +33,8 @@ func (s *service) traceTarget(of *seat, want cm.Attribute, except []int, t *tabl
 	if len(except) > 0 {
 		how += fmt.Sprintf(" (except %v)", except)
 	}
-	m := Message{Level: INFO, Text: fmt.Sprintf("%s %s %s: %s", who, how, want, got)}
-	if i < 0 || s.log.Wants(DEBUG) {
+	m := cmlog.Message{Level: cmlog.INFO, Text: fmt.Sprintf("%s %s %s: %s", who, how, want, got)}
+	if i < 0 || s.log.Wants(cmlog.DEBUG) {
 		m.Detail = t.Describe(want, except) + "."
 	}
 	s.log.Message(m)
@@ -41,7 +42,7 @@ func (s *service) traceTarget(of *seat, want cm.Attribute, except []int, t *tabl
 
 // traceConnection: a connection has come, or gone.
 func (s *service) traceConnection(of *seat, what string) {
-	if s.log.Wants(DEBUG) {
-		s.log.Log(DEBUG, "connection from application %s: %s", what, of)
+	if s.log.Wants(cmlog.DEBUG) {
+		s.log.Log(cmlog.DEBUG, "connection from application %s: %s", what, of)
 	}
 }

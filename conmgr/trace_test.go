@@ -15,11 +15,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 func TestTrace(t *testing.T) {
-	for _, level := range []Level{DEBUG, INFO, WARNING} {
+	for _, level := range []cmlog.Level{cmlog.DEBUG, cmlog.INFO, cmlog.WARNING} {
 		t.Run(level.String(), func(t *testing.T) {
 			b := newBackend(t, 1)
 			r := staticWith(t, "relay_port_standby = 1\nbackend_host0 = db0\n"+b.conf(1),
@@ -31,15 +32,15 @@ func TestTrace(t *testing.T) {
 			c.c.Close()
 			r.waitCount(1, "it has gone")
 			eventually(t, "what is asked for is there, and nothing else", func() bool {
-				for line, lowest := range map[string]Level{
-					"(test) asked for standby: instance 1 (host \"127.0.0.2\", address 127.0.0.2, port ": INFO,
-					"(test) asked for (except [0 1]) any: no instance\nDETAIL:  instance 0 (":            INFO,
-					"is relayed to standby: instance 1 (host \"127.0.0.2\", ":                            INFO,
-					"connecting to the watchdog: instance 0 (":                                           INFO,
-					"connection from application accepted: 127.0.0.1:":                                   DEBUG,
-					"connection from application ended: 127.0.0.1:":                                      DEBUG,
-					"connection from application to a relay port accepted: 127.0.0.1:":                   DEBUG,
-					"it is not standby": DEBUG, // why not the others
+				for line, lowest := range map[string]cmlog.Level{
+					"(test) asked for standby: instance 1 (host \"127.0.0.2\", address 127.0.0.2, port ": cmlog.INFO,
+					"(test) asked for (except [0 1]) any: no instance\nDETAIL:  instance 0 (":            cmlog.INFO,
+					"is relayed to standby: instance 1 (host \"127.0.0.2\", ":                            cmlog.INFO,
+					"connecting to the watchdog: instance 0 (":                                           cmlog.INFO,
+					"connection from application accepted: 127.0.0.1:":                                   cmlog.DEBUG,
+					"connection from application ended: 127.0.0.1:":                                      cmlog.DEBUG,
+					"connection from application to a relay port accepted: 127.0.0.1:":                   cmlog.DEBUG,
+					"it is not standby": cmlog.DEBUG, // why not the others
 				} {
 					if (r.logged(line) > 0) != (level <= lowest) {
 						return false
@@ -78,7 +79,7 @@ func TestNoSyslog(t *testing.T) {
 	}
 	defer l.Close()
 	// something to log, after the pause
-	tick := time.AfterFunc(syslogRetry+syslogRetry/10, func() { signals <- syscall.SIGINT })
+	tick := time.AfterFunc(cmlog.SyslogRetry+cmlog.SyslogRetry/10, func() { signals <- syscall.SIGINT })
 	defer tick.Stop()
 	l.SetReadDeadline(time.Now().Add(patience))
 	var got []string

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/control"
 )
 
@@ -31,7 +33,7 @@ func (s *service) listenUnix() error {
 		err := s.listenUnixIn(dir)
 		var used *control.SocketInUseError
 		if err != nil && s.conf.SocketDirsDefault && !errors.As(err, &used) {
-			s.log.Message(Message{Level: WARNING, Text: err.Error(),
+			s.log.Message(cmlog.Message{Level: cmlog.WARNING, Text: err.Error(),
 				Hint: "Applications reach conmgr by TCP only. Name another directory in unix_socket_directories, or '' for none."})
 			continue
 		}
@@ -47,7 +49,7 @@ func (s *service) listenUnixIn(dir string) error {
 	if dir[0] == '@' { // an abstract socket has no file
 		l, err := openUnix(path, nil)
 		if err != nil {
-			return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netText(err))
+			return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netio.Text(err))
 		}
 		s.local = append(s.local, listener{l, s.admit})
 		return nil
@@ -66,7 +68,7 @@ func (s *service) listenUnixIn(dir string) error {
 	l, err := openUnix(path, &s.conf.SocketMode)
 	if err != nil {
 		lock.Remove()
-		return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netText(err))
+		return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netio.Text(err))
 	}
 	u := unixSocket{path: path, lock: lock}
 	u.file, _ = os.Lstat(path)

@@ -17,6 +17,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -37,14 +40,14 @@ const second = hb.Mono(time.Second)
 func newBench(t *testing.T, conf string) *bench {
 	t.Helper()
 	r := newRig(t, "heartbeat_interval = 1\nheartbeat_timeout = 3\n"+conf+"backend_hostaddr0 = 127.0.0.1\n", func(r *rig) {
-		r.net.dial = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) {
+		r.net.Dial = func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
 	})
 	b := &bench{t: t}
 	b.time.Store(int64(100 * second))
-	b.instance = r.d.instances(hb.ID{9}, hb.ID{}, r.net, func() Mono { return Mono(b.time.Load()) })[0]
+	b.instance = r.d.instances(hb.ID{9}, hb.ID{}, r.net, func() clock.Mono { return clock.Mono(b.time.Load()) })[0]
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	t.Cleanup(b.stop)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -52,7 +55,7 @@ func newBench(t *testing.T, conf string) *bench {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if b.conn, err = dialTCP(b.ctx, netip.Addr{}, netip.MustParseAddrPort(l.Addr().String())); err != nil {
+	if b.conn, err = netio.Dial(b.ctx, netip.Addr{}, netip.MustParseAddrPort(l.Addr().String())); err != nil {
 		t.Fatal(err)
 	}
 	if b.peer, err = l.AcceptTCP(); err != nil {
@@ -275,14 +278,14 @@ func TestDetailIsTheLastError(t *testing.T) {
 	var failure error
 	fails := func(err error) { mu.Lock(); defer mu.Unlock(); failure = err }
 	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) {
-		r.net.dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+		r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			mu.Lock()
 			err := failure
 			mu.Unlock()
 			if err != nil {
 				return nil, err
 			}
-			return dialTCP(ctx, from, to)
+			return netio.Dial(ctx, from, to)
 		}
 	})
 	c := w.next()
@@ -360,7 +363,7 @@ func TestPeerCannotFillTheLog(t *testing.T) {
 	r.d.log.Flush(patience)
 	for _, line := range []string{"heartbeat connect is refused", "heartbeat connection is established", "heartbeat connection is closed",
 		"attribute of the instance", "is lost:"} {
-		if n := r.log.count(line); n > limitBurst || n == 0 {
+		if n := r.log.count(line); n > cmlog.LimitBurst || n == 0 {
 			t.Errorf("%s: %d lines", line, n)
 		}
 	}

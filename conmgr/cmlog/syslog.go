@@ -1,4 +1,4 @@
-package conmgr
+package cmlog
 
 // The syslog destination: RFC 3164 datagrams to /dev/log. Run by its own log goroutine; a write
 // waits for the syslog daemon at most for syslogPatience, and while there is none, messages are
@@ -6,21 +6,29 @@ package conmgr
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
+// SyslogSocket is where a syslog daemon takes messages.
+const SyslogSocket = "/dev/log"
+
+// SyslogRetry is the time from a failed attempt to reach syslog to the next.
+const SyslogRetry = time.Second
+
 const (
-	syslogSocket   = "/dev/log"
 	syslogPatience = 200 * time.Millisecond
-	syslogRetry    = time.Second
 	syslogMaxLine  = 1000
 	facilityLocal0 = 16
 )
 
-type syslogSink struct {
+// Syslog is the destination.
+type Syslog struct {
 	path     string
 	facility int // 0 to 7
 	ident    string
@@ -32,8 +40,28 @@ type syslogSink struct {
 	silent   bool            // complain was called
 }
 
-func newSyslogSink(path string, facility int, ident string) *syslogSink {
-	return &syslogSink{path: path, facility: facility, ident: ident}
+func newSyslog(path string, facility int, ident string) *Syslog {
+	return &Syslog{path: path, facility: facility, ident: ident}
+}
+
+// OpenSyslog says on stderr, at start and whenever it ceases, that there is no syslog. conmgr goes
+// on without.
+func OpenSyslog(path string, facility int, ident string, stderr io.Writer) *Syslog {
+	s := newSyslog(path, facility, ident)
+	s.complain = func(err error) {
+		NewStderr(stderr).Write(&Message{Level: WARNING, when: time.Now(),
+			Text: fmt.Sprintf("no syslog takes messages at \"%s\": %s", path, netio.Text(err)),
+			Hint: "Messages to syslog are lost until one does. Start it, or set log_destination to stderr."})
+	}
+	s.dial()
+	return s
+}
+
+// Close is called when the goroutine that writes has ended.
+func (s *Syslog) Close() {
+	if s.conn != nil {
+		s.conn.Close()
+	}
 }
 
 // severity maps levels as a PostgreSQL server does.
@@ -53,14 +81,15 @@ func severity(l Level) int {
 	return 2
 }
 
-func (s *syslogSink) write(m *Message) {
+// Write is called by its log goroutine.
+func (s *Syslog) Write(m *Message) {
 	if s.lost > 0 && s.conn == nil && s.dial() {
 		lost := &Message{Level: WARNING, Text: fmt.Sprintf("%d lines were not logged: syslog was not available",
 			s.lost), when: m.when}
 		s.lost = 0
-		s.write(lost)
+		s.Write(lost)
 	}
-	for _, t := range m.lines() {
+	for _, t := range m.Lines() {
 		for _, part := range strings.Split(t, "\n") {
 			if len(part) > syslogMaxLine {
 				part = part[:syslogMaxLine]
@@ -72,7 +101,7 @@ func (s *syslogSink) write(m *Message) {
 }
 
 // send tries twice: the daemon may have been restarted since the last message.
-func (s *syslogSink) send(packet string) {
+func (s *Syslog) send(packet string) {
 	for try := 0; try < 2; try++ {
 		if s.conn == nil && !s.dial() {
 			s.lost++
@@ -90,12 +119,12 @@ func (s *syslogSink) send(packet string) {
 		s.conn.Close()
 		s.conn = nil
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
-			s.retryAt = time.Now().Add(syslogRetry) // it does not read
+			s.retryAt = time.Now().Add(SyslogRetry) // it does not read
 		}
 	}
 }
 
-func (s *syslogSink) dial() bool {
+func (s *Syslog) dial() bool {
 	if time.Now().Before(s.retryAt) {
 		return false
 	}
@@ -107,7 +136,7 @@ func (s *syslogSink) dial() bool {
 			return true
 		}
 	}
-	s.retryAt = time.Now().Add(syslogRetry)
+	s.retryAt = time.Now().Add(SyslogRetry)
 	if s.complain != nil && !s.silent {
 		s.silent = true
 		s.complain(err)

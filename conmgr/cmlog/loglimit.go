@@ -1,4 +1,4 @@
-package conmgr
+package cmlog
 
 // The limiter of every line that a peer can cause: of one kind, a few lines come as they are; what
 // follows within the window is counted, and told at its end, whether or not another line comes. Log
@@ -12,11 +12,12 @@ import (
 
 const (
 	limitWindow = 10 * time.Second
-	limitBurst  = 5 // lines of a kind in a window
+	// LimitBurst is how many lines of a kind come out in a window.
+	LimitBurst = 5
 )
 
-// logLimiter is made by newLogLimiter. A nil one lets nothing out, as a nil Logger does.
-type logLimiter struct {
+// Limiter is made by NewLimiter. A nil one lets nothing out, as a nil Logger does.
+type Limiter struct {
 	log   *Logger
 	after func(time.Duration, func()) // calls f later, in a goroutine of its own; tests have their own
 
@@ -33,14 +34,15 @@ type limitedKind struct {
 	last    string // text of the last line that was left out
 }
 
-func newLogLimiter(log *Logger) *logLimiter {
-	return &logLimiter{log: log, kinds: map[string]*limitedKind{},
+// NewLimiter makes one for a log.
+func NewLimiter(log *Logger) *Limiter {
+	return &Limiter{log: log, kinds: map[string]*limitedKind{},
 		after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}
 }
 
 // Log outputs a line of a kind, or counts it. Kinds are few: names in the source, with an
 // instance's number at most.
-func (l *logLimiter) Log(kind string, level Level, format string, args ...any) {
+func (l *Limiter) Log(kind string, level Level, format string, args ...any) {
 	if l == nil || l.log == nil || level < l.log.min {
 		return
 	}
@@ -51,7 +53,7 @@ func (l *logLimiter) Log(kind string, level Level, format string, args ...any) {
 }
 
 // admit tells whether a line may come out.
-func (l *logLimiter) admit(kind string, level Level, text string) bool {
+func (l *Limiter) admit(kind string, level Level, text string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
@@ -63,7 +65,7 @@ func (l *logLimiter) admit(kind string, level Level, text string) bool {
 		l.kinds[kind] = k
 		l.after(limitWindow, func() { l.close(kind, k) })
 	}
-	if k.lines < limitBurst {
+	if k.lines < LimitBurst {
 		k.lines++
 		return true
 	}
@@ -74,7 +76,7 @@ func (l *logLimiter) admit(kind string, level Level, text string) bool {
 
 // close ends a window. If lines were left out, the next one follows at once, and begins with none
 // to spare: a flood is a line a window.
-func (l *logLimiter) close(kind string, k *limitedKind) {
+func (l *Limiter) close(kind string, k *limitedKind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.kinds[kind] != k {
@@ -85,14 +87,14 @@ func (l *logLimiter) close(kind string, k *limitedKind) {
 		return
 	}
 	l.tell(k)
-	next := &limitedKind{lines: limitBurst}
+	next := &limitedKind{lines: LimitBurst}
 	l.kinds[kind] = next
 	l.after(limitWindow, func() { l.close(kind, next) })
 }
 
-// end tells what was left out so far; what comes afterwards is not limited. Called once, at
+// End tells what was left out so far; what comes afterwards is not limited. Called once, at
 // shutdown, when no peer can cause lines any more.
-func (l *logLimiter) end() {
+func (l *Limiter) End() {
 	if l == nil {
 		return
 	}
@@ -108,7 +110,7 @@ func (l *logLimiter) end() {
 }
 
 // tell is called with the lock held; the logger never blocks.
-func (l *logLimiter) tell(k *limitedKind) {
+func (l *Limiter) tell(k *limitedKind) {
 	l.log.Message(Message{Level: k.level, Text: fmt.Sprintf("%d messages like this one were left out: %s", k.leftOut,
 		k.last)})
 }

@@ -1,4 +1,4 @@
-package conmgr
+package cmlog
 
 // Tests of the log: the format, and that no destination can make anybody wait.
 
@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 )
 
 func TestStderrFormat(t *testing.T) {
 	var b bytes.Buffer
-	s := &stderrSink{w: &b, pid: 42}
+	s := &Stderr{w: &b, pid: 42}
 	when := time.Date(2026, 11, 23, 2, 31, 12, 123e6, time.UTC)
-	s.write(&Message{Level: LOG, Text: "text", Detail: "more\nlines", Hint: "Try.", when: when})
+	s.Write(&Message{Level: LOG, Text: "text", Detail: "more\nlines", Hint: "Try.", when: when})
 	want := "2026-11-23 02:31:12.123 UTC [42] LOG:  text\n2026-11-23 02:31:12.123 UTC [42] DETAIL:  more\n\tlines\n2026-11-23 02:31:12.123 UTC [42] HINT:  Try.\n"
 	if b.String() != want {
 		t.Errorf("got %q", b.String())
@@ -27,10 +28,10 @@ func TestStderrFormat(t *testing.T) {
 }
 
 // newTestLogger ends its goroutines before the test's leak check.
-func newTestLogger(t *testing.T, min Level, sinks ...sink) *Logger {
-	g := &group{onPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
+func newTestLogger(t *testing.T, min Level, sinks ...Sink) *Logger {
+	g := &group.Group{OnPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
 	stop := make(chan struct{})
-	l := newLogger(min, g, stop, sinks...)
+	l := New(min, g, stop, sinks...)
 	t.Cleanup(func() {
 		close(stop)
 		if !g.Wait(5 * time.Second) {
@@ -43,7 +44,7 @@ func newTestLogger(t *testing.T, min Level, sinks ...sink) *Logger {
 func TestLogLevels(t *testing.T) {
 	leak.Check(t)
 	var b bytes.Buffer
-	l := newTestLogger(t, WARNING, newStderrSink(&b))
+	l := newTestLogger(t, WARNING, NewStderr(&b))
 	for level := DEBUG; level <= PANIC; level++ {
 		l.Log(level, "%s", "x")
 	}
@@ -63,7 +64,7 @@ func TestLogNeverBlocks(t *testing.T) {
 	leak.Check(t)
 	pr, pw := io.Pipe()
 	var b bytes.Buffer
-	l := newTestLogger(t, LOG, newStderrSink(pw), newStderrSink(&b))
+	l := newTestLogger(t, LOG, NewStderr(pw), NewStderr(&b))
 	for i := 0; i < 3*logQueue; i++ {
 		l.Log(LOG, "message %d", i)
 		if i%100 == 0 {
@@ -100,14 +101,14 @@ func TestSyslog(t *testing.T) {
 		c.SetReadDeadline(time.Now().Add(5 * time.Second))
 		return c
 	}
-	s := newSyslogSink(path, 3, "me")
+	s := newSyslog(path, 3, "me")
 	t.Cleanup(func() {
 		if s.conn != nil {
 			s.conn.Close()
 		}
 	})
 	when := time.Date(2026, 11, 3, 2, 31, 12, 0, time.UTC)
-	s.write(&Message{Level: LOG, Text: "nobody listens", when: when}) // returns
+	s.Write(&Message{Level: LOG, Text: "nobody listens", when: when}) // returns
 	s.retryAt = time.Time{}
 	c := listen()
 	read := func() string {
@@ -118,7 +119,7 @@ func TestSyslog(t *testing.T) {
 		}
 		return string(buf[:n])
 	}
-	s.write(&Message{Level: WARNING, Text: "text", Hint: "Try.", when: when})
+	s.Write(&Message{Level: WARNING, Text: "text", Hint: "Try.", when: when})
 	for _, want := range []string{"WARNING:  1 lines were not logged: syslog was not available", "WARNING:  text",
 		"HINT:  Try."} {
 		got := read()
@@ -132,7 +133,7 @@ func TestSyslog(t *testing.T) {
 	}
 	c = listen()
 	defer c.Close()
-	s.write(&Message{Level: FATAL, Text: "again", when: when})
+	s.Write(&Message{Level: FATAL, Text: "again", when: when})
 	if got := read(); !strings.HasPrefix(got, "<155>") || !strings.HasSuffix(got, "FATAL:  again") {
 		t.Errorf("got %q", got)
 	}
@@ -140,7 +141,7 @@ func TestSyslog(t *testing.T) {
 	// is left alone for a while.
 	start := time.Now()
 	for i := 0; i < 2000; i++ {
-		s.write(&Message{Level: LOG, Text: strings.Repeat("x", 900), when: when})
+		s.Write(&Message{Level: LOG, Text: strings.Repeat("x", 900), when: when})
 	}
 	if d := time.Since(start); d > 5*time.Second {
 		t.Errorf("a syslog daemon that does not read cost %v", d)

@@ -1,12 +1,31 @@
-package conmgr
+package cmlog
 
 // Tests of the limiter of log lines, in time of their own.
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
+
+// kept is a log in memory.
+type kept struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (k *kept) Write(m *Message) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.text.WriteString(strings.Join(m.Lines(), "\n") + "\n")
+}
+
+func (k *kept) String() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.text.String()
+}
 
 // limitTimers are the calls that a limiter has asked for.
 type limitTimers []func()
@@ -20,19 +39,19 @@ func (l *limitTimers) fire() {
 }
 
 func TestLogLimit(t *testing.T) {
-	sink := &memorySink{}
+	sink := &kept{}
 	log := newTestLogger(t, WARNING, sink)
 	var timers limitTimers
-	l := newLogLimiter(log)
+	l := NewLimiter(log)
 	l.after = func(d time.Duration, f func()) {
 		if d != limitWindow {
 			t.Errorf("a window of %v", d)
 		}
 		timers = append(timers, f)
 	}
-	text := func() string { log.Flush(patience); return sink.String() }
+	text := func() string { log.Flush(10 * time.Second); return sink.String() }
 
-	for i := range limitBurst + 3 {
+	for i := range LimitBurst + 3 {
 		l.Log("a", LOG, "a%d", i)
 	}
 	l.Log("b", LOG, "b")
@@ -64,32 +83,12 @@ func TestLogLimit(t *testing.T) {
 		t.Errorf("got\n%s", got)
 	}
 	// The end tells what is open; old timers do no harm.
-	for range limitBurst {
+	for range LimitBurst {
 		l.Log("a", ERROR, "last")
 	}
-	l.end()
+	l.End()
 	timers.fire()
 	if got := text(); !strings.HasSuffix(got, "ERROR:  last\nERROR:  1 messages like this one were left out: last\n") {
 		t.Errorf("got\n%s", got)
-	}
-}
-
-// Whatever peers do that is logged, it is a few lines.
-func TestFloodOfConnectionsIsAFewLines(t *testing.T) {
-	r := static(t, "max_connections = 1\n", primary)
-	r.connect()
-	const n = 50
-	for range n {
-		if got := r.dial().until(""); got != "EOF" {
-			t.Fatalf("got %s", got)
-		}
-	}
-	r.stop()
-	r.d.log.Flush(patience)
-	if got := r.logged("closed a connection from application"); got != limitBurst+1 {
-		t.Errorf("%d lines", got)
-	}
-	if r.logged("45 messages like this one were left out: closed a connection from application: 127.0.0.1:") != 1 {
-		t.Errorf("the count is not told:\n%s", r.log)
 	}
 }

@@ -1,8 +1,11 @@
-package conmgr
-
-// Messages. Log may be called by any goroutine and never blocks: each destination has a bounded
-// queue and one goroutine that writes it, so that a full pipe or a dead syslog cannot delay a
-// heartbeat. What does not fit is counted and told.
+// Package cmlog is conmgr's log. Log may be called by any goroutine and never blocks: each
+// destination has a bounded queue and one goroutine that writes it, so that a full pipe or a dead
+// syslog cannot delay a heartbeat. What does not fit is counted and told.
+//
+//	log.go       messages, their levels and queues; standard error
+//	loglimit.go  the limiter of lines that a peer can cause
+//	syslog.go    syslog
+package cmlog
 
 import (
 	"bytes"
@@ -12,11 +15,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/group"
 )
 
 // Level of a message, in the order of log_min_messages in a PostgreSQL server.
 type Level uint8
 
+// The levels.
 const (
 	DEBUG Level = iota
 	INFO
@@ -28,9 +34,11 @@ const (
 	PANIC
 )
 
-var levelNames = [...]string{"DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "LOG", "FATAL", "PANIC"}
+// LevelNames are the names of the levels, by Level.
+var LevelNames = [...]string{"DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "LOG", "FATAL", "PANIC"}
 
-func (l Level) String() string { return levelNames[l] }
+// String is the name of the level.
+func (l Level) String() string { return LevelNames[l] }
 
 // Message is one event. Detail and Hint may be empty.
 type Message struct {
@@ -40,7 +48,8 @@ type Message struct {
 	when time.Time
 }
 
-func (m *Message) lines() (out []string) {
+// Lines are those of the message, each with its level or its kind.
+func (m *Message) Lines() (out []string) {
 	out = append(out, m.Level.String()+":  "+m.Text)
 	if m.Detail != "" {
 		out = append(out, "DETAIL:  "+m.Detail)
@@ -51,11 +60,11 @@ func (m *Message) lines() (out []string) {
 	return out
 }
 
-// sink writes messages to one destination. It is called by one goroutine, and may block.
-type sink interface{ write(m *Message) }
+// Sink writes messages to one destination. It is called by one goroutine, and may block.
+type Sink interface{ Write(m *Message) }
 
 type output struct {
-	sink    sink
+	sink    Sink
 	queue   chan *Message
 	flush   chan chan struct{}
 	dropped atomic.Int64
@@ -70,8 +79,8 @@ type Logger struct {
 
 const logQueue = 1024
 
-// newLogger starts a goroutine for each sink in g. They end when stop is closed.
-func newLogger(min Level, g *group, stop <-chan struct{}, sinks ...sink) *Logger {
+// New starts a goroutine for each sink in g. They end when stop is closed.
+func New(min Level, g *group.Group, stop <-chan struct{}, sinks ...Sink) *Logger {
 	l := &Logger{min: min, now: time.Now}
 	for _, s := range sinks {
 		o := &output{sink: s, queue: make(chan *Message, logQueue), flush: make(chan chan struct{})}
@@ -153,25 +162,27 @@ func (o *output) drain() {
 }
 
 func (o *output) write(m *Message) {
-	o.sink.write(m)
+	o.sink.Write(m)
 	if n := o.dropped.Swap(0); n > 0 {
-		o.sink.write(&Message{Level: WARNING, Text: fmt.Sprintf("%d messages were not logged: the log destination is too slow", n), when: m.when})
+		o.sink.Write(&Message{Level: WARNING, Text: fmt.Sprintf("%d messages were not logged: the log destination is too slow", n), when: m.when})
 	}
 }
 
-// stderrSink writes lines like a PostgreSQL server's.
-type stderrSink struct {
+// Stderr writes lines like a PostgreSQL server's.
+type Stderr struct {
 	w   io.Writer
 	pid int
 	buf bytes.Buffer
 }
 
-func newStderrSink(w io.Writer) *stderrSink { return &stderrSink{w: w, pid: os.Getpid()} }
+// NewStderr writes to w.
+func NewStderr(w io.Writer) *Stderr { return &Stderr{w: w, pid: os.Getpid()} }
 
-func (s *stderrSink) write(m *Message) {
+// Write is called by its log goroutine.
+func (s *Stderr) Write(m *Message) {
 	s.buf.Reset()
 	stamp := m.when.Format("2006-01-02 15:04:05.000 MST")
-	for _, t := range m.lines() {
+	for _, t := range m.Lines() {
 		// A message of several lines (a stack) keeps them, indented as the server does.
 		fmt.Fprintf(&s.buf, "%s [%d] %s\n", stamp, s.pid, strings.ReplaceAll(t, "\n", "\n\t"))
 	}

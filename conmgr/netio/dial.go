@@ -1,4 +1,6 @@
-package conmgr
+// Package netio is what the daemon needs of the network: from a name to a TCP connection, and the
+// texts of its errors.
+package netio
 
 // From an instance's name to a TCP connection. resolve and dial run in goroutines of their own,
 // started by the instance's goroutine, which waits for them and goes on judging meanwhile. They
@@ -15,31 +17,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// network is what instances need of the outside; tests replace it.
-type network struct {
-	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
-	dial    func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error)
+// Network is what instances need of the outside; tests replace it.
+type Network struct {
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	Dial    func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error)
 }
 
-var systemNetwork = network{resolve: resolveHost, dial: dialTCP}
+// System is that of the operating system.
+var System = Network{Resolve: Resolve, Dial: Dial}
 
-// halfAnswer: the addresses of one kind, IPv4 or IPv6, could not be told, those of the other kind
+// HalfAnswer is an error: the addresses of one kind, IPv4 or IPv6, could not be told, those of the other kind
 // could.
-type halfAnswer struct {
-	missing4 bool // IPv4, else IPv6
-	error
+type HalfAnswer struct {
+	Missing4 bool // IPv4, else IPv6
+	Err      error
 }
 
-func (e *halfAnswer) Unwrap() error { return e.error }
+func (e *HalfAnswer) Error() string { return e.Err.Error() }
 
-// missing tells whether an address is of the kind that could not be told.
-func (e *halfAnswer) missing(a netip.Addr) bool { return a.Is4() == e.missing4 }
+// Unwrap is the error of the half that is missing.
+func (e *HalfAnswer) Unwrap() error { return e.Err }
+
+// Missing tells whether an address is of the kind that could not be told.
+func (e *HalfAnswer) Missing(a netip.Addr) bool { return a.Is4() == e.Missing4 }
 
 // resolver does not pass half an answer off as a whole one, as the default one does.
 var resolver = net.Resolver{StrictErrors: true}
 
-// resolveHost returns the addresses of a name; with a *halfAnswer some of them.
-func resolveHost(ctx context.Context, host string) ([]netip.Addr, error) {
+// Resolve returns the addresses of a name; with a *HalfAnswer some of them.
+func Resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
 	}
@@ -57,7 +63,7 @@ func resolveHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	if four && six { // this time it had the whole one
 		return addrs, nil
 	}
-	return addrs, &halfAnswer{missing4: six, error: err}
+	return addrs, &HalfAnswer{Missing4: six, Err: err}
 }
 
 func lookupAddrs(ctx context.Context, r *net.Resolver, host string) (out []netip.Addr, err error) {
@@ -70,16 +76,16 @@ func lookupAddrs(ctx context.Context, r *net.Resolver, host string) (out []netip
 	return out, err
 }
 
-// dialTCP connects from an address of this host, if that is valid and there still, else from the one
+// Dial connects from an address of this host, if that is valid and there still, else from the one
 // that the kernel chooses.
-func dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+func Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	d := net.Dialer{KeepAlive: -1} // heartbeats do that
 	if from.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
 	}
 	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil && errors.Is(err, unix.EADDRNOTAVAIL) && from.IsValid() {
-		return dialTCP(ctx, netip.Addr{}, to)
+		return Dial(ctx, netip.Addr{}, to)
 	}
 	if err != nil {
 		return nil, err
@@ -87,8 +93,8 @@ func dialTCP(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPC
 	return c.(*net.TCPConn), nil
 }
 
-// setUserTimeout makes the kernel give up an unacknowledged connection after the given time.
-func setUserTimeout(c *net.TCPConn, d time.Duration) {
+// SetUserTimeout makes the kernel give up an unacknowledged connection after the given time.
+func SetUserTimeout(c *net.TCPConn, d time.Duration) {
 	if raw, err := c.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) {
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
@@ -96,15 +102,9 @@ func setUserTimeout(c *net.TCPConn, d time.Duration) {
 	}
 }
 
-// result of an operation that runs in a goroutine of its own.
-type result[T any] struct {
-	value T
-	err   error
-}
-
-// netText is the operating system's part of a network error: the rest of it says what our own text
+// Text is the operating system's part of a network error: the rest of it says what our own text
 // says already.
-func netText(err error) string {
+func Text(err error) string {
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
 		return dns.Err
@@ -116,10 +116,5 @@ func netText(err error) string {
 	return err.Error()
 }
 
-// preferring puts the address that worked last time first.
-func preferring(addrs []netip.Addr, last netip.Addr) []netip.Addr {
-	if i := slices.Index(addrs, last); i > 0 {
-		addrs = append([]netip.Addr{last}, slices.Delete(slices.Clone(addrs), i, i+1)...)
-	}
-	return addrs
-}
+// LongPast wakes a reader or a writer.
+var LongPast = time.Unix(1, 0)

@@ -1,7 +1,6 @@
-package conmgr
-
-// group starts all goroutines of the daemon: the only `go` statement. A panic in one is logged with
-// its stack, and ends the daemon in order.
+// Package group starts all goroutines of the daemon: it has the only `go` statement. A panic in one
+// is logged with its stack, and ends the daemon in order.
+package group
 
 import (
 	"runtime/debug"
@@ -9,15 +8,16 @@ import (
 	"time"
 )
 
-type group struct {
+// Group is a set of goroutines that end together.
+type Group struct {
 	mu      sync.Mutex
 	running int
 	idle    chan struct{} // closed when running falls to 0; renewed on demand
-	onPanic func(name string, value any, stack []byte)
+	OnPanic func(name string, value any, stack []byte)
 }
 
 // Go runs f in a goroutine.
-func (g *group) Go(name string, f func()) {
+func (g *Group) Go(name string, f func()) {
 	g.mu.Lock()
 	g.running++
 	g.mu.Unlock()
@@ -25,14 +25,14 @@ func (g *group) Go(name string, f func()) {
 		defer g.done()
 		defer func() {
 			if v := recover(); v != nil {
-				g.onPanic(name, v, debug.Stack())
+				g.OnPanic(name, v, debug.Stack())
 			}
 		}()
 		f()
 	}()
 }
 
-func (g *group) done() {
+func (g *Group) done() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running--
@@ -43,7 +43,7 @@ func (g *group) done() {
 }
 
 // Wait waits until no goroutine is left, at most for the given time. It tells whether none is.
-func (g *group) Wait(most time.Duration) bool {
+func (g *Group) Wait(most time.Duration) bool {
 	g.mu.Lock()
 	if g.running == 0 {
 		g.mu.Unlock()
