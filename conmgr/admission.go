@@ -159,25 +159,3 @@ func (s *service) mayRelay(conn net.Conn, of *seat) bool {
 	s.limit.Log("relay_allowed_networks", cmlog.LOG, "closed a connection to a relay port: %s: it is not from this host, nor of relay_allowed_networks", of)
 	return false
 }
-
-// parseNetworks reads a list of networks, or of single addresses, in canonical form.
-func parseNetworks(v string) (out []netip.Prefix, err error) {
-	for _, n := range splitAddresses(v) {
-		p, err := netip.ParsePrefix(n)
-		if err != nil {
-			a, aerr := netip.ParseAddr(n)
-			if aerr != nil || a.Zone() != "" {
-				return nil, fmt.Errorf("allowed are networks such as 192.0.2.0/24 and 2001:db8::/32, separated by commas")
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		if a := p.Addr(); a.Is4In6() {
-			if p.Bits() < 96 {
-				return nil, fmt.Errorf("allowed are networks such as 192.0.2.0/24 and 2001:db8::/32, separated by commas")
-			}
-			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
-		}
-		out = append(out, p.Masked())
-	}
-	return out, nil
-}

@@ -332,3 +332,50 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+func TestParseNetworks(t *testing.T) {
+	for v, want := range map[string]string{
+		"":                              "",
+		"192.0.2.77/24, 2001:DB8::1/32": "192.0.2.0/24,2001:db8::/32",
+		"10.0.0.5":                      "10.0.0.5/32",
+		"::ffff:10.0.0.0/104":           "10.0.0.0/8",
+		"0.0.0.0/0,::/0":                "0.0.0.0/0,::/0",
+		"10.0.0.0/33":                   "error",
+		"host":                          "error",
+		"::ffff:0:0/80":                 "error",
+		"fe80::1%eth0":                  "error",
+	} {
+		got, err := findParam("relay_allowed_networks").check(v)
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestRelayBeyondLoopbackWarns(t *testing.T) {
+	const warning = "relay ports take connections of this host only, whatever listen_addresses says"
+	for conf, want := range map[string]bool{
+		"listen_addresses = '*'\nrelay_port_any = 1":                                        true,
+		"listen_addresses = '0.0.0.0'\nrelay_port_any = 1":                                  true,
+		"listen_addresses = '10.0.0.5'\nrelay_port_any = 1":                                 true,
+		"listen_addresses = 'localhost, 127.0.0.2, ::1'\nrelay_port_any = 1":                false,
+		"listen_addresses = '*'":                                                            false,
+		"listen_addresses = '*'\nrelay_port_any = 1\nrelay_allowed_networks = '10.0.0.0/8'": false,
+	} {
+		c, diags := ParseConfig("f", []byte(conf+"\nbackend_host0 = a"))
+		if c == nil || (len(diags) == 1) != want || want && diags[0].Text != warning {
+			t.Errorf("%q: %v", conf, diags)
+		}
+	}
+}
+
+func TestRelayParameters(t *testing.T) {
+	for _, a := range cm.Attributes {
+		if findParam(relayParam(a)) == nil {
+			t.Errorf("no parameter %s", relayParam(a))
+		}
+	}
+}

@@ -66,30 +66,6 @@ type daemon struct {
 	status  control.Status
 }
 
-// CheckConfig reports what is wrong with conmgr.conf. ok is false if conmgr would not start with
-// it.
-func CheckConfig(dir string, w io.Writer) (c *Config, ok bool) {
-	c, diags := LoadConfig(dir)
-	reportDiagnostics(diags, w)
-	return c, c != nil
-}
-
-func reportDiagnostics(diags []Diagnostic, w io.Writer) {
-	for _, d := range diags {
-		fmt.Fprintf(w, "%s:  %s\n", d.level(), d)
-		if d.Hint != "" {
-			fmt.Fprintf(w, "HINT:  %s\n", d.Hint)
-		}
-	}
-}
-
-func (d *Diagnostic) level() cmlog.Level {
-	if d.Warning {
-		return cmlog.WARNING
-	}
-	return cmlog.ERROR
-}
-
 // CheckUser refuses root, as a PostgreSQL server does.
 func CheckUser() error {
 	if os.Geteuid() == 0 {
@@ -105,8 +81,8 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	conf, diags := LoadConfig(dir)
-	if conf == nil {
+	config, diags := LoadConfig(dir)
+	if config == nil {
 		reportDiagnostics(diags, o.Stderr)
 		return ErrReported
 	}
@@ -114,41 +90,41 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	most, err := connectionLimit(limit, len(conf.Instances), conf.MaxConnections, len(conf.RelayPorts) > 0)
+	most, err := connectionLimit(limit, len(config.Instances), config.MaxConnections, len(config.RelayPorts) > 0)
 	if err != nil {
 		return err
 	}
-	if conf.DestroySockets {
+	if config.DestroySockets {
 		if err := checkDestroy(); err != nil {
 			return err
 		}
 	}
-	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: conf.Port,
-		ListenAddresses: strings.Join(conf.ListenAddresses, ",")})
+	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: config.Port,
+		ListenAddresses: strings.Join(config.ListenAddresses, ",")})
 	if err != nil {
 		return err
 	}
 	defer pidFile.Remove()
 
-	d := &daemon{dir: dir, conf: conf, pidFile: pidFile, status: control.StatusStarting,
+	d := &daemon{dir: dir, conf: config, pidFile: pidFile, status: control.StatusStarting,
 		changed: make(chan struct{}, 1), failed: make(chan error, 1)}
 	stopLog := make(chan struct{})
 	logGroup := &group.Group{}
 	var sinks []cmlog.Sink
 	var syslog *cmlog.Syslog
-	if conf.LogStderr {
+	if config.LogStderr {
 		sinks = append(sinks, cmlog.NewStderr(o.Stderr))
 	}
-	if conf.LogSyslog {
+	if config.LogSyslog {
 		socket := o.syslogSocket
 		if socket == "" {
 			socket = cmlog.SyslogSocket
 		}
-		syslog = cmlog.OpenSyslog(socket, conf.SyslogFacility, conf.SyslogIdent, o.Stderr)
+		syslog = cmlog.OpenSyslog(socket, config.SyslogFacility, config.SyslogIdent, o.Stderr)
 		sinks = append(sinks, syslog)
 	}
 	logGroup.OnPanic = d.panicked
-	d.log = cmlog.New(conf.LogMinMessages, logGroup, stopLog, sinks...)
+	d.log = cmlog.New(config.LogMinMessages, logGroup, stopLog, sinks...)
 	d.limit = cmlog.NewLimiter(d.log)
 	defer func() {
 		d.limit.End()
@@ -161,11 +137,11 @@ func Run(o Options) error {
 	for _, w := range diags {
 		d.log.Message(cmlog.Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
 	}
-	if conf.MaxConnections == 0 {
+	if config.MaxConnections == 0 {
 		most = max(1, most-reservedPlaces)
 	}
-	d.registry = newRegistry(len(conf.Instances), most)
-	d.registry.share = userShare(conf, most)
+	d.registry = newRegistry(len(config.Instances), most)
+	d.registry.share = userShare(config, most)
 	d.registry.group = d.group
 	return d.run(o.Signals)
 }

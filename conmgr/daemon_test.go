@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
@@ -480,5 +482,44 @@ func TestPanicEndsTheDaemon(t *testing.T) {
 	r.d.log.Flush(patience)
 	if r.logged("PANIC:  victim: oops") != 1 || r.logged("daemon_test.go") == 0 {
 		t.Errorf("log: %s", r.log)
+	}
+}
+
+// What is not a file does not keep anybody waiting; root may look.
+func TestCheckOfNoFile(t *testing.T) {
+	dir, _ := conmgrDir(t, "backend_host0 = a\n")
+	file := filepath.Join(dir, cm.ConfigFile)
+	binary, err := conmgrBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func() (int, string) {
+		cmd := exec.Command(binary, "--check", "-D", dir) // as the user of the test, who may be root
+		return runOnce(t, cmd)
+	}
+	if code, out := check(); code != 0 || out != "" {
+		t.Errorf("exit status %d\n%s", code, out)
+	}
+	for _, x := range []struct {
+		what string
+		make func() error
+		want string
+	}{
+		{"FIFO", func() error { return unix.Mkfifo(file, 0o644) }, "it is not a regular file"},
+		{"directory", func() error { return os.Mkdir(file, 0o755) }, "it is not a regular file"},
+		{"device", func() error { return os.Symlink("/dev/zero", file) }, "it is not a regular file"},
+		{"dangling link", func() error { return os.Symlink("nowhere", file) }, "no such file or directory"},
+	} {
+		os.Remove(file)
+		if err := x.make(); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		if code, out := check(); code != 1 || !strings.Contains(out, file+": ") || !strings.Contains(out, x.want) {
+			t.Errorf("%s: exit status %d\n%s", x.what, code, out)
+		}
+		if d := time.Since(begin); d > patience {
+			t.Errorf("%s: %v", x.what, d)
+		}
 	}
 }

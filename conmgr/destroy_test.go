@@ -20,11 +20,11 @@ func TestDestroySocketsInConfig(t *testing.T) {
 	for value, want := range map[string]bool{"on": true, "ON": true, "true": true, "t": true, "y": true, "yes": true,
 		"1":   true,
 		"off": false, "of": false, "false": false, "f": false, "no": false, "0": false} {
-		if c := mustParse(t, "backend_host0=a\ndestroy_sockets = "+value); c.DestroySockets != want {
+		if c := parseConf(t, "backend_host0=a\ndestroy_sockets = "+value); c.DestroySockets != want {
 			t.Errorf("%s: %v", value, c.DestroySockets)
 		}
 	}
-	if mustParse(t, "backend_host0=a").DestroySockets {
+	if parseConf(t, "backend_host0=a").DestroySockets {
 		t.Error("on by default")
 	}
 	for _, value := range []string{"o", "2", "onn", "''", "trues"} {

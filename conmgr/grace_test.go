@@ -12,7 +12,7 @@ import (
 
 func TestStandbyTimelineGraceInConfig(t *testing.T) {
 	for value, want := range map[string]time.Duration{"0": 0, "-1": -1, "90s": 90 * time.Second, "5": 5 * time.Second, "0ms": 0} {
-		if c := mustParse(t, "backend_host0 = a\nstandby_timeline_grace = "+value); c.StandbyTimelineGrace != want {
+		if c := parseConf(t, "backend_host0 = a\nstandby_timeline_grace = "+value); c.StandbyTimelineGrace != want {
 			t.Errorf("%s: got %v", value, c.StandbyTimelineGrace)
 		}
 	}

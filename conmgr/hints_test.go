@@ -4,16 +4,8 @@ package conmgr
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/pgwatchdog/watchdog/cm"
 )
 
 func TestConfigHints(t *testing.T) {
@@ -104,44 +96,5 @@ func TestConfigOfAnotherKind(t *testing.T) {
 	if last := diags[len(diags)-1]; c != nil || len(diags) != maxDiagnostics+1 || last.Line != 101 ||
 		!strings.HasPrefix(last.Text, "too many errors") {
 		t.Errorf("%d errors, the last %v", len(diags), last)
-	}
-}
-
-// What is not a file does not keep anybody waiting; root may look.
-func TestCheckOfNoFile(t *testing.T) {
-	dir, _ := conmgrDir(t, "backend_host0 = a\n")
-	file := filepath.Join(dir, cm.ConfigFile)
-	binary, err := conmgrBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	check := func() (int, string) {
-		cmd := exec.Command(binary, "--check", "-D", dir) // as the user of the test, who may be root
-		return runOnce(t, cmd)
-	}
-	if code, out := check(); code != 0 || out != "" {
-		t.Errorf("exit status %d\n%s", code, out)
-	}
-	for _, x := range []struct {
-		what string
-		make func() error
-		want string
-	}{
-		{"FIFO", func() error { return unix.Mkfifo(file, 0o644) }, "it is not a regular file"},
-		{"directory", func() error { return os.Mkdir(file, 0o755) }, "it is not a regular file"},
-		{"device", func() error { return os.Symlink("/dev/zero", file) }, "it is not a regular file"},
-		{"dangling link", func() error { return os.Symlink("nowhere", file) }, "no such file or directory"},
-	} {
-		os.Remove(file)
-		if err := x.make(); err != nil {
-			t.Fatal(err)
-		}
-		begin := time.Now()
-		if code, out := check(); code != 1 || !strings.Contains(out, file+": ") || !strings.Contains(out, x.want) {
-			t.Errorf("%s: exit status %d\n%s", x.what, code, out)
-		}
-		if d := time.Since(begin); d > patience {
-			t.Errorf("%s: %v", x.what, d)
-		}
 	}
 }

@@ -56,7 +56,7 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 }
 
 func benchDaemon(b *testing.B) *daemon {
-	c := mustParse(b, "backend_hostaddr0 = 127.0.0.1")
+	c := parseConf(b, "backend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
 	d := &daemon{conf: c, group: &group.Group{OnPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
 		registry: newRegistry(1, 1<<20)}

@@ -78,6 +78,15 @@ func testLogger(t *testing.T, min cmlog.Level, sinks ...cmlog.Sink) *cmlog.Logge
 	return l
 }
 
+func parseConf(t testing.TB, text string) *Config {
+	t.Helper()
+	c, diags := ParseConfig("conmgr.conf", []byte(text))
+	if c == nil {
+		t.Fatalf("unexpected errors: %v", diags)
+	}
+	return c
+}
+
 type rig struct {
 	t      *testing.T
 	conf   *Config
@@ -96,10 +105,10 @@ type rig struct {
 func (r *rig) now() hb.Mono { return clock.Monotonic().Add(time.Duration(r.jump.Load())) }
 
 // newRig starts a conmgr with this conmgr.conf (its port is a free one).
-func newRig(t *testing.T, conf string, options ...func(*rig)) *rig {
+func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	t.Helper()
 	checkLeaks(t)
-	c := mustParse(t, conf)
+	c := parseConf(t, text)
 	c.Port = 0
 	for i := range c.RelayPorts {
 		c.RelayPorts[i].Port = 0

@@ -364,7 +364,7 @@ func TestPsql(t *testing.T) {
 
 func TestListen(t *testing.T) {
 	checkLeaks(t)
-	c := mustParse(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
+	c := parseConf(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
 	c.Port, c.SocketDirs = 0, nil
 	s := &service{conf: c}
 	if err := s.listen(context.Background()); err != nil || len(s.listeners) != 2 {

@@ -94,7 +94,7 @@ func TestSuccessionIsTold(t *testing.T) {
 
 // A new primary says so and is gone, before the next table is made: its word counts.
 func TestLastWordsCount(t *testing.T) {
-	c := mustParse(t, instanceConf(0, 1)+instanceConf(1, 1))
+	c := parseConf(t, instanceConf(0, 1)+instanceConf(1, 1))
 	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
 		b := newBoard(c, testLogger(t, cmlog.INFO, &memorySink{}), newRegistry(2, 10), nil, nil, route.Known{})
 		b.post(0, server(0, primary), nil)
