@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
 
 const (
@@ -92,7 +93,7 @@ func (r *registry) add(c member) admission {
 // userShare is the most connections of one user: as configured; else, where descriptors are the
 // limit, three quarters of the places; else no less than max_connections, which says how many there
 // may be.
-func userShare(c *Config, places int) int {
+func userShare(c *conf.Config, places int) int {
 	switch {
 	case c.MaxUserConnections > 0:
 		return c.MaxUserConnections

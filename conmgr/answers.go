@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -133,7 +134,7 @@ func (e *entry) system() string {
 	return strconv.FormatUint(e.SystemIdentifier, 10)
 }
 
-func applicationRows(c *Config, apps []application) [][]string {
+func applicationRows(c *conf.Config, apps []application) [][]string {
 	slices.SortFunc(apps, func(a, b application) int {
 		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.peer.Port(), b.peer.Port()))
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -34,7 +35,7 @@ type update struct {
 const maxSaid = 16
 
 type board struct {
-	conf     *Config
+	conf     *conf.Config
 	log      *cmlog.Logger
 	registry *registry
 	onTable  func(*table) // called by run after each new table
@@ -55,7 +56,7 @@ type board struct {
 }
 
 // newBoard makes the first table; known is what was kept.
-func newBoard(conf *Config, log *cmlog.Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
+func newBoard(conf *conf.Config, log *cmlog.Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
 	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
 		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),

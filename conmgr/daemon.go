@@ -20,6 +20,7 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/control"
@@ -51,7 +52,7 @@ type Options struct {
 
 type daemon struct {
 	dir      string
-	conf     *Config
+	conf     *conf.Config
 	log      *cmlog.Logger
 	limit    *cmlog.Limiter // of lines that a peer can cause
 	group    *group.Group
@@ -81,9 +82,9 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	config, diags := LoadConfig(dir)
+	config, diags := conf.Load(dir)
 	if config == nil {
-		reportDiagnostics(diags, o.Stderr)
+		conf.Report(diags, o.Stderr)
 		return ErrReported
 	}
 	limit, err := descriptorLimit()
@@ -135,7 +136,7 @@ func Run(o Options) error {
 	}()
 	d.group = &group.Group{OnPanic: d.panicked}
 	for _, w := range diags {
-		d.log.Message(cmlog.Message{Level: w.level(), Text: w.String(), Hint: w.Hint})
+		d.log.Message(cmlog.Message{Level: w.Level(), Text: w.String(), Hint: w.Hint})
 	}
 	if config.MaxConnections == 0 {
 		most = max(1, most-reservedPlaces)

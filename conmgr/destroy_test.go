@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -28,7 +29,7 @@ func TestDestroySocketsInConfig(t *testing.T) {
 		t.Error("on by default")
 	}
 	for _, value := range []string{"o", "2", "onn", "''", "trues"} {
-		c, diags := ParseConfig("f", []byte("backend_host0=a\ndestroy_sockets = "+value))
+		c, diags := conf.Parse("f", []byte("backend_host0=a\ndestroy_sockets = "+value))
 		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].String(),
 			`for parameter "destroy_sockets": allowed are on and off (also true, false, yes, no, 1, 0)`) {
 			t.Errorf("%s: %v", value, diags)
@@ -42,12 +43,12 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 func TestDestroyTargets(t *testing.T) {
 	entries := func() []entry {
 		return []entry{
-			{cfg: &InstanceConfig{Number: 0, Host: "db", Port: 5432},
+			{cfg: &conf.Instance{Number: 0, Host: "db", Port: 5432},
 				status: status{State: hb.Lost, HostAddr: addr("192.0.2.1"),
 					Addrs: []netip.Addr{addr("2001:db8::1"), addr("192.0.2.1"), addr("192.0.2.2"), addr("fe80::1%eth0")}}},
-			{cfg: &InstanceConfig{Number: 1, Host: "db1", Port: 5432},
+			{cfg: &conf.Instance{Number: 1, Host: "db1", Port: 5432},
 				status: status{State: hb.Established, HostAddr: addr("192.0.2.2")}},
-			{cfg: &InstanceConfig{Number: 2, HostAddr: addr("192.0.2.3"), Port: 5433}, status: status{State: hb.Lost}},
+			{cfg: &conf.Instance{Number: 2, HostAddr: addr("192.0.2.3"), Port: 5433}, status: status{State: hb.Lost}},
 		}
 	}
 	e := entries()
@@ -66,7 +67,7 @@ func TestDestroyTargets(t *testing.T) {
 	if got := fmt.Sprint(destroyTargets(e, 2)); got != "[192.0.2.3:5433]" {
 		t.Errorf("got %s", got)
 	}
-	if got := destroyTargets([]entry{{cfg: &InstanceConfig{Host: "never seen", Port: 1}}}, 0); len(got) != 0 {
+	if got := destroyTargets([]entry{{cfg: &conf.Instance{Host: "never seen", Port: 1}}}, 0); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
 }

@@ -20,7 +20,7 @@
 // relayLoop.mu are held for a moment, each by itself.
 //
 //	group/ clock/ netio/ cmlog/                what everything uses: goroutines, time, the network, the log
-//	params.go parse.go values.go hints.go config.go sample.go   conmgr.conf
+//	conf/                                      conmgr.conf
 //	trace.go                                   what is logged of each connection
 //	instance.go connect.go link.go lookup.go   heartbeats
 //	route/                                     who is offered, and who is superseded: pure

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
 
 // maxNamed bounds the prepared statements and the portals of a connection.
@@ -117,7 +118,7 @@ func (c *conversation) query(s string) error {
 
 func (c *conversation) parse(m *pgproto3.Parse) error {
 	if m.Name != "" && c.statements[m.Name] != nil {
-		return &stmtError{code: cm.DuplicateStatement, text: fmt.Sprintf("prepared statement %q already exists", clip(m.Name))}
+		return &stmtError{code: cm.DuplicateStatement, text: fmt.Sprintf("prepared statement %q already exists", conf.Clip(m.Name))}
 	}
 	if len(m.ParameterOIDs) > 0 {
 		return &stmtError{code: cm.FeatureNotSupported, text: "statement parameters are not supported", hint: consoleHint}
@@ -151,7 +152,7 @@ func (c *conversation) bind(m *pgproto3.Bind) error {
 	}
 	if len(m.Parameters) > 0 {
 		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires 0",
-			len(m.Parameters), clip(m.PreparedStatement))}
+			len(m.Parameters), conf.Clip(m.PreparedStatement))}
 	}
 	n := len(columns[p.verb])
 	if k := len(m.ResultFormatCodes); k > 1 && k != n {
@@ -163,7 +164,7 @@ func (c *conversation) bind(m *pgproto3.Bind) error {
 		}
 	}
 	if m.DestinationPortal != "" && c.portals[m.DestinationPortal] != nil {
-		return &stmtError{code: cm.DuplicateCursor, text: fmt.Sprintf("portal %q already exists", clip(m.DestinationPortal))}
+		return &stmtError{code: cm.DuplicateCursor, text: fmt.Sprintf("portal %q already exists", conf.Clip(m.DestinationPortal))}
 	}
 	if len(c.portals) >= maxNamed && c.portals[m.DestinationPortal] == nil {
 		return &stmtError{code: cm.ProgramLimitExceeded, text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
@@ -252,11 +253,11 @@ func (c *conversation) close(m *pgproto3.Close) error {
 }
 
 func noStatement(name string) error {
-	return &stmtError{code: cm.InvalidStatementName, text: fmt.Sprintf("prepared statement %q does not exist", clip(name))}
+	return &stmtError{code: cm.InvalidStatementName, text: fmt.Sprintf("prepared statement %q does not exist", conf.Clip(name))}
 }
 
 func noPortal(name string) error {
-	return &stmtError{code: cm.InvalidCursorName, text: fmt.Sprintf("portal %q does not exist", clip(name))}
+	return &stmtError{code: cm.InvalidCursorName, text: fmt.Sprintf("portal %q does not exist", conf.Clip(name))}
 }
 
 // rowDescription: text and binary format of the type text are the same bytes.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -17,7 +18,7 @@ func TestStandbyTimelineGraceInConfig(t *testing.T) {
 		}
 	}
 	for _, value := range []string{"-2", "-1s", "always", "''"} {
-		c, diags := ParseConfig("f", []byte("backend_host0 = a\nstandby_timeline_grace = "+value))
+		c, diags := conf.Parse("f", []byte("backend_host0 = a\nstandby_timeline_grace = "+value))
 		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].Text, "or with one of the units ms, s, min, h, d, and -1") {
 			t.Errorf("%s: %v", value, diags)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -23,8 +24,8 @@ import (
 
 type instance struct {
 	index   int
-	cfg     *InstanceConfig
-	conf    *Config
+	cfg     *conf.Instance
+	conf    *conf.Config
 	mon     *heartbeat.Monitor
 	net     netio.Network
 	now     clock.Clock

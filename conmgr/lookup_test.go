@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -226,7 +227,7 @@ func TestHalfAnswer(t *testing.T) {
 		{"10.0.0.1 fd00::1", "fd00::1", nil, "fd00::1", true},
 		{"10.0.0.1 fd00::1", "", failed, "10.0.0.1 fd00::1", false},
 	} {
-		in := &instance{cfg: &InstanceConfig{Host: "db0"}}
+		in := &instance{cfg: &conf.Instance{Host: "db0"}}
 		in.lookup.addrs = addresses(x.known)
 		in.looked(result[[]netip.Addr]{addresses(x.answer), x.err})
 		if !slices.Equal(in.lookup.addrs, addresses(x.want)) || in.lookup.fresh != x.fresh ||

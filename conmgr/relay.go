@@ -23,6 +23,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
@@ -34,7 +35,7 @@ const maxRelayLoops = 4
 
 // relayPort is a port that is listened on.
 type relayPort struct {
-	RelayPort
+	conf.RelayPort
 }
 
 // relays are all the relay ports of a service.

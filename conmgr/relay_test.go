@@ -23,6 +23,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -140,7 +141,7 @@ func TestRelayPortsInConfig(t *testing.T) {
 		"relay_port_master = 7":                                        `f:1: unknown parameter "relay_port_master"`,
 		"relay_port_any=7\nrelay_port_primary=8\nrelay_port_standby=8": `f:3: parameter "relay_port_standby" has the same port as parameter "relay_port_primary", which is 8 on line 2`,
 	} {
-		if c, diags := ParseConfig("f", []byte(text+"\nbackend_host0=a")); c != nil || len(diags) != 1 ||
+		if c, diags := conf.Parse("f", []byte(text+"\nbackend_host0=a")); c != nil || len(diags) != 1 ||
 			diags[0].String() != want {
 			t.Errorf("%q:\ngot  %v\nwant %s", text, diags, want)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
@@ -78,9 +79,9 @@ func testLogger(t *testing.T, min cmlog.Level, sinks ...cmlog.Sink) *cmlog.Logge
 	return l
 }
 
-func parseConf(t testing.TB, text string) *Config {
+func parseConf(t testing.TB, text string) *conf.Config {
 	t.Helper()
-	c, diags := ParseConfig("conmgr.conf", []byte(text))
+	c, diags := conf.Parse("conmgr.conf", []byte(text))
 	if c == nil {
 		t.Fatalf("unexpected errors: %v", diags)
 	}
@@ -89,7 +90,7 @@ func parseConf(t testing.TB, text string) *Config {
 
 type rig struct {
 	t      *testing.T
-	conf   *Config
+	conf   *conf.Config
 	d      *daemon
 	log    *memorySink
 	level  cmlog.Level // of the log: DEBUG unless an option says otherwise

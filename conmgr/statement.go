@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
 
 // verb says which statement it is.
@@ -51,7 +52,7 @@ const consoleHint = "This is a Connection Manager and not a database. SHOW HELP 
 
 func notSupported(source string) error {
 	return &stmtError{code: cm.FeatureNotSupported, text: "statement is not supported: " +
-		strconv.Quote(clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
+		strconv.Quote(conf.Clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
 }
 
 type tokenKind uint8
@@ -266,7 +267,7 @@ func parseForget(t []token, source string) (statement, error) {
 func instanceNumber(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n > cm.MaxInstanceNumber {
-		return 0, &stmtError{code: cm.InvalidParameterValue, text: "invalid instance number " + clip(text),
+		return 0, &stmtError{code: cm.InvalidParameterValue, text: "invalid instance number " + conf.Clip(text),
 			detail: "Allowed are 0 to " + strconv.Itoa(cm.MaxInstanceNumber) + "."}
 	}
 	return n, nil
@@ -274,6 +275,6 @@ func instanceNumber(text string) (int, error) {
 
 func unknownAttribute(name string) error {
 	return &stmtError{code: cm.InvalidParameterValue, text: "invalid target attribute " +
-		strconv.Quote(clip(strings.ToValidUTF8(name, "?"))),
+		strconv.Quote(conf.Clip(strings.ToValidUTF8(name, "?"))),
 		detail: "Allowed are " + cm.JoinAttributes(", ") + "."}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -139,7 +140,7 @@ func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 	r := newRegistry(1, 10)
 	s := &relayed{seat: seat{bound: -1}}
 	r.add(s)
-	entries := []entry{{cfg: &InstanceConfig{Port: 1}, status: up(primary)}}
+	entries := []entry{{cfg: &conf.Instance{Port: 1}, status: up(primary)}}
 	tab := newTable(entries, route.Known{SystemIdentifier: 7, Timeline: 1}, true, route.Rules{}, time.Now())
 	locked := func(what string) {
 		if r.mu.TryLock() {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -28,7 +29,7 @@ type status struct {
 // entry is an instance in the table.
 type entry struct {
 	status
-	cfg    *InstanceConfig
+	cfg    *conf.Instance
 	losses uint64 // times that it was declared lost, for whatever reason: bindings made before the last one are void
 }
 

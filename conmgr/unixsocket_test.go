@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -130,14 +131,14 @@ func TestUnixSocketsInConfig(t *testing.T) {
 		{long + "/conmgr.conf", "port = 1", "[" + long + "]", ""}, // 107 bytes
 		{long + "/conmgr.conf", "port = 12", "[]", "/conmgr.conf: no Unix socket is opened: the path \"" + long +
 			"/.s.PGSQL.12\" has 108 bytes: allowed are 107"},
-		{"/d/conmgr.conf", "port = 12\nunix_socket_directories = " + long, "", "conf:2: invalid value \"" + clip(long) +
+		{"/d/conmgr.conf", "port = 12\nunix_socket_directories = " + long, "", "conf:2: invalid value \"" + conf.Clip(long) +
 			"\" for parameter \"unix_socket_directories\": the path of the Unix socket \"" + long +
 			"/.s.PGSQL.12\" has 108 bytes: allowed are 107"},
 		{"/d/conmgr.conf", "unix_socket_permissions = 0778", "", `invalid value "0778" for parameter "unix_socket_permissions": allowed are octal numbers from 0000 to 0777`},
 		{"/d/conmgr.conf", "unix_socket_permissions = 01777", "", "allowed are octal numbers from 0000 to 0777"},
 		{"/d/conmgr.conf", "unix_socket_permissions = 770", "[/d]", ""},
 	} {
-		c, diags := ParseConfig(x.file, []byte(x.text+"\nbackend_host0 = a"))
+		c, diags := conf.Parse(x.file, []byte(x.text+"\nbackend_host0 = a"))
 		got := ""
 		if len(diags) > 0 {
 			got = diags[0].String()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
 
 const usage = `conmgr is the Connection Manager: it monitors PostgreSQL instances by heartbeats and tells applications where to connect.
@@ -67,7 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return misuse(stderr, "no directory specified: use -D or set the environment variable CMDATA")
 	}
 	if check {
-		if _, ok := conmgr.CheckConfig(dir, stderr); !ok {
+		if _, ok := conf.Check(dir, stderr); !ok {
 			return 1
 		}
 		return 0

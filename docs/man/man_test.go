@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/pgwatchdog/watchdog/cm"
-	"github.com/pgwatchdog/watchdog/conmgr"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/control"
 )
 
@@ -68,15 +68,15 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 		t.Fatal("conmgr.conf.5 has no section PARAMETERS before FILES")
 	}
 	described := entries(parameters)
-	for _, p := range conmgr.Params {
+	for _, p := range conf.Params {
 		text, ok := described[p.Name]
 		delete(described, p.Name)
 		if !ok {
 			t.Errorf("conmgr.conf.5 does not describe %s", p.Name)
 			continue
 		}
-		kind := map[conmgr.ParamType]string{conmgr.Integer: "(integer)", conmgr.Octal: "(integer)",
-			conmgr.Duration: "(duration)", conmgr.Enum: "(enum)", conmgr.Boolean: "(boolean)"}[p.Type]
+		kind := map[conf.ParamType]string{conf.Integer: "(integer)", conf.Octal: "(integer)",
+			conf.Duration: "(duration)", conf.Enum: "(enum)", conf.Boolean: "(boolean)"}[p.Type]
 		if kind == "" {
 			kind = "(string)"
 		}
@@ -86,9 +86,9 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 		}
 		want = append(want, p.Values...)
 		switch p.Type {
-		case conmgr.Integer:
+		case conf.Integer:
 			want = append(want, strconv.FormatInt(p.Min, 10), strconv.FormatInt(p.Max, 10))
-		case conmgr.Duration:
+		case conf.Duration:
 			want = append(want, "second", strconv.FormatInt(p.Max/1000, 10)+" seconds")
 			if !strings.Contains(text, strconv.FormatInt(p.Min, 10)+" ms") &&
 				!strings.Contains(text, strconv.FormatInt(p.Min, 10)+"ms") {
@@ -121,7 +121,7 @@ func TestExampleConfigurationsAreValid(t *testing.T) {
 	}
 	for _, b := range blocks {
 		text, _, _ := strings.Cut(b, ".EE")
-		if c, diagnostics := conmgr.ParseConfig("example", []byte(text)); c == nil || len(diagnostics) > 0 {
+		if c, diagnostics := conf.Parse("example", []byte(text)); c == nil || len(diagnostics) > 0 {
 			t.Errorf("%s%v", text, diagnostics)
 		}
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // Hints for mistakes that people make in conmgr.conf. Pure functions.
 

@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // Tests of what conmgr.conf is told beside an error: hints, warnings, and files that are none.
 
@@ -58,9 +58,9 @@ func TestConfigHints(t *testing.T) {
 				`..." for parameter "backend_host0": allowed is one host name or IP address`, ""},
 		{strings.Repeat("x", 500_000) + " = 1", `unknown parameter "` + strings.Repeat("x", 64) + `..."`, ""},
 	} {
-		c, diags := ParseConfig("/d/conmgr.conf", []byte(x.text+"\nbackend_host9 = db"))
+		c, diags := Parse("/d/conmgr.conf", []byte(x.text+"\nbackend_host9 = db"))
 		if c != nil || len(diags) != 1 || diags[0].String() != "/d/conmgr.conf:1: "+x.want || diags[0].Hint != x.hint {
-			t.Errorf("%s:\ngot  %v\nhint %q\nwant %s\nhint %q", clip(x.text), diags, hints(diags), x.want, x.hint)
+			t.Errorf("%s:\ngot  %v\nhint %q\nwant %s\nhint %q", Clip(x.text), diags, hints(diags), x.want, x.hint)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func hints(diags []Diagnostic) (out []string) {
 
 // The last line counts, and both are named.
 func TestConfigSetTwice(t *testing.T) {
-	c, diags := ParseConfig("f", []byte("backend_host0 = a\nport = 1\n\nBACKEND_HOST0 = b\nbackend_host1 = a\nport = 2\nport = 3"))
+	c, diags := Parse("f", []byte("backend_host0 = a\nport = 1\n\nBACKEND_HOST0 = b\nbackend_host1 = a\nport = 2\nport = 3"))
 	var got []string
 	for _, d := range diags {
 		got = append(got, fmt.Sprint(d.Warning, " ", d))
@@ -88,11 +88,11 @@ func TestConfigSetTwice(t *testing.T) {
 }
 
 func TestConfigOfAnotherKind(t *testing.T) {
-	if c, diags := ParseConfig("f", []byte("\xff\xfep\x00o\x00\n\x00")); c != nil || len(diags) != 1 ||
+	if c, diags := Parse("f", []byte("\xff\xfep\x00o\x00\n\x00")); c != nil || len(diags) != 1 ||
 		diags[0].Text != "the configuration file is UTF-16 text" {
 		t.Errorf("%v", diags)
 	}
-	c, diags := ParseConfig("f", []byte(strings.Repeat("\x01\x02\n", 100_000)))
+	c, diags := Parse("f", []byte(strings.Repeat("\x01\x02\n", 100_000)))
 	if last := diags[len(diags)-1]; c != nil || len(diags) != maxDiagnostics+1 || last.Line != 101 ||
 		!strings.HasPrefix(last.Text, "too many errors") {
 		t.Errorf("%d errors, the last %v", len(diags), last)

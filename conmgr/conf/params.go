@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // The one table of all parameters of conmgr.conf. The parser, SHOW CONFIG, the sample file and the
 // manual page are made from it. Pure data, read by any goroutine.

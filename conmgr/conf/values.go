@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // The values of conmgr.conf by their types: what is allowed, and their canonical spelling. Pure
 // functions.

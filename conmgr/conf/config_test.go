@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // Tests of conmgr.conf: syntax, values, all errors with their line.
 
@@ -21,7 +21,7 @@ var updateSample = flag.Bool("update", false, "write packaging/conmgr.conf.sampl
 
 func mustParse(t testing.TB, text string) *Config {
 	t.Helper()
-	c, diags := ParseConfig("conmgr.conf", []byte(text))
+	c, diags := Parse("conmgr.conf", []byte(text))
 	if c == nil {
 		t.Fatalf("unexpected errors: %v", diags)
 	}
@@ -37,7 +37,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	want := &Config{Dir: dir, Port: 27546, ListenAddresses: []string{"localhost"},
 		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777, IdleTimeout: time.Hour,
-		Instances:         []InstanceConfig{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
+		Instances:         []Instance{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second,
 		ConnectTimeout:       10 * time.Second,
 		StandbyTimelineGrace: time.Minute,
@@ -107,7 +107,7 @@ func TestConfigSyntax(t *testing.T) {
 		{"log_destination = 'stderr, SYSLOG'", "dest", "true true"},
 		{"log_destination = syslog", "dest", "false true"},
 	} {
-		c, diags := ParseConfig("f", []byte(x.text+"\nbackend_hostaddr0 = 127.0.0.1"))
+		c, diags := Parse("f", []byte(x.text+"\nbackend_hostaddr0 = 127.0.0.1"))
 		if x.want == "" {
 			if c != nil {
 				t.Errorf("%q was accepted", x.text)
@@ -167,7 +167,7 @@ func TestConfigErrors(t *testing.T) {
 		{"log_destination = file", `/d/conmgr.conf:1: invalid value "file" for parameter "log_destination": allowed are stderr, syslog, separated by commas`},
 		{"listen_addresses = ''", `/d/conmgr.conf:1: invalid value "" for parameter "listen_addresses": allowed are host names and IP addresses, separated by commas, or *`},
 	} {
-		c, diags := ParseConfig("/d/conmgr.conf", []byte(x.text+"\nbackend_host9 = db"))
+		c, diags := Parse("/d/conmgr.conf", []byte(x.text+"\nbackend_host9 = db"))
 		if c != nil || len(diags) != 1 || diags[0].String() != x.want {
 			t.Errorf("%q:\ngot  %v\nwant %s", x.text, diags, x.want)
 		}
@@ -175,7 +175,7 @@ func TestConfigErrors(t *testing.T) {
 }
 
 func TestConfigReportsAllErrors(t *testing.T) {
-	c, diags := ParseConfig("f", []byte("port = 0\nx = 1\n\nheartbeat_timeout = no\nbackend_port0 = 5"))
+	c, diags := Parse("f", []byte("port = 0\nx = 1\n\nheartbeat_timeout = no\nbackend_port0 = 5"))
 	var got []string
 	for _, d := range diags {
 		got = append(got, fmt.Sprint(d.Line, d.Warning))
@@ -193,11 +193,11 @@ func TestConfigOneErrorForAHost(t *testing.T) {
 	for _, text := range []string{"backend_host0 = a b", "backend_host0==a", "backend_hostaddr0 = x",
 		"backend_host00 = a", "backend_host10000 = a", "backend_host = a",
 		"backend_host0", "Backend_Host0 = 'a"} {
-		if c, diags := ParseConfig("f", []byte(text)); c != nil || len(diags) != 1 || diags[0].Line != 1 {
+		if c, diags := Parse("f", []byte(text)); c != nil || len(diags) != 1 || diags[0].Line != 1 {
 			t.Errorf("%q: %v", text, diags)
 		}
 	}
-	if _, diags := ParseConfig("f", []byte("port = 0")); len(diags) != 2 {
+	if _, diags := Parse("f", []byte("port = 0")); len(diags) != 2 {
 		t.Errorf("an error of another line hides that there is no instance: %v", diags)
 	}
 }
@@ -213,7 +213,7 @@ backend_host3 = ''
 backend_host12 = named
 backend_hostaddr12 = fe80::1%eth0
 watchdog_port12 = 1`)
-	want := []InstanceConfig{
+	want := []Instance{
 		{Number: 0, Host: "host0", Port: 5432, WatchdogPort: 27545},
 		{Number: 2, Host: "host2", Port: 2345, WatchdogPort: 27545},
 		{Number: 12, Host: "named", HostAddr: netip.MustParseAddr("fe80::1%eth0"), Port: 27500, WatchdogPort: 1},
@@ -234,7 +234,7 @@ func TestConfigWarnings(t *testing.T) {
 		{"backend_host0=a\nheartbeat_timeout=5", 2, "heartbeat_timeout (5 s) is not greater than heartbeat_interval (10 s)"},
 		{"backend_host0=a\nbackend_host5=A", 2, "instance 5 is the same as instance 0"},
 	} {
-		c, diags := ParseConfig("f", []byte(x.text))
+		c, diags := Parse("f", []byte(x.text))
 		if c == nil || len(diags) != 1 || !diags[0].Warning || diags[0].Line != x.line ||
 			!strings.HasPrefix(diags[0].Text, x.want) {
 			t.Errorf("%q: got %v", x.text, diags)
@@ -244,7 +244,7 @@ func TestConfigWarnings(t *testing.T) {
 
 func TestConfigFiles(t *testing.T) {
 	dir := t.TempDir()
-	if _, d := LoadConfig(dir); len(d) != 1 || d[0].String() != dir+"/conmgr.conf: could not open the configuration file: no such file or directory" {
+	if _, d := Load(dir); len(d) != 1 || d[0].String() != dir+"/conmgr.conf: could not open the configuration file: no such file or directory" {
 		t.Errorf("got %v", d)
 	}
 	file := filepath.Join(dir, cm.ConfigFile)
@@ -260,7 +260,7 @@ func TestConfigFiles(t *testing.T) {
 		if err := os.WriteFile(file, []byte(x.data), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if c, d := LoadConfig(dir); (c != nil) != x.ok {
+		if c, d := Load(dir); (c != nil) != x.ok {
 			t.Errorf("%d bytes: %v", len(x.data), d)
 		}
 	}
@@ -269,7 +269,7 @@ func TestConfigFiles(t *testing.T) {
 // The sample file is the table of parameters, and when its comments are removed, a valid
 // configuration with the defaults.
 func TestSample(t *testing.T) {
-	const file = "../packaging/conmgr.conf.sample"
+	const file = "../../packaging/conmgr.conf.sample"
 	if *updateSample {
 		if err := os.WriteFile(file, []byte(Sample()), 0o644); err != nil {
 			t.Fatal(err)
@@ -300,7 +300,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("\xef\xbb\xbfbackend_hostaddr7=\"::1\""))
 	f.Add([]byte("port='"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, diags := ParseConfig("f", data)
+		c, diags := Parse("f", data)
 		lines := len(splitLines(data))
 		errs := 0
 		for _, d := range diags {
@@ -322,7 +322,7 @@ func FuzzConfig(f *testing.F) {
 		for _, s := range c.Settings {
 			fmt.Fprintf(&b, "%s = %s\n", s.Name, Quote(s.Value))
 		}
-		again, diags := ParseConfig("f", []byte(b.String()))
+		again, diags := Parse("f", []byte(b.String()))
 		if again == nil {
 			t.Fatalf("written again: %v", diags)
 		}
@@ -365,7 +365,7 @@ func TestRelayBeyondLoopbackWarns(t *testing.T) {
 		"listen_addresses = '*'":                                                            false,
 		"listen_addresses = '*'\nrelay_port_any = 1\nrelay_allowed_networks = '10.0.0.0/8'": false,
 	} {
-		c, diags := ParseConfig("f", []byte(conf+"\nbackend_host0 = a"))
+		c, diags := Parse("f", []byte(conf+"\nbackend_host0 = a"))
 		if c == nil || (len(diags) == 1) != want || want && diags[0].Text != warning {
 			t.Errorf("%q: %v", conf, diags)
 		}

@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // The sample conmgr.conf, written from the table of parameters. A test keeps
 // packaging/conmgr.conf.sample equal to it.

@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // Config: what conmgr.conf says, checked. Run once at start, by the main goroutine; it blocks on
 // reading the file only.
@@ -26,8 +26,8 @@ const (
 	maxDiagnostics = 100 // errors: as many as a PostgreSQL server tells
 )
 
-// InstanceConfig is one instance to monitor.
-type InstanceConfig struct {
+// Instance is one instance to monitor.
+type Instance struct {
 	Number       int
 	Host         string     // as configured, "" if only HostAddr is
 	HostAddr     netip.Addr // invalid if not configured
@@ -36,7 +36,7 @@ type InstanceConfig struct {
 }
 
 // Name is the host as configured: backend_host, else backend_hostaddr.
-func (c *InstanceConfig) Name() string {
+func (c *Instance) Name() string {
 	if c.Host != "" {
 		return c.Host
 	}
@@ -64,8 +64,8 @@ type Config struct {
 
 	MaxConnections     int
 	MaxUserConnections int
-	IdleTimeout        time.Duration    // 0: none
-	Instances          []InstanceConfig // ordered by number
+	IdleTimeout        time.Duration // 0: none
+	Instances          []Instance    // ordered by number
 	RelayPorts         []RelayPort
 	RelayNetworks      []netip.Prefix // beside this host
 	DestroySockets     bool
@@ -99,9 +99,9 @@ func (d Diagnostic) String() string {
 	return s + ": " + d.Text
 }
 
-// LoadConfig reads conmgr.conf of a directory. The config is nil if there is an error among the
+// Load reads conmgr.conf of a directory. The config is nil if there is an error among the
 // diagnostics.
-func LoadConfig(dir string) (*Config, []Diagnostic) {
+func Load(dir string) (*Config, []Diagnostic) {
 	file := filepath.Join(dir, cm.ConfigFile)
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a FIFO
 	if err != nil {
@@ -119,7 +119,7 @@ func LoadConfig(dir string) (*Config, []Diagnostic) {
 		return nil, []Diagnostic{{File: file, Text: fmt.Sprintf("the configuration file is larger than %d bytes",
 			maxConfigSize)}}
 	}
-	return ParseConfig(file, data)
+	return Parse(file, data)
 }
 
 // rootCause is the operating system's text alone, where there is one.
@@ -160,9 +160,9 @@ func (p *configParser) warnf(line int, hint, format string, args ...any) {
 		Hint: hint})
 }
 
-// ParseConfig takes the content of a file; file is its name for messages. All errors of the file
+// Parse takes the content of a file; file is its name for messages. All errors of the file
 // are reported at once.
-func ParseConfig(file string, data []byte) (*Config, []Diagnostic) {
+func Parse(file string, data []byte) (*Config, []Diagnostic) {
 	p := &configParser{file: file, set: map[key]given{}}
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		p.errorf(0, "Save it as UTF-8.", "the configuration file is UTF-16 text")
@@ -211,12 +211,12 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 			num, err := strconv.Atoi(digits)
 			if len(digits) > 1 && digits[0] == '0' {
 				p.errorf(n, "", "invalid instance number %q in parameter %q: leading zeros are not allowed",
-					clip(digits), clip(l.name))
+					Clip(digits), Clip(l.name))
 				return false
 			}
 			if err != nil || num > cm.MaxInstanceNumber {
-				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", clip(digits),
-					clip(l.name), cm.MaxInstanceNumber)
+				p.errorf(n, "", "invalid instance number %q in parameter %q: allowed are 0 to %d", Clip(digits),
+					Clip(l.name), cm.MaxInstanceNumber)
 				return false
 			}
 			k = key{base, num}
@@ -225,7 +225,7 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 		}
 	}
 	if param == nil {
-		p.errorf(n, nameHint(name), "unknown parameter %q", clip(l.name))
+		p.errorf(n, nameHint(name), "unknown parameter %q", Clip(l.name))
 		return false
 	}
 	v, err := param.check(l.value)
@@ -234,7 +234,7 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 		if he := (hintedError{}); errors.As(err, &he) {
 			hint = strings.ReplaceAll(he.hint, "backend_portN", "backend_port"+strconv.Itoa(k.number))
 		}
-		p.errorf(n, hint, "invalid value %q for parameter %q: %s", clip(l.value), l.name, err)
+		p.errorf(n, hint, "invalid value %q for parameter %q: %s", Clip(l.value), l.name, err)
 		return false
 	}
 	if first, again := p.set[k]; again {
@@ -310,7 +310,7 @@ func (p *configParser) sockets(c *Config) {
 			if !c.SocketDirsDefault {
 				p.errorf(g.line, "Name a directory with a shorter path.",
 					"invalid value %q for parameter %q: the path of the Unix socket \"%s\" has %d bytes: allowed are %d",
-					clip(g.value), name, path, len(path), cm.MaxSocketPath)
+					Clip(g.value), name, path, len(path), cm.MaxSocketPath)
 			} else {
 				p.warnf(g.line, "Name a directory with a shorter path in "+name+", or '' for none.",
 					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path),
@@ -376,7 +376,7 @@ func (p *configParser) instances(c *Config) {
 	}
 	slices.Sort(numbers)
 	for _, n := range numbers {
-		in := InstanceConfig{Number: n, Host: p.value("backend_host", n), Port: p.integer("backend_port", n),
+		in := Instance{Number: n, Host: p.value("backend_host", n), Port: p.integer("backend_port", n),
 			WatchdogPort: p.integer("watchdog_port", n)}
 		in.HostAddr, _ = netip.ParseAddr(p.value("backend_hostaddr", n))
 		for _, o := range c.Instances {

@@ -1,4 +1,4 @@
-package conmgr
+package conf
 
 // The syntax of conmgr.conf: one `name = value` a line. Pure functions, nothing blocks.
 
@@ -156,11 +156,11 @@ func firstToken(s string) string {
 	if n := strings.IndexAny(s, " \t\v\f"); n > 0 {
 		s = s[:n]
 	}
-	return clip(s)
+	return Clip(s)
 }
 
-// clip keeps what goes into a message short.
-func clip(s string) string {
+// Clip keeps what goes into a message short.
+func Clip(s string) string {
 	const most = 64
 	if len(s) <= most {
 		return s

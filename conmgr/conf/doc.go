@@ -1,0 +1,11 @@
+// Package conf is conmgr.conf: the rows of its parameters, and what a file says of them, checked
+// and in types of their own. conmgr, cm_ctl and the documentation's tests import it.
+//
+//	params.go  the rows: the one table of all parameters
+//	parse.go   syntax: one line
+//	values.go  values by their types
+//	config.go  Config, and all errors of a file
+//	hints.go   what people get wrong
+//	check.go   errors as they are printed
+//	sample.go  conmgr.conf.sample
+package conf
