@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 func TestUserShare(t *testing.T) {
@@ -45,15 +46,15 @@ func TestShareIsRefused(t *testing.T) {
 	one, _ := r.connect(), r.connect()
 	r.through(0, b)
 	c := r.dial()
-	c.c.Write(packet(sslRequestCode))
+	c.c.Write(pgwire.StartupPacket(pgwire.SSLRequestCode))
 	expect(t, c.c, []byte{'N'})
-	c.c.Write(packet(3<<16, "user", "x"))
+	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	want := fmt.Sprintf("E(FATAL 53300 too many connections of user %d: at most 3) EOF", os.Geteuid())
 	if got := c.until(""); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 	relayed := r.relay(0)
-	relayed.Write(packet(3<<16, "user", "x"))
+	relayed.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got, err := io.ReadAll(relayed); err != nil || !bytes.Contains(got,
 		[]byte("C53300\x00Mtoo many connections of user")) {
 		t.Errorf("relayed: %q, %v", got, err)
@@ -87,7 +88,7 @@ func TestShareOfBoundToAnInterface(t *testing.T) {
 	}
 	defer conn.Close()
 	c := r.clientOf(conn)
-	c.c.Write(packet(3<<16, "user", "x", "application_name", "test"))
+	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
 	r.d.registry.mu.Lock()
 	defer r.d.registry.mu.Unlock()
@@ -170,7 +171,7 @@ func TestCrowdOfOneUser(t *testing.T) {
 		}
 		more := (&rig{t: t, addr: p.addr()}).dial()
 		if x.reply != "EOF" {
-			more.c.Write(packet(3<<16, "user", "x"))
+			more.c.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 		}
 		if got := more.until(""); got != x.reply {
 			t.Errorf("%q: one more: %s", x.conf, got)
@@ -296,7 +297,7 @@ func TestRelayFromOwnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	hello := packet(3<<16, "user", "x")
+	hello := pgwire.StartupPacket(3<<16, "user", "x")
 	c.Write(hello)
 	expect(t, b.next(), hello)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // null is the NULL value of a row.
@@ -38,7 +39,7 @@ var help = [][]string{
 	{"", "<attribute>: " + cm.JoinAttributes(", ")},
 }
 
-// answer executes a statement for a session. The error is a *stmtError.
+// answer executes a statement for a session. The error is a *Error.
 func (s *session) answer(st *statement) ([][]string, error) {
 	switch st.verb {
 	case showTarget:
@@ -68,12 +69,12 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.Choose(st.want, st.except) })
 	if !ok {
 		s.service.logRejection(&s.seat)
-		return nil, &stmtError{code: cm.CannotConnectNow, text: shutdownText}
+		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: shutdownText}
 	}
 	s.service.traceTarget(&s.seat, st.want, st.except, t, i)
 	if i < 0 {
-		return nil, &stmtError{code: cm.CannotEstablish, text: "no target server address from Connection Manager",
-			detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
+		return nil, &backend.Error{Code: cm.CannotEstablish, Text: "no target server address from Connection Manager",
+			Detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
 	}
 	e := &t.entries[i]
 	return [][]string{{strconv.Itoa(e.cfg.Number), e.cfg.Name(), e.address().String(), strconv.Itoa(e.cfg.Port),

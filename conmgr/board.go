@@ -17,6 +17,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // settleTime is how long, where nothing is known yet, the first instance that answers waits for the
@@ -211,7 +212,7 @@ func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 	if destroy {
 		b.destroy.lost(t.entries, i)
 	}
-	list := b.registry.lose(i, fatal(cm.AdminShutdown, text, "", "Close the connection to the instance, and connect again."))
+	list := b.registry.lose(i, backend.Fatal(cm.AdminShutdown, text, "", "Close the connection to the instance, and connect again."))
 	relayed := 0
 	for _, c := range list {
 		if c.place().relay {

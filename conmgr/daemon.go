@@ -25,6 +25,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // StartError is why conmgr does not start.
@@ -280,7 +281,7 @@ const shutdownText = "the Connection Manager is shutting down"
 func (d *daemon) stop(cancel func(), text string) {
 	d.service.close()
 	d.registry.refuse()
-	d.registry.endEverything(fatal(cm.AdminShutdown, text, "", ""))
+	d.registry.endEverything(backend.Fatal(cm.AdminShutdown, text, "", ""))
 	d.goodbye.Store(true)
 	cancel()
 	if !d.group.Wait(shutdownTime) {

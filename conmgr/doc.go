@@ -26,7 +26,7 @@
 //	route/                                     who is offered, and who is superseded: pure
 //	table.go board.go registry.go              routing, binding, loss
 //	kept.go forget.go                          what is known over restarts
-//	listen.go admission.go unixsocket.go startup.go session.go reader.go  the service (docs/protocol.md, part 2): connections
+//	listen.go admission.go unixsocket.go session.go  the service (docs/protocol.md, part 2): connections
 //	extended.go statement.go answers.go        and statements
 //	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
 //	destroy.go sockinfo.go                     destroy_sockets

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/jackc/pgproto3/v2"
-
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // maxNamed bounds the prepared statements and the portals of a connection.
@@ -31,7 +30,7 @@ type portal struct {
 
 type conversation struct {
 	session *session
-	backend *pgproto3.Backend
+	backend *backend.Backend
 	out     []byte
 
 	failed     bool // an error: everything is ignored until Sync
@@ -40,11 +39,11 @@ type conversation struct {
 }
 
 // handle answers one message. An error ends the session.
-func (c *conversation) handle(m pgproto3.FrontendMessage) error {
+func (c *conversation) handle(m backend.Message) error {
 	switch m.(type) {
-	case *pgproto3.Terminate:
+	case *backend.Terminate:
 		return io.EOF
-	case *pgproto3.Sync:
+	case *backend.Sync:
 		c.failed = false
 		clear(c.portals)
 		return c.ready()
@@ -54,31 +53,31 @@ func (c *conversation) handle(m pgproto3.FrontendMessage) error {
 	}
 	var err error
 	switch m := m.(type) {
-	case *pgproto3.Query:
+	case *backend.Query:
 		if err := c.query(m.String); err != nil {
 			return err
 		}
 		return c.ready()
-	case *pgproto3.Flush:
+	case *backend.Flush:
 		return c.flush()
-	case *pgproto3.Parse:
+	case *backend.Parse:
 		err = c.parse(m)
-	case *pgproto3.Bind:
+	case *backend.Bind:
 		err = c.bind(m)
-	case *pgproto3.Describe:
+	case *backend.Describe:
 		err = c.describe(m)
-	case *pgproto3.Execute:
+	case *backend.Execute:
 		err = c.execute(m)
-	case *pgproto3.Close:
+	case *backend.Close:
 		err = c.close(m)
-	case *pgproto3.FunctionCall:
-		c.fail(&stmtError{code: cm.FeatureNotSupported, text: "function calls are not supported", hint: consoleHint})
+	case *backend.FunctionCall:
+		c.fail(&backend.Error{Code: cm.FeatureNotSupported, Text: "function calls are not supported", Hint: consoleHint})
 		c.failed = false // a FunctionCall is its own cycle, which ends with ReadyForQuery
 		return c.ready()
-	case *pgproto3.CopyData, *pgproto3.CopyDone, *pgproto3.CopyFail:
+	case *backend.CopyData, *backend.CopyDone, *backend.CopyFail:
 		return nil // left over from a failed COPY, as a server sees it
 	default:
-		return c.session.refuse(fatal(cm.ProtocolViolation, "unexpected message", "", ""))
+		return c.session.refuse(backend.Fatal(cm.ProtocolViolation, "unexpected message", "", ""))
 	}
 	if err != nil {
 		c.fail(err)
@@ -92,7 +91,7 @@ func (c *conversation) query(s string) error {
 	clear(c.portals)
 	list := parseStatements(s)
 	if len(list) == 0 {
-		c.put(&pgproto3.EmptyQueryResponse{})
+		c.put(&backend.EmptyQueryResponse{})
 	}
 	for i := range list {
 		p := &list[i]
@@ -111,23 +110,23 @@ func (c *conversation) query(s string) error {
 				return err
 			}
 		}
-		c.put(&pgproto3.CommandComplete{CommandTag: []byte(p.verb.tag())})
+		c.put(&backend.CommandComplete{CommandTag: []byte(p.verb.tag())})
 	}
 	return nil
 }
 
-func (c *conversation) parse(m *pgproto3.Parse) error {
+func (c *conversation) parse(m *backend.Parse) error {
 	if m.Name != "" && c.statements[m.Name] != nil {
-		return &stmtError{code: cm.DuplicateStatement, text: fmt.Sprintf("prepared statement %q already exists", conf.Clip(m.Name))}
+		return &backend.Error{Code: cm.DuplicateStatement, Text: fmt.Sprintf("prepared statement %q already exists", conf.Clip(m.Name))}
 	}
 	if len(m.ParameterOIDs) > 0 {
-		return &stmtError{code: cm.FeatureNotSupported, text: "statement parameters are not supported", hint: consoleHint}
+		return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement parameters are not supported", Hint: consoleHint}
 	}
 	list := parseStatements(m.Query)
 	p := &prepared{}
 	switch {
 	case len(list) > 1:
-		return &stmtError{code: cm.SyntaxError, text: "cannot insert multiple commands into a prepared statement"}
+		return &backend.Error{Code: cm.SyntaxError, Text: "cannot insert multiple commands into a prepared statement"}
 	case len(list) == 1:
 		if list[0].err != nil {
 			return list[0].err
@@ -135,49 +134,49 @@ func (c *conversation) parse(m *pgproto3.Parse) error {
 		p.statement = list[0].statement
 	}
 	if len(c.statements) >= maxNamed && c.statements[m.Name] == nil {
-		return &stmtError{code: cm.ProgramLimitExceeded, text: fmt.Sprintf("too many prepared statements: at most %d", maxNamed)}
+		return &backend.Error{Code: cm.ProgramLimitExceeded, Text: fmt.Sprintf("too many prepared statements: at most %d", maxNamed)}
 	}
 	if c.statements == nil {
 		c.statements = map[string]*prepared{}
 	}
 	c.statements[m.Name] = p
-	c.put(&pgproto3.ParseComplete{})
+	c.put(&backend.ParseComplete{})
 	return nil
 }
 
-func (c *conversation) bind(m *pgproto3.Bind) error {
+func (c *conversation) bind(m *backend.Bind) error {
 	p := c.statements[m.PreparedStatement]
 	if p == nil {
 		return noStatement(m.PreparedStatement)
 	}
 	if len(m.Parameters) > 0 {
-		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires 0",
+		return &backend.Error{Code: cm.ProtocolViolation, Text: fmt.Sprintf("bind message supplies %d parameters, but prepared statement %q requires 0",
 			len(m.Parameters), conf.Clip(m.PreparedStatement))}
 	}
 	n := len(columns[p.verb])
 	if k := len(m.ResultFormatCodes); k > 1 && k != n {
-		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("bind message has %d result formats but query has %d columns", k, n)}
+		return &backend.Error{Code: cm.ProtocolViolation, Text: fmt.Sprintf("bind message has %d result formats but query has %d columns", k, n)}
 	}
 	for _, f := range m.ResultFormatCodes {
 		if f != 0 && f != 1 {
-			return &stmtError{code: cm.InvalidParameterValue, text: fmt.Sprintf("unsupported format code: %d", f)}
+			return &backend.Error{Code: cm.InvalidParameterValue, Text: fmt.Sprintf("unsupported format code: %d", f)}
 		}
 	}
 	if m.DestinationPortal != "" && c.portals[m.DestinationPortal] != nil {
-		return &stmtError{code: cm.DuplicateCursor, text: fmt.Sprintf("portal %q already exists", conf.Clip(m.DestinationPortal))}
+		return &backend.Error{Code: cm.DuplicateCursor, Text: fmt.Sprintf("portal %q already exists", conf.Clip(m.DestinationPortal))}
 	}
 	if len(c.portals) >= maxNamed && c.portals[m.DestinationPortal] == nil {
-		return &stmtError{code: cm.ProgramLimitExceeded, text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
+		return &backend.Error{Code: cm.ProgramLimitExceeded, Text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
 	}
 	if c.portals == nil {
 		c.portals = map[string]*portal{}
 	}
 	c.portals[m.DestinationPortal] = &portal{statement: p.statement, formats: m.ResultFormatCodes}
-	c.put(&pgproto3.BindComplete{})
+	c.put(&backend.BindComplete{})
 	return nil
 }
 
-func (c *conversation) describe(m *pgproto3.Describe) error {
+func (c *conversation) describe(m *backend.Describe) error {
 	var v verb
 	var formats []int16
 	switch m.ObjectType {
@@ -187,7 +186,7 @@ func (c *conversation) describe(m *pgproto3.Describe) error {
 			return noStatement(m.Name)
 		}
 		v = p.verb
-		c.put(&pgproto3.ParameterDescription{})
+		c.put(&backend.ParameterDescription{})
 	case 'P':
 		p := c.portals[m.Name]
 		if p == nil {
@@ -195,23 +194,23 @@ func (c *conversation) describe(m *pgproto3.Describe) error {
 		}
 		v, formats = p.verb, p.formats
 	default:
-		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("invalid DESCRIBE message subtype %d", m.ObjectType)}
+		return &backend.Error{Code: cm.ProtocolViolation, Text: fmt.Sprintf("invalid DESCRIBE message subtype %d", m.ObjectType)}
 	}
 	if v == nothing {
-		c.put(&pgproto3.NoData{})
+		c.put(&backend.NoData{})
 	} else {
 		c.put(rowDescription(v, formats))
 	}
 	return nil
 }
 
-func (c *conversation) execute(m *pgproto3.Execute) error {
+func (c *conversation) execute(m *backend.Execute) error {
 	p := c.portals[m.Portal]
 	if p == nil {
 		return noPortal(m.Portal)
 	}
 	if p.verb == nothing {
-		c.put(&pgproto3.EmptyQueryResponse{})
+		c.put(&backend.EmptyQueryResponse{})
 		return nil
 	}
 	if !p.ran {
@@ -232,39 +231,39 @@ func (c *conversation) execute(m *pgproto3.Execute) error {
 		p.sent++
 	}
 	if p.sent < len(p.rows) {
-		c.put(&pgproto3.PortalSuspended{})
+		c.put(&backend.PortalSuspended{})
 	} else {
-		c.put(&pgproto3.CommandComplete{CommandTag: []byte(p.verb.tag())})
+		c.put(&backend.CommandComplete{CommandTag: []byte(p.verb.tag())})
 	}
 	return nil
 }
 
-func (c *conversation) close(m *pgproto3.Close) error {
+func (c *conversation) close(m *backend.Close) error {
 	switch m.ObjectType {
 	case 'S':
 		delete(c.statements, m.Name)
 	case 'P':
 		delete(c.portals, m.Name)
 	default:
-		return &stmtError{code: cm.ProtocolViolation, text: fmt.Sprintf("invalid CLOSE message subtype %d", m.ObjectType)}
+		return &backend.Error{Code: cm.ProtocolViolation, Text: fmt.Sprintf("invalid CLOSE message subtype %d", m.ObjectType)}
 	}
-	c.put(&pgproto3.CloseComplete{})
+	c.put(&backend.CloseComplete{})
 	return nil
 }
 
 func noStatement(name string) error {
-	return &stmtError{code: cm.InvalidStatementName, text: fmt.Sprintf("prepared statement %q does not exist", conf.Clip(name))}
+	return &backend.Error{Code: cm.InvalidStatementName, Text: fmt.Sprintf("prepared statement %q does not exist", conf.Clip(name))}
 }
 
 func noPortal(name string) error {
-	return &stmtError{code: cm.InvalidCursorName, text: fmt.Sprintf("portal %q does not exist", conf.Clip(name))}
+	return &backend.Error{Code: cm.InvalidCursorName, Text: fmt.Sprintf("portal %q does not exist", conf.Clip(name))}
 }
 
 // rowDescription: text and binary format of the type text are the same bytes.
-func rowDescription(v verb, formats []int16) *pgproto3.RowDescription {
-	d := &pgproto3.RowDescription{}
+func rowDescription(v verb, formats []int16) *backend.RowDescription {
+	d := &backend.RowDescription{}
 	for i, name := range columns[v] {
-		f := pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: textOID, DataTypeSize: -1, TypeModifier: -1}
+		f := backend.FieldDescription{Name: []byte(name), DataTypeOID: textOID, DataTypeSize: -1, TypeModifier: -1}
 		switch {
 		case len(formats) == 1:
 			f.Format = formats[0]
@@ -276,11 +275,11 @@ func rowDescription(v verb, formats []int16) *pgproto3.RowDescription {
 	return d
 }
 
-func (c *conversation) put(m pgproto3.BackendMessage) { c.out = put(c.out, m) }
+func (c *conversation) put(m backend.Answer) { c.out = backend.Put(c.out, m) }
 
 // row puts a row, and writes what has gathered when it is much.
 func (c *conversation) row(values []string) error {
-	d := pgproto3.DataRow{Values: make([][]byte, len(values))}
+	d := backend.DataRow{Values: make([][]byte, len(values))}
 	for i, v := range values {
 		if v != null {
 			d.Values[i] = []byte(v)
@@ -294,15 +293,15 @@ func (c *conversation) row(values []string) error {
 }
 
 func (c *conversation) fail(err error) {
-	e, ok := err.(*stmtError)
+	e, ok := err.(*backend.Error)
 	if !ok {
-		e = &stmtError{code: cm.InternalError, text: err.Error()}
+		e = &backend.Error{Code: cm.InternalError, Text: err.Error()}
 	}
-	c.out = append(c.out, errorMessage("ERROR", e.code, e.text, e.detail, e.hint)...)
+	c.out = append(c.out, backend.ErrorResponse("ERROR", e.Code, e.Text, e.Detail, e.Hint)...)
 }
 
 func (c *conversation) ready() error {
-	c.put(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	c.put(&backend.ReadyForQuery{TxStatus: 'I'})
 	return c.flush()
 }
 

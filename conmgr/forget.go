@@ -12,6 +12,7 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
@@ -43,23 +44,23 @@ func (s *session) forget(number int) ([][]string, error) {
 		if err != nil {
 			detail = "Who has made this connection is not known: " + err.Error() + "."
 		}
-		return nil, &stmtError{code: cm.InsufficientPrivilege, text: "permission denied: only root and the user who runs conmgr may have it forget", detail: detail}
+		return nil, &backend.Error{Code: cm.InsufficientPrivilege, Text: "permission denied: only root and the user who runs conmgr may have it forget", Detail: detail}
 	}
 	b := s.service.board
 	t := b.table.Load()
 	if number >= 0 && t.Known.At.Instance != number && !slices.ContainsFunc(t.entries,
 		func(e entry) bool { return e.cfg.Number == number }) {
-		return nil, &stmtError{code: cm.InvalidParameterValue, text: fmt.Sprintf("instance %d is not configured", number)}
+		return nil, &backend.Error{Code: cm.InvalidParameterValue, Text: fmt.Sprintf("instance %d is not configured", number)}
 	}
 	f := forgetRequest{number, make(chan route.Known, 1)}
 	select {
 	case b.forgets <- f:
 	case <-b.ended:
-		return nil, &stmtError{code: cm.CannotConnectNow, text: shutdownText}
+		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: shutdownText}
 	}
 	known := <-f.done
 	if err := b.keeper.save(); err != nil {
-		return nil, &stmtError{code: cm.IOError, text: "forgotten until conmgr is restarted only: " + err.Error()}
+		return nil, &backend.Error{Code: cm.IOError, Text: "forgotten until conmgr is restarted only: " + err.Error()}
 	}
 	return [][]string{{known.String()}}, nil
 }

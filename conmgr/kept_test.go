@@ -16,6 +16,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 func keptIn(dir string) func(*rig) { return func(r *rig) { r.dir = dir } }
@@ -174,7 +175,7 @@ func TestForgetIsForTheUserOfConmgr(t *testing.T) {
 	defer a.Close()
 	defer b.Close()
 	s := &session{service: r.d.service, conn: noSocket{a}}
-	if _, err := s.forget(-1); err == nil || err.(*stmtError).code != "42501" {
+	if _, err := s.forget(-1); err == nil || err.(*backend.Error).Code != "42501" {
 		t.Errorf("got %v", err)
 	}
 	before := forgetters

@@ -21,6 +21,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 type service struct {
@@ -191,7 +192,7 @@ func acceptText(err error) string {
 func (s *service) admit(conn net.Conn) {
 	se := &session{service: s, conn: conn.(clientConn), seat: seatOf(conn)}
 	refuse := func(code, text, hint string) {
-		se.refusal = fatal(code, text, "", hint)
+		se.refusal = backend.Fatal(code, text, "", hint)
 		se.talk()
 	}
 	if s.hasRoom(se, conn, refuse) {

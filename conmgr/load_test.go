@@ -17,17 +17,19 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // crowd binds many connections to instance 0.
 func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 	t.Helper()
-	q, err := (&pgproto3.Query{String: "show target primary"}).Encode(packet(3<<16, "user", "x"))
+	q, err := (&pgproto3.Query{String: "show target primary"}).Encode(pgwire.StartupPacket(3<<16, "user", "x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,7 @@ func benchDaemon(b *testing.B) *daemon {
 	d.service.serve(stop)
 	b.Cleanup(func() {
 		d.service.close()
-		d.registry.endEverything(fatal("57P01", "end", "", ""))
+		d.registry.endEverything(backend.Fatal("57P01", "end", "", ""))
 		close(stop)
 		d.group.Wait(patience)
 	})
@@ -100,7 +102,7 @@ func BenchmarkLoss(b *testing.B) {
 		}
 		b.ResetTimer()
 		begin := time.Now()
-		message := fatal("57P01", lossText(&d.board.table.Load().entries[0], &hb.Loss{Reason: hb.LossSilence}), "", "")
+		message := backend.Fatal("57P01", lossText(&d.board.table.Load().entries[0], &hb.Loss{Reason: hb.LossSilence}), "", "")
 		for _, s := range list {
 			s.end(message)
 		}

@@ -214,7 +214,7 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 func TestHalfAnswer(t *testing.T) {
 	failed := errors.New("server misbehaving")
 	for _, x := range []struct {
-		known, answer string
+		known, Answer string
 		err           error
 		want          string
 		fresh         bool
@@ -229,10 +229,10 @@ func TestHalfAnswer(t *testing.T) {
 	} {
 		in := &instance{cfg: &conf.Instance{Host: "db0"}}
 		in.lookup.addrs = addresses(x.known)
-		in.looked(result[[]netip.Addr]{addresses(x.answer), x.err})
+		in.looked(result[[]netip.Addr]{addresses(x.Answer), x.err})
 		if !slices.Equal(in.lookup.addrs, addresses(x.want)) || in.lookup.fresh != x.fresh ||
 			(in.lookup.err == nil) != x.fresh {
-			t.Errorf("%q, then %q, %v: %v, fresh %v, %v", x.known, x.answer, x.err, in.lookup.addrs, in.lookup.fresh,
+			t.Errorf("%q, then %q, %v: %v, fresh %v, %v", x.known, x.Answer, x.err, in.lookup.addrs, in.lookup.fresh,
 				in.lookup.err)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // A bound connection is told why; one bound elsewhere is not; and the next question gets the next
@@ -113,7 +115,7 @@ func TestBindingRacesLoss(t *testing.T) {
 					return
 				}
 				c.SetDeadline(time.Now().Add(patience))
-				q, _ := (&pgproto3.Query{String: "show target primary"}).Encode(packet(3<<16, "user", "x"))
+				q, _ := (&pgproto3.Query{String: "show target primary"}).Encode(pgwire.StartupPacket(3<<16, "user", "x"))
 				c.Write(q)
 				data, err := io.ReadAll(c) // to the end: a row or an error, and FATAL
 				c.Close()
@@ -199,9 +201,9 @@ func TestSmartShutdown(t *testing.T) {
 func TestConnectionAfterTheEnd(t *testing.T) {
 	r := static(t, "", primary)
 	r.d.registry.refuse()
-	r.d.registry.endEverything(fatal("57P01", shutdownText, "", ""))
+	r.d.registry.endEverything(backend.Fatal("57P01", shutdownText, "", ""))
 	c := r.dial()
-	c.c.Write(packet(3<<16, "user", "x"))
+	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {
 		t.Errorf("got %s", got)
 	}
@@ -217,7 +219,7 @@ func TestSlowStartup(t *testing.T) {
 	defer func() { startupTime = before }()
 	r := static(t, "", primary)
 	c := r.dial()
-	c.c.Write(packet(3<<16, "user", "x")[:6])
+	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x")[:6])
 	if got := c.until(""); got != "EOF" {
 		t.Errorf("got %s", got)
 	}

@@ -10,6 +10,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // readMessage returns one message as it is on the wire.
@@ -52,7 +54,7 @@ func TestProtocolVersions(t *testing.T) {
 			for _, o := range x.options {
 				params = append(params, o, "1")
 			}
-			c.c.Write(packet(3<<16|x.minor, params...))
+			c.c.Write(pgwire.StartupPacket(3<<16|x.minor, params...))
 			kind, body := readMessage(t, c.c)
 			if x.negotiate != "" {
 				if kind != 'v' || string(body) != x.negotiate {
@@ -91,14 +93,14 @@ func TestProtocolVersions(t *testing.T) {
 func TestRequestsForEncryptionAreLimited(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_standby = 1\n"+b.conf(0), primary)
-	for _, x := range [][]uint32{{sslRequestCode, gssEncRequestCode}, {gssEncRequestCode, sslRequestCode},
-		{sslRequestCode, sslRequestCode}} {
+	for _, x := range [][]uint32{{pgwire.SSLRequestCode, pgwire.GSSEncRequestCode}, {pgwire.GSSEncRequestCode, pgwire.SSLRequestCode},
+		{pgwire.SSLRequestCode, pgwire.SSLRequestCode}} {
 		c := r.dial()
 		for _, code := range x {
-			c.c.Write(packet(code))
+			c.c.Write(pgwire.StartupPacket(code))
 			expect(t, c.c, []byte{'N'})
 		}
-		c.c.Write(packet(x[0]))
+		c.c.Write(pgwire.StartupPacket(x[0]))
 		if got := c.until(""); got != "E(FATAL 08P01 too many requests for encryption) EOF" {
 			t.Errorf("got %s", got)
 		}
@@ -106,7 +108,7 @@ func TestRequestsForEncryptionAreLimited(t *testing.T) {
 	// The relay's answer where it has no instance: the same number at most.
 	c := r.relay(0)
 	for range 10 {
-		c.Write(packet(sslRequestCode))
+		c.Write(pgwire.StartupPacket(pgwire.SSLRequestCode))
 	}
 	got, _ := io.ReadAll(c)
 	if n := bytes.Count(got, []byte{'N'}); n > 3 || len(got) != n {

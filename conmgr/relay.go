@@ -25,6 +25,8 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // relayStartup bounds what precedes the session: as authentication_timeout in a PostgreSQL server.
@@ -134,7 +136,7 @@ func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
 		return
 	}
 	refuse := func(code, text, hint string) {
-		c.declineWithin(refusedTime, code, &stmtError{text: text, hint: hint})
+		c.declineWithin(refusedTime, code, &backend.Error{Text: text, Hint: hint})
 	}
 	if s.hasRoom(c, conn, refuse) {
 		s.group.Go("relayed connection", c.run)
@@ -207,7 +209,7 @@ func (c *relayed) readFirst() error {
 // isCancel tells whether a packet of at least eight bytes is a CancelRequest. Its key has 4 bytes,
 // and up to 256 since protocol 3.2.
 func isCancel(p []byte) bool {
-	if len(p) < 8 || binary.BigEndian.Uint32(p[4:]) != cancelRequestCode {
+	if len(p) < 8 || binary.BigEndian.Uint32(p[4:]) != pgwire.CancelRequestCode {
 		return false
 	}
 	n := binary.BigEndian.Uint32(p)
@@ -240,7 +242,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			if len(failures) > 0 {
 				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
 			}
-			return nil, cm.CannotEstablish, &stmtError{text: "no target server address from Connection Manager", detail: detail}
+			return nil, cm.CannotEstablish, &backend.Error{Text: "no target server address from Connection Manager", Detail: detail}
 		}
 		e := &t.entries[i]
 		var left atomic.Bool
@@ -330,7 +332,7 @@ func (c *relayed) await(server *net.TCPConn) (answer [1]byte, err error) {
 
 func wantsEncryptionIn(p []byte) bool {
 	code := binary.BigEndian.Uint32(p[4:])
-	return binary.BigEndian.Uint32(p) == 8 && (code == sslRequestCode || code == gssEncRequestCode)
+	return binary.BigEndian.Uint32(p) == 8 && (code == pgwire.SSLRequestCode || code == pgwire.GSSEncRequestCode)
 }
 
 // hand gives both sockets to a loop.
@@ -391,22 +393,22 @@ func (c *relayed) declineWithin(most time.Duration, code string, reason error) {
 	}
 	r := io.MultiReader(bytes.NewReader(c.first), c.conn)
 	for range 3 { // SSLRequest, GSSENCRequest, StartupMessage
-		st, err := readStartup(r)
+		st, err := backend.ReadStartup(r)
 		switch {
-		case err == nil && st.kind == wantsEncryption:
+		case err == nil && st.Kind == backend.WantsEncryption:
 			if _, err := c.conn.Write([]byte{'N'}); err != nil {
 				return
 			}
 			continue
-		case err != nil || st.kind == wantsNothing:
+		case err != nil || st.Kind == backend.WantsNothing:
 			return
 		}
 		text, detail, hint := reason.Error(), "", ""
-		var se *stmtError
+		var se *backend.Error
 		if errors.As(reason, &se) {
-			detail, hint = se.detail, se.hint
+			detail, hint = se.Detail, se.Hint
 		}
-		c.conn.Write(fatal(code, text, detail, hint))
+		c.conn.Write(backend.Fatal(code, text, detail, hint))
 		c.conn.CloseWrite()
 		c.conn.SetReadDeadline(time.Now().Add(drainTime))
 		io.Copy(io.Discard, c.conn) // closing with unread bytes would destroy the message on its way

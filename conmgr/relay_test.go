@@ -25,23 +25,24 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
-// backend is the SQL port of a fake instance.
-type backend struct {
+// fakeServer is the SQL port of a fake instance.
+type fakeServer struct {
 	t *testing.T
 	l net.Listener
 	c chan *net.TCPConn
 }
 
-func newBackend(t *testing.T, number int) *backend {
+func newBackend(t *testing.T, number int) *fakeServer {
 	t.Helper()
 	checkLeaks(t)
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.%d:0", number+1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &backend{t: t, l: l, c: make(chan *net.TCPConn, 1000)}
+	b := &fakeServer{t: t, l: l, c: make(chan *net.TCPConn, 1000)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -63,12 +64,12 @@ func newBackend(t *testing.T, number int) *backend {
 	return b
 }
 
-func (b *backend) conf(number int) string {
+func (b *fakeServer) conf(number int) string {
 	return fmt.Sprintf("backend_port%d = %d\n", number, b.l.Addr().(*net.TCPAddr).Port)
 }
 
 // next is the next connection of a client.
-func (b *backend) next() *net.TCPConn {
+func (b *fakeServer) next() *net.TCPConn {
 	b.t.Helper()
 	select {
 	case c := <-b.c:
@@ -94,10 +95,10 @@ func (r *rig) relay(n int) *net.TCPConn {
 }
 
 // through opens a relayed connection and has its startup packet carried over.
-func (r *rig) through(n int, b *backend) (client, server *net.TCPConn) {
+func (r *rig) through(n int, b *fakeServer) (client, server *net.TCPConn) {
 	r.t.Helper()
 	client = r.relay(n)
-	hello := packet(3<<16, "user", "x")
+	hello := pgwire.StartupPacket(3<<16, "user", "x")
 	client.Write(hello)
 	server = b.next()
 	expect(r.t, server, hello)
@@ -363,13 +364,13 @@ func TestRelayRoleChange(t *testing.T) {
 func TestRelayNoMatch(t *testing.T) {
 	r := static(t, "relay_port_standby = 1\n", primary)
 	const want = "E(FATAL 08001 no target server address from Connection Manager)"
-	for _, requests := range [][]uint32{nil, {sslRequestCode}, {gssEncRequestCode, sslRequestCode}} {
+	for _, requests := range [][]uint32{nil, {pgwire.SSLRequestCode}, {pgwire.GSSEncRequestCode, pgwire.SSLRequestCode}} {
 		c := r.relay(0)
 		for _, q := range requests {
-			c.Write(packet(q))
+			c.Write(pgwire.StartupPacket(q))
 			expect(t, c, []byte{'N'})
 		}
-		c.Write(packet(3<<16, "user", "x"))
+		c.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 		got, err := io.ReadAll(c)
 		if err != nil || !bytes.Contains(got, []byte("C08001\x00Mno target server address from Connection Manager\x00")) ||
 			!bytes.Contains(got, []byte("DNo instance has the attribute standby: instance 0")) {
@@ -378,8 +379,8 @@ func TestRelayNoMatch(t *testing.T) {
 	}
 	for what, p := range map[string][]byte{"ClientHello": {0x16, 3, 1, 0, 200},
 		"garbage": []byte("GET / HTTP/1.1\r\n\r\n"), "too many requests": append(append(append(
-			packet(sslRequestCode), packet(sslRequestCode)...), packet(sslRequestCode)...), packet(3<<16)...),
-		"cancel": packet(cancelRequestCode, "1234567")} {
+			pgwire.StartupPacket(pgwire.SSLRequestCode), pgwire.StartupPacket(pgwire.SSLRequestCode)...), pgwire.StartupPacket(pgwire.SSLRequestCode)...), pgwire.StartupPacket(3<<16)...),
+		"cancel": pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567")} {
 		c := r.relay(0)
 		c.Write(p)
 		if got, _ := io.ReadAll(c); len(bytes.Trim(got, "N")) > 0 {
@@ -417,7 +418,7 @@ func TestRelayNextInstance(t *testing.T) {
 	})
 	b1.l.Close()
 	c := r.relay(0)
-	c.Write(packet(3<<16, "user", "x"))
+	c.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got, err := io.ReadAll(c); err != nil || !bytes.Contains(got, []byte("DCould not connect: instance 0")) ||
 		bytes.Count(got, []byte("connection refused")) != 2 {
 		t.Errorf("got %q, %v", got, err)
@@ -432,11 +433,11 @@ func TestRelayCancel(t *testing.T) {
 		primary)
 	r.through(0, b0)
 	r.through(1, b2)
-	short := packet(cancelRequestCode, "1234567") // with the 0 after it, eight bytes of key
-	long := append(packet(cancelRequestCode), noise(3, 68)...)
+	short := pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567") // with the 0 after it, eight bytes of key
+	long := append(pgwire.StartupPacket(pgwire.CancelRequestCode), noise(3, 68)...)
 	binary.BigEndian.PutUint32(long, uint32(len(long)))
 
-	cancel := func(port int, request []byte, to ...*backend) {
+	cancel := func(port int, request []byte, to ...*fakeServer) {
 		t.Helper()
 		c := r.relay(port)
 		c.Write(request[:5])
@@ -470,9 +471,9 @@ func TestRelayCancel(t *testing.T) {
 
 	// Behind a refused request for encryption.
 	c := r.relay(0)
-	c.Write(packet(sslRequestCode))
+	c.Write(pgwire.StartupPacket(pgwire.SSLRequestCode))
 	server := b1.next()
-	expect(t, server, packet(sslRequestCode))
+	expect(t, server, pgwire.StartupPacket(pgwire.SSLRequestCode))
 	server.Write([]byte{'N'})
 	expect(t, c, []byte{'N'})
 	c.Write(short)
@@ -495,13 +496,13 @@ func TestRelayEncrypted(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
 	c := r.relay(0)
-	c.Write(packet(gssEncRequestCode))
+	c.Write(pgwire.StartupPacket(pgwire.GSSEncRequestCode))
 	server := b.next()
-	expect(t, server, packet(gssEncRequestCode))
+	expect(t, server, pgwire.StartupPacket(pgwire.GSSEncRequestCode))
 	server.Write([]byte{'N'})
 	expect(t, c, []byte{'N'})
-	c.Write(packet(sslRequestCode))
-	expect(t, server, packet(sslRequestCode))
+	c.Write(pgwire.StartupPacket(pgwire.SSLRequestCode))
+	expect(t, server, pgwire.StartupPacket(pgwire.SSLRequestCode))
 	server.Write([]byte{'S'})
 	expect(t, c, []byte{'S'})
 	hello := []byte{0x16, 3, 1, 0, 1, 0}
@@ -522,7 +523,7 @@ func TestRelayLimits(t *testing.T) {
 	eventually(t, "both are counted", func() bool { return r.count() == 2 })
 	r.through(0, b)
 	over := r.relay(0)
-	over.Write(packet(3<<16, "user", "x"))
+	over.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got, _ := io.ReadAll(over); len(got) > 0 {
 		t.Errorf("got %q", got)
 	}
@@ -544,12 +545,12 @@ func TestRelayShutdown(t *testing.T) {
 	client, server := r.through(0, b)
 	silent := r.relay(0)
 	asking := r.relay(0) // the instance does not answer its request
-	asking.Write(packet(sslRequestCode))
-	expect(t, b.next(), packet(sslRequestCode))
+	asking.Write(pgwire.StartupPacket(pgwire.SSLRequestCode))
+	expect(t, b.next(), pgwire.StartupPacket(pgwire.SSLRequestCode))
 	eventually(t, "they are counted", func() bool { return r.count() == 3 })
 	r.d.registry.refuse()
 	late := r.relay(0)
-	late.Write(packet(3<<16, "user", "x"))
+	late.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got, err := io.ReadAll(late); err != nil || !bytes.Contains(got, []byte("C57P03\x00")) {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -603,7 +604,7 @@ func TestRelayChurn(t *testing.T) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			hello := append(packet(3<<16, "user", "x"), noise(uint64(i), 100_000)...)
+			hello := append(pgwire.StartupPacket(3<<16, "user", "x"), noise(uint64(i), 100_000)...)
 			for ctx.Err() == nil {
 				c, err := net.Dial("tcp", r.d.service.listeners[1].Addr().String())
 				if err != nil {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // soon is well below every limit of time that would end a connection otherwise.
@@ -26,7 +28,7 @@ func (r *rig) waitCount(n int, what string) {
 
 // mute: an instance whose kernel accepts and which says nothing.
 func TestRelayClientLeavesMuteInstance(t *testing.T) {
-	for _, first := range [][]byte{packet(sslRequestCode), packet(gssEncRequestCode), packet(3<<16, "user", "x"),
+	for _, first := range [][]byte{pgwire.StartupPacket(pgwire.SSLRequestCode), pgwire.StartupPacket(pgwire.GSSEncRequestCode), pgwire.StartupPacket(3<<16, "user", "x"),
 		{0x16, 3, 1, 0, 1, 0}} {
 		for _, reset := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%x, reset %v", first[:6], reset), func(t *testing.T) {
@@ -113,8 +115,8 @@ func TestRelayClientLeavesFullInstance(t *testing.T) {
 	r.d.registry.mu.Lock()
 	r.d.registry.relayed[relayKey{"primary", 0}]++ // there is a session, to which a cancel request may go
 	r.d.registry.mu.Unlock()
-	request := packet(cancelRequestCode, "1234567")
-	for _, first := range [][]byte{packet(3<<16, "user", "x"), request} {
+	request := pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567")
+	for _, first := range [][]byte{pgwire.StartupPacket(3<<16, "user", "x"), request} {
 		c := r.relay(0)
 		c.Write(first)
 		eventually(t, "conmgr dials", func() bool { return r.count() == 1 })
@@ -138,7 +140,7 @@ func TestRelayCancelHalfClose(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
 	r.through(0, b)
-	request := packet(cancelRequestCode, "1234567")
+	request := pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567")
 
 	c := r.relay(0)
 	c.Write(request)

@@ -20,6 +20,7 @@ import (
 	"github.com/lib/pq"
 
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // static starts a conmgr whose instances are what the test posts.
@@ -87,7 +88,7 @@ func (r *rig) dial() *client {
 func (r *rig) connect() *client {
 	r.t.Helper()
 	c := r.dial()
-	c.c.Write(packet(3<<16, "user", "x", "application_name", "test"))
+	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
 	return c
 }
@@ -262,17 +263,17 @@ func TestStartupOnTheWire(t *testing.T) {
 		in   []byte
 		want string
 	}{
-		{"version 2", packet(2 << 16), "E(FATAL 0A000 unsupported frontend protocol 2.0: the Connection Manager supports 3.0 and 3.2) EOF"},
-		{"cancel", packet(cancelRequestCode), "EOF"},
+		{"version 2", pgwire.StartupPacket(2 << 16), "E(FATAL 0A000 unsupported frontend protocol 2.0: the Connection Manager supports 3.0 and 3.2) EOF"},
+		{"cancel", pgwire.StartupPacket(pgwire.CancelRequestCode), "EOF"},
 		{"tls", []byte{0x16, 3, 1, 0, 5}, "EOF"},
 		{"garbage", []byte("GET / HTTP/1.1\r\n\r\n"), "E(FATAL 08P01 invalid length of startup packet) EOF"},
-		{"unknown type", append(packet(3<<16, "user", "x"), 'z', 0, 0, 0, 4),
+		{"unknown type", append(pgwire.StartupPacket(3<<16, "user", "x"), 'z', 0, 0, 0, 4),
 			"E(FATAL 08P01 unknown message type: z) EOF"},
-		{"empty query message", append(packet(3<<16, "user", "x"), 'Q', 0, 0, 0, 4),
+		{"empty query message", append(pgwire.StartupPacket(3<<16, "user", "x"), 'Q', 0, 0, 0, 4),
 			"E(FATAL 08P01 invalid message format) EOF"},
-		{"huge", append(packet(3<<16, "user", "x"), 'Q', 0x7f, 0xff, 0xff, 0xff),
+		{"huge", append(pgwire.StartupPacket(3<<16, "user", "x"), 'Q', 0x7f, 0xff, 0xff, 0xff),
 			"E(FATAL 54000 message of 2147483643 bytes is longer than 8192) EOF"},
-		{"password", append(packet(3<<16, "user", "x"), 'p', 0, 0, 0, 5, 0), "E(FATAL 08P01 unexpected message) EOF"},
+		{"password", append(pgwire.StartupPacket(3<<16, "user", "x"), 'p', 0, 0, 0, 5, 0), "E(FATAL 08P01 unexpected message) EOF"},
 	} {
 		c := r.dial()
 		c.c.Write(x.in)
@@ -285,14 +286,14 @@ func TestStartupOnTheWire(t *testing.T) {
 		}
 	}
 	c := r.dial()
-	for _, code := range []uint32{sslRequestCode, gssEncRequestCode} {
+	for _, code := range []uint32{pgwire.SSLRequestCode, pgwire.GSSEncRequestCode} {
 		var b [1]byte
-		c.c.Write(packet(code))
+		c.c.Write(pgwire.StartupPacket(code))
 		if _, err := io.ReadFull(c.c, b[:]); err != nil || b[0] != 'N' {
 			t.Fatalf("got %q, %v", b, err)
 		}
 	}
-	c.c.Write(packet(3<<16+2, "user", "x", "_pq_.feature", "1", "application_name", "me"))
+	c.c.Write(pgwire.StartupPacket(3<<16+2, "user", "x", "_pq_.feature", "1", "application_name", "me"))
 	negotiate := make([]byte, 1+4+4+4+len("_pq_.feature")+1)
 	if _, err := io.ReadFull(c.c, negotiate); err != nil ||
 		string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x02\x00\x00\x00\x01_pq_.feature\x00" {

@@ -15,10 +15,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
@@ -84,26 +84,26 @@ func (s *session) start() error {
 	if s.ended.Load() != nil {
 		return errEnded
 	}
-	var st startup
+	var st backend.Startup
 	for requests := 0; ; requests++ {
 		var err error
-		st, err = readStartup(s.conn)
-		var refused *startupError
+		st, err = backend.ReadStartup(s.conn)
+		var refused *backend.StartupError
 		if errors.As(err, &refused) {
-			return s.refuse(fatal(refused.code, refused.text, "", ""))
+			return s.refuse(backend.Fatal(refused.Code, refused.Text, "", ""))
 		}
 		if err != nil {
 			return err
 		}
-		if st.kind == wantsNothing {
+		if st.Kind == backend.WantsNothing {
 			s.discard()
 			return io.EOF
 		}
-		if st.kind == wantsSession {
+		if st.Kind == backend.WantsSession {
 			break
 		}
 		if requests >= 2 { // one each of SSLRequest and GSSENCRequest
-			return s.refuse(fatal(cm.ProtocolViolation, "too many requests for encryption", "", ""))
+			return s.refuse(backend.Fatal(cm.ProtocolViolation, "too many requests for encryption", "", ""))
 		}
 		if err := s.write([]byte{'N'}); err != nil {
 			return err
@@ -112,14 +112,14 @@ func (s *session) start() error {
 	if s.refusal != nil {
 		return s.refuse(s.refusal)
 	}
-	s.application = st.application
+	s.application = st.Application
 	if s.service.registry.ending.Load() {
 		s.service.logRejection(&s.seat)
-		return s.refuse(fatal(cm.CannotConnectNow, shutdownText, "", ""))
+		return s.refuse(backend.Fatal(cm.CannotConnectNow, shutdownText, "", ""))
 	}
-	secret := make([]byte, st.secretLength())
+	secret := make([]byte, st.SecretLength())
 	rand.Read(secret)
-	if err := s.write(st.greeting(s.service.nextID.Add(1), secret)); err != nil {
+	if err := s.write(st.Greeting(s.service.nextID.Add(1), secret)); err != nil {
 		return err
 	}
 	s.started = true
@@ -133,22 +133,22 @@ func (s *session) start() error {
 
 // serve reads messages until the client ends.
 func (s *session) serve() error {
-	c := &conversation{session: s, backend: pgproto3.NewBackend(&boundedReader{r: s.conn}, nil)}
+	c := &conversation{session: s, backend: backend.New(s.conn)}
 	for {
 		s.limitIdle() // before looking at ended: finish sets a deadline afterwards
 		if s.ended.Load() != nil {
 			return errEnded
 		}
-		m, err := receive(c.backend)
-		var long tooLongError
-		var bad *badMessageError
+		m, err := c.backend.Receive()
+		var long backend.TooLongError
+		var bad *backend.BadMessageError
 		switch {
 		case errors.As(err, &long):
-			return s.refuse(fatal(cm.ProgramLimitExceeded, err.Error(), "", consoleHint))
+			return s.refuse(backend.Fatal(cm.ProgramLimitExceeded, err.Error(), "", consoleHint))
 		case errors.As(err, &bad):
-			return s.refuse(fatal(cm.ProtocolViolation, err.Error(), "", ""))
+			return s.refuse(backend.Fatal(cm.ProtocolViolation, err.Error(), "", ""))
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:
-			return s.refuse(fatal(cm.IdleSessionTimeout, "terminating connection due to idle timeout", "It was bound to no instance.",
+			return s.refuse(backend.Fatal(cm.IdleSessionTimeout, "terminating connection due to idle timeout", "It was bound to no instance.",
 				""))
 		case err != nil:
 			return err
@@ -169,29 +169,6 @@ func (s *session) limitIdle() {
 	default:
 		s.conn.SetReadDeadline(time.Now().Add(most))
 	}
-}
-
-// badMessageError is a message that cannot be decoded.
-type badMessageError struct{ text string }
-
-func (e *badMessageError) Error() string { return e.text }
-
-// receive is Backend.Receive, with errors told apart: pgproto3's decoders return errors without a
-// type, and some panic on short messages.
-func receive(b *pgproto3.Backend) (m pgproto3.FrontendMessage, err error) {
-	defer func() {
-		if recover() != nil {
-			m, err = nil, &badMessageError{"invalid message format"}
-		}
-	}()
-	m, err = b.Receive()
-	var ne net.Error
-	var long tooLongError
-	if err != nil && !errors.As(err, &ne) && !errors.As(err, &long) && !errors.Is(err, io.EOF) &&
-		!errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, net.ErrClosed) {
-		err = &badMessageError{err.Error()}
-	}
-	return m, err
 }
 
 // write sends bytes to the client. The error is errEnded if the session was ended meanwhile; the

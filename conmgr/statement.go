@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // verb says which statement it is.
@@ -43,16 +44,11 @@ type statement struct {
 	instance int // number, of forget; -1: everything
 }
 
-// stmtError is what is answered to a statement that is not one.
-type stmtError struct{ code, text, detail, hint string }
-
-func (e *stmtError) Error() string { return e.text }
-
 const consoleHint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
 
 func notSupported(source string) error {
-	return &stmtError{code: cm.FeatureNotSupported, text: "statement is not supported: " +
-		strconv.Quote(conf.Clip(strings.ToValidUTF8(source, "?"))), hint: consoleHint}
+	return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement is not supported: " +
+		strconv.Quote(conf.Clip(strings.ToValidUTF8(source, "?"))), Hint: consoleHint}
 }
 
 type tokenKind uint8
@@ -267,14 +263,14 @@ func parseForget(t []token, source string) (statement, error) {
 func instanceNumber(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n > cm.MaxInstanceNumber {
-		return 0, &stmtError{code: cm.InvalidParameterValue, text: "invalid instance number " + conf.Clip(text),
-			detail: "Allowed are 0 to " + strconv.Itoa(cm.MaxInstanceNumber) + "."}
+		return 0, &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid instance number " + conf.Clip(text),
+			Detail: "Allowed are 0 to " + strconv.Itoa(cm.MaxInstanceNumber) + "."}
 	}
 	return n, nil
 }
 
 func unknownAttribute(name string) error {
-	return &stmtError{code: cm.InvalidParameterValue, text: "invalid target attribute " +
+	return &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid target attribute " +
 		strconv.Quote(conf.Clip(strings.ToValidUTF8(name, "?"))),
-		detail: "Allowed are " + cm.JoinAttributes(", ") + "."}
+		Detail: "Allowed are " + cm.JoinAttributes(", ") + "."}
 }

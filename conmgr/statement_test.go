@@ -3,18 +3,13 @@ package conmgr
 // Tests of the console's parsers: statements and startup packets.
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
-	"strings"
 	"testing"
 
-	"github.com/jackc/pgproto3/v2"
-
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 func TestStatements(t *testing.T) {
@@ -64,9 +59,9 @@ func TestStatements(t *testing.T) {
 	} {
 		var got []any
 		for _, p := range parseStatements(x.text) {
-			var se *stmtError
+			var se *backend.Error
 			if errors.As(p.err, &se) {
-				got = append(got, se.code)
+				got = append(got, se.Code)
 			} else {
 				got = append(got, p.statement)
 			}
@@ -85,11 +80,11 @@ func FuzzStatement(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, p := range parseStatements(s) {
 			if p.err != nil {
-				var se *stmtError
-				if !errors.As(p.err, &se) || se.code == "" || se.text == "" {
+				var se *backend.Error
+				if !errors.As(p.err, &se) || se.Code == "" || se.Text == "" {
 					t.Fatalf("%q: error %#v", s, p.err)
 				}
-				errorMessage("ERROR", se.code, se.text, se.detail, se.hint)
+				backend.ErrorResponse("ERROR", se.Code, se.Text, se.Detail, se.Hint)
 				continue
 			}
 			if len(columns[p.verb]) == 0 {
@@ -104,119 +99,6 @@ func FuzzStatement(f *testing.F) {
 			}
 			if q := parseStatements(again); len(q) != 1 || !reflect.DeepEqual(q[0], p) {
 				t.Fatalf("%q: %v, written again as %q: %v", s, p, again, q)
-			}
-		}
-	})
-}
-
-func packet(code uint32, params ...string) []byte {
-	b := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0}, code)
-	for _, p := range params {
-		b = append(append(b, p...), 0)
-	}
-	if code>>16 == 3 {
-		b = append(b, 0)
-	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)))
-	return b
-}
-
-func TestStartup(t *testing.T) {
-	const v3 = 3 << 16
-	long := strings.Repeat("ü", 40)
-	for _, x := range []struct {
-		name string
-		in   []byte
-		want any // startup, SQLSTATE, or io error
-	}{
-		{"ssl", packet(sslRequestCode), startup{kind: wantsEncryption}},
-		{"gss", packet(gssEncRequestCode), startup{kind: wantsEncryption}},
-		{"cancel", packet(cancelRequestCode), startup{kind: wantsNothing}},
-		{"tls", []byte{0x16, 3, 1}, startup{kind: wantsNothing}},
-		{"plain", packet(v3, "user", "x", "database", "y", "application_name", "app"), startup{application: "app"}},
-		{"without user", packet(v3), startup{}},
-		{"minor", packet(v3+2, "user", "x", "_pq_.a", "1", "_pq_.b", "2"),
-			startup{minor: 2, unknown: []string{"_pq_.a", "_pq_.b"}}},
-		{"application name", packet(v3, "application_name", "a\n\xffb"+long),
-			startup{application: "a??b" + strings.Repeat("ü", 29)}},
-		{"version 2", packet(2<<16, "user"), "0A000"},
-		{"short", []byte{0, 0, 0, 7, 0, 3, 0}, "08P01"},
-		{"long", []byte{0, 0, 0x27, 0x11}, "08P01"},
-		{"http", []byte("GET / HTTP/1.1\r\n"), "08P01"},
-		{"no terminator", append(binary.BigEndian.AppendUint32(nil, 10), 0, 3, 0, 0, 'u', 'v'), "08P01"},
-		{"no value", append(binary.BigEndian.AppendUint32(nil, 10), 0, 3, 0, 0, 'u', 0), "08P01"},
-		{"after the terminator", append(binary.BigEndian.AppendUint32(nil, 10), 0, 3, 0, 0, 0, 0), "08P01"},
-		{"nothing", nil, io.EOF},
-		{"cut", packet(v3, "user", "x")[:10], io.ErrUnexpectedEOF},
-	} {
-		got, err := readStartup(bytes.NewReader(x.in))
-		var se *startupError
-		switch want := x.want.(type) {
-		case startup:
-			if err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%s: got %+v, %v", x.name, got, err)
-			}
-		case string:
-			if !errors.As(err, &se) || se.code != want {
-				t.Errorf("%s: got %v", x.name, err)
-			}
-		case error:
-			if !errors.Is(err, want) {
-				t.Errorf("%s: got %v", x.name, err)
-			}
-		}
-	}
-}
-
-func FuzzStartup(f *testing.F) {
-	f.Add(packet(sslRequestCode))
-	f.Add(packet(3<<16, "user", "x", "application_name", "y"))
-	f.Add(packet(3<<16+2, "_pq_.x", "y"))
-	f.Add([]byte{0x16})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r := bytes.NewReader(data)
-		s, err := readStartup(r)
-		if err != nil {
-			return
-		}
-		if used := len(data) - r.Len(); used > maxStartupPacket {
-			t.Fatalf("read %d bytes", used)
-		}
-		if len(s.application) > 63 {
-			t.Fatalf("application name %q", s.application)
-		}
-		if s.kind == wantsSession {
-			s.greeting(1, make([]byte, s.secretLength()))
-		}
-	})
-}
-
-// FuzzMessages: whatever follows the startup is a message, an error that ends the session, or the
-// end of the input.
-func FuzzMessages(f *testing.F) {
-	for _, m := range []pgproto3.FrontendMessage{&pgproto3.Query{String: "SHOW HELP"},
-		&pgproto3.Parse{Query: "SHOW HELP"},
-		&pgproto3.Bind{ResultFormatCodes: []int16{1}}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{},
-		&pgproto3.Sync{}} {
-		b, err := m.Encode(nil)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
-	f.Add([]byte("Q\x00\x00\x00\x04"))     // pgproto3 panics on it
-	f.Add([]byte("F\x00\x00\x00\x05\x00")) // and on it
-	f.Add([]byte("B\x00\x00\x00\x0e\x00\x00\x00\x00\x00\x01\xff\xff\xff\xf0"))
-	f.Add([]byte("Q\x7f\xff\xff\xff"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		b := pgproto3.NewBackend(&boundedReader{r: bytes.NewReader(data)}, nil)
-		for n := 0; ; n++ {
-			m, err := receive(b)
-			if err != nil {
-				return
-			}
-			if m == nil || n > len(data) {
-				t.Fatal("no message and no error")
 			}
 		}
 	})

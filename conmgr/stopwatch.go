@@ -6,7 +6,6 @@ package conmgr
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -20,6 +19,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // stopQuiet is how long a server that has said that it shuts down is believed by its answers to
@@ -134,19 +134,10 @@ func (w *stopWatch) question(ctx context.Context, quiet bool) heartbeat.StopAnsw
 
 // sslRequest and startupPacket are the two questions.
 var (
-	sslRequest    = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, sslRequestCode)
-	startupPacket = makeStartupPacket("user", "conmgr", "database", "postgres", "application_name", "conmgr")
+	sslRequest    = pgwire.StartupPacket(pgwire.SSLRequestCode)
+	startupPacket = pgwire.StartupPacket(pgwire.Protocol3, "user", "conmgr", "database", "postgres",
+		"application_name", "conmgr")
 )
-
-func makeStartupPacket(parameters ...string) []byte {
-	b := binary.BigEndian.AppendUint32(make([]byte, 4), 3<<16)
-	for _, p := range parameters {
-		b = append(append(b, p...), 0)
-	}
-	b = append(b, 0)
-	binary.BigEndian.PutUint32(b, uint32(len(b)))
-	return b
-}
 
 // errorCode is the SQLSTATE of an ErrorResponse, "" if b is none.
 func errorCode(b []byte) string {

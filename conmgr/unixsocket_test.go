@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -97,7 +98,7 @@ func TestUnixSocketPeer(t *testing.T) {
 	}
 	defer conn.Close()
 	c := r.clientOf(conn)
-	c.c.Write(packet(3<<16, "user", "x", "application_name", "test"))
+	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
 	c.query("SHOW TARGET any")
 	r.d.registry.mu.Lock()

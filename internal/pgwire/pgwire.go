@@ -39,10 +39,32 @@ func NewFrontend(r io.Reader, w io.Writer, most int, total int64) *Frontend {
 // ErrZeroByte is wrapped by the error for a value that cannot be sent.
 var ErrZeroByte = errors.New("it has a zero byte, at which the server would end it")
 
+// Codes at the beginning of what a client sends first.
+const (
+	Protocol3         = 3 << 16
+	CancelRequestCode = 80877102
+	SSLRequestCode    = 80877103
+	GSSEncRequestCode = 80877104
+)
+
+// StartupPacket is a StartupMessage with names and values of parameters that have no zero byte, or
+// another packet that begins with a code.
+func StartupPacket(code uint32, parameters ...string) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 4), code)
+	for _, p := range parameters {
+		b = append(append(b, p...), 0)
+	}
+	if code>>16 == Protocol3>>16 {
+		b = append(b, 0)
+	}
+	binary.BigEndian.PutUint32(b, uint32(len(b)))
+	return b
+}
+
 // Startup sends a StartupMessage. In it a zero byte ends a value: what follows one would be another
 // parameter.
 func (f *Frontend) Startup(parameters map[string]string) error {
-	b := []byte{0, 0, 0, 0, 0, 3, 0, 0}
+	var list []string
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		value := parameters[name]
 		if name == "" || strings.ContainsRune(name, 0) {
@@ -51,11 +73,9 @@ func (f *Frontend) Startup(parameters map[string]string) error {
 		if strings.ContainsRune(value, 0) {
 			return fmt.Errorf("invalid value %q of parameter %q: %w", value, name, ErrZeroByte)
 		}
-		b = append(append(append(append(b, name...), 0), value...), 0)
+		list = append(list, name, value)
 	}
-	b = append(b, 0)
-	binary.BigEndian.PutUint32(b, uint32(len(b)))
-	_, err := f.w.Write(b)
+	_, err := f.w.Write(StartupPacket(Protocol3, list...))
 	return err
 }
 

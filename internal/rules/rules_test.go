@@ -128,12 +128,14 @@ var importRules = []importRule{
 	{[]string{"terminator"}, leaf, "whose sessions end is a pure policy that can be read and tested alone"},
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
-	{installed, leafBut("cm"), "the Go client, conmgr and the worker share it, and nothing else along with it"},
+	{installed, leafBut("cm", "internal/pgwire"), "the Go client, conmgr and the worker share it, and nothing else along with it"},
 	{[]string{"cm"}, leaf, "daemon, tools and clients share it: whatever it imported would be linked into an application"},
 	{[]string{"cm"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"it has names, and does nothing"},
-	{[]string{"driver", "control", "internal/pgwire", "internal/cmtest", "bench"}, anyOf("github.com/jackc/pgproto3").notInTests(),
-		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side"},
+	{[]string{"driver", "control", "conmgr", "internal/pgwire", "internal/cmtest", "bench"}, forbids(func(s *source, i string) bool {
+		return under(i, "github.com/jackc/pgproto3") && !s.in("internal/pgwire/backend")
+	}).notInTests(),
+		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side, and its backend the server's"},
 	{[]string{"control"}, leafBut("cm", "internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
 	{[]string{"conmgr/route"}, func(s *source, i string) bool {
@@ -144,6 +146,8 @@ var importRules = []importRule{
 		return i == "net" || under(i, "os", "golang.org/x/sys", "syscall", "log", "context")
 	}).notInTests(),
 		"who is offered must depend on nothing but the facts that it is given"},
+	{[]string{"driver", "control", "worker", "cgo"}, anyOf("internal/pgwire/backend").notInTests(),
+		"it is the server's side of the protocol, and brings pgproto3 along"},
 	{[]string{"worker"}, anyOf("conmgr", "control", "driver"), "the worker lives inside PostgreSQL: nothing of the client side belongs there"},
 	{[]string{"cgo"}, func(_ *source, i string) bool {
 		return under(i, "conmgr", "control", "driver", "internal") && i != "internal/rawsys"
@@ -366,6 +370,10 @@ func TestRulesBite(t *testing.T) {
 		{"cgo/a.go", imports("main", module+"internal/rawsys"), ""},
 		{"internal/rawsys/a.go", imports("rawsys", module+"heartbeat"), "imports heartbeat"},
 		{"driver/a.go", imports("driver", "github.com/jackc/pgproto3/v2"), "can be made to panic"},
+		{"conmgr/a.go", imports("conmgr", "github.com/jackc/pgproto3/v2"), "can be made to panic"},
+		{"internal/pgwire/a.go", imports("pgwire", "github.com/jackc/pgproto3/v2"), "can be made to panic"},
+		{"internal/pgwire/backend/a.go", imports("backend", "github.com/jackc/pgproto3/v2"), ""},
+		{"driver/a.go", imports("driver", module+"internal/pgwire/backend"), "the server's side"},
 		{"driver/pgxcm/a.go", imports("pgxcm", "github.com/jackc/pgx/v5/pgproto3"), ""},
 		{"internal/sockowner/a.go", imports("sockowner", module+"conmgr"), "nothing else along with it"},
 		{"worker/a_test.go", imports("worker", module+"internal/leak"), ""},
