@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TestProtects: only who is heard of within the victim's timeout does, whatever his own is.
+// TestProtects: only who is heard of within the victim's timeout does, whatever his own is; who was
+// there before need not be heard of more often than by his own interval.
 func TestProtects(t *testing.T) {
 	const timeout = 2 * time.Second
 	for _, c := range []struct {
@@ -18,6 +19,12 @@ func TestProtects(t *testing.T) {
 		{"silent for the timeout", Other{Silent: timeout, Timeout: timeout}, false},
 		{"silent, with a timeout of an hour", Other{Silent: timeout, Timeout: time.Hour}, false},
 		{"heard, with a timeout of a millisecond", Other{Silent: time.Second, Timeout: time.Millisecond}, true},
+		{"senior, on its schedule", Other{Senior: true, Silent: 15*time.Second - 1, Interval: 10 * time.Second}, true},
+		{"senior, late", Other{Senior: true, Silent: 15 * time.Second, Interval: 10 * time.Second}, false},
+		{"senior, quick", Other{Senior: true, Silent: timeout - 1, Interval: time.Millisecond}, true},
+		{"senior, with a schedule of hours", Other{Senior: true, Silent: timeout, Interval: time.Hour}, false},
+		{"senior, closed", Other{Senior: true, Closed: true, Interval: 10 * time.Second}, false},
+		{"junior, on its schedule", Other{Silent: timeout, Interval: 10 * time.Second}, false},
 		{"closed", Other{Closed: true, Timeout: timeout}, false},
 		{"rebooted", Other{Rebooted: true, Timeout: timeout}, false},
 	} {
@@ -48,6 +55,17 @@ func TestReview(t *testing.T) {
 		{"heard since", Silence, time.Second, true, []Other{other(500*time.Millisecond, timeout)}, Spare, 0},
 		{"heard since, with a longer timeout", Silence, time.Second, true,
 			[]Other{other(500*time.Millisecond, timeout+1)}, Defer, 1500 * time.Millisecond},
+		{"heard since, with a longer timeout, senior", Silence, time.Second, true,
+			[]Other{{Senior: true, Silent: 500 * time.Millisecond, Interval: time.Second, Timeout: time.Minute}}, Spare, 0},
+		{"heard since, senior, with a timeout of hours", Silence, time.Second, true,
+			[]Other{{Senior: true, Silent: 500 * time.Millisecond, Interval: time.Second, Timeout: time.Hour}}, Defer,
+			1500 * time.Millisecond},
+		{"senior, not heard since", Silence, time.Second, true,
+			[]Other{{Senior: true, Silent: 5 * time.Second, Interval: 10 * time.Second, Timeout: time.Minute}}, Defer,
+			10 * time.Second},
+		{"heard since, senior, with a schedule of hours", Silence, time.Second, true,
+			[]Other{{Senior: true, Silent: 500 * time.Millisecond, Interval: time.Hour, Timeout: 2 * time.Hour}}, Defer,
+			1500 * time.Millisecond},
 		{"one of each", Silence, time.Second, true, []Other{closed, other(1900*time.Millisecond, time.Hour),
 			other(time.Millisecond, timeout)}, Spare, 0},
 		{"the latest of several counts", Silence, time.Second, true,

@@ -48,14 +48,41 @@ type Other struct {
 	Closed   bool          // its connection was closed or reset
 	Rebooted bool          // of another boot of the machine, and first connected after the silence in question began
 	Silent   time.Duration // since it was last heard
+	Interval time.Duration // its heartbeat_interval
 	Timeout  time.Duration // its heartbeat_timeout
+	Senior   bool          // it was there before the conmgr in question
 }
+
+// MaxSchedule bounds the schedule by which a senior conmgr is believed to live, and the
+// heartbeat_timeout with which it stands in for another one.
+const MaxSchedule = time.Minute
+
+// reach is for how long o may be silent and is still taken for alive, when it is asked for a conmgr
+// with that heartbeat_timeout. One that came later cannot have that timeout count for less than the
+// heartbeats of one that was there before: with 10 ms, whoever says HELLO and falls silent would end
+// the sessions of a host that lives. The schedule of one that came later is no reason to wait.
+func (o Other) reach(timeout time.Duration) time.Duration {
+	if o.believed() {
+		return max(timeout, o.schedule())
+	}
+	return timeout
+}
+
+// schedule is within what time o is heard of if it lives.
+func (o Other) schedule() time.Duration { return o.Interval + max(o.Interval/2, MinJourney) }
+
+func (o Other) believed() bool { return o.Senior && o.schedule() <= MaxSchedule }
 
 // Protects tells whether o proves that the host of a conmgr with that heartbeat_timeout is up. What
 // o itself has for a timeout does not matter: sessions were promised the end of theirs, and so
-// whoever says HELLO cannot put it off.
+// whoever says HELLO later cannot put it off.
 func (o Other) Protects(timeout time.Duration) bool {
-	return !o.Closed && !o.Rebooted && o.Silent < timeout
+	return !o.Closed && !o.Rebooted && o.Silent < o.reach(timeout)
+}
+
+// covers tells whether the own verdict on o will do for sessions that were promised that timeout.
+func (o Other) covers(timeout time.Duration) bool {
+	return o.Timeout <= timeout || o.believed() && o.Timeout <= MaxSchedule
 }
 
 // Facts about the conmgr in question, at the time of the verdict.
@@ -131,12 +158,12 @@ type Deferred struct {
 
 // Review decides about a deferred cut-off when its time has come. The sessions were promised to end
 // when their host has not been heard of for Timeout. They stay while somebody at the address is
-// heard that often; they are no longer in question when a conmgr with no longer timeout has been
-// heard since, whose own verdict then covers them.
+// heard that often; they are no longer in question when a conmgr with no longer timeout, or a senior
+// one, has been heard since, whose own verdict then covers them.
 func Review(d Deferred) Decision {
 	if wait, ok := protection(d.Others, d.Timeout); ok {
 		for _, o := range d.Others {
-			if o.Protects(d.Timeout) && o.Timeout <= d.Timeout && o.Silent < d.Age {
+			if o.Protects(d.Timeout) && o.covers(d.Timeout) && o.Silent < d.Age {
 				return Decision{Why: whyAlive}
 			}
 		}
@@ -161,7 +188,7 @@ func Merge(a, b Deferred) Deferred {
 func protection(others []Other, timeout time.Duration) (wait time.Duration, ok bool) {
 	for _, o := range others {
 		if o.Protects(timeout) {
-			wait, ok = max(wait, timeout-o.Silent), true
+			wait, ok = max(wait, o.reach(timeout)-o.Silent), true
 		}
 	}
 	return wait, ok

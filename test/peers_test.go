@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,6 +74,38 @@ func TestLongTimeoutDoesNotProtect(t *testing.T) {
 			cut.Heal()
 		})
 	}
+}
+
+// TestShortTimeoutEndsNothing: another process of the client host says HELLO with the shortest
+// heartbeat_timeout, and falls silent, or says goodbye; and somebody tries a conmgr with quick
+// heartbeats there, and stops it. The host's own conmgr was there before: its sessions stay.
+func TestShortTimeoutEndsNothing(t *testing.T) {
+	w := newWorld(t)
+	client := w.net.Host("client")
+	cm := w.conmgr(client, "1s", "3s")
+	s, since := w.session(client, "BEGIN"), w.primary.LogSize()
+	for i, last := range [][]byte{nil, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil),
+		heartbeat.Goodbye{Code: heartbeat.GoodbyeGivenUp}.Append(nil)} {
+		conn := w.dialFrom(client)
+		if a := w.hello(conn, heartbeat.Hello{ID: heartbeat.ID{1, byte(i)}, Interval: heartbeat.MinInterval,
+			Timeout: heartbeat.MinInterval}); a != heartbeat.TypeWelcome {
+			t.Fatalf("%s", a)
+		}
+		_, _ = conn.Write(last)
+		w.primary.WaitLog(since, `no session of .* is terminated`, patience)
+		since = w.primary.LogSize()
+	}
+	quick := cmtest.Start(t, client, cmtest.Config{Interval: "100ms", Timeout: "300ms", Port: 27600,
+		Clusters: []*pgtest.Cluster{w.primary}})
+	quick.WaitInstance(0, "state", "established")
+	quick.Signal(syscall.SIGTERM)
+	w.primary.WaitLog(since, `no session of .* is terminated`, patience)
+	before := w.received()
+	eventually(t, "more than a timeout of heartbeats", func() (bool, string) { return w.received() > before+4, "" })
+	w.noLog(0, `terminated connections`)
+	w.alive(s, "the session")
+	cm.Signal(syscall.SIGTERM)
+	w.waitGone(s.pid, patience, "the session, with its host's own conmgr")
 }
 
 // TestMuteConnections: more of them than may be, from the client host's own address. Its conmgr's

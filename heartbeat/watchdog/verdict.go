@@ -203,8 +203,8 @@ func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
 func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
 	for _, o := range t.live(p.Key.Addr, p) {
 		others = append(others, terminator.Other{Closed: o.State == Waiting && o.Closed != Broken,
-			Rebooted: p.rebooted(o),
-			Silent:   now.Mono.Sub(o.LastReceived.Mono), Timeout: o.Timeout})
+			Rebooted: p.rebooted(o), Senior: o.ConnectedAt < p.ConnectedAt,
+			Silent: now.Mono.Sub(o.LastReceived.Mono), Interval: o.Interval, Timeout: o.Timeout})
 	}
 	return others
 }

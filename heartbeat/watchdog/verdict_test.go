@@ -169,6 +169,46 @@ func TestLongTimeoutDoesNotProtect(t *testing.T) {
 	}
 }
 
+// TestShortTimeoutOfALaterOne: a host lives, and another process of its address has said HELLO with
+// the shortest timeout that there may be. Whatever becomes of that, the sessions stay, and end by
+// the host's own conmgr.
+func TestShortTimeoutOfALaterOne(t *testing.T) {
+	for name, end := range map[string]func(b *bench, q *peer){
+		"mute":     func(*bench, *peer) {},
+		"closed":   func(b *bench, q *peer) { b.fin(5005, q) },
+		"reset":    func(b *bench, q *peer) { b.rst(5005, q) },
+		"goodbye":  func(b *bench, q *peer) { b.bye(5005, q, heartbeat.GoodbyeConmgrEnds) },
+		"given up": func(b *bench, q *peer) { b.bye(5005, q, heartbeat.GoodbyeGivenUp) },
+		"given up and back": func(b *bench, q *peer) {
+			b.broke(5005, q)
+			b.admit(5006, who{2, addrA, 1, 1})
+		},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				b := newBench(t, 4)
+				b.interval, b.timeout = 10*time.Second, 20*time.Second
+				p := b.admit(0, who{1, addrA, 1, 0})
+				b.interval, b.timeout = 10*time.Millisecond, 10*time.Millisecond
+				q := b.admit(5000, who{2, addrA, 1, 0})
+				if restart { // both resume
+					b.restart(5001)
+					q = b.admit(5002, who{2, addrA, 1, 0})
+					b.interval, b.timeout = 10*time.Second, 20*time.Second
+					p = b.admit(5003, who{1, addrA, 1, 0})
+					b.interval, b.timeout = 10*time.Millisecond, 10*time.Millisecond
+				}
+				end(b, q)
+				b.beat(10_000, p)
+				b.until(29_999)
+				b.wantNone(addrA)
+				b.until(30_000)
+				b.wantCutOff(addrA, 25_000, terminator.Silence)
+			})
+		}
+	}
+}
+
 // TestProtectedByOneOfLongTimeout: a host lives, its conmgr was killed. Another conmgr with a
 // longer timeout is heard often enough: the sessions stay as long as it is, and end as the first
 // had promised when it is not.
