@@ -215,8 +215,8 @@ var terminatorMutations = []mutation{
 		name:      "terminator/protector-heard-last",
 		invariant: "a verdict is put off for as long as the one that was heard of last may be silent",
 		file:      "terminator/policy.go",
-		from:      "max(wait, timeout-o.Silent), true",
-		to:        "timeout-o.Silent, true",
+		from:      "max(wait, o.reach(timeout)-o.Silent), true",
+		to:        "o.reach(timeout)-o.Silent, true",
 		test:      "-run TestReview ./terminator",
 	},
 	{
