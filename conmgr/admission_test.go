@@ -65,10 +65,7 @@ func TestShareIsRefused(t *testing.T) {
 	one.c.Close()
 	eventually(t, "there is room again", func() bool { return r.count() == 2 })
 	r.connect()
-	r.d.registry.mu.Lock()
-	n := r.d.registry.owners[owner{uid: uint32(os.Geteuid()), known: true}]
-	r.d.registry.mu.Unlock()
-	if n != 3 {
+	if n := r.d.registry.owned(owner{uid: uint32(os.Geteuid()), known: true}); n != 3 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -90,9 +87,7 @@ func TestShareOfBoundToAnInterface(t *testing.T) {
 	c := r.clientOf(conn)
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
-	r.d.registry.mu.Lock()
-	defer r.d.registry.mu.Unlock()
-	if n := r.d.registry.owners[owner{uid: uint32(os.Geteuid()), known: true}]; n != 1 {
+	if n := r.d.registry.owned(owner{uid: uint32(os.Geteuid()), known: true}); n != 1 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -113,29 +108,6 @@ func TestRefusedAreBounded(t *testing.T) {
 		}
 	}
 	eventually(t, "they are closed", func() bool { return r.d.service.refusing.Load() == 0 })
-}
-
-func TestReservedPlaces(t *testing.T) {
-	r := newRegistry(1, 2)
-	r.share = 2
-	add := func(s seat) admission { s.bound = -1; return r.add(&relayed{seat: s}) }
-	foreign := seat{owner: owner{uid: uint32(os.Geteuid()) + 1, known: true}}
-	elsewhere := seat{owner: owner{address: netip.MustParseAddr("192.0.2.1")}}
-	own := seat{owner: owner{uid: uint32(os.Geteuid()), known: true}}
-	byUnix := own
-	byUnix.local = &unix.Ucred{Uid: uint32(os.Geteuid())}
-	rootByUnix := seat{owner: owner{known: true}, local: &unix.Ucred{}}
-	foreignByUnix := seat{owner: foreign.owner, local: &unix.Ucred{}}
-	for i, x := range []struct {
-		s    seat
-		want admission
-	}{{foreign, admitted}, {foreign, admitted}, {foreign, overAll}, {foreignByUnix, overAll}, {elsewhere, overAll},
-		{own, overAll},
-		{byUnix, admitted}, {rootByUnix, admitted}, {byUnix, admitted}, {byUnix, overAll}, {rootByUnix, overAll}} {
-		if got := add(x.s); got != x.want {
-			t.Errorf("%d: %s: %d, want %d", i, &x.s, got, x.want)
-		}
-	}
 }
 
 // Somebody takes all the connections that he can get: cm_ctl status works, and with the default

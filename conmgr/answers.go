@@ -68,10 +68,10 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	r, b := s.service.registry, s.service.board
 	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.Choose(st.want, st.except) })
 	if !ok {
-		s.service.logRejection(&s.seat)
+		s.service.trace.rejection(&s.seat)
 		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: shutdownText}
 	}
-	s.service.traceTarget(&s.seat, st.want, st.except, t, i)
+	s.service.trace.target(&s.seat, st.want, st.except, t, i)
 	if i < 0 {
 		return nil, &backend.Error{Code: cm.CannotEstablish, Text: "no target server address from Connection Manager",
 			Detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}

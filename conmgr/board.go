@@ -39,9 +39,9 @@ type board struct {
 	conf     *conf.Config
 	log      *cmlog.Logger
 	registry *registry
-	onTable  func(*table) // called by run after each new table
-	destroy  *destroyer   // nil: destroy_sockets is off
-	keeper   *keeper      // nil: nothing is kept
+	onTable  func(*table)                     // called by run after each new table
+	onLost   func(entries []entry, index int) // called by run at each loss, if it is not nil
+	keeper   *keeper                          // nil: nothing is kept
 
 	table atomic.Pointer[table]
 	heard []atomic.Int64 // Mono of the last reception; 0: none
@@ -209,8 +209,8 @@ func (b *board) publish(entries []entry, updates []update, known route.Known, se
 // lost ends what is bound to an instance, and returns it for finishAll.
 func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 	e := &t.entries[i]
-	if destroy {
-		b.destroy.lost(t.entries, i)
+	if destroy && b.onLost != nil {
+		b.onLost(t.entries, i)
 	}
 	list := b.registry.lose(i, backend.Fatal(cm.AdminShutdown, text, "", "Close the connection to the instance, and connect again."))
 	relayed := 0

@@ -170,10 +170,11 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 		}
 	}, keeper, known)
 	if d.conf.DestroySockets {
-		d.board.destroy = &destroyer{log: d.log, group: d.group}
+		d.board.onLost = (&destroyer{log: d.log, group: d.group}).lost
 	}
 	d.service = &service{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		now: clock.Monotonic}
+		trace: &trace{d.log, d.limit},
+		now:   clock.Monotonic}
 	if err := d.service.listen(ctx); err != nil {
 		d.log.Log(cmlog.FATAL, "%s", err)
 		if d.conf.LogStderr {
@@ -273,8 +274,6 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 		}
 	}
 }
-
-const shutdownText = "the Connection Manager is shutting down"
 
 // stop is the orderly end: applications are told, watchdogs get their GOODBYE. It takes
 // shutdownTime at most.

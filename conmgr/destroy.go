@@ -41,7 +41,7 @@ const (
 // TIME_WAIT.
 const destroyStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT | 1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_CLOSE_WAIT
 
-// destroyer is what the board calls. A nil one does nothing.
+// destroyer is what the board calls.
 type destroyer struct {
 	log   *cmlog.Logger
 	group *group.Group
@@ -49,9 +49,6 @@ type destroyer struct {
 
 // lost aborts the connections to an instance, without waiting.
 func (d *destroyer) lost(entries []entry, index int) {
-	if d == nil {
-		return
-	}
 	e, targets := &entries[index], destroyTargets(entries, index)
 	name := fmt.Sprintf("instance %d (host %q)", e.cfg.Number, e.cfg.Name())
 	d.group.Go("socket destroy", func() {

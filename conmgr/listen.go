@@ -31,6 +31,7 @@ type service struct {
 	group    *group.Group
 	board    *board
 	registry *registry
+	trace    *trace
 	now      func() heartbeat.Mono
 
 	listeners []listener   // those of the port first
@@ -198,9 +199,4 @@ func (s *service) admit(conn net.Conn) {
 	if s.hasRoom(se, conn, refuse) {
 		s.group.Go("session", se.run)
 	}
-}
-
-// logRejection: an application, direct or relayed, gets no instance because of a shutdown.
-func (s *service) logRejection(of *seat) {
-	s.limit.Log("rejected", cmlog.LOG, "rejected a connection from application due to going shutdown: %s", of)
 }

@@ -96,10 +96,7 @@ func BenchmarkLoss(b *testing.B) {
 		d := benchDaemon(b)
 		n := many(b)
 		conns := crowd(b, d, n)
-		list := make([]member, 0, n)
-		for s := range d.registry.all {
-			list = append(list, s)
-		}
+		list := d.registry.members()
 		b.ResetTimer()
 		begin := time.Now()
 		message := backend.Fatal("57P01", lossText(&d.board.table.Load().entries[0], &hb.Loss{Reason: hb.LossSilence}), "", "")
@@ -163,9 +160,7 @@ func TestLossOfManyApplications(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "all sessions have ended", func() bool {
-		r.d.registry.mu.Lock()
-		defer r.d.registry.mu.Unlock()
-		return len(r.d.registry.all) == 0
+		return len(r.d.registry.members()) == 0
 	})
 }
 

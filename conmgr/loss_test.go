@@ -91,9 +91,7 @@ func TestLossWithClientThatDoesNotRead(t *testing.T) {
 		t.Errorf("told after %v", d)
 	}
 	eventually(t, "the stuck session ends", func() bool {
-		r.d.registry.mu.Lock()
-		defer r.d.registry.mu.Unlock()
-		return len(r.d.registry.all) == 0
+		return len(r.d.registry.members()) == 0
 	})
 }
 
@@ -139,9 +137,7 @@ func TestBindingRacesLoss(t *testing.T) {
 	close(stop)
 	eventually(t, "all clients have been told of the last loss", func() bool {
 		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
-		r.d.registry.mu.Lock()
-		defer r.d.registry.mu.Unlock()
-		return len(r.d.registry.all) == 0
+		return len(r.d.registry.members()) == 0
 	})
 	wg.Wait()
 }
@@ -155,9 +151,7 @@ func TestMaxConnections(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return r.log.count("LOG:  closed a connection from application: 127.0.0.1:") == 1 })
 	a.c.Close()
 	eventually(t, "there is room again", func() bool {
-		r.d.registry.mu.Lock()
-		defer r.d.registry.mu.Unlock()
-		return len(r.d.registry.all) == 1
+		return len(r.d.registry.members()) == 1
 	})
 	r.connect()
 }

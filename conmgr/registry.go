@@ -6,6 +6,7 @@ package conmgr
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -96,6 +97,26 @@ func (r *registry) remove(c member) {
 	if r.owners[o]--; r.owners[o] == 0 {
 		delete(r.owners, o)
 	}
+}
+
+// isRefusing tells whether conmgr is shutting down: there is no new binding.
+func (r *registry) isRefusing() bool { return r.refusing.Load() }
+
+// isEnding tells whether all have been ended: there is no new connection.
+func (r *registry) isEnding() bool { return r.ending.Load() }
+
+// members are all connections.
+func (r *registry) members() []member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.all))
+}
+
+// owned is how many connections an owner has.
+func (r *registry) owned(o owner) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owners[o]
 }
 
 // isBound tells whether a connection has a target.
@@ -216,9 +237,8 @@ func (r *registry) refuse() {
 func (r *registry) endEverything(message []byte) int {
 	r.mu.Lock()
 	r.ending.Store(true)
-	list := make([]member, 0, len(r.all))
-	for c := range r.all {
-		list = append(list, c)
+	list := slices.Collect(maps.Keys(r.all))
+	for _, c := range list {
 		r.unbind(c)
 	}
 	r.mu.Unlock()
@@ -235,6 +255,12 @@ func finishAll(list []member) {
 		c.finish(until)
 	}
 }
+
+// drainTime is for the client to close after a FATAL.
+const drainTime = time.Second
+
+// shutdownText is what is said to those whom conmgr leaves.
+const shutdownText = "the Connection Manager is shutting down"
 
 // application is a row of SHOW APPLICATIONS.
 type application struct {

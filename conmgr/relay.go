@@ -145,7 +145,7 @@ func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
 
 // run takes the connection to an instance. The bytes flow without this goroutine.
 func (c *relayed) run() {
-	c.service.traceConnection(&c.seat, "to a relay port accepted")
+	c.service.trace.connection(&c.seat, "to a relay port accepted")
 	if c.serve() {
 		return
 	}
@@ -154,7 +154,7 @@ func (c *relayed) run() {
 	}
 	c.conn.Close()
 	c.service.registry.remove(c)
-	c.service.traceConnection(&c.seat, "to a relay port ended")
+	c.service.trace.connection(&c.seat, "to a relay port ended")
 }
 
 // serve is true when a loop has taken over.
@@ -228,12 +228,12 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load,
 			func(t *table) int { return t.Choose(c.port.Attribute, except) })
 		if ok {
-			c.service.traceTarget(&c.seat, c.port.Attribute, except, t, i)
+			c.service.trace.target(&c.seat, c.port.Attribute, except, t, i)
 		}
 		switch {
 		case !ok:
 			cancel()
-			c.service.logRejection(&c.seat)
+			c.service.trace.rejection(&c.seat)
 			return nil, cm.CannotConnectNow, errors.New(shutdownText)
 		case i < 0:
 			cancel()
@@ -352,7 +352,7 @@ func (c *relayed) hand(server *net.TCPConn) bool {
 	l := loops[int(c.service.relays.turn.Add(1))%len(loops)]
 	f, ok := l.add(a, b, func() {
 		c.service.registry.remove(c)
-		c.service.traceConnection(&c.seat, "to a relay port ended")
+		c.service.trace.connection(&c.seat, "to a relay port ended")
 	})
 	if !ok {
 		unix.Close(a)
@@ -388,7 +388,7 @@ func (c *relayed) decline(code string, reason error) {
 func (c *relayed) declineWithin(most time.Duration, code string, reason error) {
 	c.conn.SetDeadline(time.Now().Add(most))
 	c.begin(c.wake)
-	if c.service.registry.refusing.Load() { // end will not be called again
+	if c.service.registry.isRefusing() { // end will not be called again
 		c.conn.SetDeadline(time.Now().Add(drainTime))
 	}
 	r := io.MultiReader(bytes.NewReader(c.first), c.conn)

@@ -114,9 +114,7 @@ func expect(t *testing.T, c net.Conn, want []byte) {
 }
 
 func (r *rig) count() int {
-	r.d.registry.mu.Lock()
-	defer r.d.registry.mu.Unlock()
-	return len(r.d.registry.all)
+	return len(r.d.registry.members())
 }
 
 func noise(seed uint64, n int) []byte {

@@ -112,17 +112,18 @@ func acceptAll(t *testing.T, fd int) (first [][]byte) {
 func TestRelayClientLeavesFullInstance(t *testing.T) {
 	port, fd := fullBackend(t)
 	r := static(t, fmt.Sprintf("relay_port_primary = 1\nbackend_port0 = %d\n", port), primary)
-	r.d.registry.mu.Lock()
-	r.d.registry.relayed[relayKey{"primary", 0}]++ // there is a session, to which a cancel request may go
-	r.d.registry.mu.Unlock()
+	s := &watcher{seat: seat{bound: -1, relay: true}, told: func() {}} // a session, to which a cancel request may go
+	r.d.registry.add(s)
+	defer r.d.registry.remove(s)
+	r.d.registry.bind(s, "primary", r.d.board.table.Load, func(*table) int { return 0 })
 	request := pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567")
 	for _, first := range [][]byte{pgwire.StartupPacket(3<<16, "user", "x"), request} {
 		c := r.relay(0)
 		c.Write(first)
-		eventually(t, "conmgr dials", func() bool { return r.count() == 1 })
+		eventually(t, "conmgr dials", func() bool { return r.count() == 2 })
 		c.Close()
 		begin := time.Now()
-		r.waitCount(0, "it is not counted any more")
+		r.waitCount(1, "it is not counted any more")
 		if d := time.Since(begin); d > soon {
 			t.Errorf("%x: it took %v", first[:8], d)
 		}

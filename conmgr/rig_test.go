@@ -137,7 +137,8 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	}
 	d.board = newBoard(c, d.log, d.registry, nil, k, r.known)
 	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		now: r.now}
+		trace: &trace{d.log, d.limit},
+		now:   r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := d.service.listen(ctx); err != nil {

@@ -26,7 +26,6 @@ var startupTime = 10 * time.Second // until ReadyForQuery; a variable for tests
 
 const (
 	writeTime   = 60 * time.Second // a client that does not take an answer for so long is gone
-	drainTime   = time.Second      // for the client to close after a FATAL
 	maxBuffered = 64 * 1024        // of an answer, before it is written
 )
 
@@ -58,9 +57,9 @@ type session struct {
 func (s *session) run() {
 	defer s.service.registry.remove(s)
 	defer s.conn.Close()
-	s.service.traceConnection(&s.seat, "accepted")
+	s.service.trace.connection(&s.seat, "accepted")
 	s.talk()
-	s.service.traceConnection(&s.seat, "ended")
+	s.service.trace.connection(&s.seat, "ended")
 }
 
 // talk is the whole conversation.
@@ -113,8 +112,8 @@ func (s *session) start() error {
 		return s.refuse(s.refusal)
 	}
 	s.application = st.Application
-	if s.service.registry.ending.Load() {
-		s.service.logRejection(&s.seat)
+	if s.service.registry.isEnding() {
+		s.service.trace.rejection(&s.seat)
 		return s.refuse(backend.Fatal(cm.CannotConnectNow, shutdownText, "", ""))
 	}
 	secret := make([]byte, st.SecretLength())

@@ -13,8 +13,6 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/cm"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
-	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -93,30 +91,6 @@ func TestSuccessionIsTold(t *testing.T) {
 	}
 }
 
-// A new primary says so and is gone, before the next table is made: its word counts.
-func TestLastWordsCount(t *testing.T) {
-	c := parseConf(t, instanceConf(0, 1)+instanceConf(1, 1))
-	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
-		b := newBoard(c, testLogger(t, cmlog.INFO, &memorySink{}), newRegistry(2, 10), nil, nil, route.Known{})
-		b.post(0, server(0, primary), nil)
-		b.post(1, server(1, standby), nil)
-		b.rebuild()
-		last := server(1, promoted)
-		b.post(1, last, nil)
-		for range 2 * maxSaid {
-			last.Detail += "."
-			b.post(1, last, nil)
-		}
-		last.State = gone
-		b.post(1, last, nil)
-		b.rebuild()
-		if tab := b.table.Load(); tab.Known.Timeline != 2 || tab.Choose(cm.ReadWrite, nil) != -1 ||
-			!tab.Verdicts[0].Superseded {
-			t.Errorf("%s: %s; %+v", gone, tab.Known, tab.Verdicts)
-		}
-	}
-}
-
 func TestSupersededRelayedIsReset(t *testing.T) {
 	b0, b1 := newBackend(t, 0), newBackend(t, 1)
 	r := static(t, "relay_port_primary = 1\nrelay_port_standby = 2\n"+b0.conf(0)+b1.conf(1), primary, standby)
@@ -131,33 +105,6 @@ func TestSupersededRelayedIsReset(t *testing.T) {
 	readerServer.Write([]byte("still here"))
 	expect(t, reader, []byte("still here"))
 	r.through(0, b1)
-}
-
-// An application that binds at the moment of a loss is either told of it, or gets another instance.
-// The table is read, and the choice made, under the lock that a loss takes after it has published
-// its table.
-func TestBindReadsTheTableUnderTheLock(t *testing.T) {
-	r := newRegistry(1, 10)
-	s := &relayed{seat: seat{bound: -1}}
-	r.add(s)
-	entries := []entry{{cfg: &conf.Instance{Port: 1}, status: up(primary)}}
-	tab := newTable(entries, route.Known{SystemIdentifier: 7, Timeline: 1}, true, route.Rules{}, time.Now())
-	locked := func(what string) {
-		if r.mu.TryLock() {
-			r.mu.Unlock()
-			t.Errorf("%s without the lock: a loss at this moment would be missed", what)
-		}
-	}
-	_, i, ok := r.bind(s, "primary", func() *table {
-		locked("the table is read")
-		return tab
-	}, func(tab *table) int {
-		locked("the instance is chosen")
-		return tab.Choose(cm.Primary, nil)
-	})
-	if i != 0 || !ok || s.bound != 0 {
-		t.Errorf("bound to %d", i)
-	}
 }
 
 // watcher is a member that looks at the table when it is told.

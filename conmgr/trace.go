@@ -11,10 +11,16 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
-// traceTarget: a client has asked for an attribute, by a statement or a relay port, and got
+// trace is the log of connections.
+type trace struct {
+	log   *cmlog.Logger
+	limit *cmlog.Limiter // of lines that a peer can cause
+}
+
+// target: a client has asked for an attribute, by a statement or a relay port, and got
 // instance i of t, or none (-1).
-func (s *service) traceTarget(of *seat, want cm.Attribute, except []int, t *table, i int) {
-	if !s.log.Wants(cmlog.INFO) {
+func (tr *trace) target(of *seat, want cm.Attribute, except []int, t *table, i int) {
+	if !tr.log.Wants(cmlog.INFO) {
 		return
 	}
 	who, how := of.String(), "asked for"
@@ -34,15 +40,20 @@ func (s *service) traceTarget(of *seat, want cm.Attribute, except []int, t *tabl
 		how += fmt.Sprintf(" (except %v)", except)
 	}
 	m := cmlog.Message{Level: cmlog.INFO, Text: fmt.Sprintf("%s %s %s: %s", who, how, want, got)}
-	if i < 0 || s.log.Wants(cmlog.DEBUG) {
+	if i < 0 || tr.log.Wants(cmlog.DEBUG) {
 		m.Detail = t.Describe(want, except) + "."
 	}
-	s.log.Message(m)
+	tr.log.Message(m)
 }
 
-// traceConnection: a connection has come, or gone.
-func (s *service) traceConnection(of *seat, what string) {
-	if s.log.Wants(cmlog.DEBUG) {
-		s.log.Log(cmlog.DEBUG, "connection from application %s: %s", what, of)
+// connection: a connection has come, or gone.
+func (tr *trace) connection(of *seat, what string) {
+	if tr.log.Wants(cmlog.DEBUG) {
+		tr.log.Log(cmlog.DEBUG, "connection from application %s: %s", what, of)
 	}
+}
+
+// rejection: an application, direct or relayed, gets no instance because of a shutdown.
+func (tr *trace) rejection(of *seat) {
+	tr.limit.Log("rejected", cmlog.LOG, "rejected a connection from application due to going shutdown: %s", of)
 }

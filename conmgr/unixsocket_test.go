@@ -101,14 +101,12 @@ func TestUnixSocketPeer(t *testing.T) {
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
 	c.query("SHOW TARGET any")
-	r.d.registry.mu.Lock()
-	for m := range r.d.registry.all {
+	for _, m := range r.d.registry.members() {
 		if s := m.place(); s.local == nil || s.local.Uid != uint32(os.Geteuid()) || s.local.Pid != int32(os.Getpid()) ||
 			s.peer.IsValid() {
 			t.Errorf("%+v", s)
 		}
 	}
-	r.d.registry.mu.Unlock()
 	if got := c.query("SHOW APPLICATIONS"); !strings.Contains(got, "D(,-1,test,any,0,") {
 		t.Errorf("got %s", got)
 	}

@@ -1,0 +1,43 @@
+package conmgr
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
+	"github.com/pgwatchdog/watchdog/internal/sockowner"
+)
+
+// FORGET, for those who run conmgr. Run by the session's goroutine; blocks until the board has
+// answered, and on the disk.
+
+// forgetters may have it forget; a variable for tests.
+var forgetters = func(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
+
+// forget answers the statement.
+func (s *session) forget(number int) ([][]string, error) {
+	uid, err := sockowner.Peer(s.conn)
+	if err != nil || !forgetters(uid) {
+		detail := fmt.Sprintf("This connection is of the user with the number %d.", uid)
+		if err != nil {
+			detail = "Who has made this connection is not known: " + err.Error() + "."
+		}
+		return nil, &backend.Error{Code: cm.InsufficientPrivilege, Text: "permission denied: only root and the user who runs conmgr may have it forget", Detail: detail}
+	}
+	b := s.service.board
+	t := b.table.Load()
+	if number >= 0 && t.Known.At.Instance != number && !slices.ContainsFunc(t.entries,
+		func(e entry) bool { return e.cfg.Number == number }) {
+		return nil, &backend.Error{Code: cm.InvalidParameterValue, Text: fmt.Sprintf("instance %d is not configured", number)}
+	}
+	known, ok, err := b.forgetKnown(number)
+	if !ok {
+		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: shutdownText}
+	}
+	if err != nil {
+		return nil, &backend.Error{Code: cm.IOError, Text: "forgotten until conmgr is restarted only: " + err.Error()}
+	}
+	return [][]string{{known.String()}}, nil
+}
