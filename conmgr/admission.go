@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 )
 
@@ -19,39 +20,39 @@ const (
 )
 
 // seatOf is the place of a connection that is bound to nothing.
-func seatOf(conn net.Conn) seat {
-	s := seat{since: time.Now(), bound: -1}
+func seatOf(conn net.Conn) bind.Seat {
+	s := bind.Seat{Since: time.Now(), Bound: -1}
 	if u, ok := conn.(*net.UnixConn); ok {
-		if s.local = credentials(u); s.local != nil {
-			s.owner = owner{uid: s.local.Uid, known: true}
+		if s.Local = credentials(u); s.Local != nil {
+			s.Owner = bind.Owner{UID: s.Local.Uid, Known: true}
 		}
 		return s
 	}
-	s.peer, _ = netip.ParseAddrPort(conn.RemoteAddr().String())
+	s.Peer, _ = netip.ParseAddrPort(conn.RemoteAddr().String())
 	own, _ := netip.ParseAddrPort(conn.LocalAddr().String())
-	s.owner = owner{address: s.peer.Addr().Unmap().WithZone("")}
-	if uid, err := ownerOfPeer(own, s.peer); err == nil { // else it is elsewhere, or the client is gone
-		s.owner = owner{uid: uid, known: true}
+	s.Owner = bind.Owner{Address: s.Peer.Addr().Unmap().WithZone("")}
+	if uid, err := ownerOfPeer(own, s.Peer); err == nil { // else it is elsewhere, or the client is gone
+		s.Owner = bind.Owner{UID: uid, Known: true}
 	}
 	return s
 }
 
 // hasRoom registers a connection. Over max_connections it is closed without a word, as the guide
 // says; refuse tells the others why.
-func (s *service) hasRoom(m member, conn net.Conn, refuse func(code, text, hint string)) bool {
-	seat := m.place()
-	switch s.registry.add(m) {
-	case overAll:
+func (s *service) hasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hint string)) bool {
+	seat := m.Place()
+	switch s.registry.Add(m) {
+	case bind.OverAll:
 		conn.Close()
 		reason := "max_connections"
 		if s.conf.MaxConnections == 0 {
 			reason = "as many as the limit of open file descriptors allows, ulimit -n"
 		}
 		s.limit.Log("max_connections", cmlog.LOG, "closed a connection from application: %s: there are %d connections already (%s)",
-			seat, s.registry.max, reason)
+			seat, s.registry.Max, reason)
 		return false
-	case overShare:
-		text := fmt.Sprintf("too many connections of %s: at most %d", seat.owner, s.registry.share)
+	case bind.OverShare:
+		text := fmt.Sprintf("too many connections of %s: at most %d", seat.Owner, s.registry.Share)
 		s.limit.Log("max_user_connections", cmlog.LOG, "refused a connection from application: %s: %s (max_user_connections)",
 			seat, text)
 		s.explain(conn, func() {
@@ -79,9 +80,9 @@ func (s *service) explain(conn net.Conn, tell func()) {
 
 // mayRelay tells whether a relay port takes a client: one of this host, or of a network that is
 // allowed. Instances see this host's address whoever it is, and their pg_hba.conf cannot tell.
-func (s *service) mayRelay(conn net.Conn, of *seat) bool {
-	peer := of.peer.Addr().Unmap().WithZone("")
-	if peer.IsLoopback() || of.owner.known {
+func (s *service) mayRelay(conn net.Conn, of *bind.Seat) bool {
+	peer := of.Peer.Addr().Unmap().WithZone("")
+	if peer.IsLoopback() || of.Owner.Known {
 		return true
 	}
 	for _, n := range s.conf.RelayNetworks {

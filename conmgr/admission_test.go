@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -32,7 +33,7 @@ func TestUserShare(t *testing.T) {
 	}{{"", 1000, 750}, {"", 1, 1}, {"max_connections = 100", 100, 0},
 		{"max_connections = 100\nmax_user_connections = 7", 100, 7},
 		{"max_user_connections = 7", 1000, 7}} {
-		if got := userShare(parseConf(t, x.conf+"\nbackend_host0 = a"), x.places); got != x.want {
+		if got := bind.UserShare(parseConf(t, x.conf+"\nbackend_host0 = a"), x.places); got != x.want {
 			t.Errorf("%q: %d, want %d", x.conf, got, x.want)
 		}
 	}
@@ -65,7 +66,7 @@ func TestShareIsRefused(t *testing.T) {
 	one.c.Close()
 	eventually(t, "there is room again", func() bool { return r.count() == 2 })
 	r.connect()
-	if n := r.d.registry.owned(owner{uid: uint32(os.Geteuid()), known: true}); n != 3 {
+	if n := r.d.registry.Owned(bind.Owner{UID: uint32(os.Geteuid()), Known: true}); n != 3 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -87,7 +88,7 @@ func TestShareOfBoundToAnInterface(t *testing.T) {
 	c := r.clientOf(conn)
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
-	if n := r.d.registry.owned(owner{uid: uint32(os.Geteuid()), known: true}); n != 1 {
+	if n := r.d.registry.Owned(bind.Owner{UID: uint32(os.Geteuid()), Known: true}); n != 1 {
 		t.Errorf("%d are counted", n)
 	}
 }
@@ -122,7 +123,7 @@ func TestCrowdOfOneUser(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	const limit = 256
-	const places = limit - baseDescriptors - instanceDescriptors - reservedPlaces
+	const places = limit - baseDescriptors - instanceDescriptors - bind.ReservedPlaces
 	for _, x := range []struct {
 		conf  string
 		crowd int

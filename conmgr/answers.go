@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -47,7 +48,7 @@ func (s *session) answer(st *statement) ([][]string, error) {
 	case showInstances:
 		return instanceRows(s.service.board, s.service.now()), nil
 	case showApplications:
-		return applicationRows(s.service.conf, s.service.registry.applications()), nil
+		return applicationRows(s.service.conf, s.service.registry.Applications()), nil
 	case showConfig:
 		var rows [][]string
 		for _, c := range s.service.conf.Settings {
@@ -66,28 +67,28 @@ func (s *session) answer(st *statement) ([][]string, error) {
 
 func (s *session) bindTarget(st *statement) ([][]string, error) {
 	r, b := s.service.registry, s.service.board
-	t, i, ok := r.bind(s, string(st.want), b.table.Load, func(t *table) int { return t.Choose(st.want, st.except) })
+	t, i, ok := r.Bind(s, string(st.want), b.Table.Load, func(t *bind.Table) int { return t.Choose(st.want, st.except) })
 	if !ok {
-		s.service.trace.rejection(&s.seat)
-		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: shutdownText}
+		s.service.trace.Rejection(&s.Seat)
+		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: bind.ShutdownText}
 	}
-	s.service.trace.target(&s.seat, st.want, st.except, t, i)
+	s.service.trace.Target(&s.Seat, st.want, st.except, t, i)
 	if i < 0 {
 		return nil, &backend.Error{Code: cm.CannotEstablish, Text: "no target server address from Connection Manager",
 			Detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
 	}
-	e := &t.entries[i]
-	return [][]string{{strconv.Itoa(e.cfg.Number), e.cfg.Name(), e.address().String(), strconv.Itoa(e.cfg.Port),
+	e := &t.Entries[i]
+	return [][]string{{strconv.Itoa(e.Config.Number), e.Config.Name(), e.Address().String(), strconv.Itoa(e.Config.Port),
 		e.Attributes.String()}}, nil
 }
 
-func instanceRows(b *board, now heartbeat.Mono) [][]string {
+func instanceRows(b *bind.Board, now heartbeat.Mono) [][]string {
 	var rows [][]string
-	t := b.table.Load()
-	for i := range t.entries {
-		e := &t.entries[i]
+	t := b.Table.Load()
+	for i := range t.Entries {
+		e := &t.Entries[i]
 		addr, readOnly, timeline, last, detail := null, null, null, null, null
-		if a := e.address(); a.IsValid() {
+		if a := e.Address(); a.IsValid() {
 			addr = a.String()
 		}
 		if e.Known {
@@ -99,16 +100,16 @@ func instanceRows(b *board, now heartbeat.Mono) [][]string {
 				timeline = strconv.FormatUint(uint64(e.Attributes.Timeline), 10)
 			}
 		}
-		if h := b.heard[i].Load(); h > 0 {
+		if h := b.Heard[i].Load(); h > 0 {
 			last = strconv.FormatInt(max(0, now.Sub(heartbeat.Mono(h)).Milliseconds()), 10)
 		}
 		if e.Detail != "" {
 			detail = e.Detail
 		}
-		rows = append(rows, []string{strconv.Itoa(e.cfg.Number), e.cfg.Name(), addr, strconv.Itoa(e.cfg.Port),
-			strconv.Itoa(e.cfg.WatchdogPort),
-			e.State.String(), e.role(), readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail,
-			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), e.lastRole(), e.system()})
+		rows = append(rows, []string{strconv.Itoa(e.Config.Number), e.Config.Name(), addr, strconv.Itoa(e.Config.Port),
+			strconv.Itoa(e.Config.WatchdogPort),
+			e.State.String(), e.Role(), readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail,
+			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), lastRole(e), system(e)})
 	}
 	return rows
 }
@@ -121,32 +122,32 @@ func orNull(s string) string {
 }
 
 // lastRole is what the instance was when it was last heard of.
-func (e *entry) lastRole() string {
+func lastRole(e *bind.Entry) string {
 	if !e.Known {
 		return null
 	}
 	return e.Attributes.Role()
 }
 
-func (e *entry) system() string {
+func system(e *bind.Entry) string {
 	if !e.Known {
 		return null
 	}
 	return strconv.FormatUint(e.SystemIdentifier, 10)
 }
 
-func applicationRows(c *conf.Config, apps []application) [][]string {
-	slices.SortFunc(apps, func(a, b application) int {
-		return cmp.Or(a.since.Compare(b.since), cmp.Compare(a.peer.Port(), b.peer.Port()))
+func applicationRows(c *conf.Config, apps []bind.Application) [][]string {
+	slices.SortFunc(apps, func(a, b bind.Application) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Peer.Port(), b.Peer.Port()))
 	})
 	rows := make([][]string, 0, len(apps))
 	for _, a := range apps {
 		client, port := null, "-1" // of a Unix socket, as in pg_stat_activity
-		if a.peer.IsValid() {
-			client, port = a.peer.Addr().Unmap().String(), strconv.Itoa(int(a.peer.Port()))
+		if a.Peer.IsValid() {
+			client, port = a.Peer.Addr().Unmap().String(), strconv.Itoa(int(a.Peer.Port()))
 		}
-		rows = append(rows, []string{client, port, a.name, a.target, strconv.Itoa(c.Instances[a.instance].Number),
-			a.since.Format(connectedAtFormat), a.via})
+		rows = append(rows, []string{client, port, a.Name, a.Target, strconv.Itoa(c.Instances[a.Instance].Number),
+			a.Since.Format(connectedAtFormat), a.Via})
 	}
 	return rows
 }

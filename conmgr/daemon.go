@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
@@ -57,8 +58,8 @@ type daemon struct {
 	log      *cmlog.Logger
 	limit    *cmlog.Limiter // of lines that a peer can cause
 	group    *group.Group
-	registry *registry
-	board    *board
+	registry *bind.Registry
+	board    *bind.Board
 	service  *service
 	pidFile  *control.PidFile
 
@@ -140,11 +141,11 @@ func Run(o Options) error {
 		d.log.Message(cmlog.Message{Level: w.Level(), Text: w.String(), Hint: w.Hint})
 	}
 	if config.MaxConnections == 0 {
-		most = max(1, most-reservedPlaces)
+		most = max(1, most-bind.ReservedPlaces)
 	}
-	d.registry = newRegistry(len(config.Instances), most)
-	d.registry.share = userShare(config, most)
-	d.registry.group = d.group
+	d.registry = bind.NewRegistry(len(config.Instances), most)
+	d.registry.Share = bind.UserShare(config, most)
+	d.registry.Group = d.group
 	return d.run(o.Signals)
 }
 
@@ -162,18 +163,18 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	defer cancel()
 	stop := ctx.Done()
 
-	keeper, known := newKeeper(d.dir, d.log, time.Now())
-	d.board = newBoard(d.conf, d.log, d.registry, func(*table) {
+	keeper, known := bind.NewKeeper(d.dir, d.log, time.Now())
+	d.board = bind.NewBoard(d.conf, d.log, d.registry, func(*bind.Table) {
 		select {
 		case d.changed <- struct{}{}:
 		default:
 		}
 	}, keeper, known)
 	if d.conf.DestroySockets {
-		d.board.onLost = (&destroyer{log: d.log, group: d.group}).lost
+		d.board.OnLost = (&destroyer{log: d.log, group: d.group}).lost
 	}
 	d.service = &service{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		trace: &trace{d.log, d.limit},
+		trace: &bind.Trace{Log: d.log, Limit: d.limit},
 		now:   clock.Monotonic}
 	if err := d.service.listen(ctx); err != nil {
 		d.log.Log(cmlog.FATAL, "%s", err)
@@ -184,8 +185,8 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	}
 	defer d.service.close()
 	d.log.Log(cmlog.LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
-	d.group.Go("routing table", func() { d.board.run(stop) })
-	d.group.Go("kept knowledge", func() { keeper.run(stop) })
+	d.group.Go("routing table", func() { d.board.Run(stop) })
+	d.group.Go("kept knowledge", func() { keeper.Run(stop) })
 	d.service.serve(stop)
 	boot := bootID()
 	var id heartbeat.ID
@@ -242,12 +243,12 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 	for {
 		select {
 		case <-d.changed:
-			d.tellStatus(d.board.table.Load())
+			d.tellStatus(d.board.Table.Load())
 		case err := <-d.failed:
 			d.stop(cancel, "the Connection Manager is shutting down because of an internal error")
 			return err
 		case <-idle: // smart: the last application has gone
-			d.stop(cancel, shutdownText)
+			d.stop(cancel, bind.ShutdownText)
 			return nil
 		case sig := <-signals:
 			m := modeOf(sig)
@@ -260,12 +261,12 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 			switch mode {
 			case smart:
 				d.log.Log(cmlog.LOG, "received smart shutdown request")
-				d.registry.refuse()
-				idle = d.registry.idle
+				d.registry.Refuse()
+				idle = d.registry.Idle
 			case fast:
 				d.log.Log(cmlog.LOG, "received fast shutdown request")
 				d.log.Log(cmlog.LOG, "closing all application connections")
-				d.stop(cancel, shutdownText)
+				d.stop(cancel, bind.ShutdownText)
 				return nil
 			case immediate:
 				d.log.Log(cmlog.LOG, "received immediate shutdown request")
@@ -279,8 +280,8 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 // shutdownTime at most.
 func (d *daemon) stop(cancel func(), text string) {
 	d.service.close()
-	d.registry.refuse()
-	d.registry.endEverything(backend.Fatal(cm.AdminShutdown, text, "", ""))
+	d.registry.Refuse()
+	d.registry.EndEverything(backend.Fatal(cm.AdminShutdown, text, "", ""))
 	d.goodbye.Store(true)
 	cancel()
 	if !d.group.Wait(shutdownTime) {
@@ -292,23 +293,23 @@ func (d *daemon) stop(cancel func(), text string) {
 
 // tellStatus says when the instances are there: cm_ctl start waits for it. It is not withdrawn when
 // one is lost later.
-func (d *daemon) tellStatus(t *table) {
+func (d *daemon) tellStatus(t *bind.Table) {
 	if d.status == control.StatusStopping {
 		return
 	}
 	established := 0
-	for i := range t.entries {
-		if t.entries[i].connected() {
+	for i := range t.Entries {
+		if t.Entries[i].Connected() {
 			established++
 		}
 	}
 	primary := "no primary"
 	if t.Primary >= 0 {
-		primary = fmt.Sprintf("primary is instance %d", t.entries[t.Primary].cfg.Number)
+		primary = fmt.Sprintf("primary is instance %d", t.Entries[t.Primary].Config.Number)
 	}
-	notifySystemd(fmt.Sprintf("STATUS=%d of %d instances established, %s", established, len(t.entries), primary))
+	notifySystemd(fmt.Sprintf("STATUS=%d of %d instances established, %s", established, len(t.Entries), primary))
 	switch {
-	case established == len(t.entries):
+	case established == len(t.Entries):
 		d.setStatus(control.StatusComplete)
 	case t.Primary >= 0 && d.status == control.StatusStarting:
 		d.setStatus(control.StatusReady)

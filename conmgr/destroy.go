@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
@@ -48,9 +49,9 @@ type destroyer struct {
 }
 
 // lost aborts the connections to an instance, without waiting.
-func (d *destroyer) lost(entries []entry, index int) {
+func (d *destroyer) lost(entries []bind.Entry, index int) {
 	e, targets := &entries[index], destroyTargets(entries, index)
-	name := fmt.Sprintf("instance %d (host %q)", e.cfg.Number, e.cfg.Name())
+	name := fmt.Sprintf("instance %d (host %q)", e.Config.Number, e.Config.Name())
 	d.group.Go("socket destroy", func() {
 		begin := time.Now()
 		n, err := destroyConnections(targets)
@@ -64,13 +65,13 @@ func (d *destroyer) lost(entries []entry, index int) {
 
 // destroyTargets are the addresses of an instance: all that its name had when its heartbeats were
 // established, but none at which another instance is alive.
-func destroyTargets(entries []entry, index int) (out []netip.AddrPort) {
+func destroyTargets(entries []bind.Entry, index int) (out []netip.AddrPort) {
 	e := &entries[index]
-	for _, a := range append([]netip.Addr{e.address()}, e.Addrs...) {
-		t := netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(e.cfg.Port))
-		alive := slices.ContainsFunc(entries, func(o entry) bool {
-			return o.cfg != e.cfg && o.cfg.Port == e.cfg.Port && o.established() &&
-				o.address().Unmap().WithZone("") == t.Addr()
+	for _, a := range append([]netip.Addr{e.Address()}, e.Addrs...) {
+		t := netip.AddrPortFrom(a.Unmap().WithZone(""), uint16(e.Config.Port))
+		alive := slices.ContainsFunc(entries, func(o bind.Entry) bool {
+			return o.Config != e.Config && o.Config.Port == e.Config.Port && o.Established() &&
+				o.Address().Unmap().WithZone("") == t.Addr()
 		})
 		if a.IsValid() && !alive && !slices.Contains(out, t) {
 			out = append(out, t)

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -41,14 +42,14 @@ func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // All addresses of the lost instance, and none at which another one is alive.
 func TestDestroyTargets(t *testing.T) {
-	entries := func() []entry {
-		return []entry{
-			{cfg: &conf.Instance{Number: 0, Host: "db", Port: 5432},
-				status: status{State: hb.Lost, HostAddr: addr("192.0.2.1"),
+	entries := func() []bind.Entry {
+		return []bind.Entry{
+			{Config: &conf.Instance{Number: 0, Host: "db", Port: 5432},
+				Status: bind.Status{State: hb.Lost, HostAddr: addr("192.0.2.1"),
 					Addrs: []netip.Addr{addr("2001:db8::1"), addr("192.0.2.1"), addr("192.0.2.2"), addr("fe80::1%eth0")}}},
-			{cfg: &conf.Instance{Number: 1, Host: "db1", Port: 5432},
-				status: status{State: hb.Established, HostAddr: addr("192.0.2.2")}},
-			{cfg: &conf.Instance{Number: 2, HostAddr: addr("192.0.2.3"), Port: 5433}, status: status{State: hb.Lost}},
+			{Config: &conf.Instance{Number: 1, Host: "db1", Port: 5432},
+				Status: bind.Status{State: hb.Established, HostAddr: addr("192.0.2.2")}},
+			{Config: &conf.Instance{Number: 2, HostAddr: addr("192.0.2.3"), Port: 5433}, Status: bind.Status{State: hb.Lost}},
 		}
 	}
 	e := entries()
@@ -60,14 +61,14 @@ func TestDestroyTargets(t *testing.T) {
 		t.Errorf("that one is lost as well: got %s", got)
 	}
 	e = entries()
-	e[1].cfg.Port = 5433
+	e[1].Config.Port = 5433
 	if got := fmt.Sprint(destroyTargets(e, 0)); !strings.Contains(got, "192.0.2.2:5432") {
 		t.Errorf("that one has another port: got %s", got)
 	}
 	if got := fmt.Sprint(destroyTargets(e, 2)); got != "[192.0.2.3:5433]" {
 		t.Errorf("got %s", got)
 	}
-	if got := destroyTargets([]entry{{cfg: &conf.Instance{Host: "never seen", Port: 1}}}, 0); len(got) != 0 {
+	if got := destroyTargets([]bind.Entry{{Config: &conf.Instance{Host: "never seen", Port: 1}}}, 0); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
 }

@@ -6,28 +6,26 @@
 //
 //	Run            the daemon's main goroutine: signals, the order of start and shutdown
 //	instance.run   one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
-//	board.run      one goroutine: the routing table, and telling applications of a loss
-//	keeper.run     one goroutine: writes conmgr.state
+//	bind.Board     one goroutine: the routing table, and telling applications of a loss
+//	bind.Keeper    one goroutine: writes conmgr.state
 //	destroyer      one goroutine a loss, if destroy_sockets is on
 //	listener       one goroutine an address: accepts
 //	session.run    one goroutine an application connection
 //	relayed.run    one goroutine a connection to a relay port, until its bytes flow
 //	relayLoop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
-//	Logger         one goroutine a destination: nothing else ever waits for stderr or syslog
+//	cmlog.Logger   one goroutine a destination: nothing else ever waits for stderr or syslog
 //
-// registry.mu is held for a moment only, and with no other lock. session.wmu is held by the
+// bind.Registry has its lock. session.wmu is held by the
 // session's own goroutine while it writes, which may block; all others only try it. relayed.mu and
 // relayLoop.mu are held for a moment, each by itself.
 //
 //	group/ clock/ netio/ cmlog/                what everything uses: goroutines, time, the network, the log
 //	conf/                                      conmgr.conf
-//	trace.go                                   what is logged of each connection
 //	instance.go connect.go link.go lookup.go   heartbeats
 //	route/                                     who is offered, and who is superseded: pure
-//	table.go board.go registry.go              routing, binding, loss
-//	kept.go forget.go                          what is known over restarts
+//	bind/                                      routing table, binding, loss; what is known over restarts
 //	listen.go admission.go unixsocket.go session.go  the service (docs/protocol.md, part 2): connections
-//	extended.go statement.go answers.go        and statements
+//	extended.go statement.go answers.go forgetting.go  and statements
 //	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
 //	destroy.go sockinfo.go                     destroy_sockets
 //	daemon.go limits.go notify.go              the process

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -43,7 +44,7 @@ func (in *instance) attributesChanged() {
 
 func (in *instance) received() {
 	if t, ok := in.mon.LastReceived(); ok {
-		in.board.received(in.index, t)
+		in.board.Received(in.index, t)
 	}
 }
 
@@ -150,7 +151,7 @@ func (in *instance) portMismatch() string {
 
 // publish tells the board what the instance is now.
 func (in *instance) publish(loss *heartbeat.Loss) {
-	s := status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs,
+	s := bind.Status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs,
 		Detail: in.detail}
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),
 		in.mon.Succeeds()
@@ -161,5 +162,5 @@ func (in *instance) publish(loss *heartbeat.Loss) {
 	if s.State == heartbeat.Duplicate {
 		s.Detail = fmt.Sprintf("same server as instance %d", in.serving())
 	}
-	in.board.post(in.index, s, loss)
+	in.board.Post(in.index, s, loss)
 }

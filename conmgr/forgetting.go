@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
@@ -27,14 +28,14 @@ func (s *session) forget(number int) ([][]string, error) {
 		return nil, &backend.Error{Code: cm.InsufficientPrivilege, Text: "permission denied: only root and the user who runs conmgr may have it forget", Detail: detail}
 	}
 	b := s.service.board
-	t := b.table.Load()
-	if number >= 0 && t.Known.At.Instance != number && !slices.ContainsFunc(t.entries,
-		func(e entry) bool { return e.cfg.Number == number }) {
+	t := b.Table.Load()
+	if number >= 0 && t.Known.At.Instance != number && !slices.ContainsFunc(t.Entries,
+		func(e bind.Entry) bool { return e.Config.Number == number }) {
 		return nil, &backend.Error{Code: cm.InvalidParameterValue, Text: fmt.Sprintf("instance %d is not configured", number)}
 	}
-	known, ok, err := b.forgetKnown(number)
+	known, ok, err := b.Forget(number)
 	if !ok {
-		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: shutdownText}
+		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: bind.ShutdownText}
 	}
 	if err != nil {
 		return nil, &backend.Error{Code: cm.IOError, Text: "forgotten until conmgr is restarted only: " + err.Error()}

@@ -30,14 +30,14 @@ func TestStandbyTimelineGraceEnds(t *testing.T) {
 	c := r.connect()
 	c.query("show target standby")
 	start := time.Now()
-	r.d.board.post(0, up(hb.Attributes{Timeline: 2}), nil)
-	eventually(t, "the standby is no longer offered", func() bool { return r.d.board.table.Load().Choose("standby", nil) < 0 })
+	r.d.board.Post(0, up(hb.Attributes{Timeline: 2}), nil)
+	eventually(t, "the standby is no longer offered", func() bool { return r.d.board.Table.Load().Choose("standby", nil) < 0 })
 	if d := time.Since(start); d < 200*time.Millisecond {
 		t.Errorf("not offered after %v", d)
 	}
 	if got := c.query("show applications"); !strings.Contains(got, ",standby,1,") {
 		t.Errorf("who reads from it was told: %s", got)
 	}
-	r.d.board.post(1, up(hb.Attributes{Flags: hb.InRecovery, Timeline: 2}), nil)
-	eventually(t, "the standby has followed", func() bool { return r.d.board.table.Load().Choose("standby", nil) == 1 })
+	r.d.board.Post(1, up(hb.Attributes{Flags: hb.InRecovery, Timeline: 2}), nil)
+	eventually(t, "the standby has followed", func() bool { return r.d.board.Table.Load().Choose("standby", nil) == 1 })
 }

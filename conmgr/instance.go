@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
@@ -30,7 +31,7 @@ type instance struct {
 	net     netio.Network
 	now     clock.Clock
 	limit   *cmlog.Limiter
-	board   *board
+	board   *bind.Board
 	group   *group.Group
 	servers *serverMap
 	goodbye *atomic.Bool // at the end, say GOODBYE

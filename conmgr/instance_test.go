@@ -37,7 +37,7 @@ func TestEstablishAndShutdown(t *testing.T) {
 	stop := c.beating(50*time.Millisecond, primary)
 	r.waitState(0, hb.Established)
 	e := r.entry(0)
-	if !e.Known || e.SystemIdentifier != 7 || e.HostAddr != netip.MustParseAddr("127.0.0.1") || !e.isPrimary() {
+	if !e.Known || e.SystemIdentifier != 7 || e.HostAddr != netip.MustParseAddr("127.0.0.1") || !e.IsPrimary() {
 		t.Errorf("got %+v", e)
 	}
 	for i := 0; i < 3; i++ {
@@ -47,7 +47,7 @@ func TestEstablishAndShutdown(t *testing.T) {
 	}
 	stop()
 	c.beat(standby) // a change is known at once
-	eventually(t, "the attribute changes", func() bool { return !r.entry(0).isPrimary() })
+	eventually(t, "the attribute changes", func() bool { return !r.entry(0).IsPrimary() })
 	r.stop()
 	if code := c.goodbye(); code != hb.GoodbyeConmgrEnds {
 		t.Errorf("GOODBYE %d", code)
@@ -76,8 +76,8 @@ func TestSilence(t *testing.T) {
 	if d := time.Since(last); d < 390*time.Millisecond {
 		t.Errorf("lost after %v", d)
 	}
-	if e := r.entry(0); e.Generation != 1 || e.losses != 1 || !silent.MatchString(e.Detail) {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.Generation != 1 || e.Losses != 1 || !silent.MatchString(e.Detail) {
+		t.Errorf("got %+v", e.Status)
 	}
 	if code := c.goodbye(); code != hb.GoodbyeGivenUp {
 		t.Errorf("GOODBYE %d", code)
@@ -106,13 +106,13 @@ func TestResume(t *testing.T) {
 		}
 		c.c.Close()
 		c = w.next()
-		if e := r.entry(0); e.State == hb.Established || e.losses != 0 {
-			t.Errorf("after the close: %+v", e.status)
+		if e := r.entry(0); e.State == hb.Established || e.Losses != 0 {
+			t.Errorf("after the close: %+v", e.Status)
 		}
 		c.welcome(1, 7, primary)
 		r.waitState(0, hb.Established)
-		if e := r.entry(0); e.losses != 0 || c.hello.Generation != 0 {
-			t.Errorf("after resuming: %+v, HELLO %+v", e.status, c.hello)
+		if e := r.entry(0); e.Losses != 0 || c.hello.Generation != 0 {
+			t.Errorf("after resuming: %+v, HELLO %+v", e.Status, c.hello)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func TestDeadlineWhileDisconnected(t *testing.T) {
 				c.welcome(1, 7, primary)
 				r.waitState(0, hb.Established)
 			}
-			if l := r.entry(0).losses; l != 1 {
+			if l := r.entry(0).Losses; l != 1 {
 				t.Errorf("%d losses", l)
 			}
 		})
@@ -188,7 +188,7 @@ func TestOtherPostmaster(t *testing.T) {
 		c = w.next()
 		c.welcome(x.start, x.system, primary)
 		stop := c.beating(50*time.Millisecond, primary)
-		eventually(t, "the loss is counted", func() bool { e := r.entry(0); return e.losses == 1 && e.State == hb.Established })
+		eventually(t, "the loss is counted", func() bool { e := r.entry(0); return e.Losses == 1 && e.State == hb.Established })
 		if g := r.entry(0).Generation; g != 0 {
 			t.Errorf("generation %d", g)
 		}
@@ -210,8 +210,8 @@ func TestWatchdogSaysSilent(t *testing.T) {
 	c = w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	if e := r.entry(0); e.losses != 0 {
-		t.Errorf("%d losses", e.losses)
+	if e := r.entry(0); e.Losses != 0 {
+		t.Errorf("%d losses", e.Losses)
 	}
 }
 
@@ -259,7 +259,7 @@ func TestMisbehavingWatchdog(t *testing.T) {
 			c = w.next()
 			c.welcome(1, 7, primary)
 			r.waitState(0, hb.Established)
-			if l := r.entry(0).losses; l != 0 {
+			if l := r.entry(0).Losses; l != 0 {
 				t.Errorf("%d losses", l)
 			}
 		})
@@ -299,7 +299,7 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	if a := r.entry(0).address().String(); a != "127.0.0.1" {
+	if a := r.entry(0).Address().String(); a != "127.0.0.1" {
 		t.Errorf("address %s", a)
 	}
 	c.c.Close()
@@ -334,8 +334,8 @@ func TestFrozenWhileEstablished(t *testing.T) {
 			t.Fatalf("got %s", f.Type)
 		}
 	}
-	if e := r.entry(0); e.losses != 0 || e.State != hb.Established {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.Losses != 0 || e.State != hb.Established {
+		t.Errorf("got %+v", e.Status)
 	}
 	stop()
 	r.waitState(0, hb.Lost) // silence is still found
@@ -357,8 +357,8 @@ func TestFrozenWhileConnecting(t *testing.T) {
 		}
 		return r.entry(0).State == hb.Established
 	})
-	if e := r.entry(0); e.losses != 0 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.Losses != 0 {
+		t.Errorf("got %+v", e.Status)
 	}
 }
 

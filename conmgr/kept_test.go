@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
@@ -21,7 +22,7 @@ import (
 
 func keptIn(dir string) func(*rig) { return func(r *rig) { r.dir = dir } }
 
-func (r *rig) primary() int { return r.d.board.table.Load().Primary }
+func (r *rig) primary() int { return r.d.board.Table.Load().Primary }
 
 // What one conmgr has learned bounds what the next one does, also while nobody is there to tell it
 // again.
@@ -34,14 +35,14 @@ func TestKeptOverARestart(t *testing.T) {
 	w1.next().welcome(2, 7, standby)
 	r.waitState(0, hb.Established)
 	eventually(t, "the primary is used", func() bool { return r.primary() == 0 })
-	r.d.board.post(1, server(1, promoted), nil)
+	r.d.board.Post(1, server(1, promoted), nil)
 	eventually(t, "the new primary is used", func() bool { return r.primary() == 1 })
 	r.stop()
 
 	r = newRig(t, conf, keptIn(dir))
 	w0.next().welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	eventually(t, "the old primary is refused", func() bool { return r.d.board.table.Load().Verdicts[0].Superseded })
+	eventually(t, "the old primary is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Superseded })
 	c := r.connect()
 	for _, a := range cm.Attributes {
 		if m := c.refusal("show target " + string(a)); m.Code != "08001" || !strings.Contains(m.Detail, "a newer timeline is known, 2, seen at instance 1") {
@@ -59,19 +60,19 @@ func TestKeptOverARestart(t *testing.T) {
 func TestEarlierPromotionsAreKept(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	log := testLogger(t, cmlog.INFO, &memorySink{})
-	k, _ := newKeeper(dir, log, now)
+	k, _ := bind.NewKeeper(dir, log, now)
 	want := route.Known{SystemIdentifier: 7, Timeline: 3, Since: now.Round(0),
 		Earlier: []route.Step{{Timeline: 1, Since: now.Add(-time.Hour).Round(0)}, {Timeline: 2, Since: now.Round(0)}}}
-	k.put(want)
-	if err := k.save(); err != nil {
+	k.Put(want)
+	if err := k.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if _, got := newKeeper(dir, log, now); !got.Equal(want) {
+	if _, got := bind.NewKeeper(dir, log, now); !got.Equal(want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	before := now.Add(-time.Minute)
 	want.Since, want.Earlier[1].Since = before, before
-	if _, got := newKeeper(dir, log, before); !got.Equal(want) {
+	if _, got := bind.NewKeeper(dir, log, before); !got.Equal(want) {
 		t.Errorf("with an earlier clock: got %+v, want %+v", got, want)
 	}
 }
@@ -95,13 +96,13 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 func TestStateCannotBeWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	r := static(t, "", primary, standby)
-	k, known := newKeeper(dir, r.d.log, r.d.board.table.Load().Known.Since)
+	k, known := bind.NewKeeper(dir, r.d.log, r.d.board.Table.Load().Known.Since)
 	if !known.Equal(route.Known{}) {
 		t.Errorf("known: %s", known)
 	}
 	for timeline := range uint32(3) {
-		k.put(route.Known{SystemIdentifier: 7, Timeline: timeline + 1})
-		if err := k.save(); err == nil {
+		k.Put(route.Known{SystemIdentifier: 7, Timeline: timeline + 1})
+		if err := k.Save(); err == nil {
 			t.Error("saved")
 		}
 	}
@@ -111,7 +112,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.save(); err != nil {
+	if err := k.Save(); err != nil {
 		t.Error(err)
 	}
 	if s, err := control.LoadState(dir); err != nil || s.Timeline != 3 {
@@ -123,7 +124,7 @@ func TestForget(t *testing.T) {
 	dir := t.TempDir()
 	r := staticWith(t, "", keptIn(dir), primary, standby)
 	for i, a := range []hb.Attributes{primary, promoted} {
-		r.d.board.post(i, server(i, a), nil)
+		r.d.board.Post(i, server(i, a), nil)
 	}
 	eventually(t, "the new primary is used", func() bool { return r.primary() == 1 })
 	c, bound := r.connect(), r.connect()
@@ -133,7 +134,7 @@ func TestForget(t *testing.T) {
 	}
 	lost := server(1, promoted)
 	lost.State = hb.Lost
-	r.d.board.post(1, lost, &hb.Loss{Reason: hb.LossSilence})
+	r.d.board.Post(1, lost, &hb.Loss{Reason: hb.LossSilence})
 	bound.until("")
 	if got := c.query("show target any"); !strings.Contains(got, "08001") {
 		t.Errorf("got %s", got)
@@ -156,7 +157,7 @@ func TestForget(t *testing.T) {
 	// Who is bound to what is forgotten stays, and is told when the other one comes back.
 	back := server(1, promoted)
 	back.PostmasterStart++
-	r.d.board.post(1, back, nil)
+	r.d.board.Post(1, back, nil)
 	if got := c.until(""); !strings.Contains(got, "superseded by instance 1, timeline 2") {
 		t.Errorf("got %s", got)
 	}

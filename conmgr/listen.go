@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
@@ -29,9 +30,9 @@ type service struct {
 	log      *cmlog.Logger
 	limit    *cmlog.Limiter
 	group    *group.Group
-	board    *board
-	registry *registry
-	trace    *trace
+	board    *bind.Board
+	registry *bind.Registry
+	trace    *bind.Trace
 	now      func() heartbeat.Mono
 
 	listeners []listener   // those of the port first
@@ -191,7 +192,7 @@ func acceptText(err error) string {
 }
 
 func (s *service) admit(conn net.Conn) {
-	se := &session{service: s, conn: conn.(clientConn), seat: seatOf(conn)}
+	se := &session{service: s, conn: conn.(clientConn), Seat: seatOf(conn)}
 	refuse := func(code, text, hint string) {
 		se.refusal = backend.Fatal(code, text, "", hint)
 		se.talk()

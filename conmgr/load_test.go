@@ -21,6 +21,7 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -61,23 +62,23 @@ func benchDaemon(b *testing.B) *daemon {
 	c := parseConf(b, "backend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
 	d := &daemon{conf: c, group: &group.Group{OnPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
-		registry: newRegistry(1, 1<<20)}
-	d.board = newBoard(c, nil, d.registry, nil, nil, route.Known{})
+		registry: bind.NewRegistry(1, 1<<20)}
+	d.board = bind.NewBoard(c, nil, d.registry, nil, nil, route.Known{})
 	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: clock.Monotonic}
 	if err := d.service.listen(b.Context()); err != nil {
 		b.Fatal(err)
 	}
 	stop := make(chan struct{})
-	d.group.Go("board", func() { d.board.run(stop) })
+	d.group.Go("board", func() { d.board.Run(stop) })
 	d.service.serve(stop)
 	b.Cleanup(func() {
 		d.service.close()
-		d.registry.endEverything(backend.Fatal("57P01", "end", "", ""))
+		d.registry.EndEverything(backend.Fatal("57P01", "end", "", ""))
 		close(stop)
 		d.group.Wait(patience)
 	})
-	d.board.post(0, up(primary), nil)
-	for !d.board.table.Load().entries[0].established() {
+	d.board.Post(0, up(primary), nil)
+	for !d.board.Table.Load().Entries[0].Established() {
 		runtime.Gosched()
 	}
 	return d
@@ -96,16 +97,16 @@ func BenchmarkLoss(b *testing.B) {
 		d := benchDaemon(b)
 		n := many(b)
 		conns := crowd(b, d, n)
-		list := d.registry.members()
+		list := d.registry.Members()
 		b.ResetTimer()
 		begin := time.Now()
-		message := backend.Fatal("57P01", lossText(&d.board.table.Load().entries[0], &hb.Loss{Reason: hb.LossSilence}), "", "")
+		message := backend.Fatal("57P01", bind.LossText(&d.board.Table.Load().Entries[0], &hb.Loss{Reason: hb.LossSilence}), "", "")
 		for _, s := range list {
-			s.end(message)
+			s.End(message)
 		}
 		told := time.Since(begin)
 		for _, s := range list {
-			s.finish(time.Now().Add(drainTime))
+			s.Finish(time.Now().Add(bind.DrainTime))
 		}
 		b.ReportMetric(float64(told.Milliseconds()), "ms-to-tell-all")
 		b.ReportMetric(float64(n), "connections")
@@ -160,7 +161,7 @@ func TestLossOfManyApplications(t *testing.T) {
 	}
 	wg.Wait()
 	eventually(t, "all sessions have ended", func() bool {
-		return len(r.d.registry.members()) == 0
+		return len(r.d.registry.Members()) == 0
 	})
 }
 

@@ -79,8 +79,8 @@ func TestNameServiceFails(t *testing.T) {
 			c.welcome(1, 7, primary)
 			r.waitState(0, hb.Established)
 		}
-		if e := r.entry(0); e.losses != 0 {
-			t.Errorf("hangs %v: %+v", hangs, e.status)
+		if e := r.entry(0); e.Losses != 0 {
+			t.Errorf("hangs %v: %+v", hangs, e.Status)
 		}
 		if got := r.log.count("the last known addresses of instance 0"); got != 1 {
 			t.Errorf("hangs %v: said %d times\n%s", hangs, got, r.log)
@@ -157,8 +157,8 @@ func TestNameChanges(t *testing.T) {
 			c.c.Close()
 			w2.next().welcome(2, 7, primary)
 		}
-		eventually(t, "it is followed", func() bool { return r.entry(0).address() == netip.MustParseAddr("127.0.0.2") })
-		if l := r.entry(0).losses; l != 1 { // another server
+		eventually(t, "it is followed", func() bool { return r.entry(0).Address() == netip.MustParseAddr("127.0.0.2") })
+		if l := r.entry(0).Losses; l != 1 { // another server
 			t.Errorf("late %v: %d losses", late, l)
 		}
 	}
@@ -195,8 +195,8 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 		if !back {
 			w2.next().welcome(1, 7, primary)
 			r.waitState(0, hb.Established)
-			if e := r.entry(0); e.losses != 1 || e.Generation != 1 || len(e.Addrs) != 2 {
-				t.Errorf("by the other address: %+v, %d losses", e.status, e.losses)
+			if e := r.entry(0); e.Losses != 1 || e.Generation != 1 || len(e.Addrs) != 2 {
+				t.Errorf("by the other address: %+v, %d losses", e.Status, e.Losses)
 			}
 			continue
 		}
@@ -204,8 +204,8 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 		refusing.Store(false)
 		w1.next().welcome(1, 7, primary)
 		r.waitState(0, hb.Established)
-		if e := r.entry(0); e.losses != 0 || others.Load() != 0 || len(e.Addrs) != 2 {
-			t.Errorf("resumed: %+v, %d losses, the other address was tried %d times", e.status, e.losses, others.Load())
+		if e := r.entry(0); e.Losses != 0 || others.Load() != 0 || len(e.Addrs) != 2 {
+			t.Errorf("resumed: %+v, %d losses, the other address was tried %d times", e.Status, e.Losses, others.Load())
 		}
 	}
 }
@@ -252,7 +252,7 @@ func TestHostAddrIsPreferred(t *testing.T) {
 	r := newRig(t, quick+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.Resolve = n.resolve })
 	w.next().welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	if e := r.entry(0); e.address() != netip.MustParseAddr("127.0.0.1") || e.cfg.Name() != "db0" || n.asked() != 0 {
-		t.Errorf("address %s, name %s, %d look-ups", e.address(), e.cfg.Name(), n.asked())
+	if e := r.entry(0); e.Address() != netip.MustParseAddr("127.0.0.1") || e.Config.Name() != "db0" || n.asked() != 0 {
+		t.Errorf("address %s, name %s, %d look-ups", e.Address(), e.Config.Name(), n.asked())
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -91,7 +92,7 @@ func TestLossWithClientThatDoesNotRead(t *testing.T) {
 		t.Errorf("told after %v", d)
 	}
 	eventually(t, "the stuck session ends", func() bool {
-		return len(r.d.registry.members()) == 0
+		return len(r.d.registry.Members()) == 0
 	})
 }
 
@@ -130,14 +131,14 @@ func TestBindingRacesLoss(t *testing.T) {
 		}()
 	}
 	for end := time.Now().Add(time.Second); time.Now().Before(end); {
-		r.d.board.post(0, up(primary), nil)
-		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
+		r.d.board.Post(0, up(primary), nil)
+		r.d.board.Post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
 		time.Sleep(time.Millisecond) // the rate of losses, not a wait
 	}
 	close(stop)
 	eventually(t, "all clients have been told of the last loss", func() bool {
-		r.d.board.post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
-		return len(r.d.registry.members()) == 0
+		r.d.board.Post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
+		return len(r.d.registry.Members()) == 0
 	})
 	wg.Wait()
 }
@@ -151,7 +152,7 @@ func TestMaxConnections(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return r.log.count("LOG:  closed a connection from application: 127.0.0.1:") == 1 })
 	a.c.Close()
 	eventually(t, "there is room again", func() bool {
-		return len(r.d.registry.members()) == 1
+		return len(r.d.registry.Members()) == 1
 	})
 	r.connect()
 }
@@ -160,7 +161,7 @@ func TestSmartShutdown(t *testing.T) {
 	r := static(t, "", primary)
 	bound, idle := r.connect(), r.connect()
 	bound.query("show target any")
-	r.d.registry.refuse()
+	r.d.registry.Refuse()
 	late := r.connect() // who holds up the shutdown?
 	if got := late.query("show applications"); strings.Count(got, "D(") != 1 || !strings.HasSuffix(got, "Z") {
 		t.Errorf("got %s", got)
@@ -171,13 +172,13 @@ func TestSmartShutdown(t *testing.T) {
 		}
 	}
 	select {
-	case <-r.d.registry.idle:
+	case <-r.d.registry.Idle:
 		t.Error("idle with a bound connection")
 	default:
 	}
 	bound.c.Close()
 	select {
-	case <-r.d.registry.idle:
+	case <-r.d.registry.Idle:
 	case <-time.After(patience):
 		t.Error("not idle without a bound connection")
 	}
@@ -194,8 +195,8 @@ func TestSmartShutdown(t *testing.T) {
 // told too.
 func TestConnectionAfterTheEnd(t *testing.T) {
 	r := static(t, "", primary)
-	r.d.registry.refuse()
-	r.d.registry.endEverything(backend.Fatal("57P01", shutdownText, "", ""))
+	r.d.registry.Refuse()
+	r.d.registry.EndEverything(backend.Fatal("57P01", bind.ShutdownText, "", ""))
 	c := r.dial()
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got := c.until(""); got != "E(FATAL 57P03 the Connection Manager is shutting down) EOF" {

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
@@ -79,7 +80,7 @@ func (s *service) stopRelays() {
 
 // relayed is a connection to a relay port.
 type relayed struct {
-	seat
+	bind.Seat
 	service *service
 	port    *relayPort
 	conn    *net.TCPConn // until a loop has it
@@ -96,9 +97,9 @@ var errRelayEnded = errors.New("the instance was lost meanwhile")
 // errClientGone: the client has left while the instance was waited for.
 var errClientGone = errors.New("the client has left")
 
-// end stops whatever the connection is doing. While it is being made, it goes on to the next
+// End stops whatever the connection is doing. While it is being made, it goes on to the next
 // instance.
-func (c *relayed) end([]byte) {
+func (c *relayed) End([]byte) {
 	c.mu.Lock()
 	c.ended = true
 	stop := c.stopper
@@ -108,7 +109,7 @@ func (c *relayed) end([]byte) {
 	}
 }
 
-func (c *relayed) finish(time.Time) {} // end was all
+func (c *relayed) Finish(time.Time) {} // end was all
 
 // phase says how to stop what comes now. It is false if end was called since the last call of
 // begin.
@@ -130,9 +131,9 @@ func (c *relayed) begin(stop func()) {
 func (c *relayed) wake() { c.conn.SetDeadline(netio.LongPast) }
 
 func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
-	c := &relayed{service: s, port: port, conn: conn, seat: seatOf(conn)}
-	c.relay = true
-	if !s.mayRelay(conn, &c.seat) {
+	c := &relayed{service: s, port: port, conn: conn, Seat: seatOf(conn)}
+	c.Relay = true
+	if !s.mayRelay(conn, &c.Seat) {
 		return
 	}
 	refuse := func(code, text, hint string) {
@@ -145,7 +146,7 @@ func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
 
 // run takes the connection to an instance. The bytes flow without this goroutine.
 func (c *relayed) run() {
-	c.service.trace.connection(&c.seat, "to a relay port accepted")
+	c.service.trace.Connection(&c.Seat, "to a relay port accepted")
 	if c.serve() {
 		return
 	}
@@ -153,8 +154,8 @@ func (c *relayed) run() {
 		c.conn.SetLinger(0)
 	}
 	c.conn.Close()
-	c.service.registry.remove(c)
-	c.service.trace.connection(&c.seat, "to a relay port ended")
+	c.service.registry.Remove(c)
+	c.service.trace.Connection(&c.Seat, "to a relay port ended")
 }
 
 // serve is true when a loop has taken over.
@@ -225,16 +226,16 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
 		c.begin(cancel)
-		t, i, ok := r.bind(c, string(c.port.Attribute), b.table.Load,
-			func(t *table) int { return t.Choose(c.port.Attribute, except) })
+		t, i, ok := r.Bind(c, string(c.port.Attribute), b.Table.Load,
+			func(t *bind.Table) int { return t.Choose(c.port.Attribute, except) })
 		if ok {
-			c.service.trace.target(&c.seat, c.port.Attribute, except, t, i)
+			c.service.trace.Target(&c.Seat, c.port.Attribute, except, t, i)
 		}
 		switch {
 		case !ok:
 			cancel()
-			c.service.trace.rejection(&c.seat)
-			return nil, cm.CannotConnectNow, errors.New(shutdownText)
+			c.service.trace.Rejection(&c.Seat)
+			return nil, cm.CannotConnectNow, errors.New(bind.ShutdownText)
 		case i < 0:
 			cancel()
 			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " +
@@ -244,10 +245,10 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			}
 			return nil, cm.CannotEstablish, &backend.Error{Text: "no target server address from Connection Manager", Detail: detail}
 		}
-		e := &t.entries[i]
+		e := &t.Entries[i]
 		var left atomic.Bool
 		stop := c.watch(false, func() { left.Store(true); cancel() })
-		conn, err := netio.Dial(ctx, netip.Addr{}, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)))
+		conn, err := netio.Dial(ctx, netip.Addr{}, netip.AddrPortFrom(e.Address(), uint16(e.Config.Port)))
 		cancel()
 		stop()
 		c.conn.SetDeadline(time.Now().Add(relayStartup)) // before phase: an end from here on sets its own
@@ -270,11 +271,11 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		if errors.Is(err, context.DeadlineExceeded) {
 			text = "no answer"
 		}
-		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.cfg.Number, e.cfg.Name(), e.address(),
-			e.cfg.Port, text)
+		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.Config.Number, e.Config.Name(), e.Address(),
+			e.Config.Port, text)
 		c.service.limit.Log("relay", cmlog.LOG, "could not connect a relayed connection to %s", text)
 		failures = append(failures, text)
-		except = append(except, e.cfg.Number)
+		except = append(except, e.Config.Number)
 	}
 }
 
@@ -351,8 +352,8 @@ func (c *relayed) hand(server *net.TCPConn) bool {
 	loops := c.service.relays.loops
 	l := loops[int(c.service.relays.turn.Add(1))%len(loops)]
 	f, ok := l.add(a, b, func() {
-		c.service.registry.remove(c)
-		c.service.trace.connection(&c.seat, "to a relay port ended")
+		c.service.registry.Remove(c)
+		c.service.trace.Connection(&c.Seat, "to a relay port ended")
 	})
 	if !ok {
 		unix.Close(a)
@@ -381,15 +382,15 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 // decline answers the client's startup with FATAL, as a server does: after what it has sent
 // already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
-	c.service.log.Log(cmlog.DEBUG, "declined a relayed connection from %s: %s", &c.seat, reason)
+	c.service.log.Log(cmlog.DEBUG, "declined a relayed connection from %s: %s", &c.Seat, reason)
 	c.declineWithin(relayStartup, code, reason)
 }
 
 func (c *relayed) declineWithin(most time.Duration, code string, reason error) {
 	c.conn.SetDeadline(time.Now().Add(most))
 	c.begin(c.wake)
-	if c.service.registry.isRefusing() { // end will not be called again
-		c.conn.SetDeadline(time.Now().Add(drainTime))
+	if c.service.registry.IsRefusing() { // end will not be called again
+		c.conn.SetDeadline(time.Now().Add(bind.DrainTime))
 	}
 	r := io.MultiReader(bytes.NewReader(c.first), c.conn)
 	for range 3 { // SSLRequest, GSSENCRequest, StartupMessage
@@ -410,7 +411,7 @@ func (c *relayed) declineWithin(most time.Duration, code string, reason error) {
 		}
 		c.conn.Write(backend.Fatal(code, text, detail, hint))
 		c.conn.CloseWrite()
-		c.conn.SetReadDeadline(time.Now().Add(drainTime))
+		c.conn.SetReadDeadline(time.Now().Add(bind.DrainTime))
 		io.Copy(io.Discard, c.conn) // closing with unread bytes would destroy the message on its way
 		return
 	}

@@ -114,7 +114,7 @@ func expect(t *testing.T, c net.Conn, want []byte) {
 }
 
 func (r *rig) count() int {
-	return len(r.d.registry.members())
+	return len(r.d.registry.Members())
 }
 
 func noise(seed uint64, n int) []byte {
@@ -341,7 +341,7 @@ func TestRelayLoss(t *testing.T) {
 	eventually(t, "the log tells", func() bool {
 		return r.log.count("reset 300 relayed connections because of the loss of instance 0") == 1
 	})
-	r.d.board.post(0, up(primary), nil) // back
+	r.d.board.Post(0, up(primary), nil) // back
 	r.waitState(0, hb.Established)
 	r.through(0, b0)
 }
@@ -351,9 +351,9 @@ func TestRelayRoleChange(t *testing.T) {
 	b0, b1 := newBackend(t, 0), newBackend(t, 1)
 	r := static(t, "relay_port_primary = 1\n"+b0.conf(0)+b1.conf(1), primary, standby)
 	client, server := r.through(0, b0)
-	r.d.board.post(0, up(standby), nil)
-	r.d.board.post(1, up(hb.Attributes{Timeline: 2}), nil)
-	eventually(t, "the roles have changed", func() bool { return r.d.board.table.Load().Primary == 1 })
+	r.d.board.Post(0, up(standby), nil)
+	r.d.board.Post(1, up(hb.Attributes{Timeline: 2}), nil)
+	eventually(t, "the roles have changed", func() bool { return r.d.board.Table.Load().Primary == 1 })
 	r.through(0, b1)
 	server.Write([]byte("x"))
 	expect(t, client, []byte("x"))
@@ -461,8 +461,8 @@ func TestRelayCancel(t *testing.T) {
 	// The instance leaves its clients, new ones go elsewhere.
 	down := standby
 	down.Flags |= hb.ShuttingDown
-	r.d.board.post(0, up(down), nil)
-	eventually(t, "instance 0 takes no more", func() bool { return r.d.board.table.Load().Verdicts[0].Why != "" })
+	r.d.board.Post(0, up(down), nil)
+	eventually(t, "instance 0 takes no more", func() bool { return r.d.board.Table.Load().Verdicts[0].Why != "" })
 	last, lastServer := r.through(0, b1)
 	cancel(0, short, b0, b1)
 	cancel(0, long, b0, b1)
@@ -485,7 +485,7 @@ func TestRelayCancel(t *testing.T) {
 	}
 	last.Close()
 	lastServer.Close()
-	eventually(t, "that instance has no more clients", func() bool { return fmt.Sprint(r.d.registry.relayedTo("any")) == "[0]" })
+	eventually(t, "that instance has no more clients", func() bool { return fmt.Sprint(r.d.registry.RelayedTo("any")) == "[0]" })
 	cancel(0, short, b0)
 }
 
@@ -546,7 +546,7 @@ func TestRelayShutdown(t *testing.T) {
 	asking.Write(pgwire.StartupPacket(pgwire.SSLRequestCode))
 	expect(t, b.next(), pgwire.StartupPacket(pgwire.SSLRequestCode))
 	eventually(t, "they are counted", func() bool { return r.count() == 3 })
-	r.d.registry.refuse()
+	r.d.registry.Refuse()
 	late := r.relay(0)
 	late.Write(pgwire.StartupPacket(3<<16, "user", "x"))
 	if got, err := io.ReadAll(late); err != nil || !bytes.Contains(got, []byte("C57P03\x00")) {
@@ -558,7 +558,7 @@ func TestRelayShutdown(t *testing.T) {
 	server.Write([]byte("x"))
 	expect(t, client, []byte("x"))
 	select {
-	case <-r.d.registry.idle:
+	case <-r.d.registry.Idle:
 		t.Error("idle with a relayed connection")
 	default:
 	}
@@ -568,7 +568,7 @@ func TestRelayShutdown(t *testing.T) {
 			t.Errorf("client %d: %v", i, err)
 		}
 	}
-	<-r.d.registry.idle
+	<-r.d.registry.Idle
 }
 
 // Connections that begin, carry and end while their instance is lost again and again: nothing is
@@ -626,7 +626,7 @@ func TestRelayChurn(t *testing.T) {
 	for ; ctx.Err() == nil; losses++ {
 		r.lose(0)
 		r.waitState(0, hb.Lost)
-		r.d.board.post(0, up(primary), nil)
+		r.d.board.Post(0, up(primary), nil)
 		r.waitState(0, hb.Established)
 		testTick(ctx, 5*time.Millisecond)
 	}

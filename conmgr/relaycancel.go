@@ -27,20 +27,20 @@ func (c *relayed) cancel(request []byte) {
 	// Who closes his connection has given up; who has only said all that he has to say waits for
 	// the end.
 	defer c.watch(true, stop)()
-	t := c.service.board.table.Load()
+	t := c.service.board.Table.Load()
 	var wg sync.WaitGroup
-	for _, i := range c.service.registry.relayedTo(string(c.port.Attribute)) {
-		e := &t.entries[i]
+	for _, i := range c.service.registry.RelayedTo(string(c.port.Attribute)) {
+		e := &t.Entries[i]
 		wg.Add(1)
 		c.service.group.Go("cancel request", func() {
 			defer wg.Done()
-			err := deliver(ctx, netip.AddrPortFrom(e.address(), uint16(e.cfg.Port)), request)
+			err := deliver(ctx, netip.AddrPortFrom(e.Address(), uint16(e.Config.Port)), request)
 			switch {
 			case err != nil && ctx.Err() == context.Canceled:
-				c.service.log.Log(cmlog.DEBUG, "a cancel request from %s was given up: instance %d", &c.seat, e.cfg.Number)
+				c.service.log.Log(cmlog.DEBUG, "a cancel request from %s was given up: instance %d", &c.Seat, e.Config.Number)
 			case err != nil:
 				c.service.limit.Log("cancel", cmlog.LOG, "could not deliver a cancel request to instance %d (host %q): %s",
-					e.cfg.Number, e.cfg.Name(), netio.Text(err))
+					e.Config.Number, e.Config.Name(), netio.Text(err))
 			}
 		})
 	}

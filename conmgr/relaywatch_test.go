@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -112,10 +113,10 @@ func acceptAll(t *testing.T, fd int) (first [][]byte) {
 func TestRelayClientLeavesFullInstance(t *testing.T) {
 	port, fd := fullBackend(t)
 	r := static(t, fmt.Sprintf("relay_port_primary = 1\nbackend_port0 = %d\n", port), primary)
-	s := &watcher{seat: seat{bound: -1, relay: true}, told: func() {}} // a session, to which a cancel request may go
-	r.d.registry.add(s)
-	defer r.d.registry.remove(s)
-	r.d.registry.bind(s, "primary", r.d.board.table.Load, func(*table) int { return 0 })
+	s := &watcher{Seat: bind.Seat{Bound: -1, Relay: true}, told: func() {}} // a session, to which a cancel request may go
+	r.d.registry.Add(s)
+	defer r.d.registry.Remove(s)
+	r.d.registry.Bind(s, "primary", r.d.board.Table.Load, func(*bind.Table) int { return 0 })
 	request := pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567")
 	for _, first := range [][]byte{pgwire.StartupPacket(3<<16, "user", "x"), request} {
 		c := r.relay(0)

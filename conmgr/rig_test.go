@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
@@ -128,16 +129,16 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	if most == 0 {
 		most = 1 << 20
 	}
-	d.registry = newRegistry(len(c.Instances), most)
-	d.registry.share = userShare(c, most)
-	d.registry.group = d.group
-	var k *keeper
+	d.registry = bind.NewRegistry(len(c.Instances), most)
+	d.registry.Share = bind.UserShare(c, most)
+	d.registry.Group = d.group
+	var k *bind.Keeper
 	if r.dir != "" {
-		k, r.known = newKeeper(r.dir, d.log, time.Now())
+		k, r.known = bind.NewKeeper(r.dir, d.log, time.Now())
 	}
-	d.board = newBoard(c, d.log, d.registry, nil, k, r.known)
+	d.board = bind.NewBoard(c, d.log, d.registry, nil, k, r.known)
 	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		trace: &trace{d.log, d.limit},
+		trace: &bind.Trace{Log: d.log, Limit: d.limit},
 		now:   r.now}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -145,9 +146,9 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 		t.Fatal(err)
 	}
 	r.addr = d.service.listeners[0].Addr().String()
-	d.group.Go("board", func() { d.board.run(ctx.Done()) })
+	d.group.Go("board", func() { d.board.Run(ctx.Done()) })
 	if k != nil {
-		d.group.Go("kept knowledge", func() { k.run(ctx.Done()) })
+		d.group.Go("kept knowledge", func() { k.Run(ctx.Done()) })
 	}
 	d.service.serve(ctx.Done())
 	for _, in := range d.instances(hb.ID{1}, hb.ID{}, r.net, r.now) {
@@ -169,13 +170,13 @@ func (r *rig) logged(s string) int {
 }
 
 func (r *rig) stop() {
-	r.d.stop(r.cancel, shutdownText)
+	r.d.stop(r.cancel, bind.ShutdownText)
 	if !r.d.group.Wait(patience) {
 		r.t.Error("goroutines did not end")
 	}
 }
 
-func (r *rig) entry(i int) *entry { return &r.d.board.table.Load().entries[i] }
+func (r *rig) entry(i int) *bind.Entry { return &r.d.board.Table.Load().Entries[i] }
 
 func (r *rig) waitState(i int, s hb.State) {
 	r.t.Helper()

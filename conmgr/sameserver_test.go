@@ -135,8 +135,8 @@ func TestSameServer(t *testing.T) {
 	r.waitState(1, hb.Established)
 	f.moves(w)
 	r.waitState(0, hb.Duplicate)
-	if e := r.entry(0); e.Detail != "same server as instance 1" || !e.connected() || e.established() {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.Detail != "same server as instance 1" || !e.Connected() || e.Established() {
+		t.Errorf("got %+v", e.Status)
 	}
 	if got := r.connect().query("show target any except 1"); !strings.Contains(got, "E(ERROR 08001") {
 		t.Errorf("the duplicate is offered: %s", got)
@@ -147,8 +147,8 @@ func TestSameServer(t *testing.T) {
 	if n := r.log.count("is the same server as instance 1"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
-	if e := r.entry(1); e.State != hb.Established || e.losses != 0 || r.entry(0).losses != 0 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(1); e.State != hb.Established || e.Losses != 0 || r.entry(0).Losses != 0 {
+		t.Errorf("got %+v", e.Status)
 	}
 	if n := r.log.count("heartbeat connection is"); n != 1 {
 		t.Errorf("%d lines of heartbeat connections", n)
@@ -174,7 +174,7 @@ func TestDuplicateMovesAway(t *testing.T) {
 	r.waitState(0, hb.Duplicate)
 	f.moves(w1)
 	r.waitState(0, hb.Established)
-	if r.entry(0).isPrimary() {
+	if r.entry(0).IsPrimary() {
 		t.Error("it is the server that it moved from")
 	}
 	if n := r.log.count("is lost"); n != 0 {
@@ -207,7 +207,7 @@ func TestServingAddressMoves(t *testing.T) {
 		t.Errorf("told %s", got)
 	}
 	r.waitState(0, hb.Duplicate)
-	if got := stays.query("show version"); !strings.HasSuffix(got, "Z") || r.entry(1).losses != 0 {
+	if got := stays.query("show version"); !strings.HasSuffix(got, "Z") || r.entry(1).Losses != 0 {
 		t.Errorf("the other application got %s", got)
 	}
 	if n := w2.left(hb.GoodbyeGivenUp); n != 0 || r.entry(0).Generation != 0 {
@@ -224,8 +224,8 @@ func TestDuplicateTakesOver(t *testing.T) {
 	f.moves(w)
 	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) {
 		r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
-			if to.Port() != floatingPort && r.d.board.table.Load().entries[0].State == hb.Connecting &&
-				r.d.board.heard[0].Load() == 0 {
+			if to.Port() != floatingPort && r.d.board.Table.Load().Entries[0].State == hb.Connecting &&
+				r.d.board.Heard[0].Load() == 0 {
 				return nil, context.Canceled // the other one comes first
 			}
 			return f.dial(ctx, from, to)
@@ -251,8 +251,8 @@ func TestDuplicateTakesOver(t *testing.T) {
 	r.waitState(1, hb.Established)
 	f.moves(w) // it comes second now
 	r.waitState(0, hb.Duplicate)
-	if e := r.entry(1); e.State != hb.Established || e.losses != 0 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(1); e.State != hb.Established || e.Losses != 0 {
+		t.Errorf("got %+v", e.Status)
 	}
 }
 
@@ -305,7 +305,7 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 	r := newRig(t, quick+instanceConf(0, w.port())+strings.Replace(instanceConf(1, w.port()), "127.0.0.1", "::1", 1),
 		func(r *rig) {
 			r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
-				if to.Addr().Is6() && r.d.board.heard[0].Load() == 0 {
+				if to.Addr().Is6() && r.d.board.Heard[0].Load() == 0 {
 					return nil, context.Canceled // the other one comes first
 				}
 				return netio.Dial(ctx, from, to)
@@ -323,8 +323,8 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 			t.Fatalf("got %s", f.Type)
 		}
 	}
-	if e := r.entry(1); e.State != hb.Duplicate || e.Detail != "same server as instance 0" || e.losses != 0 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(1); e.State != hb.Duplicate || e.Detail != "same server as instance 0" || e.Losses != 0 {
+		t.Errorf("got %+v", e.Status)
 	}
 	stop()
 	r.waitState(0, hb.Lost)
@@ -334,7 +334,7 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 		a, b := r.entry(0).State, r.entry(1).State
 		return a == hb.Established && b == hb.Duplicate || a == hb.Duplicate && b == hb.Established
 	})
-	if e := r.entry(1); e.losses != 0 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(1); e.Losses != 0 {
+		t.Errorf("got %+v", e.Status)
 	}
 }

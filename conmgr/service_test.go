@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"github.com/lib/pq"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -44,7 +45,7 @@ func staticWith(t *testing.T, conf string, option func(*rig), states ...hb.Attri
 	}, option)
 	eventually(t, "the instances have begun to connect", func() bool { return r.dials.Load() >= int32(len(states)) })
 	for i, a := range states {
-		r.d.board.post(i, up(a), nil)
+		r.d.board.Post(i, up(a), nil)
 	}
 	for i := range states {
 		r.waitState(i, hb.Established)
@@ -52,12 +53,12 @@ func staticWith(t *testing.T, conf string, option func(*rig), states ...hb.Attri
 	return r
 }
 
-func up(a hb.Attributes) status {
-	return status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: 1}
+func up(a hb.Attributes) bind.Status {
+	return bind.Status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: 1}
 }
 
 func (r *rig) lose(i int) {
-	r.d.board.post(i, status{State: hb.Lost, Known: true, Attributes: primary, SystemIdentifier: 7, PostmasterStart: 1,
+	r.d.board.Post(i, bind.Status{State: hb.Lost, Known: true, Attributes: primary, SystemIdentifier: 7, PostmasterStart: 1,
 		Detail: "no heartbeat for 2003 ms"},
 		&hb.Loss{Reason: hb.LossSilence, Silence: 2003 * time.Millisecond})
 }

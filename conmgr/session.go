@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
@@ -42,7 +43,7 @@ type clientConn interface {
 type session struct {
 	service *service
 	conn    clientConn
-	seat
+	bind.Seat
 
 	refusal []byte // the answer to its startup, if it may not connect; it is not registered then
 	started bool   // startup is complete; of the session's goroutine
@@ -55,11 +56,11 @@ type session struct {
 
 // run serves the client until either side ends.
 func (s *session) run() {
-	defer s.service.registry.remove(s)
+	defer s.service.registry.Remove(s)
 	defer s.conn.Close()
-	s.service.trace.connection(&s.seat, "accepted")
+	s.service.trace.Connection(&s.Seat, "accepted")
 	s.talk()
-	s.service.trace.connection(&s.seat, "ended")
+	s.service.trace.Connection(&s.Seat, "ended")
 }
 
 // talk is the whole conversation.
@@ -111,10 +112,10 @@ func (s *session) start() error {
 	if s.refusal != nil {
 		return s.refuse(s.refusal)
 	}
-	s.application = st.Application
-	if s.service.registry.isEnding() {
-		s.service.trace.rejection(&s.seat)
-		return s.refuse(backend.Fatal(cm.CannotConnectNow, shutdownText, "", ""))
+	s.Application = st.Application
+	if s.service.registry.IsEnding() {
+		s.service.trace.Rejection(&s.Seat)
+		return s.refuse(backend.Fatal(cm.CannotConnectNow, bind.ShutdownText, "", ""))
 	}
 	secret := make([]byte, st.SecretLength())
 	rand.Read(secret)
@@ -124,7 +125,7 @@ func (s *session) start() error {
 	s.started = true
 	s.conn.SetDeadline(time.Time{})
 	if s.ended.Load() != nil { // its deadline was meant to stay
-		s.conn.SetDeadline(time.Now().Add(drainTime))
+		s.conn.SetDeadline(time.Now().Add(bind.DrainTime))
 		return errEnded
 	}
 	return nil
@@ -163,7 +164,7 @@ func (s *session) limitIdle() {
 	most := s.service.conf.IdleTimeout
 	switch {
 	case most <= 0:
-	case s.service.registry.isBound(s):
+	case s.service.registry.IsBound(s):
 		s.conn.SetReadDeadline(time.Time{})
 	default:
 		s.conn.SetReadDeadline(time.Now().Add(most))
@@ -197,14 +198,14 @@ func (s *session) write(p []byte) error {
 
 // refuse ends the session with a message of its own.
 func (s *session) refuse(message []byte) error {
-	s.end(message)
-	s.finish(time.Now().Add(drainTime))
+	s.End(message)
+	s.Finish(time.Now().Add(bind.DrainTime))
 	return errEnded
 }
 
-// end makes message the session's last one, and sends it if that is possible without waiting. The
+// End makes message the session's last one, and sends it if that is possible without waiting. The
 // first call counts.
-func (s *session) end(message []byte) {
+func (s *session) End(message []byte) {
 	if !s.ended.CompareAndSwap(nil, &message) {
 		return
 	}
@@ -239,8 +240,8 @@ func (s *session) say() {
 	})
 }
 
-// finish closes our direction after end, and gives the client until a time to close its own.
-func (s *session) finish(until time.Time) {
+// Finish closes our direction after end, and gives the client until a time to close its own.
+func (s *session) Finish(until time.Time) {
 	s.conn.SetDeadline(until)
 	if s.wmu.TryLock() {
 		if s.said {
@@ -262,7 +263,7 @@ func (s *session) drain() {
 // destroys a message on its way.
 func (s *session) discard() {
 	s.conn.CloseWrite()
-	s.conn.SetReadDeadline(time.Now().Add(drainTime))
+	s.conn.SetReadDeadline(time.Now().Add(bind.DrainTime))
 	var buf [512]byte
 	for {
 		if _, err := s.conn.Read(buf[:]); err != nil {

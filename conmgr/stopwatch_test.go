@@ -141,9 +141,9 @@ func TestStoppingServer(t *testing.T) {
 		words, quietly := p.asked()
 		return words+quietly >= 15
 	})
-	if e := r.entry(0); e.State != hb.Stopping || e.losses != 0 || e.Generation != 0 ||
+	if e := r.entry(0); e.State != hb.Stopping || e.Losses != 0 || e.Generation != 0 ||
 		e.Detail != "the server is shutting down" {
-		t.Errorf("got %+v", e.status)
+		t.Errorf("got %+v", e.Status)
 	}
 	if words, quietly := p.asked(); words != 1 || quietly < 14 {
 		t.Errorf("asked %d times in words, %d times quietly", words, quietly)
@@ -151,8 +151,8 @@ func TestStoppingServer(t *testing.T) {
 	p.is("refuses")
 	start := time.Now()
 	r.waitState(0, hb.Stopped)
-	if e := r.entry(0); e.losses != 0 || e.Detail != "the server has shut down" {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.Losses != 0 || e.Detail != "the server has shut down" {
+		t.Errorf("got %+v", e.Status)
 	}
 	got, after := app.told(start)
 	if !strings.Contains(got, "E(FATAL 57P01 instance 0") ||
@@ -160,8 +160,8 @@ func TestStoppingServer(t *testing.T) {
 		after > 2*time.Second {
 		t.Errorf("told after %v: %s", after, got)
 	}
-	if e := r.entry(0); e.State != hb.Lost || e.losses != 1 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.State != hb.Lost || e.Losses != 1 {
+		t.Errorf("got %+v", e.Status)
 	}
 }
 
@@ -175,8 +175,8 @@ func TestStoppingServerIsSilent(t *testing.T) {
 			after > 2*time.Second {
 			t.Errorf("%s: told after %v: %s", does, after, got)
 		}
-		if e := r.entry(0); e.losses != 1 || e.Generation != 1 {
-			t.Errorf("%s: %+v", does, e.status)
+		if e := r.entry(0); e.Losses != 1 || e.Generation != 1 {
+			t.Errorf("%s: %+v", does, e.Status)
 		}
 	}
 }
@@ -236,8 +236,8 @@ func TestStoppingServerBehindFirewall(t *testing.T) {
 	c.send(hb.Goodbye{Code: hb.GoodbyeServerEnds, Text: "stop"}.Append(nil))
 	r.waitState(0, hb.Stopping)
 	eventually(t, "15 answers", func() bool { words, quietly := p.asked(); return words+quietly >= 15 })
-	if e := r.entry(0); e.losses != 0 {
-		t.Errorf("got %+v", e.status)
+	if e := r.entry(0); e.Losses != 0 {
+		t.Errorf("got %+v", e.Status)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -20,7 +21,7 @@ import (
 var promoted = hb.Attributes{Timeline: 2}
 
 // server is what an instance with a server of its own posts.
-func server(i int, a hb.Attributes) status {
+func server(i int, a hb.Attributes) bind.Status {
 	s := up(a)
 	s.PostmasterStart = int64(100 + i)
 	return s
@@ -29,12 +30,12 @@ func server(i int, a hb.Attributes) status {
 func TestSupersededIsTold(t *testing.T) {
 	r := static(t, "relay_port_primary = 1\nrelay_port_standby = 2\n", primary, standby, standby)
 	for i, a := range []hb.Attributes{primary, standby, standby} {
-		r.d.board.post(i, server(i, a), nil)
+		r.d.board.Post(i, server(i, a), nil)
 	}
 	c, other := r.connect(), r.connect()
 	c.query("show target primary")
 	other.query("show target standby")
-	r.d.board.post(1, server(1, promoted), nil)
+	r.d.board.Post(1, server(1, promoted), nil)
 	want := `E(FATAL 57P01 instance 0 (host "127.0.0.1", address 127.0.0.1, port 27500) is lost: superseded by instance 1, timeline 2) EOF`
 	if got := c.until(""); got != want {
 		t.Errorf("got %s", got)
@@ -43,20 +44,20 @@ func TestSupersededIsTold(t *testing.T) {
 		t.Errorf("its own sessions, and those of standbys, stay: %s", got)
 	}
 	// It happens once, and again if it was away meanwhile.
-	r.d.board.post(0, server(0, primary), nil)
-	r.d.board.post(2, server(2, hb.Attributes{Flags: hb.InRecovery, Timeline: 2}), nil)
+	r.d.board.Post(0, server(0, primary), nil)
+	r.d.board.Post(2, server(2, hb.Attributes{Flags: hb.InRecovery, Timeline: 2}), nil)
 	eventually(t, "the other standby follows", func() bool { return r.entry(2).Attributes.Timeline == 2 })
 	r.d.log.Flush(patience)
 	if n := r.log.count(`WARNING:  instance 0 (host "127.0.0.1") is superseded by instance 1, timeline 2`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
-	if e := r.entry(0); e.losses != 1 || e.State != hb.Established {
-		t.Errorf("got %+v, %d losses", e.status, e.losses)
+	if e := r.entry(0); e.Losses != 1 || e.State != hb.Established {
+		t.Errorf("got %+v, %d losses", e.Status, e.Losses)
 	}
 	back := server(0, standby)
 	back.PostmasterStart++
-	r.d.board.post(0, back, nil)
-	eventually(t, "the old primary is a standby", func() bool { return r.d.board.table.Load().Choose(cm.Standby, nil) == 0 })
+	r.d.board.Post(0, back, nil)
+	eventually(t, "the old primary is a standby", func() bool { return r.d.board.Table.Load().Choose(cm.Standby, nil) == 0 })
 	if got := r.connect().query("show target standby"); !strings.HasPrefix(got, "T D(0,") {
 		t.Errorf("got %s", got)
 	}
@@ -70,15 +71,15 @@ func TestSuccessionIsTold(t *testing.T) {
 		if i == 2 {
 			s.SystemIdentifier = 8
 		}
-		r.d.board.post(i, s, nil)
+		r.d.board.Post(i, s, nil)
 	}
-	eventually(t, "the other cluster is refused", func() bool { return r.d.board.table.Load().Verdicts[2].Void })
+	eventually(t, "the other cluster is refused", func() bool { return r.d.board.Table.Load().Verdicts[2].Void })
 	a, b := r.connect(), r.connect()
 	a.query("show target primary")
 	b.query("show target standby")
 	next := server(2, primary)
 	next.SystemIdentifier, next.Succeeds = 8, hb.Succession{SystemIdentifier: 7, Timeline: 1}
-	r.d.board.post(2, next, nil)
+	r.d.board.Post(2, next, nil)
 	for i, c := range []*client{a, b} {
 		want := fmt.Sprintf(`E(FATAL 57P01 instance %d (host "127.0.0.%d", address 127.0.0.%d, port 27500) is lost: `+
 			`superseded by instance 2, system identifier 8) EOF`, i, i+1, i+1)
@@ -94,11 +95,11 @@ func TestSuccessionIsTold(t *testing.T) {
 func TestSupersededRelayedIsReset(t *testing.T) {
 	b0, b1 := newBackend(t, 0), newBackend(t, 1)
 	r := static(t, "relay_port_primary = 1\nrelay_port_standby = 2\n"+b0.conf(0)+b1.conf(1), primary, standby)
-	r.d.board.post(0, server(0, primary), nil)
-	r.d.board.post(1, server(1, standby), nil)
+	r.d.board.Post(0, server(0, primary), nil)
+	r.d.board.Post(1, server(1, standby), nil)
 	writer, _ := r.through(0, b0)
 	reader, readerServer := r.through(1, b1)
-	r.d.board.post(1, server(1, promoted), nil)
+	r.d.board.Post(1, server(1, promoted), nil)
 	if _, err := io.Copy(io.Discard, writer); err == nil || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("got %v", err)
 	}
@@ -109,31 +110,31 @@ func TestSupersededRelayedIsReset(t *testing.T) {
 
 // watcher is a member that looks at the table when it is told.
 type watcher struct {
-	seat
+	bind.Seat
 	told func()
 }
 
-func (w *watcher) end([]byte)       { w.told() }
-func (w *watcher) finish(time.Time) {}
+func (w *watcher) End([]byte)       { w.told() }
+func (w *watcher) Finish(time.Time) {}
 
 // The new table is published before anybody is told: who asks again at once gets another instance.
 func TestTableComesBeforeTheNews(t *testing.T) {
 	for _, why := range []string{"lost", "superseded"} {
 		r := static(t, "", primary, standby)
-		r.d.board.post(0, server(0, primary), nil)
-		r.d.board.post(1, server(1, standby), nil)
+		r.d.board.Post(0, server(0, primary), nil)
+		r.d.board.Post(1, server(1, standby), nil)
 		eventually(t, "both are known", func() bool { return r.entry(1).PostmasterStart == 101 })
 		b := r.d.board
-		choose := func(t *table) int { return t.Choose(cm.Primary, nil) }
+		choose := func(t *bind.Table) int { return t.Choose(cm.Primary, nil) }
 		again := make(chan int, 1)
-		w := &watcher{seat: seat{bound: -1}}
+		w := &watcher{Seat: bind.Seat{Bound: -1}}
 		w.told = func() {
-			_, i, _ := r.d.registry.bind(w, "primary", b.table.Load, choose)
+			_, i, _ := r.d.registry.Bind(w, "primary", b.Table.Load, choose)
 			again <- i
 		}
-		r.d.registry.add(w)
-		t.Cleanup(func() { r.d.registry.remove(w) })
-		if _, i, _ := r.d.registry.bind(w, "primary", b.table.Load, choose); i != 0 {
+		r.d.registry.Add(w)
+		t.Cleanup(func() { r.d.registry.Remove(w) })
+		if _, i, _ := r.d.registry.Bind(w, "primary", b.Table.Load, choose); i != 0 {
 			t.Fatalf("bound to %d", i)
 		}
 		want := -1
@@ -141,7 +142,7 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 			r.lose(0)
 		} else {
 			want = 1
-			b.post(1, server(1, promoted), nil)
+			b.Post(1, server(1, promoted), nil)
 		}
 		select {
 		case i := <-again:
@@ -151,7 +152,7 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 		case <-time.After(patience):
 			t.Errorf("%s: not told", why)
 		}
-		r.d.registry.remove(w)
+		r.d.registry.Remove(w)
 		r.stop()
 	}
 }
@@ -161,18 +162,18 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 func TestLossBetweenTableAndBinding(t *testing.T) {
 	r := static(t, "", primary)
 	b := r.d.board
-	old := b.table.Load()
+	old := b.Table.Load()
 	entered := make(chan struct{})
 	told := make(chan struct{}, 1)
-	w := &watcher{seat: seat{bound: -1}, told: func() { told <- struct{}{} }}
-	r.d.registry.add(w)
-	defer r.d.registry.remove(w)
-	r.d.registry.bind(w, "primary", func() *table {
+	w := &watcher{Seat: bind.Seat{Bound: -1}, told: func() { told <- struct{}{} }}
+	r.d.registry.Add(w)
+	defer r.d.registry.Remove(w)
+	r.d.registry.Bind(w, "primary", func() *bind.Table {
 		r.lose(0) // run publishes its table, and then needs the lock
-		eventually(t, "the loss is published", func() bool { return b.table.Load() != old })
+		eventually(t, "the loss is published", func() bool { return b.Table.Load() != old })
 		close(entered)
 		return old
-	}, func(t *table) int { return t.Choose(cm.Primary, nil) })
+	}, func(t *bind.Table) int { return t.Choose(cm.Primary, nil) })
 	<-entered
 	select {
 	case <-told:
@@ -224,7 +225,7 @@ func TestSuccessionInBeat(t *testing.T) {
 	c := w.next()
 	c.welcome(1, 8, primary)
 	r.waitState(0, hb.Established)
-	eventually(t, "it is refused", func() bool { return r.d.board.table.Load().Verdicts[0].Void })
+	eventually(t, "it is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Void })
 	c.send(hb.WatchdogBeat{Sequence: 1, Attributes: primary, Succeeds: hb.Succession{SystemIdentifier: 7, Timeline: 2}}.Append(nil))
-	eventually(t, "it has taken the set over", func() bool { return r.d.board.table.Load().Primary == 0 })
+	eventually(t, "it has taken the set over", func() bool { return r.d.board.Table.Load().Primary == 0 })
 }

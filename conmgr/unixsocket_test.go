@@ -101,9 +101,9 @@ func TestUnixSocketPeer(t *testing.T) {
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
 	c.query("SHOW TARGET any")
-	for _, m := range r.d.registry.members() {
-		if s := m.place(); s.local == nil || s.local.Uid != uint32(os.Geteuid()) || s.local.Pid != int32(os.Getpid()) ||
-			s.peer.IsValid() {
+	for _, m := range r.d.registry.Members() {
+		if s := m.Place(); s.Local == nil || s.Local.Uid != uint32(os.Geteuid()) || s.Local.Pid != int32(os.Getpid()) ||
+			s.Peer.IsValid() {
 			t.Errorf("%+v", s)
 		}
 	}

@@ -266,7 +266,7 @@ func TestForgotten(t *testing.T) {
 	}
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	if got := later.query("show version"); !strings.HasSuffix(got, "Z") || r.entry(0).losses != 1 {
+	if got := later.query("show version"); !strings.HasSuffix(got, "Z") || r.entry(0).Losses != 1 {
 		t.Errorf("after resuming: %s", got)
 	}
 }

@@ -4,7 +4,7 @@ package main
 
 const (
 	routeTests = "-run TestChoose|TestVoid|TestStandbyGrace|TestFirstContact|TestSuccession|TestForget|TestHolder ./conmgr/route"
-	bindTests  = "-run TestBindReadsTheTable|TestTableComes|TestSuperseded|TestSuccessionIsTold ./conmgr"
+	bindTests  = "-run TestBindReadsTheTable|TestTableComes|TestSuperseded|TestSuccessionIsTold ./conmgr ./conmgr/bind"
 	keptTests  = "-run TestKept|TestDamagedFile|TestStateCannot|TestForget ./conmgr"
 	stateTests = "-run TestStateFile|TestDamagedState|TestUnusable|TestForget ./control"
 )
@@ -85,7 +85,7 @@ var routingMutations = []mutation{
 	{
 		name:      "routing/bind-under-lock",
 		invariant: "no loss is missed at binding: the table is read under the registry's lock",
-		file:      "conmgr/registry.go",
+		file:      "conmgr/bind/registry.go",
 		from:      "	r.mu.Lock()\n	defer r.mu.Unlock()\n	t = load()\n",
 		to:        "	t = load()\n	r.mu.Lock()\n	defer r.mu.Unlock()\n",
 		test:      bindTests,
@@ -93,15 +93,15 @@ var routingMutations = []mutation{
 	{
 		name:      "routing/table-first",
 		invariant: "the new table is published before anybody is told of a loss",
-		file:      "conmgr/board.go",
-		from:      "	b.table.Store(t)\n	var told []member\n",
-		to:        "	defer b.table.Store(t)\n	var told []member\n",
+		file:      "conmgr/bind/board.go",
+		from:      "	b.Table.Store(t)\n	var told []Member\n",
+		to:        "	defer b.Table.Store(t)\n	var told []Member\n",
 		test:      bindTests,
 	},
 	{
 		name:      "routing/superseded-told",
 		invariant: "what is bound to a superseded primary is told at once",
-		file:      "conmgr/board.go",
+		file:      "conmgr/bind/board.go",
 		from:      "told = append(told, b.superseded(t, i)...)",
 		to:        "_ = b.superseded",
 		test:      bindTests,
@@ -109,7 +109,7 @@ var routingMutations = []mutation{
 	{
 		name:      "routing/kept",
 		invariant: "what is known outlives conmgr",
-		file:      "conmgr/kept.go",
+		file:      "conmgr/bind/kept.go",
 		from:      "known := knownOf(s)",
 		to:        "known := knownOf(s)\n\tknown = route.Known{}",
 		test:      keptTests,
@@ -117,7 +117,7 @@ var routingMutations = []mutation{
 	{
 		name:      "routing/forget-permission",
 		invariant: "only root and conmgr's own user may have it forget",
-		file:      "conmgr/forget.go",
+		file:      "conmgr/forgetting.go",
 		from:      "if err != nil || !forgetters(uid) {",
 		to:        "if false {",
 		test:      keptTests,

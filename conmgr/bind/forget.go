@@ -1,4 +1,4 @@
-package conmgr
+package bind
 
 // What is known of the set of instances is forgotten. A session's goroutine asks the board's, and
 // then waits for the disk.
@@ -19,18 +19,18 @@ type forgetRequest struct {
 
 // forget is called by run. What the instances say now counts at once, so that only what nobody says
 // any more is really forgotten.
-func (b *board) forget(f forgetRequest) {
-	t, now := b.table.Load(), time.Now()
-	all := factsOf(t.entries)
+func (b *Board) forget(f forgetRequest) {
+	t, now := b.Table.Load(), time.Now()
+	all := factsOf(t.Entries)
 	known := t.Known.Forget(f.instance, all, now).Learn(all, true, now)
 	b.log.Log(cmlog.LOG, "forgotten on request: %s; known now: %s", t.Known, known)
-	b.publish(slices.Clone(t.entries), nil, known, true, now)
+	b.publish(slices.Clone(t.Entries), nil, known, true, now)
 	f.done <- known
 }
 
-// forgetKnown has the set, or what an instance of that number has told, forgotten, and returns what
+// Forget has the set, or what an instance of that number has told, forgotten, and returns what
 // is known then. ok is false if conmgr is ending; the error is that of the disk.
-func (b *board) forgetKnown(number int) (known route.Known, ok bool, err error) {
+func (b *Board) Forget(number int) (known route.Known, ok bool, err error) {
 	f := forgetRequest{number, make(chan route.Known, 1)}
 	select {
 	case b.forgets <- f:
@@ -38,5 +38,5 @@ func (b *board) forgetKnown(number int) (known route.Known, ok bool, err error) 
 		return route.Known{}, false, nil
 	}
 	known = <-f.done
-	return known, true, b.keeper.save()
+	return known, true, b.keeper.Save()
 }

@@ -1,4 +1,4 @@
-package conmgr
+package bind
 
 // What is known of the set of instances, in conmgr.state: read at the start by the main goroutine,
 // written by one goroutine of its own, as a disk may be slow when a loss has to be told. A file
@@ -16,8 +16,8 @@ import (
 // saveAgain is the time until a failed write is tried again.
 const saveAgain = time.Minute
 
-// keeper writes the file. A nil one does nothing: tests without a directory.
-type keeper struct {
+// Keeper writes the file. A nil one does nothing: tests without a directory.
+type Keeper struct {
 	dir string
 	log *cmlog.Logger
 
@@ -31,9 +31,9 @@ type keeper struct {
 	failure string // the last one that was logged; guarded by writing
 }
 
-// newKeeper reads what was kept.
-func newKeeper(dir string, log *cmlog.Logger, now time.Time) (*keeper, route.Known) {
-	k := &keeper{dir: dir, log: log, wake: make(chan struct{}, 1)}
+// NewKeeper reads what was kept.
+func NewKeeper(dir string, log *cmlog.Logger, now time.Time) (*Keeper, route.Known) {
+	k := &Keeper{dir: dir, log: log, wake: make(chan struct{}, 1)}
 	s, err := control.LoadState(dir)
 	if err != nil {
 		aside, aerr := control.SetStateAside(dir)
@@ -62,8 +62,8 @@ func newKeeper(dir string, log *cmlog.Logger, now time.Time) (*keeper, route.Kno
 	return k, known
 }
 
-// put leaves what is to be written. It never blocks.
-func (k *keeper) put(known route.Known) {
+// Put leaves what is to be written. It never blocks.
+func (k *Keeper) Put(known route.Known) {
 	if k == nil {
 		return
 	}
@@ -76,8 +76,8 @@ func (k *keeper) put(known route.Known) {
 	}
 }
 
-// save writes what put has left, unless the file has it already.
-func (k *keeper) save() error {
+// Save writes what put has left, unless the file has it already.
+func (k *Keeper) Save() error {
 	if k == nil {
 		return nil
 	}
@@ -101,8 +101,8 @@ func (k *keeper) save() error {
 	return err
 }
 
-// run writes until stop is closed, and then once more.
-func (k *keeper) run(stop <-chan struct{}) {
+// Run writes until stop is closed, and then once more.
+func (k *Keeper) Run(stop <-chan struct{}) {
 	again := time.NewTimer(saveAgain)
 	defer again.Stop()
 	for {
@@ -110,10 +110,10 @@ func (k *keeper) run(stop <-chan struct{}) {
 		case <-k.wake:
 		case <-again.C:
 		case <-stop:
-			k.save()
+			k.Save()
 			return
 		}
-		if k.save() == nil {
+		if k.Save() == nil {
 			again.Stop()
 		} else {
 			again.Reset(saveAgain)

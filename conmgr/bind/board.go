@@ -1,4 +1,4 @@
-package conmgr
+package bind
 
 // The board gathers what the instances' goroutines tell, and one goroutine (run) makes the routing
 // table of it, keeps what is known of the set, and tells applications of a loss. post never blocks:
@@ -25,26 +25,27 @@ import (
 const settleTime = time.Second
 
 type update struct {
-	status
+	Status
 	fresh  bool
 	losses uint64
 	loss   *heartbeat.Loss // the last one
-	said   []status        // of before status, while it was established
+	said   []Status        // of before status, while it was established
 }
 
 // maxSaid bounds what is kept of an instance between two tables; its last words are.
 const maxSaid = 16
 
-type board struct {
+// Board is made by NewBoard.
+type Board struct {
 	conf     *conf.Config
 	log      *cmlog.Logger
-	registry *registry
-	onTable  func(*table)                     // called by run after each new table
-	onLost   func(entries []entry, index int) // called by run at each loss, if it is not nil
-	keeper   *keeper                          // nil: nothing is kept
+	registry *Registry
+	onTable  func(*Table)                     // called by run after each new table
+	OnLost   func(entries []Entry, index int) // called by run at each loss, if it is not nil
+	keeper   *Keeper                          // nil: nothing is kept
 
-	table atomic.Pointer[table]
-	heard []atomic.Int64 // Mono of the last reception; 0: none
+	Table atomic.Pointer[Table]
+	Heard []atomic.Int64 // Mono of the last reception; 0: none
 
 	mu      sync.Mutex
 	pending []update
@@ -56,38 +57,38 @@ type board struct {
 	first time.Time // when the first instance has answered, while nothing is known
 }
 
-// newBoard makes the first table; known is what was kept.
-func newBoard(conf *conf.Config, log *cmlog.Logger, r *registry, onTable func(*table), k *keeper, known route.Known) *board {
-	b := &board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
-		heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
+// NewBoard makes the first table; known is what was kept.
+func NewBoard(conf *conf.Config, log *cmlog.Logger, r *Registry, onTable func(*Table), k *Keeper, known route.Known) *Board {
+	b := &Board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
+		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
 		forgets: make(chan forgetRequest), ended: make(chan struct{})}
-	entries := make([]entry, len(conf.Instances))
+	entries := make([]Entry, len(conf.Instances))
 	for i := range entries {
-		entries[i].cfg = &conf.Instances[i]
+		entries[i].Config = &conf.Instances[i]
 	}
-	b.table.Store(newTable(entries, known, false, b.rules(), time.Now()))
+	b.Table.Store(newTable(entries, known, false, b.rules(), time.Now()))
 	return b
 }
 
-func (b *board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace} }
+func (b *Board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace} }
 
-// received records a reception, without a new table.
-func (b *board) received(index int, t clock.Mono) { b.heard[index].Store(int64(t)) }
+// Received records a reception, without a new table.
+func (b *Board) Received(index int, t clock.Mono) { b.Heard[index].Store(int64(t)) }
 
-// post leaves an instance's new status, and perhaps a loss. A status that run has not seen yet is
+// Post leaves an instance's new status, and perhaps a loss. A status that run has not seen yet is
 // replaced, but neither a loss nor what the instance has said is dropped: it may have told of its
 // promotion, and be gone.
-func (b *board) post(index int, s status, loss *heartbeat.Loss) {
+func (b *Board) Post(index int, s Status, loss *heartbeat.Loss) {
 	b.mu.Lock()
 	u := &b.pending[index]
-	if u.fresh && u.established() {
+	if u.fresh && u.Established() {
 		if len(u.said) == maxSaid {
 			u.said = u.said[1:]
 		}
-		u.said = append(u.said, u.status)
+		u.said = append(u.said, u.Status)
 	}
-	u.status, u.fresh = s, true
+	u.Status, u.fresh = s, true
 	if loss != nil {
 		u.losses++
 		u.loss = loss
@@ -99,8 +100,8 @@ func (b *board) post(index int, s status, loss *heartbeat.Loss) {
 	}
 }
 
-// run makes tables until stop is closed.
-func (b *board) run(stop <-chan struct{}) {
+// Run makes tables until stop is closed.
+func (b *Board) Run(stop <-chan struct{}) {
 	defer close(b.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -124,17 +125,17 @@ func (b *board) run(stop <-chan struct{}) {
 }
 
 // next is when a table has to be made though nothing has happened.
-func (b *board) next() time.Time {
+func (b *Board) next() time.Time {
 	if !b.first.IsZero() && time.Since(b.first) < settleTime {
 		return b.first.Add(settleTime)
 	}
-	return b.table.Load().Next
+	return b.Table.Load().Next
 }
 
 // settled tells whether the instances that have answered may tell which database cluster the set
 // is.
-func (b *board) settled(known route.Known, entries []entry, now time.Time) bool {
-	heard := slices.ContainsFunc(entries, func(e entry) bool { return e.established() && e.Known })
+func (b *Board) settled(known route.Known, entries []Entry, now time.Time) bool {
+	heard := slices.ContainsFunc(entries, func(e Entry) bool { return e.Established() && e.Known })
 	switch {
 	case known.SystemIdentifier != 0 || !heard:
 		b.first = time.Time{}
@@ -145,7 +146,7 @@ func (b *board) settled(known route.Known, entries []entry, now time.Time) bool 
 }
 
 // rebuild takes in what the instances have posted.
-func (b *board) rebuild() {
+func (b *Board) rebuild() {
 	b.mu.Lock()
 	updates := slices.Clone(b.pending)
 	for i := range b.pending {
@@ -153,17 +154,17 @@ func (b *board) rebuild() {
 	}
 	b.mu.Unlock()
 
-	entries := slices.Clone(b.table.Load().entries)
+	entries := slices.Clone(b.Table.Load().Entries)
 	now := time.Now()
-	known := b.table.Load().Known
+	known := b.Table.Load().Known
 	for i := range updates {
 		if u := &updates[i]; u.fresh {
 			e := &entries[i]
-			for _, e.status = range u.said {
+			for _, e.Status = range u.said {
 				known = known.Learn(factsOf(entries), false, now)
 			}
-			e.status = u.status
-			e.losses += u.losses
+			e.Status = u.Status
+			e.Losses += u.losses
 		}
 	}
 	settled := b.settled(known, entries, now)
@@ -173,29 +174,29 @@ func (b *board) rebuild() {
 // publish publishes a new table, and then ends the bindings that a loss, or what is known now, has
 // made void. In this order: an application that binds meanwhile either is found here, or finds the
 // new table (registry.bind).
-func (b *board) publish(entries []entry, updates []update, known route.Known, settled bool, now time.Time) {
-	before := b.table.Load()
+func (b *Board) publish(entries []Entry, updates []update, known route.Known, settled bool, now time.Time) {
+	before := b.Table.Load()
 	t := newTable(entries, known, settled, b.rules(), now)
 	lost := func(i int) bool { return updates != nil && updates[i].loss != nil }
 	left := func(i int) bool { return !lost(i) && t.Verdicts[i].Void && !before.Verdicts[i].Void }
 	for i := range entries {
 		if left(i) {
-			entries[i].losses++
+			entries[i].Losses++
 		}
 	}
-	b.table.Store(t)
-	var told []member
+	b.Table.Store(t)
+	var told []Member
 	for i := range entries {
 		switch {
 		case lost(i):
-			told = append(told, b.lost(t, i, lossText(&entries[i], updates[i].loss), true)...)
+			told = append(told, b.lost(t, i, LossText(&entries[i], updates[i].loss), true)...)
 		case left(i):
 			told = append(told, b.superseded(t, i)...)
 		}
 	}
 	finishAll(told)
 	if !known.Equal(before.Known) {
-		b.keeper.put(known)
+		b.keeper.Put(known)
 		if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
 			b.log.Log(cmlog.LOG, "known of the set of instances: %s", known)
 		}
@@ -207,25 +208,25 @@ func (b *board) publish(entries []entry, updates []update, known route.Known, se
 }
 
 // lost ends what is bound to an instance, and returns it for finishAll.
-func (b *board) lost(t *table, i int, text string, destroy bool) []member {
-	e := &t.entries[i]
-	if destroy && b.onLost != nil {
-		b.onLost(t.entries, i)
+func (b *Board) lost(t *Table, i int, text string, destroy bool) []Member {
+	e := &t.Entries[i]
+	if destroy && b.OnLost != nil {
+		b.OnLost(t.Entries, i)
 	}
 	list := b.registry.lose(i, backend.Fatal(cm.AdminShutdown, text, "", "Close the connection to the instance, and connect again."))
 	relayed := 0
 	for _, c := range list {
-		if c.place().relay {
+		if c.Place().Relay {
 			relayed++
 		}
 	}
 	if n := len(list) - relayed; n > 0 {
-		b.log.Log(cmlog.LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.cfg.Number,
-			e.cfg.Name())
+		b.log.Log(cmlog.LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.Config.Number,
+			e.Config.Name())
 	}
 	if relayed > 0 {
 		b.log.Log(cmlog.LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed,
-			e.cfg.Number, e.cfg.Name())
+			e.Config.Number, e.Config.Name())
 	}
 	return list
 }
@@ -233,16 +234,16 @@ func (b *board) lost(t *table, i int, text string, destroy bool) []member {
 // superseded ends what is bound to an instance from whose writes nothing will remain. Its
 // heartbeats go on. Only where that is proved are connections destroyed that did not come by way of
 // conmgr.
-func (b *board) superseded(t *table, i int) []member {
-	e, v := &t.entries[i], &t.Verdicts[i]
+func (b *Board) superseded(t *Table, i int) []Member {
+	e, v := &t.Entries[i], &t.Verdicts[i]
 	if v.Superseded {
-		b.log.Log(cmlog.WARNING, "instance %d (host %q) is superseded by %s", e.cfg.Number, e.cfg.Name(), v.By)
+		b.log.Log(cmlog.WARNING, "instance %d (host %q) is superseded by %s", e.Config.Number, e.Config.Name(), v.By)
 	}
 	return b.lost(t, i, e.lostText("superseded by "+v.By), v.Superseded)
 }
 
 // warn logs what an administrator should look into, once for as long as it goes on.
-func (b *board) warn(t *table) {
+func (b *Board) warn(t *Table) {
 	conflicts := t.Conflicts()
 	for _, c := range conflicts {
 		if !slices.Contains(b.told, c) {
@@ -252,8 +253,8 @@ func (b *board) warn(t *table) {
 	b.told = conflicts
 }
 
-// lossText is what the application's error message says.
-func lossText(e *entry, loss *heartbeat.Loss) string {
+// LossText is what the application's error message says.
+func LossText(e *Entry, loss *heartbeat.Loss) string {
 	s := loss.String()
 	if loss.Reason != heartbeat.LossSilence {
 		s += fmt.Sprintf(" (last heartbeat %d ms ago)", loss.Silence.Milliseconds())
@@ -261,7 +262,7 @@ func lossText(e *entry, loss *heartbeat.Loss) string {
 	return e.lostText(s)
 }
 
-func (e *entry) lostText(why string) string {
-	return fmt.Sprintf("instance %d (host %q, address %s, port %d) is lost: %s", e.cfg.Number, e.cfg.Name(),
-		e.address(), e.cfg.Port, why)
+func (e *Entry) lostText(why string) string {
+	return fmt.Sprintf("instance %d (host %q, address %s, port %d) is lost: %s", e.Config.Number, e.Config.Name(),
+		e.Address(), e.Config.Port, why)
 }

@@ -1,4 +1,4 @@
-package conmgr
+package bind
 
 // Tests of the board without its goroutine.
 
@@ -16,24 +16,24 @@ func TestLastWordsCount(t *testing.T) {
 	c, _ := conf.Parse("conmgr.conf", []byte("backend_host0 = a\nbackend_host1 = b"))
 	primary, promoted := hb.Attributes{Timeline: 1}, hb.Attributes{Timeline: 2}
 	standby := hb.Attributes{Flags: hb.InRecovery, Timeline: 1}
-	server := func(i int, a hb.Attributes) status {
-		return status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: int64(101 + i)}
+	server := func(i int, a hb.Attributes) Status {
+		return Status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: int64(101 + i)}
 	}
 	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
-		b := newBoard(c, nil, newRegistry(2, 10), nil, nil, route.Known{})
-		b.post(0, server(0, primary), nil)
-		b.post(1, server(1, standby), nil)
+		b := NewBoard(c, nil, NewRegistry(2, 10), nil, nil, route.Known{})
+		b.Post(0, server(0, primary), nil)
+		b.Post(1, server(1, standby), nil)
 		b.rebuild()
 		last := server(1, promoted)
-		b.post(1, last, nil)
+		b.Post(1, last, nil)
 		for range 2 * maxSaid {
 			last.Detail += "."
-			b.post(1, last, nil)
+			b.Post(1, last, nil)
 		}
 		last.State = gone
-		b.post(1, last, nil)
+		b.Post(1, last, nil)
 		b.rebuild()
-		if tab := b.table.Load(); tab.Known.Timeline != 2 || tab.Choose(cm.ReadWrite, nil) != -1 ||
+		if tab := b.Table.Load(); tab.Known.Timeline != 2 || tab.Choose(cm.ReadWrite, nil) != -1 ||
 			!tab.Verdicts[0].Superseded {
 			t.Errorf("%s: %s; %+v", gone, tab.Known, tab.Verdicts)
 		}

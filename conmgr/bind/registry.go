@@ -1,0 +1,306 @@
+package bind
+
+// The registry knows the application connections and which instance each is bound to. Its lock is
+// held for a moment only, and never while writing to a client. Called by session goroutines,
+// relays, the board's and the main goroutine.
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+)
+
+// Member is an application connection: a *session, or a *relayed.
+type Member interface {
+	Place() *Seat
+	// End ends the connection, for good or because its instance is lost, and never blocks. A
+	// session sends message if it can.
+	End(message []byte)
+	// Finish gives a connection that was ended until a time to complete it. It never blocks.
+	Finish(until time.Time)
+}
+
+// Seat is what the registry knows of a member.
+type Seat struct {
+	Peer        netip.AddrPort // not valid of a Unix socket
+	Local       *unix.Ucred    // of a Unix socket: the process at the other end
+	Owner       Owner
+	Since       time.Time
+	Application string
+	Relay       bool   // a relayed connection, else one that asks for its target
+	Bound       int    // index of the instance, -1: none; guarded by registry.mu, as is target
+	target      string // attribute that it asked for
+}
+
+// Place makes whoever embeds a seat half a Member.
+func (s *Seat) Place() *Seat { return s }
+
+// String is the peer, for messages.
+func (s *Seat) String() string {
+	switch {
+	case s.Peer.IsValid():
+		return netip.AddrPortFrom(s.Peer.Addr().Unmap(), s.Peer.Port()).String()
+	case s.Local != nil:
+		return fmt.Sprintf("[local] user %d, process %d", s.Local.Uid, s.Local.Pid)
+	}
+	return "[local]"
+}
+
+// relayKey counts relayed connections for CancelRequests.
+type relayKey struct {
+	target   string
+	instance int
+}
+
+// Registry is made by NewRegistry.
+type Registry struct {
+	Max   int          // most connections
+	Share int          // most of one owner; 0: no limit but max
+	Group *group.Group // nil: no goroutines of its own
+
+	mu       sync.Mutex
+	all      map[Member]struct{}
+	owners   map[Owner]int         // how many of all are whose
+	bound    []map[Member]struct{} // by index of the instance
+	count    int                   // of bound ones
+	relayed  map[relayKey]int      // how many of these are relayed
+	Idle     chan struct{}         // closed when refusing and no binding is left
+	refusing atomic.Bool           // shutting down: no new binding; set under mu
+	ending   atomic.Bool           // all have been ended: no new connection either; set under mu
+}
+
+// NewRegistry is for so many instances, and so many connections at most.
+func NewRegistry(instances, maxConnections int) *Registry {
+	r := &Registry{Max: maxConnections, all: map[Member]struct{}{}, owners: map[Owner]int{},
+		relayed: map[relayKey]int{}, bound: make([]map[Member]struct{}, instances), Idle: make(chan struct{})}
+	for i := range r.bound {
+		r.bound[i] = map[Member]struct{}{}
+	}
+	return r
+}
+
+// Remove forgets a connection, and its binding.
+func (r *Registry) Remove(c Member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unbind(c)
+	if _, is := r.all[c]; !is {
+		return
+	}
+	delete(r.all, c)
+	o := c.Place().Owner
+	if r.owners[o]--; r.owners[o] == 0 {
+		delete(r.owners, o)
+	}
+}
+
+// IsRefusing tells whether conmgr is shutting down: there is no new binding.
+func (r *Registry) IsRefusing() bool { return r.refusing.Load() }
+
+// IsEnding tells whether all have been ended: there is no new connection.
+func (r *Registry) IsEnding() bool { return r.ending.Load() }
+
+// Members are all connections.
+func (r *Registry) Members() []Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.all))
+}
+
+// Owned is how many connections an owner has.
+func (r *Registry) Owned(o Owner) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.owners[o]
+}
+
+// IsBound tells whether a connection has a target.
+func (r *Registry) IsBound(c Member) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.Place().Bound >= 0
+}
+
+// unbind is called with the lock held.
+func (r *Registry) unbind(c Member) {
+	s := c.Place()
+	if s.Bound >= 0 {
+		delete(r.bound[s.Bound], c)
+		if s.Relay {
+			k := relayKey{s.target, s.Bound}
+			if r.relayed[k]--; r.relayed[k] == 0 {
+				delete(r.relayed, k)
+			}
+		}
+		s.Bound = -1
+		r.count--
+		r.checkIdle()
+	}
+}
+
+func (r *Registry) checkIdle() {
+	if r.refusing.Load() && r.count == 0 {
+		select {
+		case <-r.Idle:
+		default:
+			close(r.Idle)
+		}
+	}
+}
+
+// Bind binds c to the instance that choose returns, or unbinds it for -1. The table is read under
+// the lock: a loss publishes its table first and takes the lock afterwards, so that none is missed.
+func (r *Registry) Bind(c Member, target string, load func() *Table, choose func(*Table) int) (t *Table, index int,
+	ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t = load()
+	if r.refusing.Load() {
+		return t, -1, false
+	}
+	index = choose(t)
+	r.unbind(c)
+	if index >= 0 {
+		s := c.Place()
+		s.Bound, s.target = index, target
+		r.bound[index][c] = struct{}{}
+		if s.Relay {
+			r.relayed[relayKey{target, index}]++
+		}
+		r.count++
+	}
+	return t, index, true
+}
+
+// lose tells all connections that are bound to an instance, and returns them for finishAll.
+func (r *Registry) lose(index int, message []byte) []Member {
+	r.mu.Lock()
+	list := make([]Member, 0, len(r.bound[index]))
+	for c := range r.bound[index] {
+		list = append(list, c)
+	}
+	for _, c := range list {
+		r.unbind(c)
+	}
+	r.mu.Unlock()
+	r.tell(list, message)
+	return list
+}
+
+// tellChunk is how many connections a goroutine of tell takes at a time.
+const tellChunk = 64
+
+// tell ends all connections of a list, and returns when that is done. Each costs a send(2), which
+// any processor can do: if they are many, all do.
+func (r *Registry) tell(list []Member, message []byte) {
+	var taken atomic.Int64
+	work := func() {
+		for {
+			end := int(taken.Add(tellChunk))
+			if end-tellChunk >= len(list) {
+				return
+			}
+			for _, c := range list[end-tellChunk : min(end, len(list))] {
+				c.End(message)
+			}
+		}
+	}
+	var others sync.WaitGroup
+	if r.Group != nil {
+		for range min(runtime.GOMAXPROCS(0)-1, len(list)/tellChunk) {
+			others.Add(1)
+			r.Group.Go("notification", func() {
+				defer others.Done()
+				work()
+			})
+		}
+	}
+	work()
+	others.Wait()
+}
+
+// Refuse lets no new binding in; who only looks is welcome. idle is closed as soon as no binding is
+// left.
+func (r *Registry) Refuse() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusing.Store(true)
+	r.checkIdle()
+}
+
+// EndEverything ends all connections, and returns how many.
+func (r *Registry) EndEverything(message []byte) int {
+	r.mu.Lock()
+	r.ending.Store(true)
+	list := slices.Collect(maps.Keys(r.all))
+	for _, c := range list {
+		r.unbind(c)
+	}
+	r.mu.Unlock()
+	r.tell(list, message)
+	finishAll(list)
+	return len(list)
+}
+
+// finishAll closes our side of connections that were told: everybody is told first, and this comes
+// second.
+func finishAll(list []Member) {
+	until := time.Now().Add(DrainTime)
+	for _, c := range list {
+		c.Finish(until)
+	}
+}
+
+// DrainTime is for the client to close after a FATAL.
+const DrainTime = time.Second
+
+// ShutdownText is what is said to those whom conmgr leaves.
+const ShutdownText = "the Connection Manager is shutting down"
+
+// Application is a row of SHOW APPLICATIONS.
+type Application struct {
+	Peer              netip.AddrPort // not valid of a Unix socket
+	Name, Target, Via string
+	Instance          int
+	Since             time.Time
+}
+
+// Applications are the rows of SHOW APPLICATIONS.
+func (r *Registry) Applications() []Application {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Application, 0, r.count)
+	for i, m := range r.bound {
+		for c := range m {
+			s, via := c.Place(), "bind"
+			if s.Relay {
+				via = "relay"
+			}
+			out = append(out, Application{Peer: s.Peer, Name: s.Application, Target: s.target, Via: via,
+				Instance: i, Since: s.Since})
+		}
+	}
+	return out
+}
+
+// RelayedTo returns the instances that relayed connections of an attribute are bound to.
+func (r *Registry) RelayedTo(target string) (instances []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k := range r.relayed {
+		if k.target == target {
+			instances = append(instances, k.instance)
+		}
+	}
+	slices.Sort(instances)
+	return instances
+}

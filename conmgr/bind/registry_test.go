@@ -1,0 +1,73 @@
+package bind
+
+// Tests of the registry's lock.
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// place is a member that does nothing.
+type place struct{ Seat }
+
+func (*place) End([]byte)       {}
+func (*place) Finish(time.Time) {}
+
+// An application that binds at the moment of a loss is either told of it, or gets another instance.
+// The table is read, and the choice made, under the lock that a loss takes after it has published
+// its table.
+func TestBindReadsTheTableUnderTheLock(t *testing.T) {
+	r := NewRegistry(1, 10)
+	s := &place{Seat{Bound: -1}}
+	r.Add(s)
+	entries := []Entry{{Config: &conf.Instance{Port: 1}, Status: Status{State: hb.Established, Known: true, SystemIdentifier: 7, Attributes: hb.Attributes{Timeline: 1}}}}
+	tab := newTable(entries, route.Known{SystemIdentifier: 7, Timeline: 1}, true, route.Rules{}, time.Now())
+	locked := func(what string) {
+		if r.mu.TryLock() {
+			r.mu.Unlock()
+			t.Errorf("%s without the lock: a loss at this moment would be missed", what)
+		}
+	}
+	_, i, ok := r.Bind(s, "primary", func() *Table {
+		locked("the table is read")
+		return tab
+	}, func(tab *Table) int {
+		locked("the instance is chosen")
+		return tab.Choose(cm.Primary, nil)
+	})
+	if i != 0 || !ok || s.Bound != 0 {
+		t.Errorf("bound to %d", i)
+	}
+}
+
+func TestReservedPlaces(t *testing.T) {
+	r := NewRegistry(1, 2)
+	r.Share = 2
+	add := func(s Seat) Admission { s.Bound = -1; return r.Add(&place{s}) }
+	foreign := Seat{Owner: Owner{UID: uint32(os.Geteuid()) + 1, Known: true}}
+	elsewhere := Seat{Owner: Owner{Address: netip.MustParseAddr("192.0.2.1")}}
+	own := Seat{Owner: Owner{UID: uint32(os.Geteuid()), Known: true}}
+	byUnix := own
+	byUnix.Local = &unix.Ucred{Uid: uint32(os.Geteuid())}
+	rootByUnix := Seat{Owner: Owner{Known: true}, Local: &unix.Ucred{}}
+	foreignByUnix := Seat{Owner: foreign.Owner, Local: &unix.Ucred{}}
+	for i, x := range []struct {
+		s    Seat
+		want Admission
+	}{{foreign, admitted}, {foreign, admitted}, {foreign, OverAll}, {foreignByUnix, OverAll}, {elsewhere, OverAll},
+		{own, OverAll},
+		{byUnix, admitted}, {rootByUnix, admitted}, {byUnix, admitted}, {byUnix, OverAll}, {rootByUnix, OverAll}} {
+		if got := add(x.s); got != x.want {
+			t.Errorf("%d: %s: %d, want %d", i, &x.s, got, x.want)
+		}
+	}
+}

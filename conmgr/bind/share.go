@@ -1,0 +1,76 @@
+package bind
+
+import (
+	"net/netip"
+	"os"
+	"strconv"
+
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
+)
+
+// Who may be registered: a share for each user, and places that are kept for cm_ctl. Called by the
+// accepting goroutines; never blocks.
+
+// ReservedPlaces are those beyond the limit of connections, by the Unix socket, for conmgr's own
+// user and root: cm_ctl status works when applications have taken all.
+const ReservedPlaces = 3
+
+// Owner is whose connection it is: a user of this host, or an address elsewhere.
+type Owner struct {
+	UID     uint32
+	Known   bool // of uid
+	Address netip.Addr
+}
+
+func (o Owner) String() string {
+	if o.Known {
+		return "user " + strconv.FormatUint(uint64(o.UID), 10)
+	}
+	return "address " + o.Address.String()
+}
+
+// isPrivileged: conmgr's own user, and root, who can do anything to it.
+func (o Owner) isPrivileged() bool { return o.Known && (o.UID == 0 || o.UID == uint32(os.Geteuid())) }
+
+// Admission is what becomes of a new connection.
+type Admission uint8
+
+const (
+	admitted  Admission = iota
+	OverAll             // there is no place
+	OverShare           // its owner has as many as he may
+)
+
+// Add registers a connection, if there is room for one more.
+func (r *Registry) Add(c Member) Admission {
+	s := c.Place()
+	limit := r.Max
+	privileged := s.Local != nil && s.Owner.isPrivileged()
+	if privileged {
+		limit += ReservedPlaces
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case len(r.all) >= limit:
+		return OverAll
+	case r.Share > 0 && r.owners[s.Owner] >= r.Share && !privileged:
+		return OverShare
+	}
+	r.all[c] = struct{}{}
+	r.owners[s.Owner]++
+	return admitted
+}
+
+// UserShare is the most connections of one user: as configured; else, where descriptors are the
+// limit, three quarters of the places; else no less than max_connections, which says how many there
+// may be.
+func UserShare(c *conf.Config, places int) int {
+	switch {
+	case c.MaxUserConnections > 0:
+		return c.MaxUserConnections
+	case c.MaxConnections > 0:
+		return 0
+	}
+	return max(1, places/4*3)
+}

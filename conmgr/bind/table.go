@@ -1,0 +1,86 @@
+package bind
+
+// The routing table: an immutable snapshot of all instances, with the verdicts of package route.
+// Any goroutine reads it, without a lock.
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// Status is what an instance's goroutine tells of it.
+type Status struct {
+	State            heartbeat.State
+	Generation       uint64
+	Known            bool // the following four are
+	Attributes       heartbeat.Attributes
+	SystemIdentifier uint64
+	PostmasterStart  int64
+	Succeeds         route.Succession
+	HostAddr         netip.Addr   // of the last established connection
+	Addrs            []netip.Addr // all that the name had then; never changed
+	Detail           string       // last error
+}
+
+// Entry is an instance in the table.
+type Entry struct {
+	Status
+	Config *conf.Instance
+	Losses uint64 // times that it was declared lost, for whatever reason: bindings made before the last one are void
+}
+
+// Address is where to connect to: the very one that heartbeats prove alive.
+func (e *Entry) Address() netip.Addr {
+	if e.HostAddr.IsValid() {
+		return e.HostAddr
+	}
+	return e.Config.HostAddr
+}
+
+// Established tells whether heartbeats prove, by way of this entry, that the server is there.
+func (s *Status) Established() bool { return s.State == heartbeat.Established }
+
+// Connected tells whether heartbeats prove that the server is there, by way of this entry or of
+// another one.
+func (e *Entry) Connected() bool { return e.Established() || e.State == heartbeat.Duplicate }
+
+// IsPrimary tells whether it was a primary when it was last heard of.
+func (e *Entry) IsPrimary() bool { return e.Known && !e.Attributes.Has(heartbeat.InRecovery) }
+
+// Role is what the instance is; nobody knows that of a lost one.
+func (e *Entry) Role() string {
+	if !e.Known || e.State == heartbeat.Lost || e.State == heartbeat.Stopped {
+		return "unknown"
+	}
+	return e.Attributes.Role()
+}
+
+// facts are what the choice depends on.
+func (e *Entry) facts() route.Instance {
+	return route.Instance{Number: e.Config.Number, Host: e.Config.Name(), Address: e.Address(), Port: e.Config.Port,
+		State: e.State, Detail: e.Detail,
+		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier,
+		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds}
+}
+
+// Table is never changed once it is published.
+type Table struct {
+	*route.Table
+	Entries []Entry // ordered by instance number
+}
+
+func factsOf(entries []Entry) []route.Instance {
+	facts := make([]route.Instance, len(entries))
+	for i := range entries {
+		facts[i] = entries[i].facts()
+	}
+	return facts
+}
+
+func newTable(entries []Entry, known route.Known, settled bool, rules route.Rules, now time.Time) *Table {
+	return &Table{route.Decide(known, factsOf(entries), settled, rules, now), entries}
+}
