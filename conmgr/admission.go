@@ -39,7 +39,7 @@ func seatOf(conn net.Conn) bind.Seat {
 
 // hasRoom registers a connection. Over max_connections it is closed without a word, as the guide
 // says; refuse tells the others why.
-func (s *service) hasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hint string)) bool {
+func (s *door) hasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hint string)) bool {
 	seat := m.Place()
 	switch s.registry.Add(m) {
 	case bind.OverAll:
@@ -65,7 +65,7 @@ func (s *service) hasRoom(m bind.Member, conn net.Conn, refuse func(code, text, 
 
 // explain runs what tells a client that it is refused; if many are told at this time, it closes the
 // connection.
-func (s *service) explain(conn net.Conn, tell func()) {
+func (s *door) explain(conn net.Conn, tell func()) {
 	if s.refusing.Add(1) > refusedMost {
 		s.refusing.Add(-1)
 		conn.Close()
@@ -80,7 +80,7 @@ func (s *service) explain(conn net.Conn, tell func()) {
 
 // mayRelay tells whether a relay port takes a client: one of this host, or of a network that is
 // allowed. Instances see this host's address whoever it is, and their pg_hba.conf cannot tell.
-func (s *service) mayRelay(conn net.Conn, of *bind.Seat) bool {
+func (s *door) mayRelay(conn net.Conn, of *bind.Seat) bool {
 	peer := of.Peer.Addr().Unmap().WithZone("")
 	if peer.IsLoopback() || of.Owner.Known {
 		return true

@@ -104,11 +104,11 @@ func TestRefusedAreBounded(t *testing.T) {
 		if _, err := c.c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
 			closed++
 		}
-		if n := r.d.service.refusing.Load(); n > refusedMost {
+		if n := r.d.door.refusing.Load(); n > refusedMost {
 			t.Fatalf("%d at a time", n)
 		}
 	}
-	eventually(t, "they are closed", func() bool { return r.d.service.refusing.Load() == 0 })
+	eventually(t, "they are closed", func() bool { return r.d.door.refusing.Load() == 0 })
 }
 
 // Somebody takes all the connections that he can get: cm_ctl status works, and with the default
@@ -228,7 +228,7 @@ func (a *addressedConn) RemoteAddr() net.Addr {
 func TestRelayFromElsewhere(t *testing.T) {
 	sink := &memorySink{}
 	log := testLogger(t, cmlog.WARNING, sink)
-	s := &service{conf: parseConf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
+	s := &door{conf: parseConf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
 		log: log, limit: cmlog.NewLimiter(log)}
 	for _, x := range []struct {
 		own, peer string
@@ -264,7 +264,7 @@ func TestRelayFromOwnAddress(t *testing.T) {
 	b := newBackend(t, 0)
 	r := staticWith(t, "relay_port_primary = 1\n"+b.conf(0),
 		func(r *rig) { r.conf.ListenAddresses = []string{"127.0.0.1", own.String()} }, primary)
-	_, port, _ := net.SplitHostPort(r.d.service.listeners[3].Addr().String())
+	_, port, _ := net.SplitHostPort(r.d.door.addr(3).String())
 	c, err := net.Dial("tcp", net.JoinHostPort(own.String(), port))
 	if err != nil {
 		t.Fatal(err)

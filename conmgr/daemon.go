@@ -24,6 +24,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -52,21 +53,89 @@ type Options struct {
 	syslogSocket string // of tests; "": /dev/log
 }
 
+// deps are what the daemon needs of the outside; tests have their own.
+type deps struct {
+	dir     string // of conmgr.state; "": nothing is kept
+	log     *cmlog.Logger
+	limit   *cmlog.Limiter // of lines that a peer can cause
+	group   *group.Group
+	net     netio.Network
+	now     clock.Clock
+	known   route.Known      // what is known from before, where nothing is kept
+	most    int              // connections at a time
+	pidFile *control.PidFile // nil: none
+}
+
 type daemon struct {
-	dir      string
+	deps
 	conf     *conf.Config
-	log      *cmlog.Logger
-	limit    *cmlog.Limiter // of lines that a peer can cause
-	group    *group.Group
 	registry *bind.Registry
 	board    *bind.Board
-	service  *service
-	pidFile  *control.PidFile
+	keeper   *bind.Keeper
+	door     *door
+	console  *service
+	relays   *relays
 
 	changed chan struct{} // there is a new routing table
 	failed  chan error    // the first failure of a goroutine
 	goodbye atomic.Bool
 	status  control.Status
+}
+
+// newDaemon wires a daemon, for Run and for every test. start lets it work.
+func newDaemon(c *conf.Config, o deps) *daemon {
+	d := &daemon{deps: o, conf: c, status: control.StatusStarting, changed: make(chan struct{}, 1),
+		failed: make(chan error, 1)}
+	d.registry = bind.NewRegistry(len(c.Instances), o.most)
+	d.registry.Share = bind.UserShare(c, o.most)
+	d.registry.Group = o.group
+	known := o.known
+	if o.dir != "" {
+		d.keeper, known = bind.NewKeeper(o.dir, o.log, time.Now())
+	}
+	d.board = bind.NewBoard(c, o.log, d.registry, func(*bind.Table) {
+		select {
+		case d.changed <- struct{}{}:
+		default:
+		}
+	}, d.keeper, known)
+	if c.DestroySockets {
+		d.board.OnLost = (&destroyer{log: o.log, group: o.group}).lost
+	}
+	trace := &bind.Trace{Log: o.log, Limit: o.limit}
+	d.door = newDoor(c, o.log, o.limit, o.group, d.registry)
+	d.console = newService(c, d.board, d.door, trace, o.now)
+	d.relays = newRelays(d.board, d.door, trace)
+	return d
+}
+
+// start opens the ports, and begins to serve and to monitor, until ctx ends. process and boot are
+// the heartbeat ids of this process and this run of the machine.
+func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
+	stop := ctx.Done()
+	if err := d.door.listen(ctx, d.console.admit, d.relays.admit); err != nil {
+		return err
+	}
+	if err := d.relays.start(); err != nil {
+		d.door.close()
+		return err
+	}
+	d.log.Log(cmlog.LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
+	d.group.Go("routing table", func() { d.board.Run(stop) })
+	if d.keeper != nil {
+		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
+	}
+	d.door.serve(stop)
+	for _, in := range d.instances(process, boot, d.net, d.now) {
+		d.group.Go(in.String(), func() { in.run(ctx) })
+	}
+	return nil
+}
+
+// close shuts the ports, and ends what is relayed.
+func (d *daemon) close() {
+	d.door.close()
+	d.relays.stop()
 }
 
 // CheckUser refuses root, as a PostgreSQL server does.
@@ -109,8 +178,7 @@ func Run(o Options) error {
 	}
 	defer pidFile.Remove()
 
-	d := &daemon{dir: dir, conf: config, pidFile: pidFile, status: control.StatusStarting,
-		changed: make(chan struct{}, 1), failed: make(chan error, 1)}
+	failed := &failure{first: make(chan error, 1)}
 	stopLog := make(chan struct{})
 	logGroup := &group.Group{}
 	var sinks []cmlog.Sink
@@ -126,34 +194,40 @@ func Run(o Options) error {
 		syslog = cmlog.OpenSyslog(socket, config.SyslogFacility, config.SyslogIdent, o.Stderr)
 		sinks = append(sinks, syslog)
 	}
-	logGroup.OnPanic = d.panicked
-	d.log = cmlog.New(config.LogMinMessages, logGroup, stopLog, sinks...)
-	d.limit = cmlog.NewLimiter(d.log)
+	logGroup.OnPanic = failed.panicked
+	log := cmlog.New(config.LogMinMessages, logGroup, stopLog, sinks...)
+	failed.log = log
+	limited := cmlog.NewLimiter(log)
 	defer func() {
-		d.limit.End()
+		limited.End()
 		close(stopLog)
 		if logGroup.Wait(shutdownTime) && syslog != nil {
 			syslog.Close()
 		}
 	}()
-	d.group = &group.Group{OnPanic: d.panicked}
 	for _, w := range diags {
-		d.log.Message(cmlog.Message{Level: w.Level(), Text: w.String(), Hint: w.Hint})
+		log.Message(cmlog.Message{Level: w.Level(), Text: w.String(), Hint: w.Hint})
 	}
 	if config.MaxConnections == 0 {
 		most = max(1, most-bind.ReservedPlaces)
 	}
-	d.registry = bind.NewRegistry(len(config.Instances), most)
-	d.registry.Share = bind.UserShare(config, most)
-	d.registry.Group = d.group
+	d := newDaemon(config, deps{dir: dir, log: log, limit: limited, group: &group.Group{OnPanic: failed.panicked},
+		net: netio.System, now: clock.Monotonic, most: most, pidFile: pidFile})
+	d.failed = failed.first
 	return d.run(o.Signals)
 }
 
-func (d *daemon) panicked(name string, value any, stack []byte) {
-	d.log.Message(cmlog.Message{Level: cmlog.PANIC, Text: fmt.Sprintf("%s: %v", name, value),
+// failure takes the first panic of a goroutine.
+type failure struct {
+	log   *cmlog.Logger
+	first chan error
+}
+
+func (f *failure) panicked(name string, value any, stack []byte) {
+	f.log.Message(cmlog.Message{Level: cmlog.PANIC, Text: fmt.Sprintf("%s: %v", name, value),
 		Detail: strings.TrimSpace(string(stack))})
 	select {
-	case d.failed <- errPanic:
+	case f.first <- errPanic:
 	default: // the first cause wins
 	}
 }
@@ -161,39 +235,16 @@ func (d *daemon) panicked(name string, value any, stack []byte) {
 func (d *daemon) run(signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stop := ctx.Done()
-
-	keeper, known := bind.NewKeeper(d.dir, d.log, time.Now())
-	d.board = bind.NewBoard(d.conf, d.log, d.registry, func(*bind.Table) {
-		select {
-		case d.changed <- struct{}{}:
-		default:
-		}
-	}, keeper, known)
-	if d.conf.DestroySockets {
-		d.board.OnLost = (&destroyer{log: d.log, group: d.group}).lost
-	}
-	d.service = &service{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		trace: &bind.Trace{Log: d.log, Limit: d.limit},
-		now:   clock.Monotonic}
-	if err := d.service.listen(ctx); err != nil {
+	var process heartbeat.ID
+	rand.Read(process[:])
+	if err := d.start(ctx, process, bootID()); err != nil {
 		d.log.Log(cmlog.FATAL, "%s", err)
 		if d.conf.LogStderr {
 			return ErrReported
 		}
 		return err
 	}
-	defer d.service.close()
-	d.log.Log(cmlog.LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
-	d.group.Go("routing table", func() { d.board.Run(stop) })
-	d.group.Go("kept knowledge", func() { keeper.Run(stop) })
-	d.service.serve(stop)
-	boot := bootID()
-	var id heartbeat.ID
-	rand.Read(id[:])
-	for _, in := range d.instances(id, boot, netio.System, clock.Monotonic) {
-		d.group.Go(in.String(), func() { in.run(ctx) })
-	}
+	defer d.close()
 	notifySystemd("READY=1\nSTATUS=connecting to instances")
 	err := d.wait(signals, cancel)
 	d.log.Flush(shutdownTime)
@@ -279,7 +330,7 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 // stop is the orderly end: applications are told, watchdogs get their GOODBYE. It takes
 // shutdownTime at most.
 func (d *daemon) stop(cancel func(), text string) {
-	d.service.close()
+	d.close()
 	d.registry.Refuse()
 	d.registry.EndEverything(backend.Fatal(cm.AdminShutdown, text, "", ""))
 	d.goodbye.Store(true)
@@ -321,6 +372,9 @@ func (d *daemon) setStatus(s control.Status) {
 		return
 	}
 	d.status = s
+	if d.pidFile == nil {
+		return
+	}
 	if err := d.pidFile.SetStatus(s); err != nil {
 		d.log.Log(cmlog.WARNING, "%s", err)
 	}

@@ -470,7 +470,7 @@ func TestPanicEndsTheDaemon(t *testing.T) {
 	r := static(t, "", primary)
 	c := r.connect()
 	c.query("show target primary")
-	r.d.group.OnPanic = r.d.panicked
+	r.d.group.OnPanic = (&failure{log: r.d.log, first: r.d.failed}).panicked
 	r.d.group.Go("victim", func() { panic("oops") })
 	err := r.d.wait(nil, r.cancel)
 	if !errors.Is(err, errPanic) {

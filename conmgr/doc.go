@@ -24,7 +24,7 @@
 //	instance.go connect.go link.go lookup.go   heartbeats
 //	route/                                     who is offered, and who is superseded: pure
 //	bind/                                      routing table, binding, loss; what is known over restarts
-//	listen.go admission.go unixsocket.go session.go  the service (docs/protocol.md, part 2): connections
+//	listen.go admission.go unixsocket.go session.go  who comes in, and sessions (docs/protocol.md, part 2)
 //	extended.go statement.go answers.go forgetting.go  and statements
 //	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
 //	destroy.go sockinfo.go                     destroy_sockets

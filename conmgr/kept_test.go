@@ -175,7 +175,7 @@ func TestForgetIsForTheUserOfConmgr(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
-	s := &session{service: r.d.service, conn: noSocket{a}}
+	s := &session{service: r.d.console, conn: noSocket{a}}
 	if _, err := s.forget(-1); err == nil || err.(*backend.Error).Code != "42501" {
 		t.Errorf("got %v", err)
 	}

@@ -1,7 +1,6 @@
 package conmgr
 
-// The service: listening, accepting, and what sessions share. One goroutine an address accepts; it
-// blocks on nothing else.
+// Listening and accepting. One goroutine an address accepts; it blocks on nothing else.
 
 import (
 	"context"
@@ -21,26 +20,25 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
-	"github.com/pgwatchdog/watchdog/heartbeat"
-	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
-type service struct {
+// door is where applications come in: all ports and Unix sockets, and who is let in.
+type door struct {
 	conf     *conf.Config
 	log      *cmlog.Logger
 	limit    *cmlog.Limiter
 	group    *group.Group
-	board    *bind.Board
 	registry *bind.Registry
-	trace    *bind.Trace
-	now      func() heartbeat.Mono
 
 	listeners []listener   // those of the port first
 	local     []listener   // by Unix sockets, until they are appended to listeners
 	sockets   []unixSocket // their files
-	relays    relays
-	nextID    atomic.Uint32
 	refusing  atomic.Int32 // connections that are told why they are refused
+}
+
+// newDoor makes one that is shut.
+func newDoor(c *conf.Config, log *cmlog.Logger, limit *cmlog.Limiter, g *group.Group, r *bind.Registry) *door {
+	return &door{conf: c, log: log, limit: limit, group: g, registry: r}
 }
 
 // listener is an open port, and what becomes of a connection to it.
@@ -52,31 +50,32 @@ type listener struct {
 // lookupTime bounds the resolution of listen_addresses.
 const lookupTime = 10 * time.Second
 
-// listen opens all ports.
-func (s *service) listen(ctx context.Context) error {
-	err := s.listenUnix() // first: who can connect by TCP finds the socket, too
+// listen opens the port and the Unix sockets, whose connections admit takes, and the relay ports,
+// whose connections relay takes.
+func (s *door) listen(ctx context.Context, admit func(net.Conn), relay func(*net.TCPConn, conf.RelayPort)) error {
+	err := s.listenUnix(admit) // first: who can connect by TCP finds the socket, too
 	if err == nil {
-		err = s.listenPort(ctx, s.conf.Port, s.admit)
+		err = s.listenPort(ctx, s.conf.Port, admit)
 	}
-	for i := range s.conf.RelayPorts {
-		p := &relayPort{RelayPort: s.conf.RelayPorts[i]}
+	for _, p := range s.conf.RelayPorts {
 		if err == nil {
-			err = s.listenPort(ctx, p.Port, func(conn net.Conn) { s.admitRelayed(conn.(*net.TCPConn), p) })
+			err = s.listenPort(ctx, p.Port, func(conn net.Conn) { relay(conn.(*net.TCPConn), p) })
 		}
 	}
 	s.listeners, s.local = append(s.listeners, s.local...), nil
-	if err == nil {
-		err = s.startRelays()
-	}
 	if err != nil {
 		s.close()
 	}
 	return err
 }
 
+// addr is that of the n-th listener: the port's come first, then the relay ports' in the order of
+// conmgr.conf, then the Unix sockets.
+func (s *door) addr(n int) net.Addr { return s.listeners[n].Addr() }
+
 // listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one
 // name, those that this host does not have are left out, as long as one works.
-func (s *service) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
+func (s *door) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	seen := map[netip.Addr]bool{}
@@ -142,25 +141,24 @@ func listenOn(ctx context.Context, a netip.Addr, port int) (*net.TCPListener, er
 }
 
 // serve accepts connections until the listeners are closed.
-func (s *service) serve(stop <-chan struct{}) {
+func (s *door) serve(stop <-chan struct{}) {
 	for _, l := range s.listeners {
 		s.group.Go("listener", func() { s.accept(l, stop) })
 	}
 }
 
-func (s *service) close() {
+func (s *door) close() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
 	s.removeSockets()
-	s.stopRelays()
 }
 
 // acceptPause follows an accept(2) that failed for want of descriptors or memory: nothing tells
 // when there are some.
 const acceptPause = 100 * time.Millisecond
 
-func (s *service) accept(l listener, stop <-chan struct{}) {
+func (s *door) accept(l listener, stop <-chan struct{}) {
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -189,15 +187,4 @@ func acceptText(err error) string {
 		text += " (the limit of open file descriptors is reached, ulimit -n)"
 	}
 	return text
-}
-
-func (s *service) admit(conn net.Conn) {
-	se := &session{service: s, conn: conn.(clientConn), Seat: seatOf(conn)}
-	refuse := func(code, text, hint string) {
-		se.refusal = backend.Fatal(code, text, "", hint)
-		se.talk()
-	}
-	if s.hasRoom(se, conn, refuse) {
-		s.group.Go("session", se.run)
-	}
 }

@@ -6,8 +6,10 @@ package conmgr
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"testing"
@@ -15,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
@@ -34,7 +36,7 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := d.service.listeners[0].Addr().String()
+	addr := d.door.addr(0).String()
 	conns := make([]net.Conn, n)
 	for i := range conns {
 		c, err := net.Dial("tcp", addr)
@@ -61,20 +63,20 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 func benchDaemon(b *testing.B) *daemon {
 	c := parseConf(b, "backend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
-	d := &daemon{conf: c, group: &group.Group{OnPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
-		registry: bind.NewRegistry(1, 1<<20)}
-	d.board = bind.NewBoard(c, nil, d.registry, nil, nil, route.Known{})
-	d.service = &service{conf: c, group: d.group, board: d.board, registry: d.registry, now: clock.Monotonic}
-	if err := d.service.listen(b.Context()); err != nil {
+	d := newDaemon(c, deps{group: &group.Group{OnPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
+		now: clock.Monotonic, most: 1 << 20, net: netio.Network{
+			Dial: func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) {
+				<-ctx.Done() // no real heartbeats
+				return nil, ctx.Err()
+			}}})
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := d.start(ctx, hb.ID{1}, hb.ID{}); err != nil {
 		b.Fatal(err)
 	}
-	stop := make(chan struct{})
-	d.group.Go("board", func() { d.board.Run(stop) })
-	d.service.serve(stop)
 	b.Cleanup(func() {
-		d.service.close()
+		d.close()
 		d.registry.EndEverything(backend.Fatal("57P01", "end", "", ""))
-		close(stop)
+		cancel()
 		d.group.Wait(patience)
 	})
 	d.board.Post(0, up(primary), nil)

@@ -25,6 +25,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -36,44 +37,54 @@ const relayStartup = time.Minute
 // maxRelayLoops: one carries some 100 000 queries a second.
 const maxRelayLoops = 4
 
-// relayPort is a port that is listened on.
-type relayPort struct {
-	conf.RelayPort
-}
-
-// relays are all the relay ports of a service.
+// relays are all the relay ports of a conmgr.
 type relays struct {
+	conf     *conf.Config
+	log      *cmlog.Logger
+	limit    *cmlog.Limiter
+	group    *group.Group
+	board    *bind.Board
+	registry *bind.Registry
+	trace    *bind.Trace
+	door     *door
+
 	loops []*relayLoop
 	turn  atomic.Uint32
 }
 
-// startRelays makes the loops. Each keeps its thread, which waits in system calls that the Go
+// newRelays makes them; start lets them work.
+func newRelays(b *bind.Board, d *door, tr *bind.Trace) *relays {
+	return &relays{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: b, registry: d.registry,
+		trace: tr, door: d}
+}
+
+// start makes the loops. Each keeps its thread, which waits in system calls that the Go
 // scheduler does not hear of, so that it needs a processor for itself: otherwise others, heartbeats
 // among them, would wait until the scheduler notices.
-func (s *service) startRelays() error {
+func (s *relays) start() error {
 	if len(s.conf.RelayPorts) == 0 {
 		return nil
 	}
 	for range min(runtime.NumCPU(), maxRelayLoops) {
 		l, err := newRelayLoop()
 		if err != nil {
-			s.stopRelays()
-			for _, l := range s.relays.loops {
+			s.stop()
+			for _, l := range s.loops {
 				l.end()
 			}
 			return fmt.Errorf("could not prepare the relay ports: %w", err)
 		}
-		s.relays.loops = append(s.relays.loops, l)
+		s.loops = append(s.loops, l)
 	}
-	runtime.GOMAXPROCS(runtime.NumCPU() + len(s.relays.loops))
-	for _, l := range s.relays.loops {
+	runtime.GOMAXPROCS(runtime.NumCPU() + len(s.loops))
+	for _, l := range s.loops {
 		s.group.Go("relay", l.run)
 	}
 	return nil
 }
 
-func (s *service) stopRelays() {
-	for _, l := range s.relays.loops {
+func (s *relays) stop() {
+	for _, l := range s.loops {
 		l.quit()
 	}
 }
@@ -81,10 +92,10 @@ func (s *service) stopRelays() {
 // relayed is a connection to a relay port.
 type relayed struct {
 	bind.Seat
-	service *service
-	port    *relayPort
-	conn    *net.TCPConn // until a loop has it
-	first   []byte       // was read from the client, and nobody has seen it yet
+	relays *relays
+	port   conf.RelayPort
+	conn   *net.TCPConn // until a loop has it
+	first  []byte       // was read from the client, and nobody has seen it yet
 
 	mu      sync.Mutex
 	ended   bool   // end was called in this phase
@@ -130,23 +141,23 @@ func (c *relayed) begin(stop func()) {
 // wake ends reads and writes of the client's socket.
 func (c *relayed) wake() { c.conn.SetDeadline(netio.LongPast) }
 
-func (s *service) admitRelayed(conn *net.TCPConn, port *relayPort) {
-	c := &relayed{service: s, port: port, conn: conn, Seat: seatOf(conn)}
+func (s *relays) admit(conn *net.TCPConn, port conf.RelayPort) {
+	c := &relayed{relays: s, port: port, conn: conn, Seat: seatOf(conn)}
 	c.Relay = true
-	if !s.mayRelay(conn, &c.Seat) {
+	if !s.door.mayRelay(conn, &c.Seat) {
 		return
 	}
 	refuse := func(code, text, hint string) {
 		c.declineWithin(refusedTime, code, &backend.Error{Text: text, Hint: hint})
 	}
-	if s.hasRoom(c, conn, refuse) {
+	if s.door.hasRoom(c, conn, refuse) {
 		s.group.Go("relayed connection", c.run)
 	}
 }
 
 // run takes the connection to an instance. The bytes flow without this goroutine.
 func (c *relayed) run() {
-	c.service.trace.Connection(&c.Seat, "to a relay port accepted")
+	c.relays.trace.Connection(&c.Seat, "to a relay port accepted")
 	if c.serve() {
 		return
 	}
@@ -154,8 +165,8 @@ func (c *relayed) run() {
 		c.conn.SetLinger(0)
 	}
 	c.conn.Close()
-	c.service.registry.Remove(c)
-	c.service.trace.Connection(&c.Seat, "to a relay port ended")
+	c.relays.registry.Remove(c)
+	c.relays.trace.Connection(&c.Seat, "to a relay port ended")
 }
 
 // serve is true when a loop has taken over.
@@ -220,21 +231,21 @@ func isCancel(p []byte) bool {
 // connect binds the connection to an instance, and dials it; if that fails, the next one. code is
 // the SQLSTATE of the error.
 func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
-	r, b := c.service.registry, c.service.board
+	r, b := c.relays.registry, c.relays.board
 	var except []int
 	var failures []string
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), c.relays.conf.ConnectTimeout)
 		c.begin(cancel)
 		t, i, ok := r.Bind(c, string(c.port.Attribute), b.Table.Load,
 			func(t *bind.Table) int { return t.Choose(c.port.Attribute, except) })
 		if ok {
-			c.service.trace.Target(&c.Seat, c.port.Attribute, except, t, i)
+			c.relays.trace.Target(&c.Seat, c.port.Attribute, except, t, i)
 		}
 		switch {
 		case !ok:
 			cancel()
-			c.service.trace.Rejection(&c.Seat)
+			c.relays.trace.Rejection(&c.Seat)
 			return nil, cm.CannotConnectNow, errors.New(bind.ShutdownText)
 		case i < 0:
 			cancel()
@@ -273,7 +284,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		}
 		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.Config.Number, e.Config.Name(), e.Address(),
 			e.Config.Port, text)
-		c.service.limit.Log("relay", cmlog.LOG, "could not connect a relayed connection to %s", text)
+		c.relays.limit.Log("relay", cmlog.LOG, "could not connect a relayed connection to %s", text)
 		failures = append(failures, text)
 		except = append(except, e.Config.Number)
 	}
@@ -349,11 +360,11 @@ func (c *relayed) hand(server *net.TCPConn) bool {
 		return false
 	}
 	unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // a client host may die; instances have heartbeats
-	loops := c.service.relays.loops
-	l := loops[int(c.service.relays.turn.Add(1))%len(loops)]
+	loops := c.relays.loops
+	l := loops[int(c.relays.turn.Add(1))%len(loops)]
 	f, ok := l.add(a, b, func() {
-		c.service.registry.Remove(c)
-		c.service.trace.Connection(&c.Seat, "to a relay port ended")
+		c.relays.registry.Remove(c)
+		c.relays.trace.Connection(&c.Seat, "to a relay port ended")
 	})
 	if !ok {
 		unix.Close(a)
@@ -382,14 +393,14 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 // decline answers the client's startup with FATAL, as a server does: after what it has sent
 // already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
-	c.service.log.Log(cmlog.DEBUG, "declined a relayed connection from %s: %s", &c.Seat, reason)
+	c.relays.log.Log(cmlog.DEBUG, "declined a relayed connection from %s: %s", &c.Seat, reason)
 	c.declineWithin(relayStartup, code, reason)
 }
 
 func (c *relayed) declineWithin(most time.Duration, code string, reason error) {
 	c.conn.SetDeadline(time.Now().Add(most))
 	c.begin(c.wake)
-	if c.service.registry.IsRefusing() { // end will not be called again
+	if c.relays.registry.IsRefusing() { // end will not be called again
 		c.conn.SetDeadline(time.Now().Add(bind.DrainTime))
 	}
 	r := io.MultiReader(bytes.NewReader(c.first), c.conn)

@@ -85,7 +85,7 @@ func (b *fakeServer) next() *net.TCPConn {
 // relay connects to the n-th relay port.
 func (r *rig) relay(n int) *net.TCPConn {
 	r.t.Helper()
-	c, err := net.Dial("tcp", r.d.service.listeners[1+n].Addr().String())
+	c, err := net.Dial("tcp", r.d.door.addr(1+n).String())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func TestRelayNoMatch(t *testing.T) {
 		}
 	}
 	// Stock clients.
-	port := r.d.service.listeners[1].Addr().(*net.TCPAddr).Port
+	port := r.d.door.addr(1).(*net.TCPAddr).Port
 	out, err := exec.Command("psql", "-X", "-h", "127.0.0.1", "-p", itoa(port), "-U", "x", "x").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "FATAL:  no target server address from Connection Manager") {
 		t.Errorf("psql: %s, %v", out, err)
@@ -604,7 +604,7 @@ func TestRelayChurn(t *testing.T) {
 			defer wg.Done()
 			hello := append(pgwire.StartupPacket(3<<16, "user", "x"), noise(uint64(i), 100_000)...)
 			for ctx.Err() == nil {
-				c, err := net.Dial("tcp", r.d.service.listeners[1].Addr().String())
+				c, err := net.Dial("tcp", r.d.door.addr(1).String())
 				if err != nil {
 					t.Error(err)
 					return

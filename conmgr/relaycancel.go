@@ -19,7 +19,7 @@ import (
 // cancel delivers the request, and returns when all instances have closed their connection: the
 // client takes that for the end of the matter.
 func (c *relayed) cancel(request []byte) {
-	ctx, stop := context.WithTimeout(context.Background(), c.service.conf.ConnectTimeout)
+	ctx, stop := context.WithTimeout(context.Background(), c.relays.conf.ConnectTimeout)
 	defer stop()
 	if !c.phase(stop) {
 		return
@@ -27,19 +27,19 @@ func (c *relayed) cancel(request []byte) {
 	// Who closes his connection has given up; who has only said all that he has to say waits for
 	// the end.
 	defer c.watch(true, stop)()
-	t := c.service.board.Table.Load()
+	t := c.relays.board.Table.Load()
 	var wg sync.WaitGroup
-	for _, i := range c.service.registry.RelayedTo(string(c.port.Attribute)) {
+	for _, i := range c.relays.registry.RelayedTo(string(c.port.Attribute)) {
 		e := &t.Entries[i]
 		wg.Add(1)
-		c.service.group.Go("cancel request", func() {
+		c.relays.group.Go("cancel request", func() {
 			defer wg.Done()
 			err := deliver(ctx, netip.AddrPortFrom(e.Address(), uint16(e.Config.Port)), request)
 			switch {
 			case err != nil && ctx.Err() == context.Canceled:
-				c.service.log.Log(cmlog.DEBUG, "a cancel request from %s was given up: instance %d", &c.Seat, e.Config.Number)
+				c.relays.log.Log(cmlog.DEBUG, "a cancel request from %s was given up: instance %d", &c.Seat, e.Config.Number)
 			case err != nil:
-				c.service.limit.Log("cancel", cmlog.LOG, "could not deliver a cancel request to instance %d (host %q): %s",
+				c.relays.limit.Log("cancel", cmlog.LOG, "could not deliver a cancel request to instance %d (host %q): %s",
 					e.Config.Number, e.Config.Name(), netio.Text(err))
 			}
 		})

@@ -29,7 +29,7 @@ func (c *relayed) watch(half bool, onEnd func()) (stop func()) {
 	if err != nil {
 		return func() {}
 	}
-	c.service.group.Go("relay client", func() {
+	c.relays.group.Go("relay client", func() {
 		defer close(done)
 		var end clientEnd
 		raw.Read(func(fd uintptr) bool { // returns when it is true, and at the deadline

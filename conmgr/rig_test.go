@@ -120,40 +120,21 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	for _, o := range options {
 		o(r)
 	}
-	d := &daemon{conf: c, changed: make(chan struct{}, 1), failed: make(chan error, 1)}
-	r.d = d
-	d.log = testLogger(t, r.level, r.log)
-	d.limit = cmlog.NewLimiter(d.log)
-	d.group = &group.Group{OnPanic: func(name string, v any, stack []byte) { t.Errorf("%s: %v\n%s", name, v, stack) }}
+	log := testLogger(t, r.level, r.log)
 	most := c.MaxConnections
 	if most == 0 {
 		most = 1 << 20
 	}
-	d.registry = bind.NewRegistry(len(c.Instances), most)
-	d.registry.Share = bind.UserShare(c, most)
-	d.registry.Group = d.group
-	var k *bind.Keeper
-	if r.dir != "" {
-		k, r.known = bind.NewKeeper(r.dir, d.log, time.Now())
-	}
-	d.board = bind.NewBoard(c, d.log, d.registry, nil, k, r.known)
-	d.service = &service{conf: c, log: d.log, limit: d.limit, group: d.group, board: d.board, registry: d.registry,
-		trace: &bind.Trace{Log: d.log, Limit: d.limit},
-		now:   r.now}
+	r.d = newDaemon(c, deps{dir: r.dir, log: log, limit: cmlog.NewLimiter(log), net: r.net, now: r.now, known: r.known,
+		most: most, group: &group.Group{OnPanic: func(name string, v any, stack []byte) {
+			t.Errorf("%s: %v\n%s", name, v, stack)
+		}}})
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	if err := d.service.listen(ctx); err != nil {
+	if err := r.d.start(ctx, hb.ID{1}, hb.ID{}); err != nil {
 		t.Fatal(err)
 	}
-	r.addr = d.service.listeners[0].Addr().String()
-	d.group.Go("board", func() { d.board.Run(ctx.Done()) })
-	if k != nil {
-		d.group.Go("kept knowledge", func() { k.Run(ctx.Done()) })
-	}
-	d.service.serve(ctx.Done())
-	for _, in := range d.instances(hb.ID{1}, hb.ID{}, r.net, r.now) {
-		d.group.Go(in.String(), func() { in.run(ctx) })
-	}
+	r.addr = r.d.door.addr(0).String()
 	t.Cleanup(func() {
 		r.stop()
 		if t.Failed() {

@@ -368,19 +368,19 @@ func TestListen(t *testing.T) {
 	checkLeaks(t)
 	c := parseConf(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
 	c.Port, c.SocketDirs = 0, nil
-	s := &service{conf: c}
-	if err := s.listen(context.Background()); err != nil || len(s.listeners) != 2 {
+	s := newDoor(c, nil, nil, nil, nil)
+	if err := s.listen(context.Background(), nil, nil); err != nil || len(s.listeners) != 2 {
 		t.Fatalf("%d listeners, %v", len(s.listeners), err)
 	}
 	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
 	defer s.close()
 	c.Port = taken
-	if err := (&service{conf: c}).listen(context.Background()); err == nil ||
+	if err := newDoor(c, nil, nil, nil, nil).listen(context.Background(), nil, nil); err == nil ||
 		err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
 		t.Errorf("got %v", err)
 	}
 	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
-	if err := (&service{conf: c}).listen(context.Background()); err == nil ||
+	if err := newDoor(c, nil, nil, nil, nil).listen(context.Background(), nil, nil); err == nil ||
 		!strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
 		t.Errorf("got %v", err)
 	}

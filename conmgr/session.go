@@ -19,6 +19,9 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
@@ -38,6 +41,36 @@ type clientConn interface {
 	net.Conn
 	syscall.Conn
 	CloseWrite() error
+}
+
+// service is what sessions share.
+type service struct {
+	conf     *conf.Config
+	group    *group.Group
+	board    *bind.Board
+	registry *bind.Registry
+	trace    *bind.Trace
+	door     *door
+	now      func() heartbeat.Mono
+
+	nextID atomic.Uint32
+}
+
+// newService makes the console of a board.
+func newService(c *conf.Config, b *bind.Board, d *door, tr *bind.Trace, now func() heartbeat.Mono) *service {
+	return &service{conf: c, group: d.group, board: b, registry: d.registry, trace: tr, door: d, now: now}
+}
+
+// admit takes a new connection.
+func (s *service) admit(conn net.Conn) {
+	se := &session{service: s, conn: conn.(clientConn), Seat: seatOf(conn)}
+	refuse := func(code, text, hint string) {
+		se.refusal = backend.Fatal(code, text, "", hint)
+		se.talk()
+	}
+	if s.door.hasRoom(se, conn, refuse) {
+		s.group.Go("session", se.run)
+	}
 }
 
 type session struct {

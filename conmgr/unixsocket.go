@@ -28,9 +28,9 @@ type unixSocket struct {
 
 // listenUnix opens the socket of each directory. That the conmgr directory is one by default keeps
 // no conmgr from starting.
-func (s *service) listenUnix() error {
+func (s *door) listenUnix(admit func(net.Conn)) error {
 	for _, dir := range s.conf.SocketDirs {
-		err := s.listenUnixIn(dir)
+		err := s.listenUnixIn(dir, admit)
 		var used *control.SocketInUseError
 		if err != nil && s.conf.SocketDirsDefault && !errors.As(err, &used) {
 			s.log.Message(cmlog.Message{Level: cmlog.WARNING, Text: err.Error(),
@@ -44,14 +44,14 @@ func (s *service) listenUnix() error {
 	return nil
 }
 
-func (s *service) listenUnixIn(dir string) error {
+func (s *door) listenUnixIn(dir string, admit func(net.Conn)) error {
 	path := cm.SocketPath(dir, s.conf.Port)
 	if dir[0] == '@' { // an abstract socket has no file
 		l, err := openUnix(path, nil)
 		if err != nil {
 			return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netio.Text(err))
 		}
-		s.local = append(s.local, listener{l, s.admit})
+		s.local = append(s.local, listener{l, admit})
 		return nil
 	}
 	for _, u := range s.sockets { // one directory under two names
@@ -73,7 +73,7 @@ func (s *service) listenUnixIn(dir string) error {
 	u := unixSocket{path: path, lock: lock}
 	u.file, _ = os.Lstat(path)
 	s.sockets = append(s.sockets, u)
-	s.local = append(s.local, listener{l, s.admit})
+	s.local = append(s.local, listener{l, admit})
 	return nil
 }
 
@@ -105,7 +105,7 @@ func openUnix(path string, mode *os.FileMode) (net.Listener, error) {
 }
 
 // removeSockets removes the socket files that are still ours, then their locks.
-func (s *service) removeSockets() {
+func (s *door) removeSockets() {
 	for _, u := range s.sockets {
 		if now, err := os.Lstat(u.path); err == nil && u.file != nil && os.SameFile(now, u.file) {
 			os.Remove(u.path)
