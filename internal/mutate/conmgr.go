@@ -28,3 +28,47 @@ var conmgrMutations = []mutation{
 		test:      "-run TestLookupGone ./internal/sockowner",
 	},
 }
+
+// resumingMutations are of how conmgr comes back to the server that knows it.
+var resumingMutations = []mutation{
+	{
+		name:      "conmgr/resume-by-the-same-address",
+		invariant: "before its deadline a connection is resumed by the same address of a name",
+		file:      "conmgr/instance.go",
+		from:      "if in.resuming() && try[0] == in.hostAddr {",
+		to:        "if false {",
+		test:      "-run TestOtherAddressesWait ./conmgr",
+	},
+	{
+		name:      "conmgr/resume-from-the-same-address",
+		invariant: "before its deadline a connection is resumed from the same address of this host",
+		file:      "conmgr/instance.go",
+		from:      "if in.resuming() && to == in.hostAddr {",
+		to:        "if false {",
+		test:      "-run TestResumesFromTheSameAddress ./conmgr",
+	},
+	{
+		name:      "conmgr/half-answer",
+		invariant: "half an answer of the name service takes no address away",
+		file:      "conmgr/lookup.go",
+		from:      "if errors.As(r.err, &half) {",
+		to:        "if errors.As(r.err, &half) && false {",
+		test:      "-run TestHalfAnswer ./conmgr",
+	},
+	{
+		name:      "conmgr/last-words",
+		invariant: "what an instance has said counts, also if it is lost before the next table",
+		file:      "conmgr/board.go",
+		from:      "if u.fresh && u.established() {",
+		to:        "if false {",
+		test:      "-run TestLastWordsCount ./conmgr",
+	},
+	{
+		name:      "conmgr/grace-of-the-first-promotion",
+		invariant: "the grace of a standby runs from the first promotion that it has missed",
+		file:      "conmgr/route/route.go",
+		from:      "if s.Timeline > timeline {",
+		to:        "if false {",
+		test:      "-run TestStandbyGraceIsOf ./conmgr/route",
+	},
+}

@@ -6,4 +6,5 @@ package main
 import "slices"
 
 var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations,
-	conmgrMutations, routingMutations, goclientMutations, trustMutations, frontMutations, extensionMutations)
+	conmgrMutations, resumingMutations, routingMutations, goclientMutations, trustMutations, frontMutations,
+	extensionMutations)
