@@ -58,10 +58,10 @@ var resumingMutations = []mutation{
 	{
 		name:      "conmgr/last-words",
 		invariant: "what an instance has said counts, also if it is lost before the next table",
-		file:      "conmgr/board.go",
-		from:      "if u.fresh && u.established() {",
+		file:      "conmgr/bind/board.go",
+		from:      "if u.fresh && u.Established() {",
 		to:        "if false {",
-		test:      "-run TestLastWordsCount ./conmgr",
+		test:      "-run TestLastWordsCount ./conmgr/bind",
 	},
 	{
 		name:      "conmgr/grace-of-the-first-promotion",

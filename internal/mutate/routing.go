@@ -4,7 +4,8 @@ package main
 
 const (
 	routeTests = "-run TestChoose|TestVoid|TestStandbyGrace|TestFirstContact|TestSuccession|TestForget|TestHolder ./conmgr/route"
-	bindTests  = "-run TestBindReadsTheTable|TestTableComes|TestSuperseded|TestSuccessionIsTold ./conmgr ./conmgr/bind"
+	bindTests  = "-run TestBindReadsTheTable ./conmgr/bind"
+	newsTests  = "-run TestTableComes|TestSuperseded|TestSuccessionIsTold ./conmgr"
 	keptTests  = "-run TestKept|TestDamagedFile|TestStateCannot|TestForget ./conmgr"
 	stateTests = "-run TestStateFile|TestDamagedState|TestUnusable|TestForget ./control"
 )
@@ -96,7 +97,7 @@ var routingMutations = []mutation{
 		file:      "conmgr/bind/board.go",
 		from:      "	b.Table.Store(t)\n	var told []Member\n",
 		to:        "	defer b.Table.Store(t)\n	var told []Member\n",
-		test:      bindTests,
+		test:      newsTests,
 	},
 	{
 		name:      "routing/superseded-told",
@@ -104,7 +105,7 @@ var routingMutations = []mutation{
 		file:      "conmgr/bind/board.go",
 		from:      "told = append(told, b.superseded(t, i)...)",
 		to:        "_ = b.superseded",
-		test:      bindTests,
+		test:      newsTests,
 	},
 	{
 		name:      "routing/kept",
