@@ -78,6 +78,9 @@ func (s *door) explain(conn net.Conn, tell func()) {
 	})
 }
 
+// explaining is how many clients are told why they are refused, at this time.
+func (s *door) explaining() int { return int(s.refusing.Load()) }
+
 // mayRelay tells whether a relay port takes a client: one of this host, or of a network that is
 // allowed. Instances see this host's address whoever it is, and their pg_hba.conf cannot tell.
 func (s *door) mayRelay(conn net.Conn, of *bind.Seat) bool {

@@ -104,11 +104,11 @@ func TestRefusedAreBounded(t *testing.T) {
 		if _, err := c.c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
 			closed++
 		}
-		if n := r.d.door.refusing.Load(); n > refusedMost {
+		if n := r.d.door.explaining(); n > refusedMost {
 			t.Fatalf("%d at a time", n)
 		}
 	}
-	eventually(t, "they are closed", func() bool { return r.d.door.refusing.Load() == 0 })
+	eventually(t, "they are closed", func() bool { return r.d.door.explaining() == 0 })
 }
 
 // Somebody takes all the connections that he can get: cm_ctl status works, and with the default
@@ -211,53 +211,6 @@ func TestIdleTimeout(t *testing.T) {
 }
 
 // addressesOf says from where and to where a connection goes.
-type addressedConn struct {
-	net.Conn
-	own, peer string
-	closed    bool
-}
-
-func (a *addressedConn) Close() error { a.closed = true; return nil }
-func (a *addressedConn) LocalAddr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a.own))
-}
-func (a *addressedConn) RemoteAddr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(a.peer))
-}
-
-func TestRelayFromElsewhere(t *testing.T) {
-	sink := &memorySink{}
-	log := testLogger(t, cmlog.WARNING, sink)
-	s := &door{conf: parseConf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
-		log: log, limit: cmlog.NewLimiter(log)}
-	for _, x := range []struct {
-		own, peer string
-		want      bool
-	}{
-		{"127.0.0.1:5", "127.0.0.1:1000", true},
-		{"[::1]:5", "[::1]:1000", true},
-		{"127.0.0.1:5", "127.8.8.8:1000", true},
-		{"[::ffff:127.0.0.1]:5", "[::ffff:127.0.0.1]:1000", true},
-		{"198.51.100.1:5", "192.0.2.7:1000", true},
-		{"198.51.100.1:5", "[::ffff:192.0.2.7]:1000", true},
-		{"198.51.100.1:5", "198.51.100.2:1000", false},
-		{"198.51.100.1:5", "198.51.100.1:1", false}, // this host's address, but no process of this host
-		{"[2001:db8:1::1]:5", "[2001:db8:2::1]:1000", true},
-		{"[fe80::1]:5", "[fe80::2%eth0]:1000", false},
-		{"[2001:db9::1]:5", "[2001:db9::2]:1000", false},
-	} {
-		conn := &addressedConn{own: x.own, peer: x.peer}
-		of := seatOf(conn)
-		if got := s.mayRelay(conn, &of); got != x.want || conn.closed == x.want {
-			t.Errorf("%s to %s: %v, closed %v", x.peer, x.own, got, conn.closed)
-		}
-	}
-	log.Flush(patience)
-	if sink.count("closed a connection to a relay port: 198.51.100.2:1000: it is not from this host") != 1 {
-		t.Errorf("the log does not tell:\n%s", sink)
-	}
-}
-
 // A process of this host that uses an address of it other than loopback is of this host.
 func TestRelayFromOwnAddress(t *testing.T) {
 	own := ownAddress(t)

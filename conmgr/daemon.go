@@ -30,11 +30,6 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
-// StartError is why conmgr does not start.
-type StartError struct{ Text, Detail, Hint string }
-
-func (e *StartError) Error() string { return e.Text }
-
 // ErrReported tells that the reason has been written already.
 var ErrReported = errors.New("the reason was reported")
 
@@ -64,6 +59,7 @@ type deps struct {
 	known   route.Known      // what is known from before, where nothing is kept
 	most    int              // connections at a time
 	pidFile *control.PidFile // nil: none
+	console options
 }
 
 type daemon struct {
@@ -73,7 +69,7 @@ type daemon struct {
 	board    *bind.Board
 	keeper   *bind.Keeper
 	door     *door
-	console  *service
+	service  *service
 	relays   *relays
 
 	changed chan struct{} // there is a new routing table
@@ -104,7 +100,7 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 	}
 	trace := &bind.Trace{Log: o.log, Limit: o.limit}
 	d.door = newDoor(c, o.log, o.limit, o.group, d.registry)
-	d.console = newService(c, d.board, d.door, trace, o.now)
+	d.service = newService(c, d.board, d.door, trace, o.now, o.console)
 	d.relays = newRelays(d.board, d.door, trace)
 	return d
 }
@@ -113,7 +109,7 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 // the heartbeat ids of this process and this run of the machine.
 func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 	stop := ctx.Done()
-	if err := d.door.listen(ctx, d.console.admit, d.relays.admit); err != nil {
+	if err := d.door.listen(ctx, d.service.admit, d.relays.admit); err != nil {
 		return err
 	}
 	if err := d.relays.start(); err != nil {
@@ -141,7 +137,7 @@ func (d *daemon) close() {
 // CheckUser refuses root, as a PostgreSQL server does.
 func CheckUser() error {
 	if os.Geteuid() == 0 {
-		return &StartError{Text: "conmgr cannot be run as root",
+		return &conf.StartError{Text: "conmgr cannot be run as root",
 			Hint: "Run it as an unprivileged user that owns its directory."}
 	}
 	return nil

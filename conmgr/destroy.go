@@ -20,6 +20,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
@@ -243,17 +244,17 @@ func checkDestroy() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil || data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
-		return &StartError{Text: "destroy_sockets is on, but conmgr has not the capability CAP_NET_ADMIN", Hint: hint}
+		return &conf.StartError{Text: "destroy_sockets is on, but conmgr has not the capability CAP_NET_ADMIN", Hint: hint}
 	}
 	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
-		return &StartError{Text: "could not try whether sockets can be destroyed: " + netio.Text(err)}
+		return &conf.StartError{Text: "could not try whether sockets can be destroyed: " + netio.Text(err)}
 	}
 	defer l.Close()
 	to := l.Addr().(*net.TCPAddr).AddrPort()
 	conn, err := net.DialTimeout("tcp4", to.String(), destroyTime)
 	if err != nil {
-		return &StartError{Text: "could not try whether sockets can be destroyed: " + netio.Text(err)}
+		return &conf.StartError{Text: "could not try whether sockets can be destroyed: " + netio.Text(err)}
 	}
 	defer conn.Close()
 	n, err := destroyConnections([]netip.AddrPort{to})
@@ -268,7 +269,7 @@ func checkFileCapabilities(name, path string) error {
 		st.Mode&unix.S_IXOTH == 0 {
 		return nil
 	}
-	return &StartError{Text: fmt.Sprintf("destroy_sockets is on, but the program \"%s\" has file capabilities, and everybody may run it", name),
+	return &conf.StartError{Text: fmt.Sprintf("destroy_sockets is on, but the program \"%s\" has file capabilities, and everybody may run it", name),
 		Detail: "Any local user could have it abort the connections of others.",
 		Hint: fmt.Sprintf(`Take them away ("setcap -r %s") and give CAP_NET_ADMIN to the service (AmbientCapabilities in its systemd unit), or let only `+
 			`conmgr's group run the program ("chgrp conmgr %s; chmod 0750 %s", before setcap).`, name, name, name)}
@@ -281,18 +282,18 @@ func destroyVerdict(n int, err error, hint string) error {
 	case err == nil && n == 1:
 		return nil
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return &StartError{Text: text + "CAP_NET_ADMIN does not hold for this network namespace", Hint: hint}
+		return &conf.StartError{Text: text + "CAP_NET_ADMIN does not hold for this network namespace", Hint: hint}
 	case errors.Is(err, unix.EAFNOSUPPORT):
-		return &StartError{Text: text + err.Error(), Hint: "Add AF_NETLINK to RestrictAddressFamilies of the systemd unit."}
+		return &conf.StartError{Text: text + err.Error(), Hint: "Add AF_NETLINK to RestrictAddressFamilies of the systemd unit."}
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return &StartError{Text: text + "the kernel does not support it",
+		return &conf.StartError{Text: text + "the kernel does not support it",
 			Detail: "It is built without CONFIG_INET_DIAG_DESTROY.", Hint: "Set destroy_sockets to off."}
 	case errors.Is(err, unix.ENOENT):
-		return &StartError{Text: text + "the kernel has no socket diagnostics for TCP",
+		return &conf.StartError{Text: text + "the kernel has no socket diagnostics for TCP",
 			Hint: `Load the kernel module tcp_diag ("modprobe tcp_diag", as root), or set destroy_sockets to off.`}
 	case err != nil:
-		return &StartError{Text: text + err.Error(), Hint: "Set destroy_sockets to off."}
+		return &conf.StartError{Text: text + err.Error(), Hint: "Set destroy_sockets to off."}
 	}
-	return &StartError{Text: text + "the kernel does not show a connection of conmgr's own",
+	return &conf.StartError{Text: text + "the kernel does not show a connection of conmgr's own",
 		Hint: "Set destroy_sockets to off."}
 }

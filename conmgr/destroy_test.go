@@ -18,26 +18,6 @@ import (
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-func TestDestroySocketsInConfig(t *testing.T) {
-	for value, want := range map[string]bool{"on": true, "ON": true, "true": true, "t": true, "y": true, "yes": true,
-		"1":   true,
-		"off": false, "of": false, "false": false, "f": false, "no": false, "0": false} {
-		if c := parseConf(t, "backend_host0=a\ndestroy_sockets = "+value); c.DestroySockets != want {
-			t.Errorf("%s: %v", value, c.DestroySockets)
-		}
-	}
-	if parseConf(t, "backend_host0=a").DestroySockets {
-		t.Error("on by default")
-	}
-	for _, value := range []string{"o", "2", "onn", "''", "trues"} {
-		c, diags := conf.Parse("f", []byte("backend_host0=a\ndestroy_sockets = "+value))
-		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].String(),
-			`for parameter "destroy_sockets": allowed are on and off (also true, false, yes, no, 1, 0)`) {
-			t.Errorf("%s: %v", value, diags)
-		}
-	}
-}
-
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 // All addresses of the lost instance, and none at which another one is alive.
@@ -143,7 +123,7 @@ func TestDestroyVerdict(t *testing.T) {
 		{0, errors.New("something else"), "something else"},
 		{0, nil, "the kernel does not show a connection of conmgr's own"},
 	} {
-		var se *StartError
+		var se *conf.StartError
 		if err := destroyVerdict(x.n, x.err, "hint"); !errors.As(err, &se) || !strings.Contains(se.Text, x.want) ||
 			se.Hint == "" {
 			t.Errorf("%v: %v", x.err, err)

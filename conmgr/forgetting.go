@@ -14,13 +14,13 @@ import (
 // FORGET, for those who run conmgr. Run by the session's goroutine; blocks until the board has
 // answered, and on the disk.
 
-// forgetters may have it forget; a variable for tests.
-var forgetters = func(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
+// runsConmgr tells whether a user may have it forget.
+func runsConmgr(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
 
 // forget answers the statement.
 func (s *session) forget(number int) ([][]string, error) {
 	uid, err := sockowner.Peer(s.conn)
-	if err != nil || !forgetters(uid) {
+	if err != nil || !s.service.mayForget(uid) {
 		detail := fmt.Sprintf("This connection is of the user with the number %d.", uid)
 		if err != nil {
 			detail = "Who has made this connection is not known: " + err.Error() + "."

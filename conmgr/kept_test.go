@@ -3,11 +3,9 @@ package conmgr
 // Tests of what is kept over restarts of conmgr, of a disk that does not take it, and of FORGET.
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +15,6 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
-	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 func keptIn(dir string) func(*rig) { return func(r *rig) { r.dir = dir } }
@@ -163,25 +160,9 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// noSocket is a connection of which the kernel knows nothing.
-type noSocket struct{ net.Conn }
-
-func (noSocket) CloseWrite() error                     { return nil }
-func (noSocket) SyscallConn() (syscall.RawConn, error) { return nil, net.ErrClosed }
-
-// Another user, or somebody unknown, cannot have it forget.
+// Another user cannot have it forget.
 func TestForgetIsForTheUserOfConmgr(t *testing.T) {
-	r := static(t, "", primary)
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	s := &session{service: r.d.console, conn: noSocket{a}}
-	if _, err := s.forget(-1); err == nil || err.(*backend.Error).Code != "42501" {
-		t.Errorf("got %v", err)
-	}
-	before := forgetters
-	defer func() { forgetters = before }()
-	forgetters = func(uint32) bool { return false }
+	r := staticWith(t, "", func(r *rig) { r.console.mayForget = func(uint32) bool { return false } }, primary)
 	if m := r.connect().refusal("forget"); m.Code != "42501" || !strings.HasPrefix(m.Detail, "This connection is of the user with the number ") {
 		t.Errorf("got %+v", m)
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
 
 // baseDescriptors and instanceDescriptors are the numbers of the guide's rule: the limit is greater
@@ -48,7 +50,7 @@ func connectionLimit(limit uint64, instances, maxConnections int, relays bool) (
 	}
 	need := uint64(reserved) + uint64(each)*uint64(maxConnections)
 	if limit <= need {
-		return 0, &StartError{
+		return 0, &conf.StartError{
 			Text: fmt.Sprintf("the limit of %d open file descriptors is too low: %d instances and max_connections = %d need more than %d",
 				limit, instances, maxConnections, need),
 			Detail: "The limit must be greater than " + rule + ".",

@@ -15,10 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 
 	"github.com/jackc/pgproto3/v2"
 
@@ -86,18 +85,10 @@ func benchDaemon(b *testing.B) *daemon {
 	return d
 }
 
-func many(b *testing.B) int {
-	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		b.Fatal(err)
-	}
-	return int(min(10_000, (l.Cur-100)/2))
-}
-
 func BenchmarkLoss(b *testing.B) {
 	for range b.N {
 		d := benchDaemon(b)
-		n := many(b)
+		n := testkit.ManyConnections(b)
 		conns := crowd(b, d, n)
 		list := d.registry.Members()
 		b.ResetTimer()
@@ -126,7 +117,7 @@ func BenchmarkLoss(b *testing.B) {
 func BenchmarkIdle(b *testing.B) {
 	for range b.N {
 		d := benchDaemon(b)
-		n := many(b)
+		n := testkit.ManyConnections(b)
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
@@ -165,71 +156,4 @@ func TestLossOfManyApplications(t *testing.T) {
 	eventually(t, "all sessions have ended", func() bool {
 		return len(r.d.registry.Members()) == 0
 	})
-}
-
-// BenchmarkRelayReset: how long it takes until all clients of a lost instance have seen the RST,
-// and what an idle relayed connection costs.
-func BenchmarkRelayReset(b *testing.B) {
-	for range b.N {
-		n := many(b) / 2
-		l, err := newRelayLoop()
-		if err != nil {
-			b.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { defer close(ended); l.run() }()
-		var clients, servers []net.Conn
-		var fds [][2]int
-		for range n {
-			c, x := socketPair(b)
-			y, s := socketPair(b)
-			clients, servers = append(clients, c), append(servers, s)
-			i, err := detach(x)
-			if err != nil {
-				b.Fatal(err)
-			}
-			o, err := detach(y)
-			if err != nil {
-				b.Fatal(err)
-			}
-			fds = append(fds, [2]int{i, o})
-		}
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		flows := make([]*flow, 0, n)
-		for _, p := range fds {
-			f, _ := l.add(p[0], p[1], func() {})
-			flows = append(flows, f)
-		}
-		for _, c := range clients { // through the loop, so that it has them all
-			c.Write([]byte("x"))
-		}
-		for _, s := range servers {
-			if _, err := io.ReadFull(s, make([]byte, 1)); err != nil {
-				b.Fatal(err)
-			}
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse)/float64(n),
-			"bytes/connection")
-		begin := time.Now()
-		for _, f := range flows {
-			l.reset(f)
-		}
-		for _, c := range clients {
-			if _, err := c.Read(make([]byte, 1)); err == nil {
-				b.Fatal("not reset")
-			}
-		}
-		b.ReportMetric(float64(time.Since(begin).Milliseconds()), "ms-to-reset-all")
-		b.ReportMetric(float64(n), "connections")
-		l.quit()
-		<-ended
-		for i := range clients {
-			clients[i].Close()
-			servers[i].Close()
-		}
-	}
 }

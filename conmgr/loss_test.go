@@ -209,10 +209,7 @@ func TestConnectionAfterTheEnd(t *testing.T) {
 }
 
 func TestSlowStartup(t *testing.T) {
-	before := startupTime
-	startupTime = 100 * time.Millisecond
-	defer func() { startupTime = before }()
-	r := static(t, "", primary)
+	r := staticWith(t, "", func(r *rig) { r.console.startupTime = 100 * time.Millisecond }, primary)
 	c := r.dial()
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x")[:6])
 	if got := c.until(""); got != "EOF" {

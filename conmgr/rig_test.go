@@ -102,6 +102,8 @@ type rig struct {
 	dials  atomic.Int32
 	known  route.Known // kept from before
 	dir    string      // "": nothing is kept
+
+	console options
 }
 
 func (r *rig) now() hb.Mono { return clock.Monotonic().Add(time.Duration(r.jump.Load())) }
@@ -125,7 +127,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	if most == 0 {
 		most = 1 << 20
 	}
-	r.d = newDaemon(c, deps{dir: r.dir, log: log, limit: cmlog.NewLimiter(log), net: r.net, now: r.now, known: r.known,
+	r.d = newDaemon(c, deps{dir: r.dir, log: log, limit: cmlog.NewLimiter(log), net: r.net, now: r.now, known: r.known, console: r.console,
 		most: most, group: &group.Group{OnPanic: func(name string, v any, stack []byte) {
 			t.Errorf("%s: %v\n%s", name, v, stack)
 		}}})

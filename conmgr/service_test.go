@@ -20,6 +20,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -364,28 +365,6 @@ func TestPsql(t *testing.T) {
 	}
 }
 
-func TestListen(t *testing.T) {
-	checkLeaks(t)
-	c := parseConf(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
-	c.Port, c.SocketDirs = 0, nil
-	s := newDoor(c, nil, nil, nil, nil)
-	if err := s.listen(context.Background(), nil, nil); err != nil || len(s.listeners) != 2 {
-		t.Fatalf("%d listeners, %v", len(s.listeners), err)
-	}
-	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
-	defer s.close()
-	c.Port = taken
-	if err := newDoor(c, nil, nil, nil, nil).listen(context.Background(), nil, nil); err == nil ||
-		err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
-		t.Errorf("got %v", err)
-	}
-	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
-	if err := newDoor(c, nil, nil, nil, nil).listen(context.Background(), nil, nil); err == nil ||
-		!strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestConnectionLimit(t *testing.T) {
 	for _, x := range []struct {
 		limit     uint64
@@ -397,7 +376,7 @@ func TestConnectionLimit(t *testing.T) {
 		{1024, 2, 0, 405, true}, {414, 2, 100, 100, true}, {413, 2, 100, -1, true}, {214, 2, 0, 1, true}} {
 		got, err := connectionLimit(x.limit, x.instances, x.max, x.relays)
 		if x.want < 0 {
-			var se *StartError
+			var se *conf.StartError
 			if !errors.As(err, &se) || !strings.Contains(se.Hint, "ulimit -n") {
 				t.Errorf("%+v: got %d, %v", x, got, err)
 			}

@@ -26,7 +26,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
-var startupTime = 10 * time.Second // until ReadyForQuery; a variable for tests
+// startupTime is until ReadyForQuery.
+const startupTime = 10 * time.Second
 
 const (
 	writeTime   = 60 * time.Second // a client that does not take an answer for so long is gone
@@ -53,12 +54,29 @@ type service struct {
 	door     *door
 	now      func() heartbeat.Mono
 
+	startupTime time.Duration
+	mayForget   func(uid uint32) bool // may have conmgr forget what it knows
+
 	nextID atomic.Uint32
 }
 
+// options of a console; zero values are those of a running conmgr.
+type options struct {
+	startupTime time.Duration         // until ReadyForQuery
+	mayForget   func(uid uint32) bool // who may have conmgr forget what it knows
+}
+
 // newService makes the console of a board.
-func newService(c *conf.Config, b *bind.Board, d *door, tr *bind.Trace, now func() heartbeat.Mono) *service {
-	return &service{conf: c, group: d.group, board: b, registry: d.registry, trace: tr, door: d, now: now}
+func newService(c *conf.Config, b *bind.Board, d *door, tr *bind.Trace, now func() heartbeat.Mono, o options) *service {
+	s := &service{conf: c, group: d.group, board: b, registry: d.registry, trace: tr, door: d, now: now,
+		startupTime: o.startupTime, mayForget: o.mayForget}
+	if s.startupTime == 0 {
+		s.startupTime = startupTime
+	}
+	if s.mayForget == nil {
+		s.mayForget = runsConmgr
+	}
+	return s
 }
 
 // admit takes a new connection.
@@ -109,7 +127,7 @@ func (s *session) talk() {
 
 // start does what precedes the first statement.
 func (s *session) start() error {
-	limit := startupTime
+	limit := s.service.startupTime
 	if s.refusal != nil {
 		limit = refusedTime
 	}

@@ -93,7 +93,7 @@ func report(w io.Writer, err error) int {
 		return 1
 	}
 	fmt.Fprintf(w, "FATAL:  %s\n", err)
-	var start *conmgr.StartError
+	var start *conf.StartError
 	if errors.As(err, &start) {
 		if start.Detail != "" {
 			fmt.Fprintf(w, "DETAIL:  %s\n", start.Detail)

@@ -34,3 +34,8 @@ func (d *Diagnostic) Level() cmlog.Level {
 	}
 	return cmlog.ERROR
 }
+
+// StartError is why conmgr does not start, though there is nothing wrong with the file by itself.
+type StartError struct{ Text, Detail, Hint string }
+
+func (e *StartError) Error() string { return e.Text }

@@ -379,3 +379,23 @@ func TestRelayParameters(t *testing.T) {
 		}
 	}
 }
+
+func TestDestroySocketsInConfig(t *testing.T) {
+	for value, want := range map[string]bool{"on": true, "ON": true, "true": true, "t": true, "y": true, "yes": true,
+		"1":   true,
+		"off": false, "of": false, "false": false, "f": false, "no": false, "0": false} {
+		if c := mustParse(t, "backend_host0=a\ndestroy_sockets = "+value); c.DestroySockets != want {
+			t.Errorf("%s: %v", value, c.DestroySockets)
+		}
+	}
+	if mustParse(t, "backend_host0=a").DestroySockets {
+		t.Error("on by default")
+	}
+	for _, value := range []string{"o", "2", "onn", "''", "trues"} {
+		c, diags := Parse("f", []byte("backend_host0=a\ndestroy_sockets = "+value))
+		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].String(),
+			`for parameter "destroy_sockets": allowed are on and off (also true, false, yes, no, 1, 0)`) {
+			t.Errorf("%s: %v", value, diags)
+		}
+	}
+}
