@@ -22,6 +22,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -98,17 +99,17 @@ func TestRefusedAreBounded(t *testing.T) {
 	r := static(t, "max_user_connections = 1\n", primary)
 	r.connect()
 	closed := 0
-	for range refusedMost + 10 {
+	for range listen.RefusedMost + 10 {
 		c := r.dial()
 		c.c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if _, err := c.c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
 			closed++
 		}
-		if n := r.d.door.explaining(); n > refusedMost {
+		if n := r.d.door.Explaining(); n > listen.RefusedMost {
 			t.Fatalf("%d at a time", n)
 		}
 	}
-	eventually(t, "they are closed", func() bool { return r.d.door.explaining() == 0 })
+	eventually(t, "they are closed", func() bool { return r.d.door.Explaining() == 0 })
 }
 
 // Somebody takes all the connections that he can get: cm_ctl status works, and with the default
@@ -217,7 +218,7 @@ func TestRelayFromOwnAddress(t *testing.T) {
 	b := newBackend(t, 0)
 	r := staticWith(t, "relay_port_primary = 1\n"+b.conf(0),
 		func(r *rig) { r.conf.ListenAddresses = []string{"127.0.0.1", own.String()} }, primary)
-	_, port, _ := net.SplitHostPort(r.d.door.addr(3).String())
+	_, port, _ := net.SplitHostPort(r.d.door.Addr(3).String())
 	c, err := net.Dial("tcp", net.JoinHostPort(own.String(), port))
 	if err != nil {
 		t.Fatal(err)

@@ -22,9 +22,13 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/console"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
+	"github.com/pgwatchdog/watchdog/conmgr/relay"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/conmgr/sockdestroy"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -59,7 +63,7 @@ type deps struct {
 	known   route.Known      // what is known from before, where nothing is kept
 	most    int              // connections at a time
 	pidFile *control.PidFile // nil: none
-	console options
+	console console.Options
 }
 
 type daemon struct {
@@ -68,9 +72,9 @@ type daemon struct {
 	registry *bind.Registry
 	board    *bind.Board
 	keeper   *bind.Keeper
-	door     *door
-	service  *service
-	relays   *relays
+	door     *listen.Door
+	service  *console.Service
+	relays   *relay.Relays
 
 	changed chan struct{} // there is a new routing table
 	failed  chan error    // the first failure of a goroutine
@@ -96,12 +100,12 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 		}
 	}, d.keeper, known)
 	if c.DestroySockets {
-		d.board.OnLost = (&destroyer{log: o.log, group: o.group}).lost
+		d.board.OnLost = (&sockdestroy.Destroyer{Log: o.log, Group: o.group}).Lost
 	}
 	trace := &bind.Trace{Log: o.log, Limit: o.limit}
-	d.door = newDoor(c, o.log, o.limit, o.group, d.registry)
-	d.service = newService(c, d.board, d.door, trace, o.now, o.console)
-	d.relays = newRelays(d.board, d.door, trace)
+	d.door = listen.New(c, o.log, o.limit, o.group, d.registry)
+	d.service = console.New(c, d.board, d.door, trace, o.now, o.console)
+	d.relays = relay.New(d.board, d.door, trace)
 	return d
 }
 
@@ -109,11 +113,11 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 // the heartbeat ids of this process and this run of the machine.
 func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 	stop := ctx.Done()
-	if err := d.door.listen(ctx, d.service.admit, d.relays.admit); err != nil {
+	if err := d.door.Listen(ctx, d.service.Admit, d.relays.Admit); err != nil {
 		return err
 	}
-	if err := d.relays.start(); err != nil {
-		d.door.close()
+	if err := d.relays.Start(); err != nil {
+		d.door.Close()
 		return err
 	}
 	d.log.Log(cmlog.LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
@@ -121,7 +125,7 @@ func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 	if d.keeper != nil {
 		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
 	}
-	d.door.serve(stop)
+	d.door.Serve(stop)
 	for _, in := range d.instances(process, boot, d.net, d.now) {
 		d.group.Go(in.String(), func() { in.run(ctx) })
 	}
@@ -130,8 +134,8 @@ func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 
 // close shuts the ports, and ends what is relayed.
 func (d *daemon) close() {
-	d.door.close()
-	d.relays.stop()
+	d.door.Close()
+	d.relays.Stop()
 }
 
 // CheckUser refuses root, as a PostgreSQL server does.
@@ -163,7 +167,7 @@ func Run(o Options) error {
 		return err
 	}
 	if config.DestroySockets {
-		if err := checkDestroy(); err != nil {
+		if err := sockdestroy.Check(); err != nil {
 			return err
 		}
 	}

@@ -8,25 +8,25 @@
 //	instance.run   one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
 //	bind.Board     one goroutine: the routing table, and telling applications of a loss
 //	bind.Keeper    one goroutine: writes conmgr.state
-//	destroyer      one goroutine a loss, if destroy_sockets is on
-//	listener       one goroutine an address: accepts
-//	session.run    one goroutine an application connection
-//	relayed.run    one goroutine a connection to a relay port, until its bytes flow
-//	relayLoop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
+//	sockdestroy    one goroutine a loss, if destroy_sockets is on
+//	listen         one goroutine an address: accepts
+//	console        one goroutine an application connection
+//	relay          one goroutine a connection to a relay port, until its bytes flow
+//	loop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
 //	cmlog.Logger   one goroutine a destination: nothing else ever waits for stderr or syslog
 //
 // bind.Registry has its lock. session.wmu is held by the
 // session's own goroutine while it writes, which may block; all others only try it. relayed.mu and
-// relayLoop.mu are held for a moment, each by itself.
+// loop.mu are held for a moment, each by itself.
 //
 //	group/ clock/ netio/ cmlog/                what everything uses: goroutines, time, the network, the log
 //	conf/                                      conmgr.conf
 //	instance.go connect.go link.go lookup.go   heartbeats
 //	route/                                     who is offered, and who is superseded: pure
 //	bind/                                      routing table, binding, loss; what is known over restarts
-//	listen.go admission.go unixsocket.go session.go  who comes in, and sessions (docs/protocol.md, part 2)
-//	extended.go statement.go answers.go forgetting.go  and statements
-//	relay.go relaywatch.go relaycancel.go relayloop.go sockinfo.go       relay ports (2.4)
-//	destroy.go sockinfo.go                     destroy_sockets
+//	listen/                                    ports, Unix sockets, who is let in
+//	console/                                   sessions and their statements (docs/protocol.md, part 2)
+//	relay/                                     relay ports (2.4)
+//	sockdestroy/                               destroy_sockets
 //	daemon.go limits.go notify.go              the process
 package conmgr

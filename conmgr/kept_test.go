@@ -162,7 +162,7 @@ func TestForget(t *testing.T) {
 
 // Another user cannot have it forget.
 func TestForgetIsForTheUserOfConmgr(t *testing.T) {
-	r := staticWith(t, "", func(r *rig) { r.console.mayForget = func(uint32) bool { return false } }, primary)
+	r := staticWith(t, "", func(r *rig) { r.console.MayForget = func(uint32) bool { return false } }, primary)
 	if m := r.connect().refusal("forget"); m.Code != "42501" || !strings.HasPrefix(m.Detail, "This connection is of the user with the number ") {
 		t.Errorf("got %+v", m)
 	}

@@ -35,7 +35,7 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := d.door.addr(0).String()
+	addr := d.door.Addr(0).String()
 	conns := make([]net.Conn, n)
 	for i := range conns {
 		c, err := net.Dial("tcp", addr)

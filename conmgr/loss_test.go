@@ -209,7 +209,7 @@ func TestConnectionAfterTheEnd(t *testing.T) {
 }
 
 func TestSlowStartup(t *testing.T) {
-	r := staticWith(t, "", func(r *rig) { r.console.startupTime = 100 * time.Millisecond }, primary)
+	r := staticWith(t, "", func(r *rig) { r.console.StartupTime = 100 * time.Millisecond }, primary)
 	c := r.dial()
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x")[:6])
 	if got := c.until(""); got != "EOF" {

@@ -35,7 +35,7 @@ func TestProtocolVersions(t *testing.T) {
 	}
 	for _, x := range []struct {
 		minor     uint32
-		options   []string // of _pq_.
+		Options   []string // of _pq_.
 		negotiate string   // "": no such message
 		secret    int      // bytes of the cancel key
 	}{
@@ -48,10 +48,10 @@ func TestProtocolVersions(t *testing.T) {
 		{0, []string{"_pq_.a"}, negotiate(0, "_pq_.a"), 4},
 		{0xffff, nil, negotiate(2), 32},
 	} {
-		t.Run(fmt.Sprintf("3.%d %v", x.minor, x.options), func(t *testing.T) {
+		t.Run(fmt.Sprintf("3.%d %v", x.minor, x.Options), func(t *testing.T) {
 			c := r.dial()
 			params := []string{"user", "x"}
-			for _, o := range x.options {
+			for _, o := range x.Options {
 				params = append(params, o, "1")
 			}
 			c.c.Write(pgwire.StartupPacket(3<<16|x.minor, params...))

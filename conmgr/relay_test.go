@@ -24,6 +24,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/relay"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -85,7 +86,7 @@ func (b *fakeServer) next() *net.TCPConn {
 // relay connects to the n-th relay port.
 func (r *rig) relay(n int) *net.TCPConn {
 	r.t.Helper()
-	c, err := net.Dial("tcp", r.d.door.addr(1+n).String())
+	c, err := net.Dial("tcp", r.d.door.Addr(1+n).String())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -152,7 +153,7 @@ func TestRelayPortsInConfig(t *testing.T) {
 func TestRelayBytes(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
-	for i, n := range []int{0, 1, 100, relayBuffer - 1, relayBuffer, relayBuffer + 1, 300_000, 20 << 20} {
+	for i, n := range []int{0, 1, 100, relay.BufferSize - 1, relay.BufferSize, relay.BufferSize + 1, 300_000, 20 << 20} {
 		client, server := r.through(0, b)
 		up, down := noise(uint64(2*i), n), noise(uint64(2*i+1), n)
 		var wg sync.WaitGroup
@@ -254,7 +255,7 @@ func pipeEnds() (n int) {
 func TestRelayBackpressure(t *testing.T) {
 	b := newBackend(t, 0)
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
-	const n = relayPipes + 4
+	const n = relay.MaxPipes + 4
 	pipes := pipeEnds()
 	data := noise(7, 64<<20) // more than all socket buffers on the way; the others send less
 	amount := func(i int) []byte { return data[:len(data)>>min(3, 4*i)] }
@@ -386,7 +387,7 @@ func TestRelayNoMatch(t *testing.T) {
 		}
 	}
 	// Stock clients.
-	port := r.d.door.addr(1).(*net.TCPAddr).Port
+	port := r.d.door.Addr(1).(*net.TCPAddr).Port
 	out, err := exec.Command("psql", "-X", "-h", "127.0.0.1", "-p", itoa(port), "-U", "x", "x").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "FATAL:  no target server address from Connection Manager") {
 		t.Errorf("psql: %s, %v", out, err)
@@ -604,7 +605,7 @@ func TestRelayChurn(t *testing.T) {
 			defer wg.Done()
 			hello := append(pgwire.StartupPacket(3<<16, "user", "x"), noise(uint64(i), 100_000)...)
 			for ctx.Err() == nil {
-				c, err := net.Dial("tcp", r.d.door.addr(1).String())
+				c, err := net.Dial("tcp", r.d.door.Addr(1).String())
 				if err != nil {
 					t.Error(err)
 					return

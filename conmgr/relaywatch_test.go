@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
+	"github.com/pgwatchdog/watchdog/conmgr/relay"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -149,7 +150,7 @@ func TestRelayCancelHalfClose(t *testing.T) {
 	c.CloseWrite()
 	server := b.next()
 	expect(t, server, request)
-	c.SetReadDeadline(time.Now().Add(5 * lookAgain)) // some looks
+	c.SetReadDeadline(time.Now().Add(5 * relay.LookAgain)) // some looks
 	var ne net.Error
 	if _, err := c.Read(make([]byte, 1)); !errors.As(err, &ne) || !ne.Timeout() {
 		t.Errorf("a client that waits: %v", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/console"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
@@ -103,7 +104,7 @@ type rig struct {
 	known  route.Known // kept from before
 	dir    string      // "": nothing is kept
 
-	console options
+	console console.Options
 }
 
 func (r *rig) now() hb.Mono { return clock.Monotonic().Add(time.Duration(r.jump.Load())) }
@@ -136,7 +137,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	if err := r.d.start(ctx, hb.ID{1}, hb.ID{}); err != nil {
 		t.Fatal(err)
 	}
-	r.addr = r.d.door.addr(0).String()
+	r.addr = r.d.door.Addr(0).String()
 	t.Cleanup(func() {
 		r.stop()
 		if t.Failed() {

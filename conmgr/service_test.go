@@ -21,6 +21,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/console"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -238,7 +239,7 @@ func TestExtendedProtocol(t *testing.T) {
 		c.send(x.in...)
 		got := c.until(x.last)
 		if x.want == "" { // one row, the rest, and nothing more
-			if strings.Count(got, " D(") != len(help) || !strings.HasPrefix(got, "2 D(") ||
+			if strings.Count(got, " D(") != len(console.HelpRows) || !strings.HasPrefix(got, "2 D(") ||
 				!strings.Contains(got, " s D(") || !strings.HasSuffix(got, " C(SHOW) C(SHOW) Z") {
 				t.Errorf("portal in parts: %s", got)
 			}
@@ -246,7 +247,7 @@ func TestExtendedProtocol(t *testing.T) {
 			t.Errorf("%v:\ngot  %s\nwant %s", x.in, got, x.want)
 		}
 	}
-	for i := 0; i < maxNamed; i++ {
+	for i := 0; i < console.MaxNamed; i++ {
 		c.send(parse(fmt.Sprint("many", i), "SHOW HELP"))
 	}
 	c.send(sync)
@@ -340,7 +341,7 @@ func TestLibPQ(t *testing.T) {
 	}
 	var pe *pq.Error
 	if _, err := conn.ExecContext(ctx, "INSERT INTO t VALUES (1)"); !errors.As(err, &pe) || pe.Code != "0A000" ||
-		pe.Hint != consoleHint {
+		pe.Hint != console.Hint {
 		t.Errorf("got %v", err)
 	}
 	r.lose(0)
@@ -370,11 +371,11 @@ func TestConnectionLimit(t *testing.T) {
 		limit     uint64
 		instances int
 		max, want int
-		relays    bool
+		Relays    bool
 	}{{1024, 2, 0, 1011, false}, {1024, 2, 100, 100, false}, {114, 2, 100, 100, false}, {113, 2, 100, -1, false},
 		{13, 2, 0, -1, false}, {14, 2, 0, 1, false},
 		{1024, 2, 0, 405, true}, {414, 2, 100, 100, true}, {413, 2, 100, -1, true}, {214, 2, 0, 1, true}} {
-		got, err := connectionLimit(x.limit, x.instances, x.max, x.relays)
+		got, err := connectionLimit(x.limit, x.instances, x.max, x.Relays)
 		if x.want < 0 {
 			var se *conf.StartError
 			if !errors.As(err, &se) || !strings.Contains(se.Hint, "ulimit -n") {

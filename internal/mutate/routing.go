@@ -118,7 +118,7 @@ var routingMutations = []mutation{
 	{
 		name:      "routing/forget-permission",
 		invariant: "only root and conmgr's own user may have it forget",
-		file:      "conmgr/forgetting.go",
+		file:      "conmgr/console/forgetting.go",
 		from:      "if err != nil || !s.service.mayForget(uid) {",
 		to:        "if false {",
 		test:      keptTests,

@@ -173,6 +173,39 @@ var importRules = []importRule{
 // cOfFront: a test of the libpq front that calls it from Go.
 func (s *source) cOfFront() bool { return s.test && s.in("libpq") }
 
+// rooms are the packages of conmgr/, from the ground up, and which of each other they may import.
+// The daemon itself, conmgr/, wires them.
+var rooms = []struct {
+	folder string
+	mayUse []string
+	reason string
+}{
+	{"conmgr/group", nil, "everything starts its goroutines by it"},
+	{"conmgr/clock", nil, "everything asks it for the time"},
+	{"conmgr/netio", nil, "what everybody needs of the network decides nothing"},
+	{"conmgr/cmlog", []string{"group", "netio"}, "everything logs: the log knows nobody"},
+	{"conmgr/conf", []string{"cmlog"}, "conmgr.conf is read without a daemon: by cm_ctl, tests and the documentation"},
+	{"conmgr/route", nil, "who is offered is a pure decision"},
+	{"conmgr/bind", []string{"group", "clock", "cmlog", "conf", "route"},
+		"who is bound, and who is told, is decided without a socket: a session and a relayed connection look the same"},
+	{"conmgr/sockdestroy", []string{"group", "netio", "cmlog", "conf", "bind"}, "what ends connections of others has no other way in than a loss"},
+	{"conmgr/listen", []string{"group", "netio", "cmlog", "conf", "bind"}, "who lets people in does not know what becomes of them"},
+	{"conmgr/console", []string{"group", "netio", "cmlog", "conf", "route", "bind", "listen"}, "a session cannot reach a relayed connection"},
+	{"conmgr/relay", []string{"group", "netio", "cmlog", "conf", "bind", "listen"}, "the relay cannot reach a session"},
+}
+
+func init() {
+	for _, room := range rooms {
+		allowed := []string{room.folder}
+		for _, name := range room.mayUse {
+			allowed = append(allowed, "conmgr/"+name)
+		}
+		importRules = append(importRules, importRule{[]string{room.folder}, forbids(func(_ *source, i string) bool {
+			return under(i, "conmgr") && !slices.Contains(allowed, i)
+		}).notInTests(), room.reason})
+	}
+}
+
 type forbids func(*source, string) bool
 
 // notInTests restricts a rule to what is built.
@@ -374,6 +407,21 @@ func TestRulesBite(t *testing.T) {
 		{"internal/pgwire/a.go", imports("pgwire", "github.com/jackc/pgproto3/v2"), "can be made to panic"},
 		{"internal/pgwire/backend/a.go", imports("backend", "github.com/jackc/pgproto3/v2"), ""},
 		{"driver/a.go", imports("driver", module+"internal/pgwire/backend"), "the server's side"},
+		{"conmgr/relay/a.go", imports("relay", module+"conmgr/console"), "the relay cannot reach a session"},
+		{"conmgr/relay/a.go", imports("relay", module+"conmgr"), "the relay cannot reach a session"},
+		{"conmgr/relay/a.go", imports("relay", module+"conmgr/bind", module+"conmgr/listen"), ""},
+		{"conmgr/console/a.go", imports("console", module+"conmgr/relay"), "cannot reach a relayed connection"},
+		{"conmgr/listen/a.go", imports("listen", module+"conmgr/console"), "does not know what becomes of them"},
+		{"conmgr/bind/a.go", imports("bind", module+"conmgr/netio"), "without a socket"},
+		{"conmgr/bind/a_test.go", imports("bind", module+"conmgr/netio"), ""},
+		{"conmgr/sockdestroy/a.go", imports("sockdestroy", module+"conmgr/relay"), "no other way in"},
+		{"conmgr/conf/a.go", imports("conf", module+"conmgr/bind"), "without a daemon"},
+		{"conmgr/cmlog/a.go", imports("cmlog", module+"conmgr/conf"), "the log knows nobody"},
+		{"conmgr/group/a.go", imports("group", module+"conmgr/cmlog"), "starts its goroutines"},
+		{"conmgr/clock/a.go", imports("clock", module+"conmgr/group"), "for the time"},
+		{"conmgr/netio/a.go", imports("netio", module+"conmgr/cmlog"), "decides nothing"},
+		{"conmgr/route/a.go", imports("route", module+"conmgr/bind"), "pure decision"},
+		{"conmgr/a.go", imports("conmgr", module+"conmgr/relay", module+"conmgr/console"), ""},
 		{"driver/pgxcm/a.go", imports("pgxcm", "github.com/jackc/pgx/v5/pgproto3"), ""},
 		{"internal/sockowner/a.go", imports("sockowner", module+"conmgr"), "nothing else along with it"},
 		{"worker/a_test.go", imports("worker", module+"internal/leak"), ""},

@@ -1,4 +1,4 @@
-package conmgr
+package console
 
 // The rows that answer a statement. Reads snapshots only; nothing blocks.
 
@@ -28,7 +28,8 @@ var columns = map[verb][]string{
 	forget:           {"known"},
 }
 
-var help = [][]string{
+// HelpRows are what SHOW HELP answers.
+var HelpRows = [][]string{
 	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...]",
 		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
@@ -58,7 +59,7 @@ func (s *session) answer(st *statement) ([][]string, error) {
 	case showVersion:
 		return [][]string{{"conmgr (watchdog) " + cm.Version}}, nil
 	case showHelp:
-		return help, nil
+		return HelpRows, nil
 	case forget:
 		return s.forget(st.instance)
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package listen
 
 // Listening and accepting. One goroutine an address accepts; it blocks on nothing else.
 
@@ -22,13 +22,13 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
-// door is where applications come in: all ports and Unix sockets, and who is let in.
-type door struct {
-	conf     *conf.Config
-	log      *cmlog.Logger
-	limit    *cmlog.Limiter
-	group    *group.Group
-	registry *bind.Registry
+// Door is where applications come in: all ports and Unix sockets, and who is let in.
+type Door struct {
+	Conf     *conf.Config
+	Log      *cmlog.Logger
+	Limit    *cmlog.Limiter
+	Group    *group.Group
+	Registry *bind.Registry
 
 	listeners []listener   // those of the port first
 	local     []listener   // by Unix sockets, until they are appended to listeners
@@ -36,9 +36,9 @@ type door struct {
 	refusing  atomic.Int32 // connections that are told why they are refused
 }
 
-// newDoor makes one that is shut.
-func newDoor(c *conf.Config, log *cmlog.Logger, limit *cmlog.Limiter, g *group.Group, r *bind.Registry) *door {
-	return &door{conf: c, log: log, limit: limit, group: g, registry: r}
+// New makes one that is shut.
+func New(c *conf.Config, log *cmlog.Logger, limit *cmlog.Limiter, g *group.Group, r *bind.Registry) *Door {
+	return &Door{Conf: c, Log: log, Limit: limit, Group: g, Registry: r}
 }
 
 // listener is an open port, and what becomes of a connection to it.
@@ -50,36 +50,36 @@ type listener struct {
 // lookupTime bounds the resolution of listen_addresses.
 const lookupTime = 10 * time.Second
 
-// listen opens the port and the Unix sockets, whose connections admit takes, and the relay ports,
+// Listen opens the port and the Unix sockets, whose connections admit takes, and the relay ports,
 // whose connections relay takes.
-func (s *door) listen(ctx context.Context, admit func(net.Conn), relay func(*net.TCPConn, conf.RelayPort)) error {
+func (s *Door) Listen(ctx context.Context, admit func(net.Conn), relay func(*net.TCPConn, conf.RelayPort)) error {
 	err := s.listenUnix(admit) // first: who can connect by TCP finds the socket, too
 	if err == nil {
-		err = s.listenPort(ctx, s.conf.Port, admit)
+		err = s.listenPort(ctx, s.Conf.Port, admit)
 	}
-	for _, p := range s.conf.RelayPorts {
+	for _, p := range s.Conf.RelayPorts {
 		if err == nil {
 			err = s.listenPort(ctx, p.Port, func(conn net.Conn) { relay(conn.(*net.TCPConn), p) })
 		}
 	}
 	s.listeners, s.local = append(s.listeners, s.local...), nil
 	if err != nil {
-		s.close()
+		s.Close()
 	}
 	return err
 }
 
-// addr is that of the n-th listener: the port's come first, then the relay ports' in the order of
+// Addr is that of the n-th listener: the port's come first, then the relay ports' in the order of
 // conmgr.conf, then the Unix sockets.
-func (s *door) addr(n int) net.Addr { return s.listeners[n].Addr() }
+func (s *Door) Addr(n int) net.Addr { return s.listeners[n].Addr() }
 
 // listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one
 // name, those that this host does not have are left out, as long as one works.
-func (s *door) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
+func (s *Door) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	seen := map[netip.Addr]bool{}
-	for _, name := range s.conf.ListenAddresses {
+	for _, name := range s.Conf.ListenAddresses {
 		addrs, err := listenAddresses(ctx, name)
 		if err != nil {
 			return fmt.Errorf("could not resolve %q of listen_addresses: %s", name, netio.Text(err))
@@ -140,14 +140,15 @@ func listenOn(ctx context.Context, a netip.Addr, port int) (*net.TCPListener, er
 	return l.(*net.TCPListener), nil
 }
 
-// serve accepts connections until the listeners are closed.
-func (s *door) serve(stop <-chan struct{}) {
+// Serve accepts connections until the listeners are closed.
+func (s *Door) Serve(stop <-chan struct{}) {
 	for _, l := range s.listeners {
-		s.group.Go("listener", func() { s.accept(l, stop) })
+		s.Group.Go("listener", func() { s.accept(l, stop) })
 	}
 }
 
-func (s *door) close() {
+// Close shuts all ports, and removes the files of Unix sockets.
+func (s *Door) Close() {
 	for _, l := range s.listeners {
 		l.Close()
 	}
@@ -158,7 +159,7 @@ func (s *door) close() {
 // when there are some.
 const acceptPause = 100 * time.Millisecond
 
-func (s *door) accept(l listener, stop <-chan struct{}) {
+func (s *Door) accept(l listener, stop <-chan struct{}) {
 	for {
 		conn, err := l.Accept()
 		switch {
@@ -170,7 +171,7 @@ func (s *door) accept(l listener, stop <-chan struct{}) {
 		case errors.Is(err, syscall.ECONNABORTED):
 			continue
 		}
-		s.limit.Log("accept", cmlog.ERROR, "could not accept a connection from application: %s", acceptText(err))
+		s.Limit.Log("accept", cmlog.ERROR, "could not accept a connection from application: %s", acceptText(err))
 		t := time.NewTimer(acceptPause)
 		select {
 		case <-stop:

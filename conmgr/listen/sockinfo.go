@@ -1,4 +1,4 @@
-package conmgr
+package listen
 
 // What the kernel knows of the other end of a connection within this network namespace: whose it
 // is, and whether it is still open. Called by accepting and relay goroutines; the kernel answers
@@ -17,10 +17,10 @@ func withinHost(own, peer netip.Addr) bool {
 	return peer.IsLoopback() || own == peer
 }
 
-// ownerOfPeer asks who holds the other end of a connection. The error is sockowner.ErrGone if nobody
+// OwnerOfPeer asks who holds the other end of a connection. The error is sockowner.ErrGone if nobody
 // does any more, and wraps sockowner.ErrUnknown if that cannot be known: it is elsewhere, or the
 // kernel does not answer.
-func ownerOfPeer(own, peer netip.AddrPort) (uid uint32, err error) {
+func OwnerOfPeer(own, peer netip.AddrPort) (uid uint32, err error) {
 	if !withinHost(own.Addr(), peer.Addr()) {
 		return 0, sockowner.ErrUnknown
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package sockdestroy
 
 // Tests of what destroy_sockets aims at. That sockets are destroyed is tested in network namespaces
 // (test/destroy_test.go).

@@ -1,4 +1,4 @@
-package conmgr
+package console
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package conmgr
+package relay
 
 // CancelRequests that come by a relay port. The request names a session by process id and secret,
 // and says nothing of the instance that has given them out; so it goes to every instance to which

@@ -1,8 +1,8 @@
-package conmgr
+package relay
 
 // Relay ports: a connection to one of them is carried to an instance with the port's attribute.
 // This file is the connection's life until its bytes flow, in a goroutine of its own that blocks on
-// the client and on the instance, each for a bounded time; a relayLoop takes over then.
+// the client and on the instance, each for a bounded time; a loop takes over then.
 
 import (
 	"bytes"
@@ -26,6 +26,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -37,8 +38,8 @@ const relayStartup = time.Minute
 // maxRelayLoops: one carries some 100 000 queries a second.
 const maxRelayLoops = 4
 
-// relays are all the relay ports of a conmgr.
-type relays struct {
+// Relays are all the relay ports of a conmgr.
+type Relays struct {
 	conf     *conf.Config
 	log      *cmlog.Logger
 	limit    *cmlog.Limiter
@@ -46,29 +47,29 @@ type relays struct {
 	board    *bind.Board
 	registry *bind.Registry
 	trace    *bind.Trace
-	door     *door
+	door     *listen.Door
 
-	loops []*relayLoop
+	loops []*loop
 	turn  atomic.Uint32
 }
 
-// newRelays makes them; start lets them work.
-func newRelays(b *bind.Board, d *door, tr *bind.Trace) *relays {
-	return &relays{conf: d.conf, log: d.log, limit: d.limit, group: d.group, board: b, registry: d.registry,
+// New makes them; start lets them work.
+func New(b *bind.Board, d *listen.Door, tr *bind.Trace) *Relays {
+	return &Relays{conf: d.Conf, log: d.Log, limit: d.Limit, group: d.Group, board: b, registry: d.Registry,
 		trace: tr, door: d}
 }
 
-// start makes the loops. Each keeps its thread, which waits in system calls that the Go
+// Start makes the loops. Each keeps its thread, which waits in system calls that the Go
 // scheduler does not hear of, so that it needs a processor for itself: otherwise others, heartbeats
 // among them, would wait until the scheduler notices.
-func (s *relays) start() error {
+func (s *Relays) Start() error {
 	if len(s.conf.RelayPorts) == 0 {
 		return nil
 	}
 	for range min(runtime.NumCPU(), maxRelayLoops) {
-		l, err := newRelayLoop()
+		l, err := newLoop()
 		if err != nil {
-			s.stop()
+			s.Stop()
 			for _, l := range s.loops {
 				l.end()
 			}
@@ -83,7 +84,8 @@ func (s *relays) start() error {
 	return nil
 }
 
-func (s *relays) stop() {
+// Stop resets all that is relayed.
+func (s *Relays) Stop() {
 	for _, l := range s.loops {
 		l.quit()
 	}
@@ -92,7 +94,7 @@ func (s *relays) stop() {
 // relayed is a connection to a relay port.
 type relayed struct {
 	bind.Seat
-	relays *relays
+	relays *Relays
 	port   conf.RelayPort
 	conn   *net.TCPConn // until a loop has it
 	first  []byte       // was read from the client, and nobody has seen it yet
@@ -141,16 +143,17 @@ func (c *relayed) begin(stop func()) {
 // wake ends reads and writes of the client's socket.
 func (c *relayed) wake() { c.conn.SetDeadline(netio.LongPast) }
 
-func (s *relays) admit(conn *net.TCPConn, port conf.RelayPort) {
-	c := &relayed{relays: s, port: port, conn: conn, Seat: seatOf(conn)}
+// Admit takes a connection to a relay port.
+func (s *Relays) Admit(conn *net.TCPConn, port conf.RelayPort) {
+	c := &relayed{relays: s, port: port, conn: conn, Seat: listen.SeatOf(conn)}
 	c.Relay = true
-	if !s.door.mayRelay(conn, &c.Seat) {
+	if !s.door.MayRelay(conn, &c.Seat) {
 		return
 	}
 	refuse := func(code, text, hint string) {
-		c.declineWithin(refusedTime, code, &backend.Error{Text: text, Hint: hint})
+		c.declineWithin(listen.RefusedTime, code, &backend.Error{Text: text, Hint: hint})
 	}
-	if s.door.hasRoom(c, conn, refuse) {
+	if s.door.HasRoom(c, conn, refuse) {
 		s.group.Go("relayed connection", c.run)
 	}
 }

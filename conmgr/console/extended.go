@@ -1,4 +1,4 @@
-package conmgr
+package console
 
 // The conversation after startup: simple and extended query protocol. Run by the session's
 // goroutine. Answers gather in a buffer that is written at the end of a query, at Sync and Flush;
@@ -13,8 +13,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
-// maxNamed bounds the prepared statements and the portals of a connection.
-const maxNamed = 32
+// MaxNamed bounds the prepared statements and the portals of a connection.
+const MaxNamed = 32
 
 const textOID = 25
 
@@ -71,7 +71,7 @@ func (c *conversation) handle(m backend.Message) error {
 	case *backend.Close:
 		err = c.close(m)
 	case *backend.FunctionCall:
-		c.fail(&backend.Error{Code: cm.FeatureNotSupported, Text: "function calls are not supported", Hint: consoleHint})
+		c.fail(&backend.Error{Code: cm.FeatureNotSupported, Text: "function calls are not supported", Hint: Hint})
 		c.failed = false // a FunctionCall is its own cycle, which ends with ReadyForQuery
 		return c.ready()
 	case *backend.CopyData, *backend.CopyDone, *backend.CopyFail:
@@ -120,7 +120,7 @@ func (c *conversation) parse(m *backend.Parse) error {
 		return &backend.Error{Code: cm.DuplicateStatement, Text: fmt.Sprintf("prepared statement %q already exists", conf.Clip(m.Name))}
 	}
 	if len(m.ParameterOIDs) > 0 {
-		return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement parameters are not supported", Hint: consoleHint}
+		return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement parameters are not supported", Hint: Hint}
 	}
 	list := parseStatements(m.Query)
 	p := &prepared{}
@@ -133,8 +133,8 @@ func (c *conversation) parse(m *backend.Parse) error {
 		}
 		p.statement = list[0].statement
 	}
-	if len(c.statements) >= maxNamed && c.statements[m.Name] == nil {
-		return &backend.Error{Code: cm.ProgramLimitExceeded, Text: fmt.Sprintf("too many prepared statements: at most %d", maxNamed)}
+	if len(c.statements) >= MaxNamed && c.statements[m.Name] == nil {
+		return &backend.Error{Code: cm.ProgramLimitExceeded, Text: fmt.Sprintf("too many prepared statements: at most %d", MaxNamed)}
 	}
 	if c.statements == nil {
 		c.statements = map[string]*prepared{}
@@ -165,8 +165,8 @@ func (c *conversation) bind(m *backend.Bind) error {
 	if m.DestinationPortal != "" && c.portals[m.DestinationPortal] != nil {
 		return &backend.Error{Code: cm.DuplicateCursor, Text: fmt.Sprintf("portal %q already exists", conf.Clip(m.DestinationPortal))}
 	}
-	if len(c.portals) >= maxNamed && c.portals[m.DestinationPortal] == nil {
-		return &backend.Error{Code: cm.ProgramLimitExceeded, Text: fmt.Sprintf("too many portals: at most %d", maxNamed)}
+	if len(c.portals) >= MaxNamed && c.portals[m.DestinationPortal] == nil {
+		return &backend.Error{Code: cm.ProgramLimitExceeded, Text: fmt.Sprintf("too many portals: at most %d", MaxNamed)}
 	}
 	if c.portals == nil {
 		c.portals = map[string]*portal{}

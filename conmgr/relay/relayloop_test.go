@@ -1,4 +1,4 @@
-package conmgr
+package relay
 
 import (
 	"io"
@@ -18,7 +18,7 @@ import (
 // A direction with much to carry lets the others have their turn. (Packets of a socket pair whose
 // other end has closed: each is a round.)
 func TestRelayTurns(t *testing.T) {
-	l, err := newRelayLoop()
+	l, err := newLoop()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestRelayTurns(t *testing.T) {
 func BenchmarkRelayReset(b *testing.B) {
 	for range b.N {
 		n := testkit.ManyConnections(b) / 2
-		l, err := newRelayLoop()
+		l, err := newLoop()
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func BenchmarkRelayReset(b *testing.B) {
 // BenchmarkRelayBulk: one stream of much data through a loop, and the processor time that the whole
 // process uses for a gigabyte.
 func BenchmarkRelayBulk(b *testing.B) {
-	l, err := newRelayLoop()
+	l, err := newLoop()
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package listen
 
 // Who may connect: a share for each user, places that are kept for cm_ctl, and the networks that
 // may use relay ports. Run by the accepting goroutines; blocks on the kernel's answer only.
@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	refusedMost = 64              // connections that are told why they are refused, at a time
-	refusedTime = 2 * time.Second // for one of them to say what it wants
+	RefusedMost = 64              // connections that are told why they are refused, at a time
+	RefusedTime = 2 * time.Second // for one of them to say what it wants
 )
 
-// seatOf is the place of a connection that is bound to nothing.
-func seatOf(conn net.Conn) bind.Seat {
+// SeatOf is the place of a connection that is bound to nothing.
+func SeatOf(conn net.Conn) bind.Seat {
 	s := bind.Seat{Since: time.Now(), Bound: -1}
 	if u, ok := conn.(*net.UnixConn); ok {
 		if s.Local = credentials(u); s.Local != nil {
@@ -31,29 +31,29 @@ func seatOf(conn net.Conn) bind.Seat {
 	s.Peer, _ = netip.ParseAddrPort(conn.RemoteAddr().String())
 	own, _ := netip.ParseAddrPort(conn.LocalAddr().String())
 	s.Owner = bind.Owner{Address: s.Peer.Addr().Unmap().WithZone("")}
-	if uid, err := ownerOfPeer(own, s.Peer); err == nil { // else it is elsewhere, or the client is gone
+	if uid, err := OwnerOfPeer(own, s.Peer); err == nil { // else it is elsewhere, or the client is gone
 		s.Owner = bind.Owner{UID: uid, Known: true}
 	}
 	return s
 }
 
-// hasRoom registers a connection. Over max_connections it is closed without a word, as the guide
+// HasRoom registers a connection. Over max_connections it is closed without a word, as the guide
 // says; refuse tells the others why.
-func (s *door) hasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hint string)) bool {
+func (s *Door) HasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hint string)) bool {
 	seat := m.Place()
-	switch s.registry.Add(m) {
+	switch s.Registry.Add(m) {
 	case bind.OverAll:
 		conn.Close()
 		reason := "max_connections"
-		if s.conf.MaxConnections == 0 {
+		if s.Conf.MaxConnections == 0 {
 			reason = "as many as the limit of open file descriptors allows, ulimit -n"
 		}
-		s.limit.Log("max_connections", cmlog.LOG, "closed a connection from application: %s: there are %d connections already (%s)",
-			seat, s.registry.Max, reason)
+		s.Limit.Log("max_connections", cmlog.LOG, "closed a connection from application: %s: there are %d connections already (%s)",
+			seat, s.Registry.Max, reason)
 		return false
 	case bind.OverShare:
-		text := fmt.Sprintf("too many connections of %s: at most %d", seat.Owner, s.registry.Share)
-		s.limit.Log("max_user_connections", cmlog.LOG, "refused a connection from application: %s: %s (max_user_connections)",
+		text := fmt.Sprintf("too many connections of %s: at most %d", seat.Owner, s.Registry.Share)
+		s.Limit.Log("max_user_connections", cmlog.LOG, "refused a connection from application: %s: %s (max_user_connections)",
 			seat, text)
 		s.explain(conn, func() {
 			refuse(cm.TooManyConnections, text, "Close connections that are not used, or raise max_user_connections in conmgr.conf.")
@@ -65,35 +65,35 @@ func (s *door) hasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hin
 
 // explain runs what tells a client that it is refused; if many are told at this time, it closes the
 // connection.
-func (s *door) explain(conn net.Conn, tell func()) {
-	if s.refusing.Add(1) > refusedMost {
+func (s *Door) explain(conn net.Conn, tell func()) {
+	if s.refusing.Add(1) > RefusedMost {
 		s.refusing.Add(-1)
 		conn.Close()
 		return
 	}
-	s.group.Go("refusal", func() {
+	s.Group.Go("refusal", func() {
 		defer s.refusing.Add(-1)
 		defer conn.Close()
 		tell()
 	})
 }
 
-// explaining is how many clients are told why they are refused, at this time.
-func (s *door) explaining() int { return int(s.refusing.Load()) }
+// Explaining is how many clients are told why they are refused, at this time.
+func (s *Door) Explaining() int { return int(s.refusing.Load()) }
 
-// mayRelay tells whether a relay port takes a client: one of this host, or of a network that is
+// MayRelay tells whether a relay port takes a client: one of this host, or of a network that is
 // allowed. Instances see this host's address whoever it is, and their pg_hba.conf cannot tell.
-func (s *door) mayRelay(conn net.Conn, of *bind.Seat) bool {
+func (s *Door) MayRelay(conn net.Conn, of *bind.Seat) bool {
 	peer := of.Peer.Addr().Unmap().WithZone("")
 	if peer.IsLoopback() || of.Owner.Known {
 		return true
 	}
-	for _, n := range s.conf.RelayNetworks {
+	for _, n := range s.Conf.RelayNetworks {
 		if n.Contains(peer) {
 			return true
 		}
 	}
 	conn.Close()
-	s.limit.Log("relay_allowed_networks", cmlog.LOG, "closed a connection to a relay port: %s: it is not from this host, nor of relay_allowed_networks", of)
+	s.Limit.Log("relay_allowed_networks", cmlog.LOG, "closed a connection to a relay port: %s: it is not from this host, nor of relay_allowed_networks", of)
 	return false
 }

@@ -1,4 +1,4 @@
-package conmgr
+package listen
 
 import (
 	"bytes"
@@ -45,8 +45,8 @@ func TestRelayFromElsewhere(t *testing.T) {
 	var sink bytes.Buffer
 	g, stop := &group.Group{OnPanic: func(name string, v any, _ []byte) { t.Errorf("%s: %v", name, v) }}, make(chan struct{})
 	log := cmlog.New(cmlog.WARNING, g, stop, cmlog.NewStderr(&sink))
-	s := &door{conf: configOf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
-		log: log, limit: cmlog.NewLimiter(log)}
+	s := &Door{Conf: configOf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
+		Log: log, Limit: cmlog.NewLimiter(log)}
 	for _, x := range []struct {
 		own, peer string
 		want      bool
@@ -64,8 +64,8 @@ func TestRelayFromElsewhere(t *testing.T) {
 		{"[2001:db9::1]:5", "[2001:db9::2]:1000", false},
 	} {
 		conn := &addressedConn{own: x.own, peer: x.peer}
-		of := seatOf(conn)
-		if got := s.mayRelay(conn, &of); got != x.want || conn.closed == x.want {
+		of := SeatOf(conn)
+		if got := s.MayRelay(conn, &of); got != x.want || conn.closed == x.want {
 			t.Errorf("%s to %s: %v, closed %v", x.peer, x.own, got, conn.closed)
 		}
 	}
@@ -80,19 +80,19 @@ func TestListen(t *testing.T) {
 	leak.Check(t)
 	c := configOf(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
 	c.Port, c.SocketDirs = 0, nil
-	s := newDoor(c, nil, nil, nil, nil)
-	if err := s.listen(context.Background(), nil, nil); err != nil || len(s.listeners) != 2 {
+	s := New(c, nil, nil, nil, nil)
+	if err := s.Listen(context.Background(), nil, nil); err != nil || len(s.listeners) != 2 {
 		t.Fatalf("%d listeners, %v", len(s.listeners), err)
 	}
 	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
-	defer s.close()
+	defer s.Close()
 	c.Port = taken
-	if err := newDoor(c, nil, nil, nil, nil).listen(context.Background(), nil, nil); err == nil ||
+	if err := New(c, nil, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
 		err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
 		t.Errorf("got %v", err)
 	}
 	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
-	if err := newDoor(c, nil, nil, nil, nil).listen(context.Background(), nil, nil); err == nil ||
+	if err := New(c, nil, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
 		!strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
 		t.Errorf("got %v", err)
 	}

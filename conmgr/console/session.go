@@ -1,4 +1,4 @@
-package conmgr
+package console
 
 // One application connection: its life, its writes, and its end by somebody else. run is its
 // goroutine and blocks on the client; end and finish are called by whoever tells of a loss or a
@@ -21,12 +21,13 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
-// startupTime is until ReadyForQuery.
+// StartupTime is until ReadyForQuery.
 const startupTime = 10 * time.Second
 
 const (
@@ -44,14 +45,14 @@ type clientConn interface {
 	CloseWrite() error
 }
 
-// service is what sessions share.
-type service struct {
+// Service is what sessions share.
+type Service struct {
 	conf     *conf.Config
 	group    *group.Group
 	board    *bind.Board
 	registry *bind.Registry
 	trace    *bind.Trace
-	door     *door
+	door     *listen.Door
 	now      func() heartbeat.Mono
 
 	startupTime time.Duration
@@ -60,16 +61,16 @@ type service struct {
 	nextID atomic.Uint32
 }
 
-// options of a console; zero values are those of a running conmgr.
-type options struct {
-	startupTime time.Duration         // until ReadyForQuery
-	mayForget   func(uid uint32) bool // who may have conmgr forget what it knows
+// Options of a console; zero values are those of a running conmgr.
+type Options struct {
+	StartupTime time.Duration         // until ReadyForQuery
+	MayForget   func(uid uint32) bool // who may have conmgr forget what it knows
 }
 
-// newService makes the console of a board.
-func newService(c *conf.Config, b *bind.Board, d *door, tr *bind.Trace, now func() heartbeat.Mono, o options) *service {
-	s := &service{conf: c, group: d.group, board: b, registry: d.registry, trace: tr, door: d, now: now,
-		startupTime: o.startupTime, mayForget: o.mayForget}
+// New makes the console of a board.
+func New(c *conf.Config, b *bind.Board, d *listen.Door, tr *bind.Trace, now func() heartbeat.Mono, o Options) *Service {
+	s := &Service{conf: c, group: d.Group, board: b, registry: d.Registry, trace: tr, door: d, now: now,
+		startupTime: o.StartupTime, mayForget: o.MayForget}
 	if s.startupTime == 0 {
 		s.startupTime = startupTime
 	}
@@ -79,20 +80,20 @@ func newService(c *conf.Config, b *bind.Board, d *door, tr *bind.Trace, now func
 	return s
 }
 
-// admit takes a new connection.
-func (s *service) admit(conn net.Conn) {
-	se := &session{service: s, conn: conn.(clientConn), Seat: seatOf(conn)}
+// Admit takes a new connection.
+func (s *Service) Admit(conn net.Conn) {
+	se := &session{service: s, conn: conn.(clientConn), Seat: listen.SeatOf(conn)}
 	refuse := func(code, text, hint string) {
 		se.refusal = backend.Fatal(code, text, "", hint)
 		se.talk()
 	}
-	if s.door.hasRoom(se, conn, refuse) {
+	if s.door.HasRoom(se, conn, refuse) {
 		s.group.Go("session", se.run)
 	}
 }
 
 type session struct {
-	service *service
+	service *Service
 	conn    clientConn
 	bind.Seat
 
@@ -129,7 +130,7 @@ func (s *session) talk() {
 func (s *session) start() error {
 	limit := s.service.startupTime
 	if s.refusal != nil {
-		limit = refusedTime
+		limit = listen.RefusedTime
 	}
 	s.conn.SetDeadline(time.Now().Add(limit))
 	if s.ended.Load() != nil {
@@ -195,7 +196,7 @@ func (s *session) serve() error {
 		var bad *backend.BadMessageError
 		switch {
 		case errors.As(err, &long):
-			return s.refuse(backend.Fatal(cm.ProgramLimitExceeded, err.Error(), "", consoleHint))
+			return s.refuse(backend.Fatal(cm.ProgramLimitExceeded, err.Error(), "", Hint))
 		case errors.As(err, &bad):
 			return s.refuse(backend.Fatal(cm.ProtocolViolation, err.Error(), "", ""))
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:

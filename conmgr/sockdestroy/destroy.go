@@ -1,4 +1,4 @@
-package conmgr
+package sockdestroy
 
 // destroy_sockets: when an instance is lost, the TCP connections of this network namespace to its
 // SQL port are aborted in the kernel, so that whoever waits there gets an error at once
@@ -43,23 +43,23 @@ const (
 // TIME_WAIT.
 const destroyStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT | 1<<unix.BPF_TCP_FIN_WAIT1 | 1<<unix.BPF_TCP_FIN_WAIT2 | 1<<unix.BPF_TCP_CLOSE_WAIT
 
-// destroyer is what the board calls.
-type destroyer struct {
-	log   *cmlog.Logger
-	group *group.Group
+// Destroyer is what the board calls.
+type Destroyer struct {
+	Log   *cmlog.Logger
+	Group *group.Group
 }
 
-// lost aborts the connections to an instance, without waiting.
-func (d *destroyer) lost(entries []bind.Entry, index int) {
+// Lost aborts the connections to an instance, without waiting.
+func (d *Destroyer) Lost(entries []bind.Entry, index int) {
 	e, targets := &entries[index], destroyTargets(entries, index)
 	name := fmt.Sprintf("instance %d (host %q)", e.Config.Number, e.Config.Name())
-	d.group.Go("socket destroy", func() {
+	d.Group.Go("socket destroy", func() {
 		begin := time.Now()
 		n, err := destroyConnections(targets)
 		if err != nil {
-			d.log.Log(cmlog.WARNING, "could not destroy all connections to the lost %s: %s", name, err)
+			d.Log.Log(cmlog.WARNING, "could not destroy all connections to the lost %s: %s", name, err)
 		}
-		d.log.Log(cmlog.LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets,
+		d.Log.Log(cmlog.LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets,
 			time.Since(begin).Microseconds())
 	})
 }
@@ -230,8 +230,8 @@ func netlinkError(data []byte) error {
 	return unix.Errno(-int32(binary.NativeEndian.Uint32(data)))
 }
 
-// checkDestroy tries, at start, on a connection of its own, whether sockets can be destroyed.
-func checkDestroy() error {
+// Check tries, at start, on a connection of its own, whether sockets can be destroyed.
+func Check() error {
 	path, err := os.Executable()
 	if err != nil {
 		path = "conmgr"

@@ -1,4 +1,4 @@
-package conmgr
+package relay
 
 // The client's end of a relayed connection while the instance is waited for. A client that gives up
 // and leaves ends the attempt at once; it is not counted any more, and nothing is delivered later.
@@ -12,13 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
-// lookAgain is how long after the end of a client's direction it is asked whether the client is
+// LookAgain is how long after the end of a client's direction it is asked whether the client is
 // there: nothing tells of that.
-const lookAgain = 100 * time.Millisecond
+const LookAgain = 100 * time.Millisecond
 
 // watch calls onEnd when the client has ended. half: the end of its direction alone is none, as it
 // may wait for an answer still. The caller must not read from the client until it has called stop,
@@ -37,7 +38,7 @@ func (c *relayed) watch(half bool, onEnd func()) (stop func()) {
 			return end != clientOpen
 		})
 		for half && end == clientFinished {
-			t := time.NewTimer(lookAgain)
+			t := time.NewTimer(LookAgain)
 			select {
 			case <-stopped:
 				t.Stop()
@@ -111,7 +112,7 @@ func peerGone(fd int) (gone, known bool) {
 	if err != nil {
 		return true, err == unix.ENOTCONN
 	}
-	_, err = ownerOfPeer(addrPort(own), addrPort(peer))
+	_, err = listen.OwnerOfPeer(addrPort(own), addrPort(peer))
 	return err == sockowner.ErrGone, !errors.Is(err, sockowner.ErrUnknown)
 }
 
@@ -124,14 +125,14 @@ type look struct {
 // lookMost is the longest time between two looks.
 const lookMost = 10 * time.Second
 
-func (l *relayLoop) lookLater(k look) {
+func (l *loop) lookLater(k look) {
 	time.AfterFunc(k.wait, func() { l.post(func() { l.looks = append(l.looks, k) }) })
 }
 
 // look closes a flow whose client has closed its socket, as the kernel closes that of a direct
 // connection: what the client has said is with the instance, which may hang. Of a client elsewhere
 // it is not known: it has left if the session had not begun; else the kernel's probes tell.
-func (l *relayLoop) look(k look) {
+func (l *loop) look(k look) {
 	f := k.flow
 	if f.closed {
 		return

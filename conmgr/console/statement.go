@@ -1,4 +1,4 @@
-package conmgr
+package console
 
 // The statements of the console (docs/protocol.md 2.2): splitting a query string and parsing each
 // statement. Pure functions.
@@ -44,11 +44,11 @@ type statement struct {
 	instance int // number, of forget; -1: everything
 }
 
-const consoleHint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
+const Hint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
 
 func notSupported(source string) error {
 	return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement is not supported: " +
-		strconv.Quote(conf.Clip(strings.ToValidUTF8(source, "?"))), Hint: consoleHint}
+		strconv.Quote(conf.Clip(strings.ToValidUTF8(source, "?"))), Hint: Hint}
 }
 
 type tokenKind uint8

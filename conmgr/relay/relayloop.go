@@ -1,6 +1,6 @@
-package conmgr
+package relay
 
-// The data path of relayed connections. A relayLoop carries bytes between pairs of sockets, and is
+// The data path of relayed connections. A loop carries bytes between pairs of sockets, and is
 // the only one to touch them: one goroutine a loop, which blocks in epoll_wait(2) only. What it
 // moves is bounded: per direction what the receiver has not taken yet, at most a buffer or a pipe
 // full; then the sender has to wait.
@@ -23,12 +23,12 @@ import (
 )
 
 const (
-	relayBuffer = 64 << 10  // of a loop; and the most that is kept of a direction
+	BufferSize  = 64 << 10  // of a loop; and the most that is kept of a direction
 	relayPipe   = 256 << 10 // size of a pipe, if the system's limit for a user allows
 	relayRounds = 4         // of one direction, until the others have their turn
 	relayEvents = 64        // taken at a time
 	relaySoon   = 5         // milliseconds
-	relayPipes  = 16        // of a loop; a direction that gets none does with its buffer
+	MaxPipes    = 16        // of a loop; a direction that gets none does with its buffer
 
 	// Edge-triggered, once for all: no epoll_ctl(2) while bytes flow.
 	relayWants = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
@@ -49,7 +49,7 @@ type end struct {
 	to     *end
 	fd     int
 	last   bool   // epoll has told of the end of the stream, or of an error: it is to be read
-	later  bool   // is in relayLoop.later
+	later  bool   // is in loop.later
 	rest   []byte // was read here, and the other end has not taken it yet
 	pipe   *pipe  // the same, spliced
 	eof    bool   // nothing more comes from here
@@ -64,9 +64,9 @@ type pipe struct {
 	held int
 }
 
-type relayLoop struct {
+type loop struct {
 	ep, event int // epoll, eventfd
-	buf       [relayBuffer]byte
+	buf       [BufferSize]byte
 	ends      []*end // by descriptor
 	later     []*end // have used up their rounds, and get no event for what is left
 	idle      []*pipe
@@ -81,7 +81,7 @@ type relayLoop struct {
 	quitting bool
 }
 
-func newRelayLoop() (*relayLoop, error) {
+func newLoop() (*loop, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -97,12 +97,12 @@ func newRelayLoop() (*relayLoop, error) {
 		unix.Close(ep)
 		return nil, err
 	}
-	return &relayLoop{ep: ep, event: event, live: map[*flow]struct{}{}}, nil
+	return &loop{ep: ep, event: event, live: map[*flow]struct{}{}}, nil
 }
 
 // add hands a flow over, with its non-blocking sockets. ok is false when the loop has ended; the
 // caller keeps the sockets then. done is called by the loop when it has closed them.
-func (l *relayLoop) add(client, server int, done func()) (f *flow, ok bool) {
+func (l *loop) add(client, server int, done func()) (f *flow, ok bool) {
 	f = &flow{done: done}
 	f.client = end{flow: f, to: &f.server, fd: client}
 	f.server = end{flow: f, to: &f.client, fd: server}
@@ -110,12 +110,12 @@ func (l *relayLoop) add(client, server int, done func()) (f *flow, ok bool) {
 }
 
 // reset ends a flow at once, with an RST to both sides. It never blocks.
-func (l *relayLoop) reset(f *flow) { l.post(func() { l.resets = append(l.resets, f) }) }
+func (l *loop) reset(f *flow) { l.post(func() { l.resets = append(l.resets, f) }) }
 
 // quit resets all flows, and ends the loop.
-func (l *relayLoop) quit() { l.post(func() { l.quitting = true }) }
+func (l *loop) quit() { l.post(func() { l.quitting = true }) }
 
-func (l *relayLoop) post(what func()) bool {
+func (l *loop) post(what func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.quitting {
@@ -131,7 +131,7 @@ func (l *relayLoop) post(what func()) bool {
 }
 
 // run carries until quit.
-func (l *relayLoop) run() {
+func (l *loop) run() {
 	defer l.end()
 	runtime.LockOSThread() // and does not unlock it: nobody else needs this thread
 	yieldToSenders()
@@ -173,7 +173,7 @@ func yieldToSenders() {
 // wait returns the number of events; none if there is other work to do. What comes soon is waited
 // for without giving the Go scheduler a word, after which this thread would have to queue for its
 // turn; a loop that is idle does not hold the turn that others need.
-func (l *relayLoop) wait(events []unix.EpollEvent) int {
+func (l *loop) wait(events []unix.EpollEvent) int {
 	soon := relaySoon
 	if len(l.later) > 0 {
 		soon = 0
@@ -191,7 +191,7 @@ func (l *relayLoop) wait(events []unix.EpollEvent) int {
 // take does what was posted. It tells whether the loop goes on. Descriptors of events that are
 // still to be handled may be closed here, but are used again at most for a new connection, to which
 // an old event does no harm.
-func (l *relayLoop) take() bool {
+func (l *loop) take() bool {
 	var count [8]byte
 	unix.Read(l.event, count[:])
 	l.mu.Lock()
@@ -232,7 +232,7 @@ func (l *relayLoop) take() bool {
 }
 
 // end resets what is left.
-func (l *relayLoop) end() {
+func (l *loop) end() {
 	l.quit()
 	l.take()
 	for f := range l.live {
@@ -246,7 +246,7 @@ func (l *relayLoop) end() {
 }
 
 // ready handles one event, both directions of its socket.
-func (l *relayLoop) ready(e *end, events uint32) {
+func (l *loop) ready(e *end, events uint32) {
 	if events&relayEnded != 0 {
 		e.last = true
 	}
@@ -266,7 +266,7 @@ func (l *relayLoop) ready(e *end, events uint32) {
 }
 
 // finish ends a flow whose directions have both ended, or one of whose sockets is broken.
-func (l *relayLoop) finish(f *flow, ok bool) {
+func (l *loop) finish(f *flow, ok bool) {
 	switch {
 	case !ok: // what the other side has said before is still delivered, and no end of stream before the RST
 		f.client.passed, f.server.passed = true, true
@@ -280,7 +280,7 @@ func (l *relayLoop) finish(f *flow, ok bool) {
 
 // move carries what there is from e to the other end, some rounds at most. It is false when one of
 // the sockets is broken.
-func (l *relayLoop) move(e *end) bool {
+func (l *loop) move(e *end) bool {
 	bulk := false
 	for range relayRounds {
 		if !e.flush(l) {
@@ -294,7 +294,7 @@ func (l *relayLoop) move(e *end) bool {
 				e.passed = true
 				unix.Shutdown(e.to.fd, unix.SHUT_WR) // fails if it is gone; then reading from there says so
 				if e == &e.flow.client {
-					l.lookLater(look{e.flow, lookAgain})
+					l.lookLater(look{e.flow, LookAgain})
 				}
 			}
 			return true
@@ -325,7 +325,7 @@ func (l *relayLoop) move(e *end) bool {
 		if !e.write(l.buf[:n]) {
 			return false
 		}
-		if n == relayBuffer {
+		if n == BufferSize {
 			bulk = true
 		} else if !e.last && !e.blocked() {
 			return true // that was all: epoll tells of more
@@ -339,7 +339,7 @@ func (l *relayLoop) move(e *end) bool {
 }
 
 // splice does one round through a pipe. more: there may be more to carry, or an end to pass on.
-func (l *relayLoop) splice(e *end, p *pipe) (more, ok bool) {
+func (l *loop) splice(e *end, p *pipe) (more, ok bool) {
 	n, err := unix.Splice(e.fd, nil, p.w, nil, relayPipe, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 	if n <= 0 {
 		l.idle = append(l.idle, p)
@@ -378,7 +378,7 @@ func (e *end) write(p []byte) bool {
 }
 
 // flush sends what was kept, as far as that is taken.
-func (e *end) flush(l *relayLoop) bool {
+func (e *end) flush(l *loop) bool {
 	if rest := e.rest; len(rest) > 0 {
 		e.rest = nil
 		return e.write(rest)
@@ -402,14 +402,14 @@ func (e *end) flush(l *relayLoop) bool {
 }
 
 // takePipe returns an empty pipe, or nil if this loop has used its share of descriptors.
-func (l *relayLoop) takePipe() *pipe {
+func (l *loop) takePipe() *pipe {
 	if n := len(l.idle); n > 0 {
 		p := l.idle[n-1]
 		l.idle = l.idle[:n-1]
 		return p
 	}
 	var fds [2]int
-	if l.pipes >= relayPipes || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
+	if l.pipes >= MaxPipes || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return nil
 	}
 	unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, relayPipe)
@@ -423,7 +423,7 @@ func (p *pipe) close() {
 }
 
 // close ends a flow. reset: what is under way is thrown away, and the peers get an RST.
-func (l *relayLoop) close(f *flow, reset bool) {
+func (l *loop) close(f *flow, reset bool) {
 	if f.closed {
 		return
 	}
@@ -435,7 +435,7 @@ func (l *relayLoop) close(f *flow, reset bool) {
 }
 
 // drop closes one socket.
-func (l *relayLoop) drop(e *end, reset bool) {
+func (l *loop) drop(e *end, reset bool) {
 	if e.fd < 0 {
 		return
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package console
 
 // Tests of the console's parsers: statements and startup packets.
 

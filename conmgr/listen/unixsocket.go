@@ -1,4 +1,4 @@
-package conmgr
+package listen
 
 // Unix sockets of the service: "<directory>/.s.PGSQL.<port>" and its lock file, as a PostgreSQL
 // server has them, and who is at the other end of a connection. Opened and removed by the main
@@ -28,12 +28,12 @@ type unixSocket struct {
 
 // listenUnix opens the socket of each directory. That the conmgr directory is one by default keeps
 // no conmgr from starting.
-func (s *door) listenUnix(admit func(net.Conn)) error {
-	for _, dir := range s.conf.SocketDirs {
+func (s *Door) listenUnix(admit func(net.Conn)) error {
+	for _, dir := range s.Conf.SocketDirs {
 		err := s.listenUnixIn(dir, admit)
 		var used *control.SocketInUseError
-		if err != nil && s.conf.SocketDirsDefault && !errors.As(err, &used) {
-			s.log.Message(cmlog.Message{Level: cmlog.WARNING, Text: err.Error(),
+		if err != nil && s.Conf.SocketDirsDefault && !errors.As(err, &used) {
+			s.Log.Message(cmlog.Message{Level: cmlog.WARNING, Text: err.Error(),
 				Hint: "Applications reach conmgr by TCP only. Name another directory in unix_socket_directories, or '' for none."})
 			continue
 		}
@@ -44,8 +44,8 @@ func (s *door) listenUnix(admit func(net.Conn)) error {
 	return nil
 }
 
-func (s *door) listenUnixIn(dir string, admit func(net.Conn)) error {
-	path := cm.SocketPath(dir, s.conf.Port)
+func (s *Door) listenUnixIn(dir string, admit func(net.Conn)) error {
+	path := cm.SocketPath(dir, s.Conf.Port)
 	if dir[0] == '@' { // an abstract socket has no file
 		l, err := openUnix(path, nil)
 		if err != nil {
@@ -61,11 +61,11 @@ func (s *door) listenUnixIn(dir string, admit func(net.Conn)) error {
 			}
 		}
 	}
-	lock, err := control.LockSocket(path, control.Info{Dir: s.conf.Dir, Port: s.conf.Port})
+	lock, err := control.LockSocket(path, control.Info{Dir: s.Conf.Dir, Port: s.Conf.Port})
 	if err != nil {
 		return fmt.Errorf("could not listen on a Unix socket: %w", err)
 	}
-	l, err := openUnix(path, &s.conf.SocketMode)
+	l, err := openUnix(path, &s.Conf.SocketMode)
 	if err != nil {
 		lock.Remove()
 		return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netio.Text(err))
@@ -105,7 +105,7 @@ func openUnix(path string, mode *os.FileMode) (net.Listener, error) {
 }
 
 // removeSockets removes the socket files that are still ours, then their locks.
-func (s *door) removeSockets() {
+func (s *Door) removeSockets() {
 	for _, u := range s.sockets {
 		if now, err := os.Lstat(u.path); err == nil && u.file != nil && os.SameFile(now, u.file) {
 			os.Remove(u.path)

@@ -1,0 +1,9 @@
+// Package console answers those who ask conmgr over its port: drivers, cm_ctl, people with psql
+// (docs/protocol.md, part 2). A bound session is told here of the loss of its instance.
+//
+//	session.go     one connection: its life, its writes, its end by somebody else
+//	extended.go    simple and extended query protocol
+//	statement.go   the statements, taken apart
+//	answers.go     and their answers
+//	forgetting.go  FORGET
+package console

@@ -1,0 +1,8 @@
+// Package relay is conmgr's relay ports (docs/protocol.md 2.4): connections that are carried to an
+// instance. It knows nothing of the console's sessions.
+//
+//	relay.go        a connection until its bytes flow
+//	relaywatch.go   clients that leave meanwhile
+//	relaycancel.go  CancelRequests
+//	relayloop.go    the bytes
+package relay
