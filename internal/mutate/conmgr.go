@@ -1,6 +1,6 @@
 package main
 
-// Mutations of who a client of conmgr is.
+// Mutations of who a client of conmgr is, and of what conmgr makes of time and silence.
 
 var conmgrMutations = []mutation{
 	{
@@ -26,6 +26,22 @@ var conmgrMutations = []mutation{
 		from:      "case err == nil && s.inode != 0:",
 		to:        "case err == nil:",
 		test:      "-run TestLookupGone ./internal/sockowner",
+	},
+	{
+		name:      "conmgr/frozen-while-connecting",
+		invariant: "a conmgr that was frozen while it connected gives the next attempt time",
+		file:      "conmgr/instance.go",
+		from:      "in.mon.Late(now.Sub(due))",
+		to:        "in.mon.Late(0 * now.Sub(due))",
+		test:      "-run TestFrozenWhileConnecting ./conmgr",
+	},
+	{
+		name:      "conmgr/another-server-is-no-answer",
+		invariant: "another server at the port of one that stops is not that one's answer",
+		file:      "conmgr/stopwatch.go",
+		from:      "if errorCode(buf[:n]) != cm.CannotConnectNow {",
+		to:        "if err != nil && errorCode(buf[:n]) != cm.CannotConnectNow {",
+		test:      "-run TestStoppingServerIsSilent ./conmgr",
 	},
 }
 
