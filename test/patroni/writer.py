@@ -2,8 +2,9 @@
 
 usage: writer.py NAME CONNINFO
 
-Prints a line a row that the server has acknowledged: "ack NUMBER MONOTONIC-SECONDS SERVER", and a line
-a failure: "error MONOTONIC-SECONDS TEXT". Connects anew after each failure. Ends with its parent.
+Prints a line before a row is sent, "send NUMBER MONOTONIC-SECONDS", one when the server has acknowledged
+it, "ack NUMBER MONOTONIC-SECONDS SERVER", and one a failure, "error MONOTONIC-SECONDS TEXT". Connects anew
+after each failure. Ends with its parent.
 """
 
 import sys
@@ -29,6 +30,7 @@ def main():
             if connection is None:
                 connection, cursor, server = connect(conninfo)
             number += 1
+            print("send", number, "%.6f" % time.monotonic(), flush=True)
             cursor.execute("INSERT INTO written VALUES (%s, %s)", (name, number))
             print("ack", number, "%.6f" % time.monotonic(), server, flush=True)
             time.sleep(0.005)

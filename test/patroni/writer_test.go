@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,6 +62,7 @@ func writeOne(db *sql.DB, name string, number int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	var server string
+	fmt.Printf("send %d %.6f\n", number, testkit.Monotonic().Seconds())
 	err := db.QueryRowContext(ctx, "INSERT INTO written VALUES ($1, $2) RETURNING host(inet_server_addr())", name,
 		number).Scan(&server)
 	if err == nil {
@@ -69,17 +71,18 @@ func writeOne(db *sql.DB, name string, number int) error {
 	return err
 }
 
-// ack is a row that a server has acknowledged.
-type ack struct {
+// row that a writer has sent. A row is sent once: what failed is not repeated.
+type row struct {
 	number int
-	at     time.Duration
-	server string
+	sent   time.Duration
+	acked  time.Duration // 0: not
+	server string        // that has acknowledged it
 }
 
 type writer struct {
 	name   string
 	mu     sync.Mutex
-	acks   []ack
+	rows   []row
 	errors []string
 }
 
@@ -127,7 +130,9 @@ func startWriter(t *testing.T, app *testnet.Host, name string, env []string, pro
 		_ = cmd.Wait()
 	}()
 	testkit.Eventually(t, patience, "writer "+name+" writes",
-		func() (bool, string) { return w.count() > 0, w.lastError() })
+		func() (bool, string) {
+			return slices.ContainsFunc(w.since(0), func(x row) bool { return x.acked > 0 }), w.lastError()
+		})
 	return w
 }
 
@@ -135,19 +140,20 @@ func (w *writer) take(line string) {
 	f := strings.Fields(line)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(f) == 4 && f[0] == "ack" {
-		number, _ := strconv.Atoi(f[1])
-		seconds, _ := strconv.ParseFloat(f[2], 64)
-		w.acks = append(w.acks, ack{number, time.Duration(seconds * float64(time.Second)), f[3]})
+	if len(f) < 3 || f[0] == "error" {
+		w.errors = append(w.errors, line)
 		return
 	}
-	w.errors = append(w.errors, line)
-}
-
-func (w *writer) count() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.acks)
+	number, _ := strconv.Atoi(f[1])
+	seconds, _ := strconv.ParseFloat(f[2], 64)
+	at := time.Duration(seconds * float64(time.Second))
+	switch {
+	case f[0] == "send":
+		w.rows = append(w.rows, row{number: number, sent: at})
+	case f[0] == "ack" && len(f) == 4 && len(w.rows) > 0:
+		last := &w.rows[len(w.rows)-1]
+		last.acked, last.server = at, f[3]
+	}
 }
 
 func (w *writer) lastError() string {
@@ -159,14 +165,19 @@ func (w *writer) lastError() string {
 	return w.errors[len(w.errors)-1]
 }
 
-// since returns the acknowledged rows from a moment on.
-func (w *writer) since(at time.Duration) (out []ack) {
+// since returns the rows that were sent, or acknowledged, from a moment on.
+func (w *writer) since(at time.Duration) (out []row) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, a := range w.acks {
-		if a.at >= at {
-			out = append(out, a)
+	for _, x := range w.rows {
+		if x.sent >= at || x.acked >= at {
+			out = append(out, x)
 		}
 	}
 	return out
+}
+
+// wrote tells whether a server has acknowledged a row since a moment.
+func (w *writer) wrote(server string, since time.Duration) bool {
+	return slices.ContainsFunc(w.since(since), func(x row) bool { return x.acked >= since && x.server == server })
 }
