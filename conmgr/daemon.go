@@ -64,6 +64,7 @@ type deps struct {
 	most    int              // connections at a time
 	pidFile *control.PidFile // nil: none
 	console console.Options
+	recheck time.Duration // of duplicates; 0: as ever
 }
 
 type daemon struct {
@@ -126,7 +127,8 @@ func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
 	}
 	d.door.Serve(stop)
-	for _, in := range d.instances(process, boot, d.net, d.now) {
+	for _, in := range newInstances(d.conf, surroundings{board: d.board, limit: d.limit, group: d.group, net: d.net,
+		now: d.now, goodbye: &d.goodbye, process: process, boot: boot, recheck: d.recheck}) {
 		d.group.Go(in.String(), func() { in.run(ctx) })
 	}
 	return nil

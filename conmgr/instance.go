@@ -54,19 +54,35 @@ type instance struct {
 	repeats     map[string]clock.Mono // complaints, and when each was logged
 }
 
-// instances makes the monitors of all instances, each with a heartbeat id of its own.
-func (d *daemon) instances(process heartbeat.ID, boot heartbeat.ID, n netio.Network, now clock.Clock) (all []*instance) {
-	servers := newServerMap(len(d.conf.Instances))
-	for i := range d.conf.Instances {
-		cfg := &d.conf.Instances[i]
-		in := &instance{index: i, cfg: cfg, conf: d.conf, net: n, now: now, limit: d.limit, board: d.board,
-			group: d.group, servers: servers,
-			goodbye: &d.goodbye, servedBy: i, told: -1, repeats: map[string]clock.Mono{}, before: "unknown",
-			attempts: heartbeat.Attempts{Interval: d.conf.ConnectInterval, Timeout: d.conf.ConnectTimeout,
-				DuplicateCheck: duplicateCheck},
-			mon: heartbeat.NewMonitor(heartbeat.InstanceID(process, cfg.Number), d.conf.HeartbeatInterval,
-				d.conf.HeartbeatTimeout)}
-		in.mon.SetBoot(boot)
+// surroundings are what all instances of a conmgr share.
+type surroundings struct {
+	board   *bind.Board
+	limit   *cmlog.Limiter
+	group   *group.Group
+	net     netio.Network
+	now     clock.Clock
+	goodbye *atomic.Bool  // at the end, say GOODBYE
+	process heartbeat.ID  // of this conmgr
+	boot    heartbeat.ID  // of this run of the machine
+	recheck time.Duration // least time after which a duplicate looks where its address leads; 0: duplicateCheck
+}
+
+// newInstances makes the monitors of all instances, each with a heartbeat id of its own.
+func newInstances(c *conf.Config, o surroundings) (all []*instance) {
+	if o.recheck == 0 {
+		o.recheck = duplicateCheck
+	}
+	servers := newServerMap(len(c.Instances))
+	for i := range c.Instances {
+		cfg := &c.Instances[i]
+		in := &instance{index: i, cfg: cfg, conf: c, net: o.net, now: o.now, limit: o.limit, board: o.board,
+			group: o.group, servers: servers,
+			goodbye: o.goodbye, servedBy: i, told: -1, repeats: map[string]clock.Mono{}, before: "unknown",
+			attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
+				DuplicateCheck: o.recheck},
+			mon: heartbeat.NewMonitor(heartbeat.InstanceID(o.process, cfg.Number), c.HeartbeatInterval,
+				c.HeartbeatTimeout)}
+		in.mon.SetBoot(o.boot)
 		all = append(all, in)
 	}
 	return all

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -208,41 +205,6 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 			t.Errorf("resumed: %+v, %d losses, the other address was tried %d times", e.Status, e.Losses, others.Load())
 		}
 	}
-}
-
-// Half an answer (the question for the other kind of address failed) takes nothing away.
-func TestHalfAnswer(t *testing.T) {
-	failed := errors.New("server misbehaving")
-	for _, x := range []struct {
-		known, Answer string
-		err           error
-		want          string
-		fresh         bool
-	}{
-		{"10.0.0.1 fd00::1", "fd00::1", &netio.HalfAnswer{Missing4: true, Err: failed}, "fd00::1 10.0.0.1", false},
-		{"10.0.0.1 fd00::1", "fd00::2", &netio.HalfAnswer{Missing4: true, Err: failed}, "fd00::2 10.0.0.1", false},
-		{"10.0.0.1 fd00::1", "10.0.0.2", &netio.HalfAnswer{Missing4: false, Err: failed}, "10.0.0.2 fd00::1", false},
-		{"10.0.0.1", "10.0.0.2", &netio.HalfAnswer{Missing4: false, Err: failed}, "10.0.0.2", true}, // as ever with this name server
-		{"", "10.0.0.1", &netio.HalfAnswer{Missing4: false, Err: failed}, "10.0.0.1", true},
-		{"10.0.0.1 fd00::1", "fd00::1", nil, "fd00::1", true},
-		{"10.0.0.1 fd00::1", "", failed, "10.0.0.1 fd00::1", false},
-	} {
-		in := &instance{cfg: &conf.Instance{Host: "db0"}}
-		in.lookup.addrs = addresses(x.known)
-		in.looked(result[[]netip.Addr]{addresses(x.Answer), x.err})
-		if !slices.Equal(in.lookup.addrs, addresses(x.want)) || in.lookup.fresh != x.fresh ||
-			(in.lookup.err == nil) != x.fresh {
-			t.Errorf("%q, then %q, %v: %v, fresh %v, %v", x.known, x.Answer, x.err, in.lookup.addrs, in.lookup.fresh,
-				in.lookup.err)
-		}
-	}
-}
-
-func addresses(s string) (out []netip.Addr) {
-	for _, a := range strings.Fields(s) {
-		out = append(out, netip.MustParseAddr(a))
-	}
-	return out
 }
 
 // A look-up is not needed, and not made, where the address is configured; and the name does not

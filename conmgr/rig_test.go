@@ -105,6 +105,7 @@ type rig struct {
 	dir    string      // "": nothing is kept
 
 	console console.Options
+	recheck time.Duration
 }
 
 func (r *rig) now() hb.Mono { return clock.Monotonic().Add(time.Duration(r.jump.Load())) }
@@ -128,7 +129,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	if most == 0 {
 		most = 1 << 20
 	}
-	r.d = newDaemon(c, deps{dir: r.dir, log: log, limit: cmlog.NewLimiter(log), net: r.net, now: r.now, known: r.known, console: r.console,
+	r.d = newDaemon(c, deps{dir: r.dir, log: log, limit: cmlog.NewLimiter(log), net: r.net, now: r.now, known: r.known, console: r.console, recheck: r.recheck,
 		most: most, group: &group.Group{OnPanic: func(name string, v any, stack []byte) {
 			t.Errorf("%s: %v\n%s", name, v, stack)
 		}}})

@@ -19,7 +19,7 @@ import (
 
 // duplicateCheck is the least time after which a duplicate looks where its address leads. It costs
 // the server a connection that is closed at once.
-var duplicateCheck = 10 * time.Second
+const duplicateCheck = 10 * time.Second
 
 // leastRestart is shorter than any restart of a server.
 const leastRestart = 50 * time.Millisecond

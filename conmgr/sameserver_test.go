@@ -47,13 +47,6 @@ func (f *floating) dial(ctx context.Context, from netip.Addr, to netip.AddrPort)
 	return netio.Dial(ctx, from, to)
 }
 
-// checksEvery makes duplicates look again so often.
-func checksEvery(t *testing.T, d time.Duration) {
-	before := duplicateCheck
-	duplicateCheck = d
-	t.Cleanup(func() { duplicateCheck = before })
-}
-
 // serves lets a watchdog answer every conmgr that comes, and beat, until it is closed.
 func (w *watchdog) serves(start int64, a hb.Attributes) {
 	w.wg.Add(1)
@@ -127,11 +120,13 @@ const sameConf = quick + "backend_hostaddr0 = 127.0.0.1\nwatchdog_port0 = 1\n"
 // Of two entries that lead to one server one serves, the other one is a duplicate: not offered,
 // connected, and silent in the log however often it looks.
 func TestSameServer(t *testing.T) {
-	checksEvery(t, 0) // then heartbeat_timeout
 	w := newWatchdog(t, "127.0.0.1:0")
 	w.serves(1, primary)
 	f := &floating{}
-	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) { r.net.Dial = f.dial })
+	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) {
+		r.recheck = 1 // heartbeat_timeout is more
+		r.net.Dial = f.dial
+	})
 	r.waitState(1, hb.Established)
 	f.moves(w)
 	r.waitState(0, hb.Duplicate)
@@ -161,12 +156,14 @@ func TestSameServer(t *testing.T) {
 // The address of a duplicate moves to another server: it is on its own by itself, and moves back.
 // Nobody is told, as nobody is bound by way of it, or of the server that did not move.
 func TestDuplicateMovesAway(t *testing.T) {
-	checksEvery(t, 0)
 	w1, w2 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
 	w1.serves(1, standby)
 	w2.serves(2, primary)
 	f := &floating{}
-	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) { r.net.Dial = f.dial })
+	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) {
+		r.recheck = 1 // heartbeat_timeout is more
+		r.net.Dial = f.dial
+	})
 	r.waitState(1, hb.Established)
 	app := r.connect()
 	app.query("show target primary")
@@ -218,11 +215,11 @@ func TestServingAddressMoves(t *testing.T) {
 // The entry in use is lost, and the server lives (its address is dead): the duplicate takes over at
 // once, not when it would look next.
 func TestDuplicateTakesOver(t *testing.T) {
-	checksEvery(t, time.Hour)
 	w := newWatchdog(t, "127.0.0.1:0")
 	f := &floating{}
 	f.moves(w)
 	r := newRig(t, sameConf+instanceConf(1, w.port()), func(r *rig) {
+		r.recheck = time.Hour
 		r.net.Dial = func(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 			if to.Port() != floatingPort && r.d.board.Table.Load().Entries[0].State == hb.Connecting &&
 				r.d.board.Heard[0].Load() == 0 {
@@ -253,48 +250,6 @@ func TestDuplicateTakesOver(t *testing.T) {
 	r.waitState(0, hb.Duplicate)
 	if e := r.entry(1); e.State != hb.Established || e.Losses != 0 {
 		t.Errorf("got %+v", e.Status)
-	}
-}
-
-// A connection that merely breaks keeps its server: a duplicate that looks meanwhile does not take
-// it.
-func TestBrokenConnectionKeepsServer(t *testing.T) {
-	m := newServerMap(3)
-	key, other := serverKey{7, 1}, serverKey{7, 2}
-	woken := func() (out []int) {
-		for i, w := range m.wake {
-			select {
-			case <-w:
-				out = append(out, i)
-			default:
-			}
-		}
-		return out
-	}
-	for i, want := range []int{0, 0, 0} {
-		if h := m.claim(i, key, netip.Addr{}, 10); h.index != want {
-			t.Errorf("entry %d is served by %d", i, h.index)
-		}
-	}
-	if h := m.claim(0, key, netip.Addr{}, 20); h.index != 0 || h.since != 10 || len(woken()) != 0 {
-		t.Errorf("resumed: %+v", h)
-	}
-	if h := m.claim(0, other, netip.Addr{}, 30); h.index != 0 {
-		t.Errorf("another server: %+v", h)
-	}
-	if got := woken(); len(got) != 2 || got[0] != 1 || got[1] != 2 {
-		t.Errorf("woken: %v", got)
-	}
-	if h := m.claim(2, key, netip.Addr{}, 40); h.index != 2 {
-		t.Errorf("what was let go: %+v", h)
-	}
-	m.release(1) // has nothing
-	if got := woken(); len(got) != 0 {
-		t.Errorf("woken: %v", got)
-	}
-	m.release(0)
-	if h := m.claim(1, other, netip.Addr{}, 50); h.index != 1 {
-		t.Errorf("released: %+v", h)
 	}
 }
 

@@ -242,18 +242,3 @@ func TestStoppingServerBehindFirewall(t *testing.T) {
 		t.Errorf("got %+v", e.Status)
 	}
 }
-
-func TestErrorCode(t *testing.T) {
-	e, _ := (&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "x"}).Encode(nil)
-	for want, b := range map[string][]byte{"57P03": e, "": e[:5]} {
-		if got := errorCode(b); got != want {
-			t.Errorf("%q: got %q, want %q", b, got, want)
-		}
-	}
-	for i := range e {
-		errorCode(e[:i]) // whatever is cut off
-	}
-	if got := errorCode([]byte("HTTP/1.1 400")); got != "" {
-		t.Errorf("got %q", got)
-	}
-}
