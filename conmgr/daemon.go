@@ -29,6 +29,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/relay"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/conmgr/sockdestroy"
+	"github.com/pgwatchdog/watchdog/conmgr/watch"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -127,9 +128,9 @@ func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
 	}
 	d.door.Serve(stop)
-	for _, in := range newInstances(d.conf, surroundings{board: d.board, limit: d.limit, group: d.group, net: d.net,
-		now: d.now, goodbye: &d.goodbye, process: process, boot: boot, recheck: d.recheck}) {
-		d.group.Go(in.String(), func() { in.run(ctx) })
+	for _, in := range watch.New(d.conf, watch.Surroundings{Board: d.board, Limit: d.limit, Group: d.group, Net: d.net,
+		Now: d.now, Goodbye: &d.goodbye, Process: process, Boot: boot, Recheck: d.recheck}) {
+		d.group.Go(in.String(), func() { in.Run(ctx) })
 	}
 	return nil
 }

@@ -5,7 +5,7 @@
 // Who runs what, and what it owns:
 //
 //	Run            the daemon's main goroutine: signals, the order of start and shutdown
-//	instance.run   one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
+//	watch          one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
 //	bind.Board     one goroutine: the routing table, and telling applications of a loss
 //	bind.Keeper    one goroutine: writes conmgr.state
 //	sockdestroy    one goroutine a loss, if destroy_sockets is on
@@ -21,7 +21,7 @@
 //
 //	group/ clock/ netio/ cmlog/                what everything uses: goroutines, time, the network, the log
 //	conf/                                      conmgr.conf
-//	instance.go connect.go link.go lookup.go   heartbeats
+//	watch/                                     instances: heartbeats, names, servers that stop
 //	route/                                     who is offered, and who is superseded: pure
 //	bind/                                      routing table, binding, loss; what is known over restarts
 //	listen/                                    ports, Unix sockets, who is let in

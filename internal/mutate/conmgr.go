@@ -30,7 +30,7 @@ var conmgrMutations = []mutation{
 	{
 		name:      "conmgr/frozen-while-connecting",
 		invariant: "a conmgr that was frozen while it connected gives the next attempt time",
-		file:      "conmgr/instance.go",
+		file:      "conmgr/watch/instance.go",
 		from:      "in.mon.Late(now.Sub(due))",
 		to:        "in.mon.Late(0 * now.Sub(due))",
 		test:      "-run TestFrozenWhileConnecting ./conmgr",
@@ -38,7 +38,7 @@ var conmgrMutations = []mutation{
 	{
 		name:      "conmgr/another-server-is-no-answer",
 		invariant: "another server at the port of one that stops is not that one's answer",
-		file:      "conmgr/stopwatch.go",
+		file:      "conmgr/watch/stopwatch.go",
 		from:      "if errorCode(buf[:n]) != cm.CannotConnectNow {",
 		to:        "if err != nil && errorCode(buf[:n]) != cm.CannotConnectNow {",
 		test:      "-run TestStoppingServerIsSilent ./conmgr",
@@ -50,7 +50,7 @@ var resumingMutations = []mutation{
 	{
 		name:      "conmgr/resume-by-the-same-address",
 		invariant: "before its deadline a connection is resumed by the same address of a name",
-		file:      "conmgr/instance.go",
+		file:      "conmgr/watch/instance.go",
 		from:      "if in.resuming() && try[0] == in.hostAddr {",
 		to:        "if false {",
 		test:      "-run TestOtherAddressesWait ./conmgr",
@@ -58,7 +58,7 @@ var resumingMutations = []mutation{
 	{
 		name:      "conmgr/resume-from-the-same-address",
 		invariant: "before its deadline a connection is resumed from the same address of this host",
-		file:      "conmgr/instance.go",
+		file:      "conmgr/watch/instance.go",
 		from:      "if in.resuming() && to == in.hostAddr {",
 		to:        "if false {",
 		test:      "-run TestResumesFromTheSameAddress ./conmgr",
@@ -66,10 +66,10 @@ var resumingMutations = []mutation{
 	{
 		name:      "conmgr/half-answer",
 		invariant: "half an answer of the name service takes no address away",
-		file:      "conmgr/lookup.go",
+		file:      "conmgr/watch/lookup.go",
 		from:      "if errors.As(r.err, &half) {",
 		to:        "if errors.As(r.err, &half) && false {",
-		test:      "-run TestHalfAnswer ./conmgr",
+		test:      "-run TestHalfAnswer ./conmgr/watch",
 	},
 	{
 		name:      "conmgr/last-words",

@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // A server that has said goodbye still delivers to whoever is connected, for as long as that takes.
 // Its watchdog has ended, so that its SQL port is asked for its life, once a heartbeat_interval:
@@ -49,7 +49,7 @@ type stopWatch struct {
 }
 
 // watchStop begins to ask. cancel ends it, without waiting.
-func (in *instance) watchStop(ctx context.Context) {
+func (in *Instance) watchStop(ctx context.Context) {
 	ctx, in.endStop = context.WithCancel(ctx)
 	w := &stopWatch{dial: in.net.Dial, now: in.now, limit: in.conf.HeartbeatTimeout,
 		replies: make(chan stopReply, maxStopQuestions),
@@ -74,7 +74,7 @@ func (in *instance) watchStop(ctx context.Context) {
 }
 
 // unwatchStop ends the questions.
-func (in *instance) unwatchStop() {
+func (in *Instance) unwatchStop() {
 	if in.endStop != nil {
 		in.endStop()
 		in.endStop, in.stopReplies = nil, nil

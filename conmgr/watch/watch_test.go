@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // Tests of an instance on a clock of the test's own: what is read before a verdict, and when the
 // next attempt is due; and of its parts: names, one server under two entries, the answers of a server
@@ -30,18 +30,18 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patienceW = 10 * time.Second
+const patience = 10 * time.Second
 
-var primaryW = hb.Attributes{Timeline: 1}
+var primary = hb.Attributes{Timeline: 1}
 
-func eventuallyW(t *testing.T, what string, cond func() bool) {
+func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	testkit.Eventually(t, patienceW, what, func() (bool, string) { return cond(), "" })
+	testkit.Eventually(t, patience, what, func() (bool, string) { return cond(), "" })
 }
 
 // bench is an instance that is not run, with a connection to the test.
 type bench struct {
-	*instance
+	*Instance
 	t    *testing.T
 	time atomic.Int64
 	conn *net.TCPConn // of the instance
@@ -66,12 +66,12 @@ func newBench(t *testing.T, text string) *bench {
 		return nil, ctx.Err()
 	}}
 	g := &group.Group{OnPanic: func(name string, v any, _ []byte) { t.Errorf("%s: %v", name, v) }}
-	t.Cleanup(func() { g.Wait(patienceW) })
+	t.Cleanup(func() { g.Wait(patience) })
 	b := &bench{t: t}
 	b.time.Store(int64(100 * second))
-	b.instance = newInstances(c, surroundings{board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, nil, route.Known{}),
-		group: g, net: network, now: func() clock.Mono { return clock.Mono(b.time.Load()) }, goodbye: new(atomic.Bool),
-		process: hb.ID{9}})[0]
+	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, nil, route.Known{}),
+		Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Goodbye: new(atomic.Bool),
+		Process: hb.ID{9}})[0]
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	t.Cleanup(b.stop)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -108,7 +108,7 @@ func (b *bench) welcome() {
 func (b *bench) arrives(p []byte) {
 	b.t.Helper()
 	b.peer.Write(p)
-	testkit.Eventually(b.t, patienceW, "the bytes are in the kernel", func() (bool, string) { return b.unread() == len(p), "" })
+	testkit.Eventually(b.t, patience, "the bytes are in the kernel", func() (bool, string) { return b.unread() == len(p), "" })
 }
 
 func (b *bench) unread() (n int) {
@@ -124,11 +124,11 @@ func (b *bench) unread() (n int) {
 func TestReadsBeforeItJudges(t *testing.T) {
 	b := newBench(t, "")
 	b.welcome()
-	b.arrives(hb.WatchdogBeat{Sequence: 1, Attributes: primaryW}.Append(nil))
+	b.arrives(hb.WatchdogBeat{Sequence: 1, Attributes: primary}.Append(nil))
 	b.at(103*second + 1) // late by less than what a grace is for
 	ended := make(chan outcome, 1)
 	go func() { ended <- b.serve(b.link) }()
-	eventuallyW(t, "it has looked", func() bool { return b.unread() == 0 || len(ended) > 0 })
+	eventually(t, "it has looked", func() bool { return b.unread() == 0 || len(ended) > 0 })
 	b.stop()
 	<-ended
 	if s := b.mon.State(); s != hb.Established {
@@ -280,10 +280,10 @@ func TestHalfAnswer(t *testing.T) {
 		{"10.0.0.1 fd00::1", "fd00::1", nil, "fd00::1", true},
 		{"10.0.0.1 fd00::1", "", failed, "10.0.0.1 fd00::1", false},
 	} {
-		in := &instance{cfg: &conf.Instance{Host: "db0"}}
-		in.lookup.addrs = addressesW(x.known)
-		in.looked(result[[]netip.Addr]{addressesW(x.Answer), x.err})
-		if !slices.Equal(in.lookup.addrs, addressesW(x.want)) || in.lookup.fresh != x.fresh ||
+		in := &Instance{cfg: &conf.Instance{Host: "db0"}}
+		in.lookup.addrs = addresses(x.known)
+		in.looked(result[[]netip.Addr]{addresses(x.Answer), x.err})
+		if !slices.Equal(in.lookup.addrs, addresses(x.want)) || in.lookup.fresh != x.fresh ||
 			(in.lookup.err == nil) != x.fresh {
 			t.Errorf("%q, then %q, %v: %v, fresh %v, %v", x.known, x.Answer, x.err, in.lookup.addrs, in.lookup.fresh,
 				in.lookup.err)
@@ -348,7 +348,7 @@ func TestErrorCode(t *testing.T) {
 	}
 }
 
-func addressesW(s string) (out []netip.Addr) {
+func addresses(s string) (out []netip.Addr) {
 	for _, a := range strings.Fields(s) {
 		out = append(out, netip.MustParseAddr(a))
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // What an instance's goroutine tells of its instance: to the log, and to the board, which routes by
 // it and tells the applications. Nothing here blocks.
@@ -15,7 +15,7 @@ import (
 )
 
 // established: the watchdog has welcomed us.
-func (in *instance) established(loss *heartbeat.Loss) {
+func (in *Instance) established(loss *heartbeat.Loss) {
 	clear(in.repeats)
 	in.attempts.Established(in.now())
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
@@ -29,7 +29,7 @@ func (in *instance) established(loss *heartbeat.Loss) {
 	in.publish(nil)
 }
 
-func (in *instance) attributesChanged() {
+func (in *Instance) attributesChanged() {
 	a, _ := in.mon.Attributes()
 	now := a.String()
 	if a.Has(heartbeat.ShuttingDown) {
@@ -42,21 +42,21 @@ func (in *instance) attributesChanged() {
 	}
 }
 
-func (in *instance) received() {
+func (in *Instance) received() {
 	if t, ok := in.mon.LastReceived(); ok {
 		in.board.Received(in.index, t)
 	}
 }
 
 // closed: the connection broke. That is no verdict.
-func (in *instance) closed(why string) {
+func (in *Instance) closed(why string) {
 	in.mon.Closed()
 	in.note("closed", cmlog.LOG, "heartbeat connection is closed: %s: %s", in, why)
 	in.say(why)
 }
 
 // stopping: the server has announced its end. Nobody is sent there any more, and nothing is cut.
-func (in *instance) stopping() {
+func (in *Instance) stopping() {
 	in.note("goodbye", cmlog.LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server",
 		in)
 	in.watchStop(in.ctx)
@@ -64,7 +64,7 @@ func (in *instance) stopping() {
 }
 
 // stopAnswered takes in what the SQL port of a stopping server has said.
-func (in *instance) stopAnswered(r stopReply) {
+func (in *Instance) stopAnswered(r stopReply) {
 	changed := in.mon.StopAnswer(r.at, r.answer)
 	in.received()
 	if changed {
@@ -74,7 +74,7 @@ func (in *instance) stopAnswered(r stopReply) {
 	}
 }
 
-func (in *instance) lost(loss *heartbeat.Loss) {
+func (in *Instance) lost(loss *heartbeat.Loss) {
 	in.unwatchStop()
 	in.servers.release(in.index)
 	in.detail, in.lossText = loss.String(), loss.String()
@@ -83,7 +83,7 @@ func (in *instance) lost(loss *heartbeat.Loss) {
 }
 
 // failed: an attempt to connect came to nothing.
-func (in *instance) failed(ctx context.Context, err error) {
+func (in *Instance) failed(ctx context.Context, err error) {
 	if ctx.Err() != nil || err == nil {
 		return
 	}
@@ -106,7 +106,7 @@ func (in *instance) failed(ctx context.Context, err error) {
 }
 
 // complain logs what may go on for long, once a minute.
-func (in *instance) complain(level cmlog.Level, text string) {
+func (in *Instance) complain(level cmlog.Level, text string) {
 	now := in.now()
 	if last, again := in.repeats[text]; again && now.Sub(last) < repeatAfter {
 		return
@@ -119,13 +119,13 @@ func (in *instance) complain(level cmlog.Level, text string) {
 }
 
 // note logs a line that a peer can cause again and again.
-func (in *instance) note(kind string, level cmlog.Level, format string, args ...any) {
+func (in *Instance) note(kind string, level cmlog.Level, format string, args ...any) {
 	in.limit.Log(fmt.Sprintf("%s %d", kind, in.cfg.Number), level, format, args...)
 }
 
 // say makes a text the instance's detail: the last error. Of a lost instance it says as well why
 // that was lost.
-func (in *instance) say(text string) {
+func (in *Instance) say(text string) {
 	if in.mon.State() == heartbeat.Lost && in.lossText != "" && text != in.lossText {
 		text += " (lost: " + in.lossText + ")"
 	}
@@ -135,7 +135,7 @@ func (in *instance) say(text string) {
 
 // portMismatch tells that applications are sent to another port than the server's own, "" if they
 // are not.
-func (in *instance) portMismatch() string {
+func (in *Instance) portMismatch() string {
 	port := in.mon.PostmasterPort()
 	if port == 0 || int(port) == in.cfg.Port {
 		in.otherPort = 0
@@ -150,7 +150,7 @@ func (in *instance) portMismatch() string {
 }
 
 // publish tells the board what the instance is now.
-func (in *instance) publish(loss *heartbeat.Loss) {
+func (in *Instance) publish(loss *heartbeat.Loss) {
 	s := bind.Status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs,
 		Detail: in.detail}
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),

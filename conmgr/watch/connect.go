@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // One attempt to reach the watchdog at one address: TCP connection, HELLO, WELCOME. Run by the
 // instance's goroutine, which goes on judging while it waits.
@@ -19,7 +19,7 @@ import (
 )
 
 // connect dials one address and greets the watchdog.
-func (in *instance) connect(ctx context.Context, a netip.Addr, limit clock.Mono) (*link, *heartbeat.Loss, error) {
+func (in *Instance) connect(ctx context.Context, a netip.Addr, limit clock.Mono) (*link, *heartbeat.Loss, error) {
 	in.note("connecting", cmlog.INFO, "connecting to the watchdog: %s, address %s", in,
 		netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
 	dctx, cancel := context.WithCancel(ctx)
@@ -59,7 +59,7 @@ func (in *instance) connect(ctx context.Context, a netip.Addr, limit clock.Mono)
 }
 
 // greet sends HELLO and waits for WELCOME.
-func (in *instance) greet(l *link, limit clock.Mono) (*heartbeat.Loss, error) {
+func (in *Instance) greet(l *link, limit clock.Mono) (*heartbeat.Loss, error) {
 	if err := l.write(in.mon.Hello().Append(nil)); err != nil {
 		return nil, errors.New(netio.Text(err))
 	}

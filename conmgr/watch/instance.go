@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // The heartbeats of one instance. One goroutine an instance owns its heartbeat.Monitor and its
 // connection; it blocks only where it wakes for the monitor's deadline, so that neither name
@@ -23,7 +23,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-type instance struct {
+// Instance is one server to watch.
+type Instance struct {
 	index   int
 	cfg     *conf.Instance
 	conf    *conf.Config
@@ -54,35 +55,35 @@ type instance struct {
 	repeats     map[string]clock.Mono // complaints, and when each was logged
 }
 
-// surroundings are what all instances of a conmgr share.
-type surroundings struct {
-	board   *bind.Board
-	limit   *cmlog.Limiter
-	group   *group.Group
-	net     netio.Network
-	now     clock.Clock
-	goodbye *atomic.Bool  // at the end, say GOODBYE
-	process heartbeat.ID  // of this conmgr
-	boot    heartbeat.ID  // of this run of the machine
-	recheck time.Duration // least time after which a duplicate looks where its address leads; 0: duplicateCheck
+// Surroundings are what all instances of a conmgr share.
+type Surroundings struct {
+	Board   *bind.Board
+	Limit   *cmlog.Limiter
+	Group   *group.Group
+	Net     netio.Network
+	Now     clock.Clock
+	Goodbye *atomic.Bool  // at the end, say GOODBYE
+	Process heartbeat.ID  // of this conmgr
+	Boot    heartbeat.ID  // of this run of the machine
+	Recheck time.Duration // least time after which a duplicate looks where its address leads; 0: duplicateCheck
 }
 
-// newInstances makes the monitors of all instances, each with a heartbeat id of its own.
-func newInstances(c *conf.Config, o surroundings) (all []*instance) {
-	if o.recheck == 0 {
-		o.recheck = duplicateCheck
+// New makes the monitors of all instances, each with a heartbeat id of its own.
+func New(c *conf.Config, o Surroundings) (all []*Instance) {
+	if o.Recheck == 0 {
+		o.Recheck = duplicateCheck
 	}
 	servers := newServerMap(len(c.Instances))
 	for i := range c.Instances {
 		cfg := &c.Instances[i]
-		in := &instance{index: i, cfg: cfg, conf: c, net: o.net, now: o.now, limit: o.limit, board: o.board,
-			group: o.group, servers: servers,
-			goodbye: o.goodbye, servedBy: i, told: -1, repeats: map[string]clock.Mono{}, before: "unknown",
+		in := &Instance{index: i, cfg: cfg, conf: c, net: o.Net, now: o.Now, limit: o.Limit, board: o.Board,
+			group: o.Group, servers: servers,
+			goodbye: o.Goodbye, servedBy: i, told: -1, repeats: map[string]clock.Mono{}, before: "unknown",
 			attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
-				DuplicateCheck: o.recheck},
-			mon: heartbeat.NewMonitor(heartbeat.InstanceID(o.process, cfg.Number), c.HeartbeatInterval,
+				DuplicateCheck: o.Recheck},
+			mon: heartbeat.NewMonitor(heartbeat.InstanceID(o.Process, cfg.Number), c.HeartbeatInterval,
 				c.HeartbeatTimeout)}
-		in.mon.SetBoot(o.boot)
+		in.mon.SetBoot(o.Boot)
 		all = append(all, in)
 	}
 	return all
@@ -98,7 +99,7 @@ type refusedError struct{ heartbeat.Refused }
 
 func (e *refusedError) Error() string { return e.Text }
 
-func (in *instance) String() string {
+func (in *Instance) String() string {
 	return fmt.Sprintf("instance %d (host %q, port %d)", in.cfg.Number, in.cfg.Name(), in.cfg.Port)
 }
 
@@ -111,8 +112,8 @@ const (
 	atOnce    = heartbeat.AtOnce
 )
 
-// run connects, exchanges heartbeats and judges until ctx ends.
-func (in *instance) run(ctx context.Context) {
+// Run connects, exchanges heartbeats and judges until ctx ends.
+func (in *Instance) Run(ctx context.Context) {
 	in.ctx = ctx
 	in.publish(nil)
 	defer in.unwatchStop()
@@ -126,7 +127,7 @@ func (in *instance) run(ctx context.Context) {
 }
 
 // rest waits until the next attempt is due.
-func (in *instance) rest(o outcome) {
+func (in *Instance) rest(o outcome) {
 	pause := in.pauseAfter(o)
 	if pause <= 0 || in.ctx.Err() != nil {
 		return
@@ -139,15 +140,15 @@ func (in *instance) rest(o outcome) {
 }
 
 // pauseAfter is the time until the next attempt.
-func (in *instance) pauseAfter(o outcome) time.Duration {
+func (in *Instance) pauseAfter(o outcome) time.Duration {
 	return in.attempts.Pause(in.now(), in.mon, o)
 }
 
 // attemptLimit is the end of an attempt that begins now.
-func (in *instance) attemptLimit() clock.Mono { return in.attempts.Limit(in.now(), in.mon) }
+func (in *Instance) attemptLimit() clock.Mono { return in.attempts.Limit(in.now(), in.mon) }
 
 // await waits for a value, until a time at most, and judges meanwhile. ok is false when none came.
-func await[T any](ctx context.Context, in *instance, ch <-chan T, until clock.Mono) (v T, ok bool) {
+func await[T any](ctx context.Context, in *Instance, ch <-chan T, until clock.Mono) (v T, ok bool) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -179,7 +180,7 @@ func await[T any](ctx context.Context, in *instance, ch <-chan T, until clock.Mo
 }
 
 // tick is called when a timer that was due has fired, after what had come in was read.
-func (in *instance) tick(due clock.Mono) {
+func (in *Instance) tick(due clock.Mono) {
 	for range len(in.stopReplies) {
 		in.stopAnswered(<-in.stopReplies)
 	}
@@ -192,7 +193,7 @@ func (in *instance) tick(due clock.Mono) {
 }
 
 // attempt tries all addresses once, and stays while a connection is established.
-func (in *instance) attempt(ctx context.Context) outcome {
+func (in *Instance) attempt(ctx context.Context) outcome {
 	limit := in.attemptLimit()
 	addrs, err := in.resolve(ctx, limit)
 	if err != nil {
@@ -225,7 +226,7 @@ func (in *instance) attempt(ctx context.Context) outcome {
 // resuming tells whether an attempt is to go on with the connection that has broken. The watchdog
 // knows a conmgr by its address: by another one it would be another host, which cannot resume, and
 // whose sessions are not those that there are.
-func (in *instance) resuming() bool {
+func (in *Instance) resuming() bool {
 	_, armed := in.mon.Armed()
 	return armed && in.mon.State() == heartbeat.Connecting
 }
@@ -233,7 +234,7 @@ func (in *instance) resuming() bool {
 // candidates are the addresses to try, the one of the last connection first. As long as the
 // deadline runs it is the only one, if the name has it still: the way to another one may begin at
 // another address of this host (IPv6 instead of IPv4).
-func (in *instance) candidates(addrs []netip.Addr) []netip.Addr {
+func (in *Instance) candidates(addrs []netip.Addr) []netip.Addr {
 	try := preferring(addrs, in.hostAddr)
 	if in.resuming() && try[0] == in.hostAddr {
 		return try[:1]
@@ -243,7 +244,7 @@ func (in *instance) candidates(addrs []netip.Addr) []netip.Addr {
 
 // source is the address of this host from which an address is to be tried; invalid: any. The kernel
 // may have a new favourite.
-func (in *instance) source(to netip.Addr) netip.Addr {
+func (in *Instance) source(to netip.Addr) netip.Addr {
 	if in.resuming() && to == in.hostAddr {
 		return in.local
 	}
@@ -251,7 +252,7 @@ func (in *instance) source(to netip.Addr) netip.Addr {
 }
 
 // welcomed: the watchdog at an address has answered.
-func (in *instance) welcomed(l *link, a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) outcome {
+func (in *Instance) welcomed(l *link, a netip.Addr, all []netip.Addr, loss *heartbeat.Loss) outcome {
 	in.unwatchStop()
 	in.hostAddr, in.addrs, in.local = a, all, l.local()
 	if !in.share(l, loss) {
@@ -262,7 +263,7 @@ func (in *instance) welcomed(l *link, a netip.Addr, all []netip.Addr, loss *hear
 }
 
 // serve exchanges heartbeats until the connection ends.
-func (in *instance) serve(l *link) outcome {
+func (in *Instance) serve(l *link) outcome {
 	defer l.close()
 	var scratch [heartbeat.HeaderSize + 16]byte
 	for {
@@ -319,7 +320,7 @@ func (in *instance) serve(l *link) outcome {
 }
 
 // frames takes in the frames of the buffer. done: the connection is over.
-func (in *instance) frames(l *link) (done bool) {
+func (in *Instance) frames(l *link) (done bool) {
 	for {
 		f, ok, err := l.next()
 		if err != nil {

@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // Name resolution, beside the heartbeats: it never decides whether an instance is reached. The
 // addresses that the name had last are used when a look-up fails or is late; look-ups go on until
@@ -34,7 +34,7 @@ type lookup struct {
 
 // resolve returns the addresses to try. Without any that are known it waits until limit; the error
 // says that there are none.
-func (in *instance) resolve(ctx context.Context, limit clock.Mono) ([]netip.Addr, error) {
+func (in *Instance) resolve(ctx context.Context, limit clock.Mono) ([]netip.Addr, error) {
 	if in.cfg.HostAddr.IsValid() {
 		return []netip.Addr{in.cfg.HostAddr}, nil
 	}
@@ -68,7 +68,7 @@ func (in *instance) resolve(ctx context.Context, limit clock.Mono) ([]netip.Addr
 
 // startLookup begins a look-up, unless one is under way. It gives up after
 // heartbeat_connect_timeout.
-func (in *instance) startLookup(ctx context.Context) {
+func (in *Instance) startLookup(ctx context.Context) {
 	if in.lookup.pending != nil {
 		return
 	}
@@ -84,7 +84,7 @@ func (in *instance) startLookup(ctx context.Context) {
 
 // looked takes in the result of the pending look-up. Of half an answer, the other half is what was
 // known of it; where that is nothing, there is nothing to wait for either.
-func (in *instance) looked(r result[[]netip.Addr]) {
+func (in *Instance) looked(r result[[]netip.Addr]) {
 	lk := &in.lookup
 	lk.pending, lk.fresh, lk.err = nil, false, nil
 	var half *netio.HalfAnswer
@@ -109,7 +109,7 @@ func (in *instance) looked(r result[[]netip.Addr]) {
 // followName goes on with look-ups while a connection stands that was made without a fresh answer.
 // moved: the name has other addresses now, and so the connection is not to the instance that the
 // name means.
-func (in *instance) followName() (moved bool) {
+func (in *Instance) followName() (moved bool) {
 	lk := &in.lookup
 	if lk.fresh || in.cfg.HostAddr.IsValid() {
 		return false
@@ -129,7 +129,7 @@ func (in *instance) followName() (moved bool) {
 }
 
 // failedLookup tells the log, not more than once a minute, that known addresses are used.
-func (in *instance) failedLookup() {
+func (in *Instance) failedLookup() {
 	lk, now := &in.lookup, in.now()
 	if lk.told != 0 && now.Sub(lk.told) < repeatAfter {
 		return

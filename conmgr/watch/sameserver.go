@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // One server under two entries, such as its own address and one that floats: the entry that reaches
 // it first serves it, by its one heartbeat, and others are duplicates, which look again when that
@@ -98,7 +98,7 @@ func (m *serverMap) drop(index int) {
 
 // share claims the server that a WELCOME has named. alone is false if the entry becomes a duplicate
 // without a connection.
-func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
+func (in *Instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 	now := in.now()
 	h := in.servers.claim(in.index, serverKey{in.mon.SystemIdentifier(), in.mon.PostmasterStart()}, in.local, now)
 	in.servedBy = h.index
@@ -131,13 +131,13 @@ func (in *instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 }
 
 // isDuplicate tells whether another entry serves.
-func (in *instance) isDuplicate() bool { return in.servedBy != in.index }
+func (in *Instance) isDuplicate() bool { return in.servedBy != in.index }
 
 // serving is the number of the entry that serves.
-func (in *instance) serving() int { return in.conf.Instances[in.servedBy].Number }
+func (in *Instance) serving() int { return in.conf.Instances[in.servedBy].Number }
 
 // leftAlone tells a duplicate with a connection that the server may be its own to serve.
-func (in *instance) leftAlone() bool {
+func (in *Instance) leftAlone() bool {
 	if !in.isDuplicate() {
 		return false
 	}

@@ -1,4 +1,4 @@
-package conmgr
+package watch
 
 // One TCP connection to a watchdog: its buffer and its deadlines. Used by the instance's goroutine
 // alone; fill blocks until its deadline.
