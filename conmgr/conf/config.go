@@ -137,8 +137,8 @@ type key struct {
 }
 
 type given struct {
-	value string
-	line  int
+	value
+	line int
 }
 
 type configParser struct {
@@ -228,7 +228,7 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 		p.errorf(n, nameHint(name), "unknown parameter %q", Clip(l.name))
 		return false
 	}
-	v, err := param.check(l.value)
+	v, err := param.parse(l.value)
 	if err != nil {
 		hint := lineHint(l.value)
 		if he := (hintedError{}); errors.As(err, &he) {
@@ -253,27 +253,17 @@ func namesHost(name string) bool {
 // build makes the Config of the lines and of the defaults, and checks what concerns more than one
 // line.
 func (p *configParser) build() *Config {
-	c := &Config{Dir: p.dir()}
-	c.Port = p.integer("port", -1)
-	c.ListenAddresses = splitAddresses(p.value("listen_addresses", -1))
-	c.MaxConnections = p.integer("max_connections", -1)
-	c.MaxUserConnections = p.integer("max_user_connections", -1)
-	c.IdleTimeout = p.duration("idle_timeout")
-	c.HeartbeatInterval = p.duration("heartbeat_interval")
-	c.HeartbeatTimeout = p.duration("heartbeat_timeout")
-	c.ConnectInterval = p.duration("heartbeat_connect_interval")
-	c.ConnectTimeout = p.duration("heartbeat_connect_timeout")
-	c.StandbyTimelineGrace = p.duration("standby_timeline_grace")
-	dest := strings.Split(p.value("log_destination", -1), ",")
-	c.LogStderr, c.LogSyslog = slices.Contains(dest, "stderr"), slices.Contains(dest, "syslog")
-	c.SyslogFacility = slices.Index(findParam("syslog_facility").Values, p.value("syslog_facility", -1))
-	c.SyslogIdent = p.value("syslog_ident", -1)
-	c.LogMinMessages = cmlog.Level(slices.Index(cmlog.LevelNames[:], p.value("log_min_messages", -1)))
-
-	p.sockets(c)
-	p.relayPorts(c)
+	w := &written{Config: &Config{Dir: p.dir()}}
+	c := w.Config
+	for i := range Params {
+		if prm := &Params[i]; !prm.Numbered {
+			assign(prm.target(w), p.value(prm, -1))
+		}
+	}
+	c.LogStderr, c.LogSyslog = slices.Contains(w.logDestinations, "stderr"), slices.Contains(w.logDestinations, "syslog")
+	p.sockets(w)
+	p.relayPorts(w)
 	p.relayNetworks(c)
-	c.DestroySockets = p.value("destroy_sockets", -1) == "on"
 	p.instances(c)
 	if c.HeartbeatTimeout <= c.HeartbeatInterval {
 		line := max(p.set[key{"heartbeat_timeout", -1}].line, p.set[key{"heartbeat_interval", -1}].line)
@@ -295,14 +285,11 @@ func (p *configParser) dir() string {
 }
 
 // sockets: a path that is too long for a socket is an error, but for the default one.
-func (p *configParser) sockets(c *Config) {
+func (p *configParser) sockets(w *written) {
 	const name = "unix_socket_directories"
-	mode, _ := strconv.ParseUint(p.value("unix_socket_permissions", -1), 8, 32) // checked before
-	c.SocketMode = os.FileMode(mode)
-	g := p.set[key{name, -1}]
-	value := p.value(name, -1)
-	c.SocketDirsDefault = value == findParam(name).Default
-	for _, dir := range splitAddresses(value) {
+	c, g := w.Config, p.set[key{name, -1}]
+	c.SocketDirsDefault = p.value(findParam(name), -1).text == findParam(name).Default
+	for _, dir := range w.socketDirs {
 		if !filepath.IsAbs(dir) && dir[0] != '@' {
 			dir = filepath.Join(c.Dir, dir)
 		}
@@ -310,7 +297,7 @@ func (p *configParser) sockets(c *Config) {
 			if !c.SocketDirsDefault {
 				p.errorf(g.line, "Name a directory with a shorter path.",
 					"invalid value %q for parameter %q: the path of the Unix socket \"%s\" has %d bytes: allowed are %d",
-					Clip(g.value), name, path, len(path), cm.MaxSocketPath)
+					Clip(g.text), name, path, len(path), cm.MaxSocketPath)
 			} else {
 				p.warnf(g.line, "Name a directory with a shorter path in "+name+", or '' for none.",
 					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path),
@@ -325,11 +312,11 @@ func (p *configParser) sockets(c *Config) {
 }
 
 // relayPorts: each port is listened on for one purpose.
-func (p *configParser) relayPorts(c *Config) {
+func (p *configParser) relayPorts(w *written) {
+	c := w.Config
 	taken := map[int]string{c.Port: "port"}
-	for _, a := range cm.Attributes {
-		name := relayParam(a)
-		port := p.integer(name, -1)
+	for i, a := range cm.Attributes {
+		name, port := relayParam(a), w.relayPorts[i]
 		if port == 0 {
 			continue
 		}
@@ -354,7 +341,6 @@ func (p *configParser) relayPorts(c *Config) {
 // relayNetworks: relay ports on other than loopback addresses take nobody from elsewhere, unless he
 // is named.
 func (p *configParser) relayNetworks(c *Config) {
-	c.RelayNetworks, _ = parseNetworks(p.value("relay_allowed_networks", -1)) // checked before
 	beyond := slices.ContainsFunc(c.ListenAddresses, func(name string) bool {
 		a, err := netip.ParseAddr(name)
 		return name != "localhost" && (err != nil || !a.Unmap().IsLoopback())
@@ -369,16 +355,19 @@ func (p *configParser) relayNetworks(c *Config) {
 func (p *configParser) instances(c *Config) {
 	var numbers []int
 	for k, g := range p.set {
-		if (k.name == "backend_host" || k.name == "backend_hostaddr") && g.value != "" &&
+		if (k.name == "backend_host" || k.name == "backend_hostaddr") && g.text != "" &&
 			!slices.Contains(numbers, k.number) {
 			numbers = append(numbers, k.number)
 		}
 	}
 	slices.Sort(numbers)
 	for _, n := range numbers {
-		in := Instance{Number: n, Host: p.value("backend_host", n), Port: p.integer("backend_port", n),
-			WatchdogPort: p.integer("watchdog_port", n)}
-		in.HostAddr, _ = netip.ParseAddr(p.value("backend_hostaddr", n))
+		in := Instance{Number: n}
+		for i := range Params {
+			if prm := &Params[i]; prm.Numbered {
+				assign(prm.instance(&in), p.value(prm, n))
+			}
+		}
 		for _, o := range c.Instances {
 			if strings.EqualFold(o.Host, in.Host) && o.HostAddr == in.HostAddr &&
 				(o.Port == in.Port || o.WatchdogPort == in.WatchdogPort) {
@@ -399,7 +388,7 @@ func (p *configParser) settings(c *Config) {
 	add := func(prm *Param, k key, name string) {
 		s := Setting{Name: name, Value: prm.Default, Default: prm.Default, Source: "default"}
 		if g, ok := p.set[k]; ok {
-			s.Value, s.Source = g.value, fmt.Sprintf("%s:%d", p.file, g.line)
+			s.Value, s.Source = g.text, fmt.Sprintf("%s:%d", p.file, g.line)
 		}
 		c.Settings = append(c.Settings, s)
 	}
@@ -417,27 +406,16 @@ func (p *configParser) settings(c *Config) {
 	}
 }
 
-// value is the checked one of the file, else the default.
-func (p *configParser) value(name string, number int) string {
-	if g, ok := p.set[key{name, number}]; ok {
+// value is that of the file, else the default.
+func (p *configParser) value(prm *Param, number int) value {
+	if g, ok := p.set[key{prm.Name, number}]; ok {
 		return g.value
 	}
-	return findParam(name).Default
-}
-
-func (p *configParser) integer(name string, number int) int {
-	n, _ := strconv.Atoi(p.value(name, number)) // checked before
-	return n
-}
-
-func (p *configParser) duration(name string) time.Duration {
-	prm := findParam(name)
-	v := p.value(name, -1)
-	if v == prm.Also {
-		return -1
+	v, err := prm.parse(prm.Default)
+	if err != nil {
+		panic("default of " + prm.Name + ": " + err.Error())
 	}
-	d, _ := parseDuration(v, prm.Min, prm.Max) // checked before
-	return d
+	return v
 }
 
 // formatDuration writes a duration as conmgr.conf would.

@@ -345,7 +345,8 @@ func TestParseNetworks(t *testing.T) {
 		"::ffff:0:0/80":                 "error",
 		"fe80::1%eth0":                  "error",
 	} {
-		got, err := findParam("relay_allowed_networks").check(v)
+		parsed, err := findParam("relay_allowed_networks").parse(v)
+		got := parsed.text
 		if err != nil {
 			got = "error"
 		}
@@ -396,6 +397,27 @@ func TestDestroySocketsInConfig(t *testing.T) {
 		if c != nil || len(diags) != 1 || !strings.HasSuffix(diags[0].String(),
 			`for parameter "destroy_sockets": allowed are on and off (also true, false, yes, no, 1, 0)`) {
 			t.Errorf("%s: %v", value, diags)
+		}
+	}
+}
+
+// A row is whole: where its value goes, what it means, and a default that is one of its values.
+func TestRows(t *testing.T) {
+	names := map[string]bool{}
+	for i := range Params {
+		p := &Params[i]
+		if names[p.Name] || p.Doc == "" || p.Numbered != (p.instance != nil) || p.Numbered == (p.target != nil) {
+			t.Errorf("row %s", p.Name)
+		}
+		names[p.Name] = true
+		v, err := p.parse(p.Default)
+		if err != nil || v.text != p.Default {
+			t.Errorf("%s: its default is %q, %v", p.Name, v.text, err)
+		}
+		if p.Numbered {
+			assign(p.instance(&Instance{}), v)
+		} else {
+			assign(p.target(&written{Config: &Config{}}), v)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,89 +18,134 @@ import (
 
 const maxSyslogIdent = 64
 
-// check returns the value in its canonical spelling, or the text of what is allowed.
-func (p *Param) check(v string) (string, error) {
+// value is a parsed one.
+type value struct {
+	typed any    // int, time.Duration, string, bool, os.FileMode, netip.Addr, []string or []netip.Prefix
+	text  string // in its canonical spelling
+}
+
+// parse reads a value. The error is the text of what is allowed.
+func (p *Param) parse(v string) (value, error) {
+	if p.check != nil {
+		if err := p.check(v); err != nil {
+			return value{}, err
+		}
+	}
 	switch p.Type {
 	case Integer:
 		n, err := strconv.ParseInt(v, 10, 64)
 		if err != nil || v[0] == '+' || n < p.Min || n > p.Max {
-			return "", fmt.Errorf("allowed are %d to %d", p.Min, p.Max)
+			return value{}, fmt.Errorf("allowed are %d to %d", p.Min, p.Max)
 		}
-		return strconv.FormatInt(n, 10), nil
-	case Networks:
-		list, err := parseNetworks(v)
-		var out []string
-		for _, n := range list {
-			out = append(out, n.String())
-		}
-		return strings.Join(out, ","), err
+		return value{int(n), strconv.FormatInt(n, 10)}, nil
 	case Octal:
 		n, err := strconv.ParseUint(strings.TrimPrefix(v, "0o"), 8, 64)
 		if err != nil || n > uint64(p.Max) {
-			return "", errors.New("allowed are octal numbers from 0000 to 0777")
+			return value{}, errors.New("allowed are octal numbers from 0000 to 0777")
 		}
-		return fmt.Sprintf("%04o", n), nil
+		return value{os.FileMode(n), fmt.Sprintf("%04o", n)}, nil
 	case Duration:
-		if v == p.Also && v != "" {
-			return v, nil
-		}
-		if _, err := parseDuration(v, p.Min, p.Max); err != nil && p.Also != "" {
-			return "", fmt.Errorf("%w, and %s", err, p.Also)
-		} else if err != nil {
-			return "", err
-		}
-	case Enum:
-		for _, a := range p.Values {
-			if strings.EqualFold(a, v) {
-				return a, nil
-			}
-		}
-		return "", fmt.Errorf("allowed are %s", strings.Join(p.Values, ", "))
+		return p.parseDuration(v)
 	case Boolean:
 		return parseBool(v)
+	case Enum:
+		for i, a := range p.Values {
+			if strings.EqualFold(a, v) {
+				return value{i, a}, nil
+			}
+		}
+		return value{}, fmt.Errorf("allowed are %s", strings.Join(p.Values, ", "))
 	case List:
-		var out []string
-		for _, e := range strings.Split(v, ",") {
-			e = strings.ToLower(trimSpace(e))
-			if !slices.Contains(p.Values, e) {
-				return "", fmt.Errorf("allowed are %s, separated by commas", strings.Join(p.Values, ", "))
-			}
-			if !slices.Contains(out, e) {
-				out = append(out, e)
-			}
-		}
-		return strings.Join(out, ","), nil
+		return p.parseList(v)
+	case Names:
+		return value{splitAddresses(v), v}, nil
+	case Hosts:
+		return parseHosts(v)
+	case Networks:
+		return parseNetworkList(v)
 	case IPAddress:
-		if v == "" {
-			return "", nil // missing
-		}
-		a, err := netip.ParseAddr(v)
-		if err != nil {
-			return "", hintedError{errors.New("allowed is an IPv4 or IPv6 address"), hostHint(v)}
-		}
-		return a.String(), nil
+		return parseAddress(v)
 	case HostName:
 		if !isHost(v) {
-			return "", hintedError{errors.New("allowed is one host name or IP address"), hostHint(v)}
-		}
-	case String:
-		if p.Name == "listen_addresses" && len(splitAddresses(v)) == 0 {
-			return "", errors.New("allowed are host names and IP addresses, separated by commas, or *")
-		}
-		if p.Name == "listen_addresses" {
-			for _, a := range splitAddresses(v) {
-				if !isHost(a) {
-					err := errors.New("allowed are host names and IP addresses, separated by commas, or *")
-					return "", hintedError{err, strings.ReplaceAll(hostHint(a), "backend_portN", "port")}
-				}
-			}
-		}
-		if p.Name == "syslog_ident" && (v == "" || len(v) > maxSyslogIdent ||
-			strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) })) {
-			return "", fmt.Errorf("allowed are 1 to %d bytes of printable text", maxSyslogIdent)
+			return value{}, hintedError{errors.New("allowed is one host name or IP address"), hostHint(v)}
 		}
 	}
-	return v, nil
+	return value{v, v}, nil
+}
+
+func (p *Param) parseDuration(v string) (value, error) {
+	if v == p.Also && v != "" {
+		return value{time.Duration(-1), v}, nil
+	}
+	d, err := parseDuration(v, p.Min, p.Max)
+	if err != nil && p.Also != "" {
+		err = fmt.Errorf("%w, and %s", err, p.Also)
+	}
+	return value{d, v}, err
+}
+
+func (p *Param) parseList(v string) (value, error) {
+	var out []string
+	for _, e := range strings.Split(v, ",") {
+		e = strings.ToLower(trimSpace(e))
+		if !slices.Contains(p.Values, e) {
+			return value{}, fmt.Errorf("allowed are %s, separated by commas", strings.Join(p.Values, ", "))
+		}
+		if !slices.Contains(out, e) {
+			out = append(out, e)
+		}
+	}
+	return value{out, strings.Join(out, ",")}, nil
+}
+
+// parseHosts: at least one.
+func parseHosts(v string) (value, error) {
+	hosts := splitAddresses(v)
+	allowed := errors.New("allowed are host names and IP addresses, separated by commas, or *")
+	if len(hosts) == 0 {
+		return value{}, allowed
+	}
+	for _, a := range hosts {
+		if !isHost(a) {
+			return value{}, hintedError{allowed, strings.ReplaceAll(hostHint(a), "backend_portN", "port")}
+		}
+	}
+	return value{hosts, v}, nil
+}
+
+func parseNetworkList(v string) (value, error) {
+	list, err := parseNetworks(v)
+	var out []string
+	for _, n := range list {
+		out = append(out, n.String())
+	}
+	return value{list, strings.Join(out, ",")}, err
+}
+
+// parseAddress: "" is missing.
+func parseAddress(v string) (value, error) {
+	if v == "" {
+		return value{netip.Addr{}, ""}, nil
+	}
+	a, err := netip.ParseAddr(v)
+	if err != nil {
+		return value{}, hintedError{errors.New("allowed is an IPv4 or IPv6 address"), hostHint(v)}
+	}
+	return value{a, a.String()}, nil
+}
+
+// printable: what syslog takes for a program's name.
+func printable(v string) error {
+	if v == "" || len(v) > maxSyslogIdent || strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("allowed are 1 to %d bytes of printable text", maxSyslogIdent)
+	}
+	return nil
+}
+
+// assign puts a parsed value where it belongs: a pointer to its type, or to one of the same kind.
+func assign(target any, v value) {
+	to := reflect.ValueOf(target).Elem()
+	to.Set(reflect.ValueOf(v.typed).Convert(to.Type()))
 }
 
 // maxHostName is that of DNS, with something to spare.
@@ -117,16 +164,16 @@ func isHost(v string) bool {
 
 // parseBool understands what a PostgreSQL server does: on, off, true, false, yes, no, their
 // unambiguous beginnings, 1 and 0.
-func parseBool(v string) (string, error) {
+func parseBool(v string) (value, error) {
 	s := strings.ToLower(v)
 	begins := func(word string, least int) bool { return len(s) >= least && strings.HasPrefix(word, s) }
 	switch {
 	case s == "1", begins("on", 2), begins("true", 1), begins("yes", 1):
-		return "on", nil
+		return value{true, "on"}, nil
 	case s == "0", begins("off", 2), begins("false", 1), begins("no", 1):
-		return "off", nil
+		return value{false, "off"}, nil
 	}
-	return "", errors.New("allowed are on and off (also true, false, yes, no, 1, 0)")
+	return value{}, errors.New("allowed are on and off (also true, false, yes, no, 1, 0)")
 }
 
 func splitAddresses(v string) (out []string) {
