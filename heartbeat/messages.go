@@ -201,6 +201,9 @@ type Welcome struct {
 	Attributes       Attributes
 	PostmasterPort   uint16     // on which the server takes SQL connections; 0: not told
 	Succeeds         Succession // zero: not told, or none
+	// KnownSince names the watchdog's memory of this conmgr, which is another one if it had forgotten
+	// it meanwhile; 0: not told.
+	KnownSince uint64
 }
 
 const (
@@ -220,6 +223,7 @@ func (w Welcome) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, w.PostmasterPort)
 	b = binary.BigEndian.AppendUint16(b, 0)
 	b = w.Succeeds.append(b)
+	b = binary.BigEndian.AppendUint64(b, w.KnownSince)
 	return end(b, start)
 }
 
@@ -236,6 +240,9 @@ func ParseWelcome(p []byte) (w Welcome, err error) {
 	if rest := p[welcomeSize:]; len(rest) >= welcomePortSize {
 		w.PostmasterPort = binary.BigEndian.Uint16(rest)
 		w.Succeeds = parseSuccession(rest[welcomePortSize:])
+		if rest = rest[welcomePortSize:]; len(rest) >= successionSize+8 {
+			w.KnownSince = binary.BigEndian.Uint64(rest[successionSize:])
+		}
 	}
 	if w.Version < MinVersion || w.Version > MaxVersion {
 		return w, malformed("watchdog chose version %d of the heartbeat protocol, which was not offered", w.Version)

@@ -98,6 +98,7 @@ type Monitor struct {
 	postmasterPort   uint16
 	attributes       Attributes
 	succeeds         Succession
+	knownSince       uint64
 }
 
 // NewMonitor returns the monitor of an instance that has not been reached yet.
@@ -158,9 +159,11 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 		loss = m.lose(now, LossOtherSystem)
 	case w.PostmasterStart != m.postmasterStart:
 		loss = m.lose(now, LossRestarted)
-	case w.Flags&Resumed == 0: // a watchdog that knew us would say so, as the generation is the one that it was told
+	case w.Flags&Resumed == 0, // a watchdog that knew us would say so, as the generation is the one that it was told
+		w.KnownSince != m.knownSince && w.KnownSince != 0 && m.knownSince != 0: // its WELCOME to a new one was lost
 		loss = m.lose(now, LossForgotten)
 	}
+	m.knownSince = w.KnownSince
 	m.known = true
 	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
 	m.postmasterPort = w.PostmasterPort

@@ -4,7 +4,7 @@ package heartbeat
 //
 //	<time>ms <event> [arguments] -> <what has to come of it>
 //
-// Events: hello; welcome sys= start= attrs= tl= resumed=yes; beat attrs= tl= (attributes stay as
+// Events: hello; welcome sys= start= attrs= tl= resumed=yes since=; beat attrs= tl= (attributes stay as
 // they were when left out); goodbye <code>; frame <type>; closed; duplicate; asked <answer of a
 // stopping server's SQL port>; judge; late <ms>ms; send (is a BEAT due?); wake. After each one the
 // state and the generation are checked when the line names them: established, connecting, lost,
@@ -121,8 +121,12 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		if args["resumed"] == "yes" {
 			flags = Resumed
 		}
+		since := uint64(0)
+		if args["since"] != "" {
+			since = number("since")
+		}
 		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"),
-			PostmasterStart: int64(number("start")), Attributes: s.attrs})
+			PostmasterStart: int64(number("start")), Attributes: s.attrs, KnownSince: since})
 		if errors.Is(failure, ErrStaleWelcome) {
 			said = append(said, "stale")
 		}

@@ -49,9 +49,12 @@ func messages() []message {
 	hello := testHello()
 	welcome := Welcome{Version: 1, Flags: Resumed, SystemIdentifier: 0x1122334455667788, PostmasterStart: -2,
 		Attributes: Attributes{Flags: InRecovery | ShuttingDown, Timeline: 7}, PostmasterPort: 5432,
-		Succeeds: Succession{SystemIdentifier: 0x2122232425262728, Timeline: 0x31323334}}
+		Succeeds:   Succession{SystemIdentifier: 0x2122232425262728, Timeline: 0x31323334},
+		KnownSince: 0x4142434445464748}
 	first := welcome // what the watchdog said before it told its port
-	first.PostmasterPort, first.Succeeds = 0, Succession{}
+	first.PostmasterPort, first.Succeeds, first.KnownSince = 0, Succession{}, 0
+	second := welcome // and before it told since when it knows the conmgr
+	second.KnownSince = 0
 	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}}
 	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}}
 	goodbye := Goodbye{GoodbyeServerEnds, "bye"}
@@ -63,9 +66,14 @@ func messages() []message {
 			 0102030405060708  000003e8 000007d0 00000000`,
 			hello.Append, hello, func(p []byte) (any, error) { return ParseHello(p) }, 60},
 		{"WELCOME", TypeWelcome,
+			`0038 02 00  0001 0001 1122334455667788 fffffffffffffffe  00000005 00000007
+			 1538 0000  2122232425262728 31323334  4142434445464748`,
+			welcome.Append, welcome, func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
+		{"WELCOME without its last field", TypeWelcome,
 			`0030 02 00  0001 0001 1122334455667788 fffffffffffffffe  00000005 00000007
 			 1538 0000  2122232425262728 31323334`,
-			welcome.Append, welcome, func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
+			func(b []byte) []byte { return end(second.Append(b)[:len(b)+48], len(b)) }, second,
+			func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
 		{"WELCOME of 1.0", TypeWelcome,
 			`0020 02 00  0001 0001 1122334455667788 fffffffffffffffe  00000005 00000007`,
 			func(b []byte) []byte { return end(first.Append(b)[:len(b)+32], len(b)) }, first,

@@ -138,10 +138,13 @@ func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) 
 
 // supersede frees the slots of conmgrs that closed their connection and left this address to a new
 // one: the host is alive. One that was to be heard of more often than the new one stays until its
-// deadline, and is judged then.
+// deadline, and is judged then. So does one whose connection was reset, unless slots are scarce: it
+// may live, and not know yet; it would come back to a server that has forgotten it.
 func (t *Table) supersede(now Now, addr netip.Addr, h heartbeat.Hello) (any bool) {
+	t.collect()
 	for _, p := range t.live(addr, nil) {
-		if p.State == Waiting && p.Closed != Broken && p.Boot == h.Boot && h.Timeout <= p.Timeout {
+		gone := p.Closed == Finished || p.Closed == Reset && len(t.free) <= t.reserved()
+		if p.State == Waiting && gone && p.Boot == h.Boot && h.Timeout <= p.Timeout {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.drop(p, Free)

@@ -244,6 +244,7 @@ func TestRebooted(t *testing.T) {
 		terminate terminator.Cause
 	}{
 		{"other boot, after the silence began", 1500, 2, 1000, true, 2500, terminator.Silence},
+		{"other boot, in the turn in which the last word is read", 1000, 2, 1000, true, 2500, terminator.Silence},
 		{"same boot, after the silence began", 1500, 1, 1000, false, 0, 0},
 		{"other boot, but both were heard of together", 500, 2, 1000, false, 0, 0},
 		{"boots are not known", 1500, 0, 1000, false, 0, 0},

@@ -210,7 +210,7 @@ func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
 }
 
 // rebooted tells whether the machine was restarted between what p and o said: then o says nothing
-// of what ran before.
+// of what ran before. After a stall of this process both may be read in one turn.
 func (p *peer) rebooted(o *peer) bool {
-	return o.Boot != p.Boot && o.ConnectedAt > p.LastReceived.Wall
+	return o.Boot != p.Boot && o.ConnectedAt >= p.LastReceived.Wall
 }

@@ -111,8 +111,8 @@ var heartbeatMutations = []mutation{
 		name:      "heartbeat/forgotten",
 		invariant: "a watchdog that does not know us any more has ended our sessions: a loss",
 		file:      "heartbeat/monitor.go",
-		from:      "case w.Flags&Resumed == 0:",
-		to:        "case false:",
+		from:      "case w.Flags&Resumed == 0, //",
+		to:        "case false, //",
 		test:      "-run TestMonitorScenarios ./heartbeat",
 	},
 	{
