@@ -37,7 +37,7 @@ GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check lint analyze mutate mutate-fast test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule test-regress FORCE
+	reproducible clean deps demo test check lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule test-regress FORCE
 
 include libpq/front.mk
 
@@ -160,6 +160,12 @@ mutate:  ## break each stated invariant, and see that a test notices: minutes
 
 mutate-fast:  ## the same for those that need neither a build nor a server
 	$(GO) run ./internal/mutate -fast
+
+SECONDS ?= 60
+SEED    ?= 0
+simulate:  ## both ends of the heartbeats on a simulated clock, under random faults, for SECONDS; SEED=n prints that one's transcript
+	$(GO) test -count=1 -timeout 24h -v -run TestRandomSchedules ./internal/simulate -args -seconds $(SECONDS) -seed $(SEED) \
+		-first $$(date +%s)
 
 test-regress:  ## PostgreSQL's own suites through the libpq front; needs its source: make test-regress PG_SOURCE=/path
 	scripts/regress $(PG_SOURCE)

@@ -7,4 +7,5 @@ import "slices"
 
 var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations,
 	conmgrMutations, resumingMutations, routingMutations, goclientMutations, trustMutations, frontMutations,
-	extensionMutations)
+	extensionMutations,
+	simulateMutations)

@@ -1,0 +1,14 @@
+// Package simulate runs both ends of the heartbeats against each other in one process, on a
+// simulated clock and network, under random faults, and holds what they do against what is true.
+//
+//	clock.go     the clock, and what happens when
+//	hosts.go     machines, addresses, and the paths between them
+//	tcp.go       connections: retransmission, SYN timer, resets, half-open ones
+//	database.go  a database host: heartbeat/watchdog, its slots, the terminator, sessions
+//	client.go    a client host: conmgrs, heartbeat.Monitor and heartbeat.Attempts, applications
+//	faults.go    random schedules
+//	oracle.go    the two rules, R1 and R2, of docs/design.md
+//
+// A run is determined by its seed. `make simulate` runs seeds for a time; a failing one prints its
+// transcript.
+package simulate

@@ -1,0 +1,110 @@
+package simulate
+
+// Machines, the addresses that they have, and the paths between them.
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// host is a machine and its kernel.
+type host struct {
+	w      *world
+	name   string
+	addr   netip.Addr
+	up     bool
+	frozen Mono // nothing of it runs until then, and what arrives is lost
+	boot   heartbeat.ID
+	boots  byte
+	port   uint16 // next one for an outgoing connection
+	listen func(e *endpoint)
+	ends   map[pair]*endpoint
+	sql    func() heartbeat.StopAnswer
+}
+
+// pair is both ends of a connection, as one of them sees it.
+type pair struct{ local, remote netip.AddrPort }
+
+// path is one direction between two addresses.
+type path struct {
+	delay time.Duration
+	cut   Mono    // nothing passes until then
+	loss  float64 // and of the rest so much is lost, until
+	lossy Mono
+	slow  time.Duration // added to the delay, until
+	slowT Mono
+}
+
+type network struct {
+	owners   map[netip.Addr]*host
+	paths    map[[2]netip.Addr]*path
+	holes    map[netip.AddrPort]bool // clients' ends of connections that a middlebox has forgotten
+	firewall func(p *packet) bool    // answers for who is not there
+}
+
+func (w *world) newHost(name string, addr netip.Addr) *host {
+	h := &host{w: w, name: name, addr: addr, up: true, ends: map[pair]*endpoint{}, port: 40000}
+	w.owners[addr] = h
+	h.reboot()
+	return h
+}
+
+func (h *host) reboot() {
+	h.boots++
+	h.boot = heartbeat.ID{h.addr.As4()[2], h.addr.As4()[3], h.boots, 0xb0}
+	h.up, h.frozen = true, 0
+	h.w.owners[h.addr] = h
+}
+
+// powerOff is the death of a machine: nobody is told.
+func (h *host) powerOff() {
+	h.up, h.listen, h.sql = false, nil, nil
+	for _, e := range h.ends {
+		e.forget()
+	}
+}
+
+func (w *world) path(from, to netip.Addr) *path {
+	k := [2]netip.Addr{from, to}
+	p := w.paths[k]
+	if p == nil {
+		p = &path{}
+		w.paths[k] = p
+	}
+	return p
+}
+
+// passes tells whether packets pass now, and how long they take.
+func (w *world) passes(from, to netip.Addr) (time.Duration, bool) {
+	p := w.path(from, to)
+	d := p.delay
+	if w.now < p.slowT {
+		d += p.slow
+	}
+	return d, w.now >= p.cut && (w.now >= p.lossy || !w.chance(p.loss))
+}
+
+// send puts a packet on its way.
+func (w *world) send(p *packet) {
+	if len(w.holes) > 0 && (w.holes[p.from] || w.holes[p.to]) {
+		return
+	}
+	d, ok := w.passes(p.from.Addr(), p.to.Addr())
+	if !ok {
+		return
+	}
+	w.in(d, func() {
+		h := w.owners[p.to.Addr()]
+		if h == nil || !h.up {
+			if w.firewall != nil && w.firewall(p) && p.kind != rst {
+				w.send(&packet{kind: rst, from: p.to, to: p.from})
+			}
+			return
+		}
+		if h.frozen <= w.now {
+			h.arrives(p)
+		}
+	})
+}

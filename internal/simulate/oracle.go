@@ -1,0 +1,404 @@
+package simulate
+
+// What is true, and the two rules. R1: whose host and conmgr live, and were disturbed for no longer
+// than the protocol bears, loses nothing. R2: of a host that is dead no session is left when its
+// time is over.
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
+	"github.com/pgwatchdog/watchdog/terminator"
+)
+
+// mark is a disturbance of what lies between a conmgr and a database: of all, where one is nil.
+type mark struct {
+	from, to Mono
+	// hard: packets are lost. Else a process did not run; frozen: nor did its kernel.
+	hard, frozen bool
+	// always: what was before is gone, however short it took.
+	always bool
+	what   string
+	c      *client
+	m      *conmgr
+	d      *database
+}
+
+// failure is a rule that was broken.
+type failure struct {
+	rule string
+	at   Mono
+	text string
+}
+
+type oracle struct {
+	ids     uint32
+	marks   []mark
+	failure *failure
+	strict  bool // R1 as it will be, with no regard to what the protocol bears today
+	ends    int  // sessions that were ended
+	losses  int
+	checks  int // dead hosts' sessions that were looked for
+}
+
+func (w *world) fail(rule, format string, args ...any) {
+	if w.failure == nil {
+		w.failure = &failure{rule, w.now, fmt.Sprintf(format, args...)}
+		w.note("BROKEN %s: %s", rule, w.failure.text)
+	}
+}
+
+// disturb records a disturbance.
+func (w *world) disturb(k mark) {
+	w.note("-- %s until %.3f", k.what, time.Duration(k.to).Seconds())
+	if len(w.marks) > 200 {
+		kept := w.marks[:0]
+		for _, o := range w.marks {
+			if o.to.Add(5*time.Minute) > w.now {
+				kept = append(kept, o)
+			}
+		}
+		w.marks = kept
+	}
+	w.marks = append(w.marks, k)
+}
+
+// bearable is how long a disturbance may last. What was lost is sent again after 0.2, 0.6, 1.4 ... s:
+// the last such time that leaves something until the deadline counts. A process that is held up
+// loses nothing.
+func (w *world) bearable(set settings, d *database, c *client) (hard, soft time.Duration) {
+	rtt := w.path(c.h.addr, d.h.addr).delay + w.path(d.h.addr, c.h.addr).delay
+	spare := set.timeout - set.interval
+	for rto := firstRTO + rtt; hard+rto < spare-60*time.Millisecond-4*rtt; rto *= 2 {
+		hard += rto
+	}
+	hard = max(0, hard-50*time.Millisecond-2*rtt)
+	return hard, max(hard, spare-300*time.Millisecond-4*rtt)
+}
+
+// worst is the longest disturbance of late: of several that lie close together, from the first's
+// begin to the last's end. excuses: it was too long.
+func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time.Duration, excuses bool) {
+	hard, soft := w.bearable(m.set, d, m.c)
+	if w.strict {
+		rtt := w.path(m.c.h.addr, d.h.addr).delay + w.path(d.h.addr, m.c.h.addr).delay
+		hard = m.set.timeout - m.set.interval - 60*time.Millisecond - 4*rtt
+	}
+	gap := hard + m.set.interval + 500*time.Millisecond
+	var of []mark
+	for _, k := range w.marks {
+		if (k.c == nil || k.c == m.c) && (k.m == nil || k.m == m) && (k.d == nil || k.d == d) &&
+			k.to.Add(since+gap) >= w.now && k.from <= w.now {
+			of = append(of, k)
+		}
+	}
+	slices.SortFunc(of, func(a, b mark) int { return cmp.Compare(a.from, b.from) })
+	for i := 0; i < len(of); {
+		from, to, limit := of[i].from, of[i].to, soft
+		j := i + 1
+		excuses = excuses || of[i].always
+		for ; j < len(of) && of[j].from <= to.Add(gap); j++ {
+			to, excuses = max(to, of[j].to), excuses || of[j].always
+		}
+		if j > i+1 || of[i].hard {
+			limit = hard
+		}
+		length := min(to, w.now).Sub(from)
+		if of[i].frozen && length > hard && length < 3*m.set.interval/2+time.Millisecond {
+			excuses = true // no timer may have been so late that the process has noticed
+		}
+		longest = max(longest, length)
+		excuses = excuses || length > limit
+		i = j
+	}
+	return longest, excuses
+}
+
+// steady tells whether the connection between m and d has stood, and had a right to stand, for so
+// long that it counts as proof of life within a time.
+func (w *world) steady(m *conmgr, d *database, within time.Duration, own bool) bool {
+	if !m.running || !m.c.h.up || m.set.timeout < 3*m.set.interval/2 {
+		return false
+	}
+	in := m.instance(d)
+	settled := 2*m.set.interval + 100*time.Millisecond
+	if w.strict {
+		settled = m.set.interval
+	}
+	if in.up == 0 || w.now.Sub(in.up) < settled {
+		return false
+	}
+	longest, excused := w.worst(m, d, 3*m.set.timeout)
+	if excused {
+		return false
+	}
+	return own || m.set.interval+2*longest+500*time.Millisecond < within
+}
+
+func (m *conmgr) instance(d *database) *instance {
+	for _, in := range m.instances {
+		if in.d == d {
+			return in
+		}
+	}
+	return nil
+}
+
+// ended: the terminator ends a session.
+func (w *world) ended(s *session, r *watchdog.MemorySlot) {
+	w.ends++
+	if s.left || s.dead() {
+		return
+	}
+	if in := s.m.instance(s.d); s.m.running && heartbeat.InstanceID(s.m.id, w.index(s.d)) == r.Key.ID {
+		w.mustTell(in, 3*s.m.set.timeout)
+	}
+	for _, m := range s.c.conmgrs {
+		in := m.instance(s.d)
+		own := in != nil && m.running && heartbeat.InstanceID(m.id, w.index(s.d)) == r.Key.ID
+		if own && r.Cause == terminator.GivenUp { // m has declared the server lost: that was looked at then
+			continue
+		}
+		if w.steady(m, s.d, r.Timeout, own) && !w.bornInTheCutOff(s, r) {
+			w.fail("R1", "%s ends a session of %s, which lives, by cause %d; conmgr %x is connected", s.d.h.name, s.c.h.name,
+				r.Cause, m.id[:2])
+		}
+	}
+}
+
+// bornInTheCutOff: a machine has died and is back so soon that its first sessions look like its last
+// ones. A known limit of the cut-off by a clock.
+func (w *world) bornInTheCutOff(s *session, r *watchdog.MemorySlot) bool {
+	due := max(r.LastReceived.Mono, s.d.serving).Add( // a new worker counts from its start
+		r.Interval + max(r.Interval/2, terminator.MinJourney) + time.Millisecond)
+	return !w.strict && r.Boot != s.c.h.boot && (s.began <= due || s.d.set >= s.began)
+}
+
+// dead: the machine, or the address, that the session came from is no more.
+func (s *session) dead() bool { return !s.c.h.up || s.c.h.boots != s.boots || s.c.h.addr != s.addr }
+
+func (w *world) index(d *database) int { return slices.Index(w.databases, d) }
+
+// mustTell looks, after a time, whether a conmgr has told that its sessions at a server have ended.
+func (w *world) mustTell(in *instance, within time.Duration) {
+	if in == nil || in.up == 0 {
+		return
+	}
+	since := w.now.Add(-2 * in.m.set.timeout)
+	if s := w.held(in, since); s > 0 {
+		within += s + in.m.set.timeout
+	}
+	if w.disturbed(in.m.c, in.d, 2*in.m.set.timeout) { // a kernel may deliver old BEATs still
+		within += 2 * in.m.set.timeout
+	}
+	p := in.m.p
+	w.in(within+500*time.Millisecond, func() {
+		if w.failure != nil || p.dead || in.told >= since {
+			return
+		}
+		if s := w.held(in, since); s > 0 { // it was not running, and is allowed for
+			w.in(2*s+in.m.set.timeout, func() {
+				if !p.dead && in.told < since {
+					w.fail("R3", "conmgr %x of %s does not tell that its sessions at %s have ended", in.m.id[:2], in.m.c.h.name,
+						in.d.h.name)
+				}
+			})
+			return
+		}
+		w.fail("R3", "conmgr %x of %s does not tell that its sessions at %s have ended", in.m.id[:2], in.m.c.h.name,
+			in.d.h.name)
+	})
+}
+
+// held is for how long a conmgr was held up.
+func (w *world) held(in *instance, since Mono) (sum time.Duration) {
+	for _, k := range w.marks {
+		if !k.hard && k.d == nil && (k.c == nil || k.c == in.m.c) && (k.m == nil || k.m == in.m) && k.to >= since {
+			sum += k.to.Sub(k.from)
+		}
+	}
+	return sum
+}
+
+// gone: all sessions of a database have ended with it.
+func (w *world) gone(d *database) {
+	for _, c := range w.clients {
+		for _, m := range c.conmgrs {
+			in := m.instance(d)
+			if in == nil || !m.running || in.up == 0 || in.mon.State() == heartbeat.Stopping || d.stopping {
+				continue
+			}
+			w.mustTell(in, m.set.timeout)
+		}
+	}
+}
+
+// back: a conmgr that has told its applications that a server is lost has reached it again. The
+// sessions that they have given up must end.
+func (w *world) back(in *instance) {
+	c, d := in.m.c, in.d
+	if len(c.conmgrs) > 1 { // the other one's life protects them
+		return
+	}
+	now, boots := w.now, c.h.boots
+	w.in(time.Second, func() {
+		for _, s := range d.sessions {
+			if s.lost == in && !s.over && s.began < now && s.boots == boots && c.h.boots == boots && !s.dead() &&
+				d.h.frozen < now && d.stepped < s.began {
+				w.fail("R4", "%s still has a session of %s, whose application was told that it is lost", d.h.name, c.h.name)
+			}
+		}
+	})
+}
+
+// told: a conmgr tells its applications that d is lost.
+func (w *world) told(in *instance, loss *heartbeat.Loss) {
+	w.losses++
+	m, d := in.m, in.d
+	in.told = w.now
+	alive := d.running && !d.stopping && d.changed < in.up
+	if loss.Reason == heartbeat.LossStopping {
+		// One SYN that is lost costs a second: the questions to the SQL port bear less.
+		alive = d.running && d.h.up && d.changed.Add(m.set.timeout/2) < w.now && !w.disturbed(m.c, d, 2*m.set.timeout)
+	}
+	if in.up != 0 && alive {
+		since := m.set.timeout
+		if loss.Reason == heartbeat.LossForgotten {
+			since = 3 * m.set.timeout
+		}
+		if _, excused := w.worst(m, d, since); !excused {
+			w.fail("R1", "conmgr %x of %s tells its applications that %s is lost: %s", m.id[:2], m.c.h.name,
+				d.h.name, loss)
+		}
+	}
+	for _, s := range d.sessions {
+		if s.m == m {
+			s.left, s.lost = true, in
+		}
+	}
+	d.leave()
+}
+
+// conmgrEnded: applications that have asked it end their sessions.
+func (w *world) conmgrEnded(m *conmgr) {
+	for _, d := range w.databases {
+		for _, s := range d.sessions {
+			if s.m == m && s.aware {
+				s.left = true
+			}
+		}
+		d.leave()
+	}
+}
+
+// leave lets the sessions end that their applications have given up, where the server can learn of
+// it.
+func (d *database) leave() {
+	for _, s := range d.sessions {
+		if s.left && !s.dead() {
+			if _, ok := d.w.passes(s.addr, d.h.addr); ok {
+				s.over = true
+			}
+		}
+	}
+	d.sweep()
+}
+
+// died: a machine, or an address, is about to be no more. Its sessions have to end.
+func (w *world) died(c *client) {
+	for _, d := range w.databases {
+		timeout, interval := time.Duration(0), time.Duration(0)
+		for _, m := range c.conmgrs {
+			in := m.instance(d)
+			if in == nil || !m.running || !w.knows(d, in) {
+				continue
+			}
+			if m.set.timeout > timeout { // one that was there before stands in for a shorter one
+				timeout, interval = m.set.timeout, m.set.interval
+			}
+		}
+		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*timeout) {
+			continue
+		}
+		death := w.now
+		base := death.Add(timeout + w.path(c.h.addr, d.h.addr).delay + 200*time.Millisecond)
+		for _, s := range d.sessions {
+			if s.c == c && !s.over && !s.dead() {
+				w.mustEnd(s, death, base, timeout, interval)
+			}
+		}
+	}
+}
+
+// disturbed tells whether anything was disturbed of late: a silence that was judged by one connection
+// does not cover the sessions that began after it, whatever becomes of their host.
+func (w *world) disturbed(c *client, d *database, since time.Duration) bool {
+	return slices.ContainsFunc(w.marks, func(k mark) bool {
+		return (k.hard || k.frozen || k.c == c) && (k.c == nil || k.c == c) && (k.d == nil || k.d == d) && k.to.Add(since) >= w.now
+	})
+}
+
+// knows tells whether a server has the conmgr's connection.
+func (w *world) knows(d *database, in *instance) bool {
+	if !d.running || d.stopping {
+		return false
+	}
+	id := heartbeat.InstanceID(in.m.id, w.index(d))
+	for i := range d.mem.Len() {
+		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.Key == (watchdog.Key{ID: id, Addr: in.m.c.h.addr}) {
+			return true
+		}
+	}
+	return false
+}
+
+// mustEnd looks at a time whether a session is over, which has to be.
+func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Duration) {
+	w.at(by, func() {
+		if s.over || w.failure != nil {
+			return
+		}
+		d := s.d
+		if d.stopping || d.stepped >= s.began && !w.strict {
+			return
+		}
+		w.checks++
+		latest := death.Add(timeout + w.path(s.addr, d.h.addr).delay + 200*time.Millisecond)
+		for _, k := range w.marks { // what has held the judge up
+			if k.d == d && k.c == nil && !k.hard && k.to >= death {
+				latest = max(latest.Add(k.to.Sub(max(k.from, death))+interval), k.to.Add(timeout+200*time.Millisecond))
+			}
+		}
+		if d.away != 0 {
+			latest = w.now.Add(timeout + time.Second)
+		}
+		if latest > w.now {
+			w.mustEnd(s, death, latest, timeout, interval)
+			return
+		}
+		w.fail("R2", "%s still has a session of %s, which is dead since %.3f", d.h.name, s.addr,
+			time.Duration(death).Seconds())
+	})
+}
+
+// move gives a client host another address: what was connected from the old one is dead.
+func (c *client) move(to netip.Addr) {
+	w := c.w
+	w.note("%s: address is %s now", c.h.name, to)
+	w.died(c)
+	delete(w.owners, c.h.addr)
+	for k, p := range w.paths {
+		if k[0] == c.h.addr {
+			w.path(to, k[1]).delay = p.delay
+		} else if k[1] == c.h.addr {
+			w.path(k[0], to).delay = p.delay
+		}
+	}
+	c.h.addr = to
+	w.owners[to] = c.h
+}
