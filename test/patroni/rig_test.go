@@ -91,7 +91,7 @@ func (r *rig) round(name string, fault func(leader *node) (heal func())) {
 	}
 	onNext := r.rowsOn(next)
 	for i, w := range r.writers {
-		r.judge(name, w.name, sent[i], next, onOld[w.name], onNext[w.name], known, stall)
+		r.judge(name, w.name, sent[i], next, onOld[w.name], onNext[w.name], begin, known, stall)
 	}
 	err := <-told
 	text := fmt.Sprintf("| %s | %d ms | %v | %d | %d |\n", name, (toldAt - known).Milliseconds(), err, counts[0],
@@ -192,9 +192,11 @@ func outdated(cm *cmtest.Conmgr) (count int) {
 }
 
 // judge looks at what became of the rows that one writer has sent.
-func (r *rig) judge(name, by string, sent []row, next *node, onOld, onNext map[int]bool, known, stall time.Duration) {
+func (r *rig) judge(name, by string, sent []row, next *node, onOld, onNext map[int]bool,
+	begin, known, stall time.Duration) {
 	r.Helper()
-	var first, pause, previous, last time.Duration
+	var first, pause, last time.Duration
+	previous := begin
 	before, crossing, after, outdated := 0, 0, 0, 0
 	for _, x := range sent {
 		lost := x.acked > 0 && !onNext[x.number]
@@ -212,9 +214,7 @@ func (r *rig) judge(name, by string, sent []row, next *node, onOld, onNext map[i
 			last = max(last, x.sent-known)
 		}
 		if x.acked > 0 {
-			if previous > 0 {
-				pause = max(pause, x.acked-previous)
-			}
+			pause = max(pause, x.acked-previous)
 			previous = x.acked
 		}
 		if x.server == next.host.Addr4.String() && first == 0 {
