@@ -8,9 +8,14 @@
 //	process.go  identity of a process, signals to it, its end
 //	options.go  the command line of cm_ctl
 //	command.go  the command itself: help, checks, dispatch
-//	start.go stop.go status.go  the actions
+//	start.go stop.go status.go forget.go  the actions
+//	check.go    status --check: an exit status for monitoring
+//	sessions.go what the end of conmgr does to this host's sessions
 //	console.go  questions to conmgr over its port
-//	table.go    tables for people
+//	people.go   lists for people
+//	table.go    tables
+//	statefile.go   conmgr.state: what is known over restarts
+//	socketlock.go  lock files of Unix sockets
 //
 // The lock on conmgr.pid is the truth of "running": the kernel drops it with the process, whatever
 // the process died of. What the file says is believed only as far as the boot id and the start time
