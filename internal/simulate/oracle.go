@@ -193,9 +193,6 @@ func (w *world) mustTell(in *instance, within time.Duration) {
 	if s := w.held(in, since); s > 0 {
 		within += s + in.m.set.timeout
 	}
-	if w.disturbed(in.m.c, in.d, 2*in.m.set.timeout) { // a kernel may deliver old BEATs still
-		within += 2 * in.m.set.timeout
-	}
 	p := in.m.p
 	w.in(within+500*time.Millisecond, func() {
 		if w.failure != nil || p.dead || in.told >= since {
@@ -233,7 +230,11 @@ func (w *world) gone(d *database) {
 			if in == nil || !m.running || in.up == 0 || in.mon.State() == heartbeat.Stopping || d.stopping {
 				continue
 			}
-			w.mustTell(in, m.set.timeout)
+			within := m.set.timeout
+			if w.disturbed(c, d, 2*within) { // a kernel may deliver old BEATs still
+				within *= 3
+			}
+			w.mustTell(in, within)
 		}
 	}
 }
@@ -312,17 +313,8 @@ func (d *database) leave() {
 // died: a machine, or an address, is about to be no more. Its sessions have to end.
 func (w *world) died(c *client) {
 	for _, d := range w.databases {
-		timeout, interval := time.Duration(0), time.Duration(0)
-		for _, m := range c.conmgrs {
-			in := m.instance(d)
-			if in == nil || !m.running || !w.knows(d, in) {
-				continue
-			}
-			if m.set.timeout > timeout { // one that was there before stands in for a shorter one
-				timeout, interval = m.set.timeout, m.set.interval
-			}
-		}
-		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*timeout) {
+		timeout, interval, longest := w.promise(c, d)
+		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*longest) {
 			continue
 		}
 		death := w.now
@@ -335,11 +327,32 @@ func (w *world) died(c *client) {
 	}
 }
 
+// promise is within what time the sessions of a host that dies now have to end: the shortest
+// heartbeat_timeout, but not less than the schedule of another conmgr, which may stand in for it.
+func (w *world) promise(c *client, d *database) (timeout, interval, longest time.Duration) {
+	schedule := time.Duration(0)
+	for _, m := range c.conmgrs {
+		if in := m.instance(d); in == nil || !m.running || !w.knows(d, in) {
+			continue
+		}
+		if timeout == 0 || m.set.timeout < timeout {
+			timeout, interval = m.set.timeout, m.set.interval
+		}
+		longest = max(longest, m.set.timeout)
+		schedule = max(schedule, m.set.interval+max(m.set.interval/2, terminator.MinJourney))
+	}
+	if timeout < longest {
+		timeout = max(timeout, schedule)
+	}
+	return timeout, interval, longest
+}
+
 // disturbed tells whether anything was disturbed of late: a silence that was judged by one connection
 // does not cover the sessions that began after it, whatever becomes of their host.
 func (w *world) disturbed(c *client, d *database, since time.Duration) bool {
 	return slices.ContainsFunc(w.marks, func(k mark) bool {
-		return (k.hard || k.frozen || k.c == c) && (k.c == nil || k.c == c) && (k.d == nil || k.d == d) && k.to.Add(since) >= w.now
+		return (k.hard || k.frozen || k.c == c) && (k.c == nil || k.c == c) && (k.d == nil || k.d == d) &&
+			k.to.Add(since) >= w.now
 	})
 }
 

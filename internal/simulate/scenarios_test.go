@@ -5,6 +5,10 @@ package simulate
 // name; whoever mends it finds out here, and makes it a pass.
 
 import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -110,6 +114,9 @@ var scenarios = []struct {
 	}},
 }
 
+var rewrite = flag.Bool("rewrite", false, "write the transcripts of testdata/ anew")
+
+// TestScenarios holds the verdict on each, and what both ends do and say, line by line: testdata/.
 func TestScenarios(t *testing.T) {
 	for _, x := range scenarios {
 		t.Run(x.name, func(t *testing.T) {
@@ -122,6 +129,16 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("it breaks %s no more: make it a pass\n%s", x.breaks, r.Transcript)
 			default:
 				t.Errorf("it breaks %s %s, expected %q\n%s", r.Rule, r.Text, x.breaks, r.Transcript)
+			}
+			name := filepath.Join("testdata", strings.ReplaceAll(x.name, " ", "_")+".txt")
+			if *rewrite {
+				if err := os.WriteFile(name, []byte(r.Transcript+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(name)
+			if err != nil || string(want) != r.Transcript+"\n" {
+				t.Errorf("%s has another transcript (-rewrite makes it this one), %v:\n%s", name, err, r.Transcript)
 			}
 		})
 	}
