@@ -85,6 +85,28 @@ func (o Other) covers(timeout time.Duration) bool {
 	return o.Timeout <= timeout || o.believed() && o.Timeout <= MaxSchedule
 }
 
+// Rebooted tells whether the machine of a conmgr was restarted between its last word and the other
+// one's first: then that proves nothing of what ran before. After a stall of the watchdog, both may
+// be read in one turn.
+func Rebooted(sameBoot bool, connected, lastWord Wall) bool {
+	return !sameBoot && connected >= lastWord
+}
+
+// Absent is what counts of a conmgr that is not connected, when another one of its address connects.
+type Absent struct {
+	Finished bool // its connection was closed (FIN)
+	Reset    bool
+	SameBoot bool
+	Timeout  time.Duration // its heartbeat_timeout
+}
+
+// ReplacedBy tells whether a newcomer with that heartbeat_timeout stands for its host from now on, so
+// that no verdict will fall. One that was to be heard of more often stays until its deadline. So does
+// one whose connection was reset, unless slots are scarce: it may live, and not know yet.
+func (a Absent) ReplacedBy(timeout time.Duration, scarce bool) bool {
+	return (a.Finished || a.Reset && scarce) && a.SameBoot && timeout <= a.Timeout
+}
+
 // Facts about the conmgr in question, at the time of the verdict.
 type Facts struct {
 	Now              Wall          // the verdict
@@ -104,6 +126,8 @@ const (
 	Spare Action = iota // nothing
 	End                 // end those that started at or before the cut-off
 	Defer               // nothing yet: ask Review again later
+	// nothing; but its sessions end should it come back and have told its applications that they are lost
+	Remember
 )
 
 // Decision is what is to be done, and why.
@@ -123,6 +147,9 @@ const (
 // Decide applies the rules.
 func Decide(cause Cause, f Facts) Decision {
 	if (cause == Goodbye || cause == Closed) && !f.TerminateOnClose {
+		if cause == Closed {
+			return Decision{Action: Remember, Why: whySetting}
+		}
 		return Decision{Why: whySetting}
 	}
 	d := Decision{Action: End, Cause: cause, CutOff: f.Now}

@@ -40,7 +40,7 @@ func TestDecide(t *testing.T) {
 		{"closed: as of the close", Closed, base, End, ago(700 * time.Millisecond)},
 		{"closed: never later than the verdict, as the wall clock was set back", Closed,
 			with(func(f *Facts) { f.ClosedAt = now + 1 }), End, now},
-		{"closed, terminate_on_close off", Closed, with(func(f *Facts) { f.TerminateOnClose = false }), Spare, 0},
+		{"closed, terminate_on_close off", Closed, with(func(f *Facts) { f.TerminateOnClose = false }), Remember, 0},
 		{"no cause", None, base, Spare, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,5 +53,28 @@ func TestDecide(t *testing.T) {
 				t.Errorf("reason %q with action %d", d.Why, d.Action)
 			}
 		})
+	}
+}
+
+// TestReplacedBy: who has left, and stands for nobody any more.
+func TestReplacedBy(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		absent  Absent
+		timeout time.Duration
+		scarce  bool
+		want    bool
+	}{
+		{"closed", Absent{Finished: true, SameBoot: true, Timeout: time.Second}, time.Second, false, true},
+		{"another boot", Absent{Finished: true, Timeout: time.Second}, time.Second, true, false},
+		{"to be heard of more often", Absent{Finished: true, SameBoot: true, Timeout: time.Second}, 2 * time.Second, true,
+			false},
+		{"reset", Absent{Reset: true, SameBoot: true, Timeout: time.Second}, time.Second, false, false},
+		{"reset, and slots are scarce", Absent{Reset: true, SameBoot: true, Timeout: time.Second}, time.Second, true, true},
+		{"broken", Absent{SameBoot: true, Timeout: time.Second}, time.Second, true, false},
+	} {
+		if got := c.absent.ReplacedBy(c.timeout, c.scarce); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
 	}
 }

@@ -137,14 +137,16 @@ func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) 
 }
 
 // supersede frees the slots of conmgrs that closed their connection and left this address to a new
-// one: the host is alive. One that was to be heard of more often than the new one stays until its
-// deadline, and is judged then. So does one whose connection was reset, unless slots are scarce: it
-// may live, and not know yet; it would come back to a server that has forgotten it.
+// one.
 func (t *Table) supersede(now Now, addr netip.Addr, h heartbeat.Hello) (any bool) {
 	t.collect()
 	for _, p := range t.live(addr, nil) {
-		gone := p.Closed == Finished || p.Closed == Reset && len(t.free) <= t.reserved()
-		if p.State == Waiting && gone && p.Boot == h.Boot && h.Timeout <= p.Timeout {
+		if p.State != Waiting {
+			continue
+		}
+		a := terminator.Absent{Finished: p.Closed == Finished, Reset: p.Closed == Reset, SameBoot: p.Boot == h.Boot,
+			Timeout: p.Timeout}
+		if a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.drop(p, Free)

@@ -80,11 +80,6 @@ func (t *Table) dead(now Now, p *peer) {
 				now.Mono.Sub(p.pulse.LastReceived()).Milliseconds(), p.Timeout.Milliseconds())}
 	}
 	t.log.verdict(now, p.Key.Addr, line)
-	if cause == terminator.Closed && !t.settings.TerminateOnClose {
-		t.timers.remove(p)
-		p.remembered = true
-		return
-	}
 	t.judge(now, p, cause)
 }
 
@@ -107,6 +102,10 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
 	case terminator.End:
 		t.end(p, d)
 		t.drop(p, Ending)
+		return
+	case terminator.Remember:
+		t.timers.remove(p)
+		p.remembered = true
 		return
 	case terminator.Defer:
 		t.deferUntil(now, p, d)
@@ -209,8 +208,7 @@ func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
 	return others
 }
 
-// rebooted tells whether the machine was restarted between what p and o said: then o says nothing
-// of what ran before. After a stall of this process both may be read in one turn.
+// rebooted tells whether o says nothing of what ran before p's last word.
 func (p *peer) rebooted(o *peer) bool {
-	return o.Boot != p.Boot && o.ConnectedAt >= p.LastReceived.Wall
+	return terminator.Rebooted(o.Boot == p.Boot, o.ConnectedAt, p.LastReceived.Wall)
 }

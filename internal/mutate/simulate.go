@@ -129,9 +129,9 @@ var simulateMutations = []mutation{
 	{
 		name:      "simulate/reset-is-no-end",
 		invariant: "a conmgr whose connection was reset at this end only is not forgotten for another one's sake",
-		file:      "heartbeat/watchdog/hello.go",
-		from:      "p.Closed == Reset && len(t.free) <= t.reserved()",
-		to:        "p.Closed == Reset",
+		file:      "terminator/policy.go",
+		from:      "a.Reset && scarce",
+		to:        "a.Reset",
 		test:      simulateTest,
 	},
 	{
