@@ -156,7 +156,7 @@ func (r *Reactor) perform(now watchdog.Now, actions []watchdog.Action) {
 		case watchdog.Send:
 			r.send(r.conns[a.Conn], a.Data)
 		case watchdog.Write:
-			r.host.Log(a.Line)
+			r.host.Log(*a.Line)
 		case watchdog.CatchUp:
 			r.behind = true
 		case watchdog.WakeTerminator:

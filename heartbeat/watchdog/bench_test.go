@@ -32,7 +32,7 @@ func (h *fakeHost) collect() {
 	for _, a := range h.table.actions {
 		switch a.Kind {
 		case Write:
-			h.Log(a.Line)
+			h.Log(*a.Line)
 		case WakeTerminator:
 			h.woken++
 		}

@@ -77,7 +77,7 @@ type Action struct {
 	Flags   uint32        // Admitted
 	Timeout time.Duration // Admitted
 	Data    []byte        // Send
-	Line    Line          // Write
+	Line    *Line         // Write
 }
 
 // batch is how many conmgrs one Step visits at most: its actions, and their bytes, are kept for the

@@ -96,7 +96,7 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 }
 
 // write is the way of all lines to the log.
-func (t *Table) write(l Line) { t.act(Action{Kind: Write, Line: l}) }
+func (t *Table) write(l Line) { t.act(Action{Kind: Write, Line: &l}) }
 
 func (t *Table) add(p *peer) {
 	t.orders++
