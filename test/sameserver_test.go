@@ -45,7 +45,8 @@ func TestFloatingAddress(t *testing.T) {
 		t.Helper()
 		mark, since := cm.Mark(), second.LogSize()
 		waitQuiet(5 * time.Second)
-		if l, ok := cm.Find(mark, "."); ok {
+		// What an application has just asked may be logged late; nothing else is to be said.
+		if l, ok := cm.Find(mark, `(LOG|WARNING|ERROR|FATAL|DETAIL|HINT):|connecting to|heartbeat`); ok {
 			t.Errorf("%s: conmgr goes on logging: %s", what, l.Text)
 		}
 		if log := second.Log()[since:]; strings.Contains(log, "terminated connections") {
