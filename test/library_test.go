@@ -106,8 +106,11 @@ func TestLibrariesGone(t *testing.T) {
 			}
 			if tc.fails != "" {
 				since = w.primary.LogSize()
-				w.primary.Reload() // ends the pause
-				w.primary.WaitLog(since, `listening for heartbeat connections`, 3*time.Second)
+				// A reload ends the pause; one that comes before the new process has its handlers is missed.
+				testkit.Eventually(t, 3*time.Second, "the worker listens again", func() (bool, string) {
+					w.primary.Reload()
+					return strings.Contains(w.primary.Log()[since:], "listening for heartbeat connections"), ""
+				})
 			}
 			w.alive(s, "a session")
 			w.noLog(since, `terminated by signal|terminating any other active server processes|could not access file`)
