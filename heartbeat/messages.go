@@ -209,6 +209,7 @@ type Welcome struct {
 const (
 	welcomeSize     = 2 + 2 + 8 + 8 + attributesSize
 	welcomePortSize = 2 + 2 // port, reserved
+	knownSinceSize  = 8
 )
 
 // Append appends the frame to b.
@@ -240,7 +241,7 @@ func ParseWelcome(p []byte) (w Welcome, err error) {
 	if rest := p[welcomeSize:]; len(rest) >= welcomePortSize {
 		w.PostmasterPort = binary.BigEndian.Uint16(rest)
 		w.Succeeds = parseSuccession(rest[welcomePortSize:])
-		if rest = rest[welcomePortSize:]; len(rest) >= successionSize+8 {
+		if rest = rest[welcomePortSize:]; len(rest) >= successionSize+knownSinceSize {
 			w.KnownSince = binary.BigEndian.Uint64(rest[successionSize:])
 		}
 	}

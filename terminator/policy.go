@@ -63,15 +63,15 @@ const MaxSchedule = time.Minute
 // the sessions of a host that lives. The schedule of one that came later is no reason to wait.
 func (o Other) reach(timeout time.Duration) time.Duration {
 	if o.believed() {
-		return max(timeout, o.schedule())
+		return max(timeout, schedule(o.Interval))
 	}
 	return timeout
 }
 
-// schedule is within what time o is heard of if it lives.
-func (o Other) schedule() time.Duration { return o.Interval + max(o.Interval/2, MinJourney) }
+// schedule is within what time a conmgr with that heartbeat_interval is heard of if it lives.
+func schedule(interval time.Duration) time.Duration { return interval + max(interval/2, MinJourney) }
 
-func (o Other) believed() bool { return o.Senior && o.schedule() <= MaxSchedule }
+func (o Other) believed() bool { return o.Senior && schedule(o.Interval) <= MaxSchedule }
 
 // Protects tells whether o proves that the host of a conmgr with that heartbeat_timeout is up. What
 // o itself has for a timeout does not matter: sessions were promised the end of theirs, and so
@@ -157,7 +157,7 @@ func Decide(cause Cause, f Facts) Decision {
 	case Silence:
 		// The host was alive until its next BEAT was due; a session that
 		// started later than that is one of a host that came back.
-		d.CutOff = min(f.LastReceived.Add(f.Interval+max(f.Interval/2, MinJourney)), f.Now)
+		d.CutOff = min(f.LastReceived.Add(schedule(f.Interval)), f.Now)
 	case Closed:
 		d.CutOff = min(f.ClosedAt, f.Now)
 	case Goodbye, GivenUp:

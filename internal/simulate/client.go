@@ -1,7 +1,7 @@
 package simulate
 
-// A client host: its conmgrs, as conmgr/instance.go drives heartbeat.Monitor and
-// heartbeat.Attempts, and applications that have sessions where their conmgr sends them.
+// A client host: its conmgrs, as conmgr/watch drives heartbeat.Monitor and heartbeat.Attempts, and
+// applications that have sessions where their conmgr sends them.
 
 import (
 	"net/netip"

@@ -174,9 +174,15 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 // bornInTheCutOff: a machine has died and is back so soon that its first sessions look like its last
 // ones. A known limit of the cut-off by a clock.
 func (w *world) bornInTheCutOff(s *session, r *watchdog.MemorySlot) bool {
-	due := max(r.LastReceived.Mono, s.d.serving).Add( // a new worker counts from its start
-		r.Interval + max(r.Interval/2, terminator.MinJourney) + time.Millisecond)
+	// A new worker counts from its start.
+	due := max(r.LastReceived.Mono, s.d.serving).Add(schedule(r.Interval) + time.Millisecond)
 	return !w.strict && r.Boot != s.c.h.boot && (s.began <= due || s.d.set >= s.began)
+}
+
+// schedule is within what time a conmgr is heard of if it lives; stated here anew, as the policy is
+// what is tried.
+func schedule(interval time.Duration) time.Duration {
+	return interval + max(interval/2, terminator.MinJourney)
 }
 
 // dead: the machine, or the address, that the session came from is no more.
@@ -194,21 +200,18 @@ func (w *world) mustTell(in *instance, within time.Duration) {
 		within += s + in.m.set.timeout
 	}
 	p := in.m.p
+	look := func() {
+		if !p.dead && in.told < since {
+			w.fail("R3", "conmgr %x of %s does not tell that its sessions at %s have ended", in.m.id[:2], in.m.c.h.name,
+				in.d.h.name)
+		}
+	}
 	w.in(within+500*time.Millisecond, func() {
-		if w.failure != nil || p.dead || in.told >= since {
-			return
-		}
 		if s := w.held(in, since); s > 0 { // it was not running, and is allowed for
-			w.in(2*s+in.m.set.timeout, func() {
-				if !p.dead && in.told < since {
-					w.fail("R3", "conmgr %x of %s does not tell that its sessions at %s have ended", in.m.id[:2], in.m.c.h.name,
-						in.d.h.name)
-				}
-			})
+			w.in(2*s+in.m.set.timeout, look)
 			return
 		}
-		w.fail("R3", "conmgr %x of %s does not tell that its sessions at %s have ended", in.m.id[:2], in.m.c.h.name,
-			in.d.h.name)
+		look()
 	})
 }
 
@@ -330,7 +333,7 @@ func (w *world) died(c *client) {
 // promise is within what time the sessions of a host that dies now have to end: the shortest
 // heartbeat_timeout, but not less than the schedule of another conmgr, which may stand in for it.
 func (w *world) promise(c *client, d *database) (timeout, interval, longest time.Duration) {
-	schedule := time.Duration(0)
+	another := time.Duration(0)
 	for _, m := range c.conmgrs {
 		if in := m.instance(d); in == nil || !m.running || !w.knows(d, in) {
 			continue
@@ -339,10 +342,10 @@ func (w *world) promise(c *client, d *database) (timeout, interval, longest time
 			timeout, interval = m.set.timeout, m.set.interval
 		}
 		longest = max(longest, m.set.timeout)
-		schedule = max(schedule, m.set.interval+max(m.set.interval/2, terminator.MinJourney))
+		another = max(another, schedule(m.set.interval))
 	}
 	if timeout < longest {
-		timeout = max(timeout, schedule)
+		timeout = max(timeout, another)
 	}
 	return timeout, interval, longest
 }
