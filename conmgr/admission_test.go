@@ -86,9 +86,7 @@ func TestShareOfBoundToAnInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := r.clientOf(conn)
-	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
-	c.until("Z")
+	r.clientOf(conn).login()
 	if n := r.d.registry.Owned(bind.Owner{UID: uint32(os.Geteuid()), Known: true}); n != 1 {
 		t.Errorf("%d are counted", n)
 	}

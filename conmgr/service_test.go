@@ -90,7 +90,12 @@ func (r *rig) dial() *client {
 
 func (r *rig) connect() *client {
 	r.t.Helper()
-	c := r.dial()
+	return r.dial().login()
+}
+
+// login makes the connection one of an application.
+func (c *client) login() *client {
+	c.t.Helper()
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
 	c.until("Z")
 	return c

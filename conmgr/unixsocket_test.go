@@ -14,7 +14,6 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
-	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -97,9 +96,7 @@ func TestUnixSocketPeer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := r.clientOf(conn)
-	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "application_name", "test"))
-	c.until("Z")
+	c := r.clientOf(conn).login()
 	c.query("SHOW TARGET any")
 	for _, m := range r.d.registry.Members() {
 		if s := m.Place(); s.Local == nil || s.Local.Uid != uint32(os.Geteuid()) || s.Local.Pid != int32(os.Getpid()) ||

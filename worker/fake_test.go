@@ -4,7 +4,6 @@ package worker
 // terminator. Several goroutines may ask them.
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -98,7 +97,7 @@ func (h *fakeHost) log() string {
 	defer h.mu.Unlock()
 	var b strings.Builder
 	for _, l := range h.lines {
-		fmt.Fprintf(&b, "%s|%s|%s|%s\n", [...]string{"DEBUG", "LOG", "WARNING"}[l.Level], l.Message, l.Detail, l.Hint)
+		b.WriteString(l.String() + "\n")
 	}
 	return b.String()
 }

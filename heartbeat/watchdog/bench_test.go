@@ -3,7 +3,6 @@ package watchdog
 // A table with its surroundings: shared memory, the terminator, the log. Time is the test's.
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -51,7 +50,7 @@ func (h *fakeHost) log() string {
 	h.collect()
 	var b strings.Builder
 	for _, l := range h.lines {
-		fmt.Fprintf(&b, "%s|%s|%s|%s\n", [...]string{"DEBUG", "LOG", "WARNING"}[l.Level], l.Message, l.Detail, l.Hint)
+		b.WriteString(l.String() + "\n")
 	}
 	return b.String()
 }

@@ -5,6 +5,7 @@ package watchdog
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -24,6 +25,12 @@ const (
 type Line struct {
 	Level                 Level
 	Message, Detail, Hint string
+}
+
+// String is all of it in one line.
+func (l Line) String() string {
+	level := [...]string{"DEBUG", "LOG", "WARNING"}[l.Level]
+	return strings.Join([]string{level, l.Message, l.Detail, l.Hint}, "|")
 }
 
 // Now is a moment on both clocks: verdicts are measured on the monotonic one, sessions are dated by
