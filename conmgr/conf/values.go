@@ -223,18 +223,19 @@ func parseDuration(v string, lo, hi int64) (time.Duration, error) {
 
 // parseNetworks reads a list of networks, or of single addresses, in canonical form.
 func parseNetworks(v string) (out []netip.Prefix, err error) {
+	allowed := errors.New("allowed are networks such as 192.0.2.0/24 and 2001:db8::/32, separated by commas")
 	for _, n := range splitAddresses(v) {
 		p, err := netip.ParsePrefix(n)
 		if err != nil {
 			a, aerr := netip.ParseAddr(n)
 			if aerr != nil || a.Zone() != "" {
-				return nil, fmt.Errorf("allowed are networks such as 192.0.2.0/24 and 2001:db8::/32, separated by commas")
+				return nil, allowed
 			}
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		if a := p.Addr(); a.Is4In6() {
 			if p.Bits() < 96 {
-				return nil, fmt.Errorf("allowed are networks such as 192.0.2.0/24 and 2001:db8::/32, separated by commas")
+				return nil, allowed
 			}
 			p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
 		}
