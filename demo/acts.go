@@ -16,7 +16,7 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 )
 
-var lostPattern = regexp.MustCompile(`instance 1 .*is lost`)
+var lostPattern = regexp.MustCompile(`instance 1 .*is lost: (.*)`)
 
 // primaryFalls: the primary says nothing any more. conmgr notices, the applications are told, the
 // standby is promoted, the application goes on.
@@ -206,7 +206,7 @@ func (s *script) noneLeft(server *pgtest.Cluster, limit time.Duration) (gone tim
 }
 
 // clientHostFalls: the other half. The server ends the sessions of a host that says nothing any
-// more; when that host is back, nobody is declared lost.
+// more; when that host is back, its applications are told that, and nobody is blamed for its sleep.
 func (s *script) clientHostFalls() error {
 	t := s.timeline
 	t.act("3. The client host falls silent")
@@ -283,6 +283,14 @@ func (s *script) clientHostWakes() error {
 	woken := time.Now()
 	s.cm.signal(syscall.SIGCONT)
 	t.add(woken, "client host", "is back: conmgr was stopped for longer than heartbeat_timeout")
+	told, err := s.conmgrLine(patience, woken, lostPattern.String())
+	if err != nil {
+		return err
+	}
+	if reason := told.groups[1]; !strings.HasPrefix(reason, "the server has forgotten this Connection Manager") {
+		return fmt.Errorf("conmgr blames instance 1 for its own sleep: %s", reason)
+	}
+	t.add(told.at, "conmgr", "tells the application what it has missed: %s", told.groups[1])
 	again, err := s.conmgrLine(patience, woken, `heartbeat connection is established: instance 1 .*`)
 	if err != nil {
 		return err
@@ -298,18 +306,18 @@ func (s *script) clientHostWakes() error {
 	t.add(written, "application", "row %d is written", row)
 	t.flush()
 
-	// That nothing is declared lost takes a heartbeat_timeout to be seen.
+	// That nothing more is declared lost takes a heartbeat_timeout to be seen.
 	select {
 	case <-time.After(s.timeout):
 	case <-s.ctx.Done():
 		return context.Cause(s.ctx)
 	}
-	if l, ok := findLine(s.cm.log(), woken, lostPattern); ok {
+	if l, ok := findLine(s.cm.log(), told.at.Add(time.Millisecond), lostPattern); ok {
 		return fmt.Errorf("conmgr has declared an instance lost after it was stopped itself: %s", l.text)
 	}
 	if err := s.routedTo(1); err != nil {
 		return err
 	}
-	t.add(time.Now(), "conmgr", "has declared nothing lost: its own sleep is no verdict on others")
+	t.add(time.Now(), "conmgr", "has declared nothing else lost: its own sleep is no verdict on others")
 	return nil
 }
