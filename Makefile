@@ -37,7 +37,7 @@ GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-programs help faults testmodule test-regress FORCE
+	reproducible clean deps demo test check lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress FORCE
 
 include libpq/front.mk
 
@@ -208,6 +208,16 @@ bench-quick:  ## the same with few samples, less than 3 minutes; writes build/be
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory all bench-programs
 	$(GO) run ./bench -quick
+
+# The tree of BASE is built aside, in a worktree of its own.
+bench-against:  ## measure this build beside that of another commit: make bench-against BASE=v1.0; writes build/bench/benchmarks.md
+	@test -n "$(BASE)" || { echo "say which commit: make bench-against BASE=..." >&2; exit 1; }
+	@scripts/deps bench
+	@$(MAKE) --no-print-directory all bench-programs
+	rm -rf $(B)/base && git worktree prune && git worktree add --detach --force $(B)/base $(BASE)
+	$(MAKE) --no-print-directory -C $(B)/base all
+	$(GO) run ./bench -against $(B)/base/build
+	git worktree remove --force $(B)/base
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | expand -t 12

@@ -21,14 +21,22 @@ const (
 
 // connects records how long connects take, and the first query's answer.
 func (b *bench) connects(h *testnet.Host, p path, number int, when string) {
+	for _, ms := range b.connectTimes(h, p, number) {
+		b.Add(connectName, p.series, when, "ms", ms)
+	}
+}
+
+// connectTimes are those of connects and their first query's answer, in milliseconds.
+func (b *bench) connectTimes(h *testnet.Host, p path, number int) (all []float64) {
 	out := b.Output(b.As(h, p.env, b.Program("connect"), strconv.Itoa(number), p.dsn))
 	for _, l := range strings.Fields(out) {
 		us, err := strconv.ParseFloat(l, 64)
 		if err != nil {
 			b.Fatalf("connect: %s", out)
 		}
-		b.Add(connectName, p.series, when, "ms", us/1000)
+		all = append(all, us/1000)
 	}
+	return all
 }
 
 var figureConnect = figure{

@@ -13,7 +13,7 @@
 //	crowd.go     simulated applications
 //	lanes.go     many trials at the same time, and when their processes end
 //	gosession.go applications in Go, in this process
-//	fig*.go      the figures
+//	fig*.go      the figures; figagainst.go: this build beside an earlier one
 //	c/           C programs: libpq applications, and the floor of figure 6
 //	notes/       remarks on the figures, written by hand, that go into the report
 //
@@ -73,7 +73,8 @@ func main() { os.Exit(run()) }
 func run() int {
 	quick := flag.Bool("quick", false, "few samples, less than three minutes: whether it works, not how well")
 	only := flag.String("only", "", "comma-separated figures to measure (default: all): "+strings.Join(keys(), ", "))
-	out := flag.String("out", "", "directory for benchmarks.md and benchmarks/ (default: docs/ of the project; with -quick or -only: build/bench/)")
+	against := flag.String("against", "", "measure this build beside the one in a `directory` (build/ of another source tree), and nothing else")
+	out := flag.String("out", "", "directory for benchmarks.md and benchmarks/ (default: docs/ of the project; with -quick, -only or -against: build/bench/)")
 	flag.Parse()
 	os.Setenv("PGCMUSER", "*") // conmgr runs as nobody, who is not trusted by the applications of others
 	usage := func(format string, args ...any) int {
@@ -94,6 +95,19 @@ func run() int {
 			chosen = append(chosen, figures[i])
 		}
 	}
+	if *against != "" {
+		if *only != "" {
+			return usage("-only and -against exclude each other")
+		}
+		dir, err := filepath.Abs(*against)
+		if err == nil {
+			_, err = os.Stat(filepath.Join(dir, "watchdog_go.so"))
+		}
+		if err != nil {
+			return usage("-against: want a build directory: %v", err)
+		}
+		chosen = []figure{figureAgainst(dir)}
+	}
 	if os.Geteuid() != 0 {
 		return usage("network namespaces need root")
 	}
@@ -102,7 +116,7 @@ func run() int {
 		return usage("%v", err)
 	}
 	if *out == "" {
-		if *out = filepath.Join(root, "docs"); *quick || *only != "" {
+		if *out = filepath.Join(root, "docs"); *quick || *only != "" || *against != "" {
 			*out = filepath.Join(root, "build", "bench")
 		}
 	}

@@ -67,6 +67,7 @@ type Config struct {
 	Port              int               // 0: the default, inside a host
 	NetAdmin          bool              // with CAP_NET_ADMIN, as an ambient capability; inside a host only
 	NameServer        string            // the address of its name server; inside a host only
+	BuiltIn           string            // the build directory of the conmgr to run; empty: build/
 }
 
 func (c Config) text() string {
@@ -93,28 +94,48 @@ func (c Config) text() string {
 	return b.String()
 }
 
-// binary is a copy of build/conmgr that nobody may read.
-var binary = sync.OnceValues(func() (string, error) {
+// binaries are copies of conmgr that nobody may read, by build directory.
+var binaries struct {
+	mu    sync.Mutex
+	paths map[string]string
+}
+
+func binary(buildDir string) (string, error) {
 	root, err := pgtest.SourceRoot()
 	if err != nil {
 		return "", err
+	}
+	if buildDir == "" {
+		buildDir = filepath.Join(root, "build")
+	}
+	binaries.mu.Lock()
+	defer binaries.mu.Unlock()
+	if path, ok := binaries.paths[buildDir]; ok {
+		return path, nil
+	}
+	data, err := os.ReadFile(filepath.Join(buildDir, "conmgr"))
+	if err != nil {
+		return "", fmt.Errorf("conmgr is not built: %w; run \"make\" first", err)
 	}
 	dir, err := testkit.TempDir("watchdog-conmgr-")
 	if err != nil {
 		return "", err
 	}
-	data, err := os.ReadFile(filepath.Join(root, "build", "conmgr"))
-	if err != nil {
-		return "", fmt.Errorf("conmgr is not built: %w; run \"make\" first", err)
-	}
 	path := filepath.Join(dir, "conmgr")
-	return path, os.WriteFile(path, data, 0o755)
-})
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		return "", err
+	}
+	if binaries.paths == nil {
+		binaries.paths = map[string]string{}
+	}
+	binaries.paths[buildDir] = path
+	return path, nil
+}
 
 // Start starts a conmgr inside host, or on loopback if that is nil, and waits until it listens.
 func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 	t.Helper()
-	path, err := binary()
+	path, err := binary(config.BuiltIn)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

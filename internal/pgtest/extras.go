@@ -28,6 +28,14 @@ func Faults() Option { return library("faults/watchdog_go.so") }
 // TestModule installs the module of test/module beside the extension.
 func TestModule() Option { return library("test/watchdog_test.so") }
 
+// BuiltIn replaces the extension's libraries by those of another build directory. Servers that run
+// already keep theirs.
+func BuiltIn(dir string) Option {
+	return func(s *settings) {
+		s.libraries = append(s.libraries, filepath.Join(dir, "watchdog.so"), filepath.Join(dir, "watchdog_go.so"))
+	}
+}
+
 func library(file string) Option {
 	return func(s *settings) { s.libraries = append(s.libraries, file) }
 }
@@ -35,8 +43,8 @@ func library(file string) Option {
 // Damaged cuts the heartbeat library off, as a full disk or an interrupted copy does.
 func Damaged() Option { return func(s *settings) { s.damaged = true } }
 
-// addLibraries copies files of build/ into the private installation, over what is there, for all
-// clusters that use it.
+// addLibraries copies files, of build/ unless their paths are absolute, into the private
+// installation, over what is there, for all clusters that use it.
 func (inst *installation) addLibraries(files []string) error {
 	if len(files) == 0 {
 		return nil
@@ -45,8 +53,12 @@ func (inst *installation) addLibraries(files []string) error {
 	for _, f := range files {
 		to := filepath.Join(inst.pkglib, filepath.Base(f))
 		os.Remove(to)
+		from := f
+		if !filepath.IsAbs(f) {
+			from = filepath.Join(root, "build", f)
+		}
 		if err == nil {
-			err = copyFile(filepath.Join(root, "build", f), to, 0o755)
+			err = copyFile(from, to, 0o755)
 		}
 	}
 	return err

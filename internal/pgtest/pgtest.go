@@ -72,7 +72,7 @@ type settings struct {
 	stopped  bool
 	fresh    bool
 
-	libraries []string // files of build/ for the installation's library directory
+	libraries []string // files, of build/ or absolute, for the installation's library directory
 	damaged   bool     // the heartbeat library is cut off
 }
 
