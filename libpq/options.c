@@ -126,7 +126,7 @@ judge(Options *o)
 	const char *name = o->target_session_attrs;
 	const char *v;
 
-	if (name && *name)
+	if (name)
 	{
 		o->odd_target = true;
 		for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)

@@ -27,10 +27,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -121,12 +123,31 @@ func newRouter(connString string) (*router, string, error) {
 // pgconnConfig is what pgconn makes of the connection string for one host: password file,
 // certificates, sslmode.
 func (r *router) pgconnConfig(host, port string) (*pgconn.Config, error) {
-	// it knows the settings of all layers
-	config, err := pgxpool.ParseConfig(r.cm.ConnString(host, port) + " target_session_attrs=any")
+	config, err := parseAll(r.cm, host, port)
 	if err != nil {
-		return nil, err
+		return nil, withoutSecrets(r.cm, host, port)
 	}
 	return &config.ConnConfig.Config, nil
+}
+
+// parseAll knows the settings of all layers.
+func parseAll(cm *driver.Config, host, port string) (*pgxpool.Config, error) {
+	return pgxpool.ParseConfig(cm.ConnString(host, port) + " target_session_attrs=any")
+}
+
+// withoutSecrets is the same error once more, of a connection string without passwords: the error
+// quotes it, and what pgx blackens ends at the first quote of a password.
+func withoutSecrets(cm *driver.Config, host, port string) error {
+	settings := maps.Clone(cm.Settings)
+	for k := range settings {
+		if strings.Contains(k, "password") {
+			settings[k] = "xxxxx"
+		}
+	}
+	if _, err := parseAll(&driver.Config{Settings: settings}, host, port); err != nil {
+		return err
+	}
+	return errors.New("cannot parse the connection string: its password does not fit")
 }
 
 // verifying is the value of sslmode that says what is verified, whatever it was that said it: the

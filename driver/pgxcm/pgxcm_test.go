@@ -259,6 +259,20 @@ func TestBadConnString(t *testing.T) {
 	}
 }
 
+// An error quotes the connection string: without its passwords, whatever quotes they have.
+func TestBadConnStringHidesPasswords(t *testing.T) {
+	for _, s := range []string{
+		"postgresql://app:it%27s%20sesame@localhost/shop?sslmode=sometimes",
+		`host=localhost password='it\'s sesame' connect_timeout=-1`,
+		"postgresql://app@localhost/shop?sslpassword=it%27s%20sesame&sslmode=sometimes",
+	} {
+		_, err := pgxcm.ParseConfig(s)
+		if err == nil || strings.Contains(fmt.Sprintf("%+v", err), "sesame") || !strings.Contains(err.Error(), "xxxxx") {
+			t.Errorf("%s: got %+v", s, err)
+		}
+	}
+}
+
 // A service may tell anything but the hosts, which the core has to know.
 func TestService(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pg_service.conf")

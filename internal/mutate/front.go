@@ -67,4 +67,13 @@ var frontMutations = []mutation{
 		test:      "-run TestFailedHandleShowsWhatWasTried ./libpq/test",
 		build:     "front",
 	},
+	{
+		name:      "front/empty-target",
+		invariant: "an empty target_session_attrs is refused as libpq refuses it, and not taken for any",
+		file:      "libpq/options.c",
+		from:      "if (name)\n\t{\n\t\to->odd_target",
+		to:        "if (name && *name)\n\t{\n\t\to->odd_target",
+		test:      "-run TestErrorsOfPlainConnectionsAreLibpqs ./libpq/test",
+		build:     "front",
+	},
 }

@@ -147,4 +147,12 @@ var goclientMutations = []mutation{
 		test:      "-run TestPool/RefusingInstance ./driver/pgxcm",
 		build:     "all",
 	},
+	{
+		name:      "goclient/passwords-in-errors",
+		invariant: "an error that quotes the connection string has no password",
+		file:      "driver/pgxcm/pgxcm.go",
+		from:      "return nil, withoutSecrets(r.cm, host, port)",
+		to:        "return nil, err",
+		test:      "-run TestBadConnStringHidesPasswords ./driver/pgxcm",
+	},
 }
