@@ -23,9 +23,12 @@ func TestProtects(t *testing.T) {
 		{"senior, late", Other{Senior: true, Silent: 15 * time.Second, Interval: 10 * time.Second}, false},
 		{"senior, quick", Other{Senior: true, Silent: timeout - 1, Interval: time.Millisecond}, true},
 		{"senior, with a schedule of hours", Other{Senior: true, Silent: timeout, Interval: time.Hour}, false},
-		{"senior, closed", Other{Senior: true, Closed: true, Interval: 10 * time.Second}, false},
+		{"senior, closed", Other{Senior: true, Left: Finished, Interval: 10 * time.Second}, false},
 		{"junior, on its schedule", Other{Silent: timeout, Interval: 10 * time.Second}, false},
-		{"closed", Other{Closed: true, Timeout: timeout}, false},
+		{"closed", Other{Left: Finished, Timeout: timeout}, false},
+		{"reset", Other{Left: Reset, Timeout: timeout}, false},
+		{"its verdict is put off", Other{Standing: PutOff, Timeout: timeout}, false},
+		{"spared", Other{Standing: Remembered, Timeout: timeout}, false},
 		{"rebooted", Other{Rebooted: true, Timeout: timeout}, false},
 	} {
 		if got := c.o.Protects(timeout); got != c.want {
@@ -37,7 +40,7 @@ func TestProtects(t *testing.T) {
 func TestReview(t *testing.T) {
 	const cutOff, timeout = Wall(1000), 2 * time.Second
 	other := func(silent, timeout time.Duration) Other { return Other{Silent: silent, Timeout: timeout} }
-	closed := Other{Closed: true, Timeout: timeout}
+	closed := Other{Left: Finished, Timeout: timeout}
 	for _, c := range []struct {
 		name   string
 		cause  Cause
@@ -88,13 +91,44 @@ func TestReview(t *testing.T) {
 }
 
 func TestMerge(t *testing.T) {
-	m := Merge(Deferred{Cause: Goodbye, CutOff: 5}, Deferred{Cause: Silence, CutOff: 3})
-	if m.Cause != Silence || m.CutOff != 5 {
-		t.Errorf("%+v", m)
+	for _, c := range []struct {
+		a, b, want Deferred
+		second     bool
+	}{
+		{Deferred{Cause: Goodbye, CutOff: 5, Timeout: 2}, Deferred{Cause: Silence, CutOff: 3, Timeout: 2},
+			Deferred{Cause: Silence, CutOff: 5, Timeout: 2}, false},
+		{Deferred{Cause: Silence, CutOff: 3, Timeout: 2}, Deferred{Cause: Goodbye, CutOff: 5, Timeout: 1},
+			Deferred{Cause: Silence, CutOff: 5, Timeout: 1}, true},
+		{Deferred{Cause: Goodbye, CutOff: 3, Timeout: 2}, Deferred{Cause: GivenUp, CutOff: 1, Timeout: 3},
+			Deferred{Cause: Goodbye, CutOff: 3, Timeout: 2}, false},
+	} {
+		m, second := Merge(c.a, c.b)
+		if m.Cause != c.want.Cause || m.CutOff != c.want.CutOff || m.Timeout != c.want.Timeout || second != c.second {
+			t.Errorf("%+v and %+v: %+v, %v", c.a, c.b, m, second)
+		}
 	}
-	if m = Merge(Deferred{Cause: Silence, CutOff: 3}, Deferred{Cause: Goodbye, CutOff: 5}); m.Cause != Silence ||
-		m.CutOff != 5 {
-		t.Errorf("%+v", m)
+}
+
+// TestAfterLastWord: a verdict that was put off has its time from when the other one was heard of
+// last.
+func TestAfterLastWord(t *testing.T) {
+	d := Deferred{Timeout: 3 * time.Second}
+	for _, c := range []struct {
+		name  string
+		o     Other
+		falls time.Duration
+		later bool
+	}{
+		{"heard of since", Other{Left: Finished, Silent: time.Second}, 1999 * time.Millisecond, true},
+		{"as was counted", Other{Left: Finished, Silent: time.Second}, 2 * time.Second, false},
+		{"its time is longer", Other{Left: Ends, Silent: time.Second}, 8 * time.Second, false},
+		{"rebooted", Other{Left: Finished, Rebooted: true}, time.Second, false},
+		{"not needed", Other{Left: NotNeeded}, time.Second, false},
+	} {
+		wait, later := d.AfterLastWord(c.o, c.falls)
+		if later != c.later || later && wait != d.Timeout-c.o.Silent {
+			t.Errorf("%s: %v, %v", c.name, wait, later)
+		}
 	}
 }
 
@@ -106,9 +140,6 @@ func TestWalsenders(t *testing.T) {
 		if d.Action != End || d.Cause != c || d.Cause.SparesWalsenders() != (c != Silence) {
 			t.Errorf("cause %d: %+v", c, d)
 		}
-	}
-	if AtDeadline(true) != Closed || AtDeadline(false) != Silence {
-		t.Error("AtDeadline")
 	}
 	f.Back, f.Others = true, []Other{{}}
 	if d := Decide(GivenUp, f); d.Action != Spare {

@@ -49,32 +49,9 @@ func TestDecide(t *testing.T) {
 				t.Errorf("got action %d, cut-off %d before now, want %d, %d", d.Action, now-d.CutOff, c.action,
 					now-c.cutOff)
 			}
-			if (d.Action == End) == (d.Why != "") {
+			if (d.Action == End || c.cause == None) == (d.Why != "") {
 				t.Errorf("reason %q with action %d", d.Why, d.Action)
 			}
 		})
-	}
-}
-
-// TestReplacedBy: who has left, and stands for nobody any more.
-func TestReplacedBy(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		absent  Absent
-		timeout time.Duration
-		scarce  bool
-		want    bool
-	}{
-		{"closed", Absent{Finished: true, SameBoot: true, Timeout: time.Second}, time.Second, false, true},
-		{"another boot", Absent{Finished: true, Timeout: time.Second}, time.Second, true, false},
-		{"to be heard of more often", Absent{Finished: true, SameBoot: true, Timeout: time.Second}, 2 * time.Second, true,
-			false},
-		{"reset", Absent{Reset: true, SameBoot: true, Timeout: time.Second}, time.Second, false, false},
-		{"reset, and slots are scarce", Absent{Reset: true, SameBoot: true, Timeout: time.Second}, time.Second, true, true},
-		{"broken", Absent{SameBoot: true, Timeout: time.Second}, time.Second, true, false},
-	} {
-		if got := c.absent.ReplacedBy(c.timeout, c.scarce); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
 	}
 }

@@ -5,6 +5,7 @@ package watchdog
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -30,15 +31,15 @@ type admission struct {
 // hello admits a conmgr. The error is a *heartbeat.ProtocolError, and then nothing has changed.
 func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbeat.Hello) (a admission, err error) {
 	p := t.peers[Key{h.ID, addr}]
-	givenUp := false
+	cause := terminator.None
 	if p != nil {
 		if err := p.accepts(h); err != nil {
 			return a, err
 		}
-		givenUp = h.Generation > p.Generation
+		cause = terminator.AtHello(p.Generation, h.Generation)
 		a.replaced = p.conn
 		p.Resumed++
-		if !givenUp {
+		if cause == terminator.None {
 			a.flags |= heartbeat.Resumed
 		}
 	} else {
@@ -70,8 +71,8 @@ func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 		t.settle(now, addr)
 	}
 	what := "established"
-	if givenUp {
-		t.givenUp(now, p)
+	if cause != terminator.None {
+		t.back(now, p, cause)
 		what = "established again, after conmgr had declared this instance lost"
 	} else if a.flags&heartbeat.Resumed != 0 {
 		what = "resumed"
@@ -140,13 +141,9 @@ func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) 
 // one.
 func (t *Table) supersede(now Now, addr netip.Addr, h heartbeat.Hello) (any bool) {
 	t.collect()
-	for _, p := range t.live(addr, nil) {
-		if p.State != Waiting {
-			continue
-		}
-		a := terminator.Absent{Finished: p.Closed == Finished, Reset: p.Closed == Reset, SameBoot: p.Boot == h.Boot,
-			Timeout: p.Timeout}
-		if a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
+	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
+		a := terminator.Absent{Left: p.Closed, Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout}
+		if p.State == Waiting && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.drop(p, Free)

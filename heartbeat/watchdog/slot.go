@@ -59,13 +59,13 @@ const (
 	Ending  // the terminator ends its sessions, then frees the slot
 )
 
-// Close is how a heartbeat connection ended without a GOODBYE, as in extension/bridge.h.
-type Close uint8
+// Close is how a heartbeat connection ended without a GOODBYE; what that means, terminator/ knows.
+type Close = terminator.Parting
 
 const (
-	Broken   Close = iota // the network gave up, the peer broke the protocol, or the worker was restarted
-	Finished              // FIN: the conmgr, or its kernel for it
-	Reset                 // RST: that too, or a firewall in the name of a host that may be dead
+	Broken   = terminator.Broken
+	Finished = terminator.Finished
+	Reset    = terminator.Reset
 )
 
 // Slot is one conmgr in shared memory.
@@ -74,7 +74,7 @@ type Slot struct {
 	Key               Key
 	Boot              heartbeat.ID
 	Port              uint16
-	Closed            Close // Waiting: how its connection ended
+	Closed            Close // Waiting: how its connection ended, else Broken
 	Generation        uint64
 	Interval, Timeout time.Duration
 	ConnectedAt       terminator.Wall

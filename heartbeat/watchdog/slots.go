@@ -1,12 +1,14 @@
 package watchdog
 
-// Whose slot a new conmgr gets. All slots may be taken, and whoever reaches the port can say HELLO
+// Which slot a new conmgr gets. All slots may be taken, and whoever reaches the port can say HELLO
 // with ever new ids, but from his own address only: so what an address can take from others is
-// bounded. Called within Step; pure.
+// bounded. Who has to give way is decided in terminator/. Called within Step; pure.
 
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 // reserveShare: one slot in so many is kept for addresses that have none.
@@ -31,14 +33,9 @@ func (t *Table) shortage() string {
 // slot it is then. replaces: the new one has just freed a slot of its address.
 func (t *Table) allocate(now Now, addr netip.Addr, replaces bool) (slot int, displaced *conn) {
 	t.collect()
-	first := len(t.live(addr, nil)) == 0
+	first := awaited(t.byHost[hostOf(addr)]) == 0
 	if n := len(t.free); n == 0 || !first && !replaces && n <= t.reserved() {
-		var found *peer
-		if found = t.overdue(); found == nil && first {
-			if found = t.youngest(); found == nil {
-				found = t.closedLongest()
-			}
-		}
+		found := t.givesWay(first)
 		if found == nil {
 			return -1, nil
 		}
@@ -80,43 +77,17 @@ func (t *Table) displace(now Now, p *peer, addr netip.Addr) *conn {
 	return c
 }
 
-// overdue is the one of those whose time to resume is over, and whose sessions were spared, that
-// has waited longest.
-func (t *Table) overdue() (found *peer) {
-	for _, p := range t.peers {
-		if p.remembered && !t.store.Pending(p.slot) && (found == nil || p.order < found.order) {
-			found = p
-		}
-	}
-	return found
-}
-
-// youngest is the last admitted one of the address that has most conmgrs, nil if no address has
-// more than one: if it is one process that takes all the slots, the address's real conmgr was there
-// before.
-func (t *Table) youngest() (found *peer) {
-	most := 1
-	for host := range t.byHost {
-		n, last := 0, (*peer)(nil)
-		for _, p := range t.live(host, nil) {
-			n++
-			if !t.store.Pending(p.slot) && (last == nil || p.order > last.order) {
-				last = p
+// givesWay is the conmgr whose slot is needed, nil if none has to give it up.
+func (t *Table) givesWay(first bool) (found *peer) {
+	var best terminator.Holder
+	for _, host := range t.byHost {
+		siblings := awaited(host)
+		for _, p := range host {
+			h := terminator.Holder{Standing: p.standing(), Left: p.Closed, Since: p.WaitingSince, Order: p.order,
+				Siblings: siblings, Claimed: t.store.Pending(p.slot)}
+			if h.GivesWay(first) && (found == nil || h.Before(best, first)) {
+				best, found = h, p
 			}
-		}
-		if last != nil && n > 1 && (n > most || n == most && found != nil && last.order > found.order) {
-			most, found = n, last
-		}
-	}
-	return found
-}
-
-// closedLongest is the one that closed its connection first, of those that have not resumed yet.
-func (t *Table) closedLongest() (found *peer) {
-	for _, p := range t.peers {
-		if p.State == Waiting && p.Closed != Broken && !p.remembered && p.Deferred == 0 && !t.store.Pending(p.slot) &&
-			(found == nil || p.WaitingSince < found.WaitingSince) {
-			found = p
 		}
 	}
 	return found

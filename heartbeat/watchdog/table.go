@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 // peer is one conmgr. Its slot in shared memory is what survives this process.
@@ -164,14 +165,14 @@ func (t *Table) nextBeat(p *peer) uint32 {
 	return p.sequence
 }
 
-// live are the conmgrs of addr's host that are connected or may resume, other than p.
-func (t *Table) live(addr netip.Addr, p *peer) (live []*peer) {
-	for _, o := range t.byHost[hostOf(addr)] {
-		if o != p && !o.remembered && o.Deferred == 0 {
-			live = append(live, o)
+// awaited is how many of a host's conmgrs are connected or may resume.
+func awaited(peers []*peer) (n int) {
+	for _, p := range peers {
+		if p.standing() == terminator.Awaited {
+			n++
 		}
 	}
-	return live
+	return n
 }
 
 // hostOf is the address by which a host is known: the two ways to say loopback are one host.

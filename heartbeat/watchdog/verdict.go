@@ -1,13 +1,14 @@
 package watchdog
 
 // The ends of conmgrs: docs/protocol.md 1.5. What follows from one for the sessions of its address
-// is decided in terminator/; here it is told the facts, and what it decides is carried out. A
+// is decided in terminator/, alone; here it is told the facts, and what it decides is carried out. A
 // verdict that is put off stays in its slot, so that it survives this process. Pure; called by the
 // reactor's goroutine only.
 
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/terminator"
@@ -27,40 +28,49 @@ func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 	t.log.routine(now, p.Key.Addr, Line{Level: Log, Message: fmt.Sprintf("%s: conmgr %s", what, p.remote()),
 		Detail: fmt.Sprintf("%s It may resume for %d ms.", sentence(cause),
 			max(0, p.pulse.Deadline().Sub(now.Mono).Milliseconds()))})
-	t.lastWord(now, p)
+	t.lastWord(now, p, how)
 }
 
-// lastWord gives those whose verdicts were put off because of p their time from when p was last
-// heard of.
-func (t *Table) lastWord(now Now, p *peer) {
+// lastWord gives the verdict that was put off because of p the time that p's last word has left it.
+func (t *Table) lastWord(now Now, p *peer, how terminator.Parting) {
 	for _, d := range t.byHost[hostOf(p.Key.Addr)] {
-		if d.Deferred != 0 && !d.rebooted(p) && p.LastReceived.Mono.Add(d.Timeout) > d.pulse.Deadline() {
-			d.pulse = heartbeat.ResumePulse(d.Interval, d.Timeout, p.LastReceived.Mono, now.Mono)
-			t.timers.set(d, d.pulse.Deadline())
+		if d.Deferred == 0 {
+			continue
+		}
+		o := d.other(now, p)
+		o.Left = how
+		if wait, later := t.deferred(now, d).AfterLastWord(o, d.pulse.Deadline().Sub(now.Mono)); later {
+			t.waitFor(now, d, wait)
 		}
 	}
+}
+
+// parting is what a GOODBYE says. A code of a later version is read as 1: docs/protocol.md 1.2.
+func parting(code heartbeat.GoodbyeCode) terminator.Parting {
+	switch code {
+	case heartbeat.GoodbyeGivenUp:
+		return terminator.GivesUp
+	case heartbeat.GoodbyeDuplicate:
+		return terminator.NotNeeded
+	}
+	return terminator.Ends
 }
 
 // goodbye records an announced end.
 func (t *Table) goodbye(now Now, p *peer, g heartbeat.Goodbye) {
 	t.received(now, p)
 	p.conn = nil
-	cause := terminator.Goodbye
-	switch g.Code {
-	case heartbeat.GoodbyeGivenUp:
-		cause = terminator.GivenUp
-	case heartbeat.GoodbyeDuplicate:
-		t.log.routine(now, p.Key.Addr, Line{Level: Log,
+	line := Line{Level: Log, Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()),
+		Detail: sentence(g.Text)}
+	how := parting(g.Code)
+	if how == terminator.NotNeeded {
+		line = Line{Level: Log,
 			Message: fmt.Sprintf("conmgr %s monitors this server under another of its entries", p.remote()),
-			Detail:  "This heartbeat connection is not needed."})
-		t.drop(p, Free)
-		return
+			Detail:  "This heartbeat connection is not needed."}
 	}
-	t.log.routine(now, p.Key.Addr, Line{Level: Log,
-		Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()),
-		Detail:  sentence(g.Text)})
-	t.judge(now, p, cause)
-	t.lastWord(now, p)
+	t.log.routine(now, p.Key.Addr, line)
+	t.judge(now, p, how.Cause())
+	t.lastWord(now, p, how)
 }
 
 // dead ends p, whose deadline has passed. If it was still connected, the caller closes the
@@ -70,11 +80,11 @@ func (t *Table) dead(now Now, p *peer) {
 		t.review(now, p)
 		return
 	}
-	cause := terminator.AtDeadline(p.State == Waiting && p.Closed == Finished)
+	cause := p.Closed.Cause()
 	p.conn = nil
 	line := Line{Level: Log, Message: fmt.Sprintf("conmgr %s closed its heartbeat connection and did not resume",
 		p.remote())}
-	if cause == terminator.Silence {
+	if cause.Silent() {
 		line = Line{Level: Log, Message: fmt.Sprintf("heartbeat is timed out: conmgr %s", p.remote()),
 			Detail: fmt.Sprintf("Nothing was received for %d ms, heartbeat_timeout is %d ms.",
 				now.Mono.Sub(p.pulse.LastReceived()).Milliseconds(), p.Timeout.Milliseconds())}
@@ -83,12 +93,11 @@ func (t *Table) dead(now Now, p *peer) {
 	t.judge(now, p, cause)
 }
 
-// givenUp decides about the sessions of p's address when p has connected again with a higher
-// generation.
-func (t *Table) givenUp(now Now, p *peer) {
+// back decides about the sessions of p's address when p has connected again.
+func (t *Table) back(now Now, p *peer, cause terminator.Cause) {
 	f := t.facts(now, p)
 	f.Back = true
-	if d := terminator.Decide(terminator.GivenUp, f); d.Action == terminator.End {
+	if d := terminator.Decide(cause, f); d.Action == terminator.End {
 		t.end(p, d)
 	} else {
 		t.spared(now, p, d.Why)
@@ -127,7 +136,7 @@ func (t *Table) review(now Now, p *peer) {
 		t.end(p, d)
 		t.drop(p, Ending)
 	case terminator.Defer:
-		t.waitFor(now, p, d)
+		t.waitFor(now, p, d.Wait)
 	default:
 		t.drop(p, Free)
 	}
@@ -152,8 +161,8 @@ func (t *Table) deferUntil(now Now, p *peer, d terminator.Decision) {
 		if q == p || q.Deferred == 0 {
 			continue
 		}
-		m := terminator.Merge(t.deferred(now, p), t.deferred(now, q))
-		if q.Timeout < p.Timeout { // the shorter time is what counts
+		m, second := terminator.Merge(t.deferred(now, p), t.deferred(now, q))
+		if second {
 			p, q = q, p
 		}
 		p.Deferred, p.DeferredCause = m.CutOff, m.Cause
@@ -161,12 +170,12 @@ func (t *Table) deferUntil(now Now, p *peer, d terminator.Decision) {
 		break
 	}
 	t.store.Put(p.slot, &p.Slot)
-	t.waitFor(now, p, terminator.Review(t.deferred(now, p)))
+	t.waitFor(now, p, terminator.Review(t.deferred(now, p)).Wait)
 }
 
-// waitFor sets the time at which d is looked at again.
-func (t *Table) waitFor(now Now, p *peer, d terminator.Decision) {
-	p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, now.Mono.Add(d.Wait-p.Timeout), now.Mono)
+// waitFor sets the time at which the verdict on p is looked at again.
+func (t *Table) waitFor(now Now, p *peer, wait time.Duration) {
+	p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, now.Mono.Add(wait-p.Timeout), now.Mono)
 	t.timers.set(p, p.pulse.Deadline())
 }
 
@@ -176,7 +185,11 @@ func (t *Table) end(p *peer, d terminator.Decision) {
 	t.act(Action{Kind: WakeTerminator})
 }
 
+// spared says so, if there is anything to say.
 func (t *Table) spared(now Now, p *peer, why string) {
+	if why == "" {
+		return
+	}
 	t.log.routine(now, p.Key.Addr, Line{Level: Log, Message: fmt.Sprintf("no session of %s is terminated", p.Key.Addr),
 		Detail: sentence(why)})
 }
@@ -200,15 +213,28 @@ func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
 // others are the other conmgrs of p's address. When each was heard of is what this or an earlier
 // worker has received, not when its deadline was last set.
 func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
-	for _, o := range t.live(p.Key.Addr, p) {
-		others = append(others, terminator.Other{Closed: o.State == Waiting && o.Closed != Broken,
-			Rebooted: p.rebooted(o), Senior: o.ConnectedAt < p.ConnectedAt,
-			Silent: now.Mono.Sub(o.LastReceived.Mono), Interval: o.Interval, Timeout: o.Timeout})
+	for _, o := range t.byHost[hostOf(p.Key.Addr)] {
+		if o != p {
+			others = append(others, p.other(now, o))
+		}
 	}
 	return others
 }
 
-// rebooted tells whether o says nothing of what ran before p's last word.
-func (p *peer) rebooted(o *peer) bool {
-	return terminator.Rebooted(o.Boot == p.Boot, o.ConnectedAt, p.LastReceived.Wall)
+// other is what counts of o when it is asked for p.
+func (p *peer) other(now Now, o *peer) terminator.Other {
+	return terminator.Other{Left: o.Closed, Standing: o.standing(),
+		Rebooted: terminator.Rebooted(o.Boot == p.Boot, o.ConnectedAt, p.LastReceived.Wall),
+		Senior:   o.ConnectedAt < p.ConnectedAt, Silent: now.Mono.Sub(o.LastReceived.Mono),
+		Interval: o.Interval, Timeout: o.Timeout}
+}
+
+func (p *peer) standing() terminator.Standing {
+	switch {
+	case p.remembered:
+		return terminator.Remembered
+	case p.Deferred != 0:
+		return terminator.PutOff
+	}
+	return terminator.Awaited
 }

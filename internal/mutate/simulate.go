@@ -25,9 +25,9 @@ var simulateMutations = []mutation{
 	{
 		name:      "simulate/rebooted",
 		invariant: "a conmgr of another boot of the machine proves nothing of what ran before",
-		file:      "terminator/policy.go",
-		from:      "!o.Closed && !o.Rebooted &&",
-		to:        "!o.Closed &&",
+		file:      "terminator/others.go",
+		from:      "!o.Rebooted && ",
+		to:        "",
 		test:      simulateTest,
 	},
 	{
@@ -41,7 +41,7 @@ var simulateMutations = []mutation{
 	{
 		name:      "simulate/protection-ends",
 		invariant: "a verdict that was put off falls when nobody is heard of any more",
-		file:      "terminator/policy.go",
+		file:      "terminator/deferred.go",
 		from:      "	return Decision{Action: End, Cause: d.Cause, CutOff: d.CutOff}\n",
 		to:        "	return Decision{Why: whyAlive}\n",
 		test:      simulateTest,
@@ -122,16 +122,16 @@ var simulateMutations = []mutation{
 		name:      "simulate/given-up",
 		invariant: "the sessions that a conmgr's applications have given up end when it is back",
 		file:      "heartbeat/watchdog/hello.go",
-		from:      "		t.givenUp(now, p)\n",
+		from:      "\t\tt.back(now, p, cause)\n",
 		to:        "",
 		test:      simulateTest,
 	},
 	{
 		name:      "simulate/reset-is-no-end",
 		invariant: "a conmgr whose connection was reset at this end only is not forgotten for another one's sake",
-		file:      "terminator/policy.go",
-		from:      "a.Reset && scarce",
-		to:        "a.Reset",
+		file:      "terminator/parting.go",
+		from:      "a.Left == Reset && scarce",
+		to:        "a.Left == Reset",
 		test:      simulateTest,
 	},
 	{

@@ -261,6 +261,8 @@ var callRules = []struct {
 		"verdicts are pure: whoever asks for one says what time it is"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver"}, "fmt", []string{"Print"},
 		"libraries do not write to the standard output, which is somebody else's"},
+	{[]string{"heartbeat", "worker", "cgo"}, module + "terminator", []string{"Silence", "Goodbye", "GivenUp", "Closed"},
+		"by which rule sessions end is decided in terminator/: others hand a cause on, and name none"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "driver"}, "os", []string{"Stdout", "Stderr", "Stdin"},
 		"these are PostgreSQL's, or the application's"},
 }
@@ -375,6 +377,9 @@ func TestRulesBite(t *testing.T) {
 		{"heartbeat/a.go", "package heartbeat\nimport \"time\"\nvar t = time.Now()\n", "heartbeat/a.go:3 uses time.Now"},
 		{"heartbeat/a.go", "package heartbeat\nimport \"time\"\nvar t = 3 * time.Second\n", ""},
 		{"terminator/a.go", "package terminator\nimport \"time\"\nvar t = time.NewTimer(0)\n", "uses time.NewTimer"},
+		{"heartbeat/watchdog/a.go", "package watchdog\nimport \"" + module + "terminator\"\nvar c = terminator.GivenUp\n", "name none"},
+		{"heartbeat/watchdog/a.go", "package watchdog\nimport \"" + module + "terminator\"\nvar c = terminator.None\n", ""},
+		{"heartbeat/watchdog/a_test.go", "package watchdog\nimport \"" + module + "terminator\"\nvar c = terminator.GivenUp\n", ""},
 		{"conmgr/route/a.go", "package route\nimport \"time\"\nvar t = time.Since(time.Time{})\n", "uses time.Since"},
 		{"conmgr/a.go", imports("conmgr", module+"heartbeat/watchdog"), "the other end"},
 		{"heartbeat/a.go", imports("heartbeat", "net"), "the protocol is pure"},

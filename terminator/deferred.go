@@ -1,0 +1,56 @@
+package terminator
+
+// A verdict that was put off, as another conmgr of the address was alive. Pure.
+
+import "time"
+
+// Deferred is a cut-off that was put off, as another conmgr of the address was alive.
+type Deferred struct {
+	Cause            Cause
+	CutOff           Wall
+	Timeout          time.Duration // heartbeat_timeout of the conmgr whose verdict it was
+	Age              time.Duration // since it was put off first
+	Others           []Other
+	TerminateOnClose bool
+}
+
+// Review decides about a deferred cut-off when its time has come. The sessions were promised to end
+// when their host has not been heard of for Timeout. They stay while somebody at the address is
+// heard that often; they are no longer in question when a conmgr with no longer timeout, or a senior
+// one, has been heard since, whose own verdict then covers them.
+func Review(d Deferred) Decision {
+	if wait, ok := protection(d.Others, d.Timeout); ok {
+		for _, o := range d.Others {
+			if o.Protects(d.Timeout) && o.covers(d.Timeout) && o.Silent < d.Age {
+				return Decision{Why: whyAlive}
+			}
+		}
+		return Decision{Action: Defer, Cause: d.Cause, CutOff: d.CutOff, Wait: wait, Why: whyAlive}
+	}
+	if (d.Cause == Goodbye || d.Cause == Closed) && !d.TerminateOnClose {
+		return Decision{Why: whySetting}
+	}
+	return Decision{Action: End, Cause: d.Cause, CutOff: d.CutOff}
+}
+
+// AfterLastWord is how long a verdict, which would fall in so much time, has to wait if one of the
+// others leaves, now: as if nothing had been heard of that one since, as its host was alive then. A
+// machine that was restarted meanwhile says nothing of what ran before; and one that is not needed
+// goes on under another entry, which is asked itself.
+func (d Deferred) AfterLastWord(o Other, falls time.Duration) (wait time.Duration, later bool) {
+	wait = d.Timeout - o.Silent
+	return wait, o.Left != NotNeeded && !o.Rebooted && wait > falls
+}
+
+// Merge is one deferred cut-off for two of the same address: the wider of both, and the shorter time,
+// as that was promised. second: that is b's.
+func Merge(a, b Deferred) (m Deferred, second bool) {
+	if m = a; b.Timeout < a.Timeout {
+		m, second = b, true
+	}
+	m.CutOff, m.Cause = max(a.CutOff, b.CutOff), a.Cause
+	if b.Cause == Silence {
+		m.Cause = Silence
+	}
+	return m, second
+}
