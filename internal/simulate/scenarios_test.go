@@ -5,12 +5,12 @@ package simulate
 // name; whoever mends it finds out here, and makes it a pass.
 
 import (
-	"flag"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/internal/transcript"
 )
 
 // stage is a server and a client host with one conmgr, without random faults, an hour after noon.
@@ -114,8 +114,6 @@ var scenarios = []struct {
 	}},
 }
 
-var rewrite = flag.Bool("rewrite", false, "write the transcripts of testdata/ anew")
-
 // TestScenarios holds the verdict on each, and what both ends do and say, line by line: testdata/.
 func TestScenarios(t *testing.T) {
 	for _, x := range scenarios {
@@ -131,15 +129,7 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("it breaks %s %s, expected %q\n%s", r.Rule, r.Text, x.breaks, r.Transcript)
 			}
 			name := filepath.Join("testdata", strings.ReplaceAll(x.name, " ", "_")+".txt")
-			if *rewrite {
-				if err := os.WriteFile(name, []byte(r.Transcript+"\n"), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(name)
-			if err != nil || string(want) != r.Transcript+"\n" {
-				t.Errorf("%s has another transcript (-rewrite makes it this one), %v:\n%s", name, err, r.Transcript)
-			}
+			transcript.Hold(t, name, r.Transcript+"\n")
 		})
 	}
 }

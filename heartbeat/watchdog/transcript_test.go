@@ -1,0 +1,328 @@
+package watchdog
+
+// Step by scripts: testdata/, in the form of internal/transcript. Nothing but Step is used, and the
+// slots. Events, on a connection n:
+//
+//	server [slots=4] [attributes=standby] [keep] [max=10s]   a new server; keep: terminate_on_close is off
+//	worker                                   another worker with the same slots
+//	set [keep] [attributes=standby] [max=]   settings are others now
+//	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s]   opens the connection as well
+//	open n <address> [count=1]; beat n; goodbye n <code>; bytes n <text>
+//	fin n; rst n; broken n                   it has ended
+//	blocked n; writable n                    the network does not take what is sent, or does again
+//	held <time>                              a timer of this process was late by that
+//	due                                      the worker looks at what is due
+//	until                                    time passes till then, and what comes due is done
+//	terminated <slot>                        the terminator is done with it
+//	stop                                     the server shuts down
+//
+// What comes of them: the actions, and then the slots that have changed, but for counts and times of
+// reception.
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/transcript"
+	"github.com/pgwatchdog/watchdog/terminator"
+)
+
+func TestTranscripts(t *testing.T) {
+	transcript.Run(t, "testdata", 15, func(t *testing.T) transcript.Step {
+		s := &script{settings: Settings{TerminateOnClose: true, MaxTimeout: time.Hour}}
+		t.Cleanup(func() {
+			if s.store != nil && len(s.store.Faults()) > 0 {
+				t.Error(s.store.Faults())
+			}
+		})
+		return s.step
+	})
+}
+
+// script is a table, driven by Step alone, as worker/ drives it.
+type script struct {
+	store    *Memory
+	table    *Table
+	settings Settings
+	now      time.Duration
+	open     map[Conn]bool
+	sent     map[Conn]uint32 // BEATs of the conmgrs
+	slots    []string        // as they were shown last
+	out      []string
+	words    words
+}
+
+// words are those of an event: first the plain ones, then key=value.
+type words struct {
+	plain []string
+	args  map[string]string
+	errs  []error
+}
+
+func (w *words) word(i int) string {
+	if i < len(w.plain) {
+		return w.plain[i]
+	}
+	w.errs = append(w.errs, fmt.Errorf("word %d is missing", i+1))
+	return ""
+}
+
+func (w *words) number(text string) uint64 {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		w.errs = append(w.errs, err)
+	}
+	return n
+}
+
+func (w *words) arg(key, otherwise string) string {
+	if v, ok := w.args[key]; ok {
+		return v
+	}
+	return otherwise
+}
+
+func (w *words) duration(text string) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		w.errs = append(w.errs, err)
+	}
+	return d
+}
+
+func (s *script) step(at time.Duration, event []string) ([]string, error) {
+	s.out, s.words = nil, words{args: map[string]string{}}
+	for _, w := range event {
+		if k, v, is := strings.Cut(w, "="); is {
+			s.words.args[k] = v
+		} else {
+			s.words.plain = append(s.words.plain, w)
+		}
+	}
+	if s.table == nil && event[0] != "server" {
+		return nil, errors.New("there is no server")
+	}
+	if event[0] == "until" {
+		s.until(at)
+	} else {
+		s.now = at
+		s.event(event[0])
+	}
+	s.changes()
+	return s.out, errors.Join(s.words.errs...)
+}
+
+func (s *script) event(kind string) {
+	w := &s.words
+	conn := func() Conn { return Conn(w.number(w.word(1))) }
+	switch kind {
+	case "server":
+		s.store = NewMemory(int(w.number(w.arg("slots", "4"))))
+		s.slots = slices.Repeat([]string{"free"}, s.store.Len())
+		s.set()
+		s.worker()
+	case "worker":
+		s.worker()
+	case "set":
+		s.set()
+		s.do(Event{Kind: Changed, Settings: &s.settings})
+	case "open":
+		for i := range w.number(w.arg("count", "1")) {
+			s.accept(conn() + Conn(i))
+		}
+	case "hello":
+		s.hello(conn())
+	case "beat":
+		c := conn()
+		s.sent[c]++
+		s.do(Event{Kind: Bytes, Conn: c, Data: heartbeat.AppendConmgrBeat(nil, s.sent[c])})
+	case "goodbye":
+		g := heartbeat.Goodbye{Code: heartbeat.GoodbyeCode(w.number(w.word(2))), Text: "bye"}
+		s.do(Event{Kind: Bytes, Conn: conn(), Data: g.Append(nil)})
+	case "bytes":
+		s.do(Event{Kind: Bytes, Conn: conn(), Data: []byte(w.word(2))})
+	case "fin":
+		s.ended(conn(), Finished, "the connection was closed")
+	case "rst":
+		s.ended(conn(), Reset, "connection reset by peer")
+	case "broken":
+		s.ended(conn(), Broken, "connection timed out")
+	case "blocked":
+		s.do(Event{Kind: Blocked, Conn: conn()})
+	case "writable":
+		s.do(Event{Kind: Writable, Conn: conn()})
+	case "held":
+		s.do(Event{Kind: Held, Late: w.duration(w.word(1))})
+	case "due":
+		s.due("")
+	case "terminated":
+		s.store.Terminate(int(w.number(w.word(1))))
+	case "stop":
+		s.do(Event{Kind: StopServer})
+	default:
+		w.errs = append(w.errs, errors.New("unknown event"))
+	}
+}
+
+func (s *script) clock() Now {
+	return Now{Mono: heartbeat.Mono(s.now), Wall: wallAtZero.Add(s.now)}
+}
+
+func (s *script) set() {
+	w := &s.words
+	s.settings.TerminateOnClose = !slices.Contains(w.plain, "keep")
+	s.settings.MaxTimeout = w.duration(w.arg("max", "1h"))
+	flags := map[string]heartbeat.AttributeFlags{"primary": 0, "standby": heartbeat.InRecovery}
+	s.settings.Attributes = heartbeat.Attributes{Flags: flags[w.arg("attributes", "primary")], Timeline: 1}
+}
+
+// worker is a new process: no connection is left.
+func (s *script) worker() {
+	s.open, s.sent = map[Conn]bool{}, map[Conn]uint32{}
+	var actions []Action
+	s.table, actions = NewTable(Server{SystemIdentifier: 7, PostmasterStart: 5}, s.settings, s.store, s.clock())
+	s.show("", actions)
+}
+
+func (s *script) accept(c Conn) {
+	from, err := netip.ParseAddrPort(s.words.word(2))
+	if err != nil {
+		s.words.errs = append(s.words.errs, err)
+	}
+	s.open[c] = true
+	s.do(Event{Kind: Opened, Conn: c, From: from})
+}
+
+func (s *script) hello(c Conn) {
+	w := &s.words
+	if !s.open[c] {
+		s.accept(c)
+	}
+	s.do(Event{Kind: Bytes, Conn: c, Data: heartbeat.Hello{ID: heartbeat.ID{byte(w.number(w.arg("id", "")))},
+		Boot: heartbeat.ID{byte(w.number(w.arg("boot", "1")))}, Generation: w.number(w.arg("gen", "0")),
+		MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, Interval: w.duration(w.arg("interval", "1s")),
+		Timeout: w.duration(w.arg("timeout", "3s"))}.Append(nil)})
+}
+
+func (s *script) ended(c Conn, how Close, cause string) {
+	delete(s.open, c)
+	s.do(Event{Kind: Ended, Conn: c, How: how, Cause: cause})
+}
+
+func (s *script) do(e Event) bool { return s.show("", s.table.Step(s.clock(), e)) }
+
+// due does all that is due, as the reactor does.
+func (s *script) due(prefix string) {
+	for caughtUp := false; s.table.Wake() <= heartbeat.Mono(s.now); {
+		caughtUp = s.show(prefix, s.table.Step(s.clock(), Event{Kind: Due, CaughtUp: caughtUp})) || caughtUp
+	}
+}
+
+func (s *script) until(at time.Duration) {
+	for w := s.table.Wake(); w <= heartbeat.Mono(at); w = s.table.Wake() {
+		s.now = max(s.now, time.Duration(w))
+		s.due(fmt.Sprintf("%dms ", s.now.Milliseconds()))
+	}
+	s.now = at
+}
+
+// show writes actions down. It tells whether the table wants all to be read first.
+func (s *script) show(prefix string, actions []Action) (catchUp bool) {
+	for _, a := range actions {
+		line := ""
+		switch a.Kind {
+		case Send:
+			line = fmt.Sprintf("send %d %s", a.Conn, frame(a.Data))
+		case Finish:
+			line = fmt.Sprintf("finish %d", a.Conn)
+		case CloseNow:
+			line = fmt.Sprintf("close %d", a.Conn)
+			delete(s.open, a.Conn)
+		case Admitted:
+			line = fmt.Sprintf("admitted %d, timeout %v", a.Conn, a.Timeout)
+		case CatchUp:
+			line, catchUp = "catch up", true
+		case WakeTerminator:
+			line = "wake the terminator"
+		case Write:
+			line = strings.TrimRight(a.Line.String(), "|")
+		}
+		s.out = append(s.out, prefix+line)
+	}
+	return catchUp
+}
+
+// frame is what a frame of the watchdog says.
+func frame(b []byte) string {
+	f, n, err := heartbeat.Next(b)
+	if err != nil || n != len(b) {
+		return fmt.Sprintf("%d bytes that are no frame, %v", len(b), err)
+	}
+	switch f.Type {
+	case heartbeat.TypeWelcome:
+		w, err := heartbeat.ParseWelcome(f.Payload)
+		what := "new"
+		if w.Flags&heartbeat.Resumed != 0 {
+			what = "resumed"
+		}
+		return fmt.Sprintf("WELCOME %s, known since %s, %s%s", what, since(terminator.Wall(w.KnownSince)), w.Attributes,
+			failed(err))
+	case heartbeat.TypeBeat:
+		w, err := heartbeat.ParseWatchdogBeat(f.Payload)
+		return fmt.Sprintf("BEAT %d, %s%s", w.Sequence, w.Attributes, failed(err))
+	case heartbeat.TypeGoodbye:
+		g, err := heartbeat.ParseGoodbye(f.Payload)
+		return fmt.Sprintf("GOODBYE %d, %s%s", g.Code, g.Text, failed(err))
+	case heartbeat.TypeRefused:
+		r, err := heartbeat.ParseRefused(f.Payload)
+		return fmt.Sprintf("REFUSED %d, %s%s", r.Code, r.Text, failed(err))
+	}
+	return f.Type.String()
+}
+
+func failed(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ", " + err.Error()
+}
+
+// since is a time of the wall clock, from the script's begin.
+func since(w terminator.Wall) string { return fmt.Sprintf("%dms", int64(w-wallAtZero)/1000) }
+
+// changes writes down the slots that are others now.
+func (s *script) changes() {
+	for i := range s.store.Len() {
+		if text := describe(s.store.Slot(i)); text != s.slots[i] {
+			s.slots[i] = text
+			s.out = append(s.out, fmt.Sprintf("slot %d: %s", i, text))
+		}
+	}
+}
+
+var causes = [...]string{"none", "silence", "goodbye", "given up", "closed"}
+
+func describe(m MemorySlot) string {
+	if m.State == Free {
+		return "free"
+	}
+	text := [...]string{"free", "connected", "waiting", "ending"}[m.State]
+	if m.State == Waiting && m.Deferred == 0 {
+		text += [...]string{" broken", " closed", " reset"}[m.Closed] + " at " + since(m.WaitingSince)
+	}
+	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.Key.ID[0], m.Key.Addr, m.Boot[0], m.Generation)
+	if m.State == Waiting && m.Deferred != 0 {
+		text += fmt.Sprintf(", put off: until %s by %s", since(m.Deferred), causes[m.DeferredCause])
+	}
+	if m.CutOff != 0 {
+		text += fmt.Sprintf(", sessions until %s end by %s", since(m.CutOff), causes[m.Cause])
+	}
+	return text
+}
