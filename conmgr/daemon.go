@@ -23,12 +23,14 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/console"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/relay"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/conmgr/sockdestroy"
+	"github.com/pgwatchdog/watchdog/conmgr/status"
 	"github.com/pgwatchdog/watchdog/conmgr/watch"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -71,6 +73,7 @@ type deps struct {
 type daemon struct {
 	deps
 	conf     *conf.Config
+	events   *event.Hub
 	registry *bind.Registry
 	board    *bind.Board
 	keeper   *bind.Keeper
@@ -78,34 +81,36 @@ type daemon struct {
 	service  *console.Service
 	relays   *relay.Relays
 
-	changed chan struct{} // there is a new routing table
+	systemd status.Systemd
+	status  status.PidFile
+	news    chan struct{} // systemd, or status, has something to tell
 	failed  chan error    // the first failure of a goroutine
 	goodbye atomic.Bool
-	status  control.Status
 }
 
 // newDaemon wires a daemon, for Run and for every test. start lets it work.
 func newDaemon(c *conf.Config, o deps) *daemon {
-	d := &daemon{deps: o, conf: c, status: control.StatusStarting, changed: make(chan struct{}, 1),
-		failed: make(chan error, 1)}
+	d := &daemon{deps: o, conf: c, events: &event.Hub{}, news: make(chan struct{}, 1), failed: make(chan error, 1)}
+	d.events.Subscribe(event.Log(o.log, o.limit, o.now))
+	d.systemd.Wake, d.status.Wake = d.news, d.news
+	d.events.Subscribe(d.systemd.Take)
+	if o.pidFile != nil {
+		d.status.File = o.pidFile
+		d.events.Subscribe(d.status.Take)
+	}
 	d.registry = bind.NewRegistry(len(c.Instances), o.most)
 	d.registry.Share = bind.UserShare(c, o.most)
 	d.registry.Group = o.group
 	known := o.known
 	if o.dir != "" {
-		d.keeper, known = bind.NewKeeper(o.dir, o.log, time.Now())
+		d.keeper, known = bind.NewKeeper(o.dir, d.events, time.Now())
 	}
-	d.board = bind.NewBoard(c, o.log, d.registry, func(*bind.Table) {
-		select {
-		case d.changed <- struct{}{}:
-		default:
-		}
-	}, d.keeper, known)
+	d.board = bind.NewBoard(c, d.events, d.registry, d.keeper, known)
 	if c.DestroySockets {
-		d.board.OnLost = (&sockdestroy.Destroyer{Log: o.log, Group: o.group}).Lost
+		d.board.OnLost = (&sockdestroy.Destroyer{Events: d.events, Group: o.group}).Lost
 	}
-	trace := &bind.Trace{Log: o.log, Limit: o.limit}
-	d.door = listen.New(c, o.log, o.limit, o.group, d.registry)
+	trace := &bind.Trace{Events: d.events}
+	d.door = listen.New(c, d.events, o.group, d.registry)
 	d.service = console.New(c, d.board, d.door, trace, o.now, o.console)
 	d.relays = relay.New(d.board, d.door, trace)
 	return d
@@ -122,13 +127,13 @@ func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 		d.door.Close()
 		return err
 	}
-	d.log.Log(cmlog.LOG, "starting Connection Manager %s: %d instances, port %d", cm.Version, len(d.conf.Instances), d.conf.Port)
+	d.events.Emit(event.Started{Instances: len(d.conf.Instances), Port: d.conf.Port})
 	d.group.Go("routing table", func() { d.board.Run(stop) })
 	if d.keeper != nil {
 		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
 	}
 	d.door.Serve(stop)
-	for _, in := range watch.New(d.conf, watch.Surroundings{Board: d.board, Limit: d.limit, Group: d.group, Net: d.net,
+	for _, in := range watch.New(d.conf, watch.Surroundings{Board: d.board, Events: d.events, Group: d.group, Net: d.net,
 		Now: d.now, Goodbye: &d.goodbye, Process: process, Boot: boot, Recheck: d.recheck}) {
 		d.group.Go(in.String(), func() { in.Run(ctx) })
 	}
@@ -241,14 +246,14 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	var process heartbeat.ID
 	rand.Read(process[:])
 	if err := d.start(ctx, process, bootID()); err != nil {
-		d.log.Log(cmlog.FATAL, "%s", err)
+		d.events.Emit(event.NotStarted{Err: err})
 		if d.conf.LogStderr {
 			return ErrReported
 		}
 		return err
 	}
 	defer d.close()
-	notifySystemd("READY=1\nSTATUS=connecting to instances")
+	d.tell()
 	err := d.wait(signals, cancel)
 	d.log.Flush(shutdownTime)
 	return err
@@ -278,6 +283,8 @@ const (
 	immediate
 )
 
+func (m shutdownMode) String() string { return [...]string{"running", "smart", "fast", "immediate"}[m] }
+
 func modeOf(sig os.Signal) shutdownMode {
 	switch sig {
 	case syscall.SIGINT:
@@ -296,8 +303,8 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 	var idle <-chan struct{}
 	for {
 		select {
-		case <-d.changed:
-			d.tellStatus(d.board.Table.Load())
+		case <-d.news:
+			d.tell()
 		case err := <-d.failed:
 			d.stop(cancel, "the Connection Manager is shutting down because of an internal error")
 			return err
@@ -310,20 +317,17 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 				continue
 			}
 			mode = m
-			d.setStatus(control.StatusStopping)
-			notifySystemd("STOPPING=1\nSTATUS=shutting down")
+			d.events.Emit(event.ShutdownRequested{Mode: mode.String()})
+			d.tell()
 			switch mode {
 			case smart:
-				d.log.Log(cmlog.LOG, "received smart shutdown request")
 				d.registry.Refuse()
 				idle = d.registry.Idle
 			case fast:
-				d.log.Log(cmlog.LOG, "received fast shutdown request")
-				d.log.Log(cmlog.LOG, "closing all application connections")
+				d.events.Emit(event.ApplicationsClosed{})
 				d.stop(cancel, bind.ShutdownText)
 				return nil
 			case immediate:
-				d.log.Log(cmlog.LOG, "received immediate shutdown request")
 				return nil
 			}
 		}
@@ -339,46 +343,16 @@ func (d *daemon) stop(cancel func(), text string) {
 	d.goodbye.Store(true)
 	cancel()
 	if !d.group.Wait(shutdownTime) {
-		d.log.Log(cmlog.DEBUG, "some connections were cut at the end of the shutdown")
+		d.events.Emit(event.CutShort{})
 	}
 	d.limit.End()
-	d.log.Log(cmlog.LOG, "Connection Manager is shut down")
+	d.events.Emit(event.ShutDown{})
 }
 
-// tellStatus says when the instances are there: cm_ctl start waits for it. It is not withdrawn when
-// one is lost later.
-func (d *daemon) tellStatus(t *bind.Table) {
-	if d.status == control.StatusStopping {
-		return
-	}
-	established := 0
-	for i := range t.Entries {
-		if t.Entries[i].Connected() {
-			established++
-		}
-	}
-	primary := "no primary"
-	if t.Primary >= 0 {
-		primary = fmt.Sprintf("primary is instance %d", t.Entries[t.Primary].Config.Number)
-	}
-	notifySystemd(fmt.Sprintf("STATUS=%d of %d instances established, %s", established, len(t.Entries), primary))
-	switch {
-	case established == len(t.Entries):
-		d.setStatus(control.StatusComplete)
-	case t.Primary >= 0 && d.status == control.StatusStarting:
-		d.setStatus(control.StatusReady)
-	}
-}
-
-func (d *daemon) setStatus(s control.Status) {
-	if d.status == s {
-		return
-	}
-	d.status = s
-	if d.pidFile == nil {
-		return
-	}
-	if err := d.pidFile.SetStatus(s); err != nil {
-		d.log.Log(cmlog.WARNING, "%s", err)
+// tell tells systemd and cm_ctl what is due.
+func (d *daemon) tell() {
+	d.systemd.Tell()
+	if err := d.status.Tell(); err != nil {
+		d.events.Emit(event.PidFileUnwritten{Err: err})
 	}
 }

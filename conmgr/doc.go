@@ -15,11 +15,14 @@
 //	loop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
 //	cmlog.Logger   one goroutine a destination: nothing else ever waits for stderr or syslog
 //
-// bind.Registry has its lock. session.wmu is held by the
+// event.Hub has its lock, which is held while subscribers take note. bind.Registry has its lock. session.wmu is held by the
 // session's own goroutine while it writes, which may block; all others only try it. relayed.mu and
 // loop.mu are held for a moment, each by itself.
 //
-//	group/ clock/ netio/ cmlog/                what everything uses: goroutines, time, the network, the log
+//	group/ clock/ netio/                       what everything uses: goroutines, time, the network
+//	cmlog/                                     the log
+//	event/                                     what happens: emitted at one place each, told to the log and all who listen
+//	status/                                    who listens for systemd and cm_ctl
 //	conf/                                      conmgr.conf
 //	watch/                                     instances: heartbeats, names, servers that stop
 //	route/                                     who is offered, and who is superseded: pure
@@ -28,5 +31,5 @@
 //	console/                                   sessions and their statements (docs/protocol.md, part 2)
 //	relay/                                     relay ports (2.4)
 //	sockdestroy/                               destroy_sockets
-//	daemon.go limits.go notify.go              the process
+//	daemon.go limits.go                        the process
 package conmgr

@@ -11,7 +11,6 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
@@ -56,20 +55,19 @@ func TestKeptOverARestart(t *testing.T) {
 // Promotions of before are kept as well, and none is in the future.
 func TestEarlierPromotionsAreKept(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
-	log := testLogger(t, cmlog.INFO, &memorySink{})
-	k, _ := bind.NewKeeper(dir, log, now)
+	k, _ := bind.NewKeeper(dir, nil, now)
 	want := route.Known{SystemIdentifier: 7, Timeline: 3, Since: now.Round(0),
 		Earlier: []route.Step{{Timeline: 1, Since: now.Add(-time.Hour).Round(0)}, {Timeline: 2, Since: now.Round(0)}}}
 	k.Put(want)
 	if err := k.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if _, got := bind.NewKeeper(dir, log, now); !got.Equal(want) {
+	if _, got := bind.NewKeeper(dir, nil, now); !got.Equal(want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	before := now.Add(-time.Minute)
 	want.Since, want.Earlier[1].Since = before, before
-	if _, got := bind.NewKeeper(dir, log, before); !got.Equal(want) {
+	if _, got := bind.NewKeeper(dir, nil, before); !got.Equal(want) {
 		t.Errorf("with an earlier clock: got %+v, want %+v", got, want)
 	}
 }
@@ -93,7 +91,7 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 func TestStateCannotBeWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
 	r := static(t, "", primary, standby)
-	k, known := bind.NewKeeper(dir, r.d.log, r.d.board.Table.Load().Known.Since)
+	k, known := bind.NewKeeper(dir, r.d.events, r.d.board.Table.Load().Known.Since)
 	if !known.Equal(route.Known{}) {
 		t.Errorf("known: %s", known)
 	}

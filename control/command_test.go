@@ -237,9 +237,15 @@ func TestStartWaitsForWhatWasAsked(t *testing.T) {
 	d.want(d.cmctl("start", "--complete"), 0, "started conmgr process successfully")
 }
 
-// Without a primary, plain start waits on, although all instances are there.
+// Without a primary, plain start waits on, although all instances are there. The pid file of version
+// 1.0 does not tell.
 func TestStartWithoutPrimary(t *testing.T) {
-	d := newDesk(t, "standbys")
+	for _, conmgr := range []string{"standbys", "standbys of 1.0"} {
+		t.Run(conmgr, func(t *testing.T) { startWithoutPrimary(t, newDesk(t, conmgr)) })
+	}
+}
+
+func startWithoutPrimary(t *testing.T, d *desk) {
 	d.want(d.cmctl("start", "--complete"), 0)
 	d.want(d.cmctl("stop"), 0)
 	d.want(d.cmctl("start", "-t", "1"), 1, "could not start conmgr process in time")

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgproto3/v2"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 const behaviourVariable = "CONTROL_TEST_CONMGR"
@@ -48,8 +50,9 @@ func fakeConmgr() int {
 	}
 	go serveFake(listener, behaviour, func() bool { return has("promoted") })
 	smart := false
-	status := func(s Status) {
-		if err := pidFile.SetStatus(s); err != nil {
+	var progress Progress
+	tell := func() {
+		if err := pidFile.SetProgress(progress); err != nil {
 			panic(err)
 		}
 	}
@@ -57,7 +60,8 @@ func fakeConmgr() int {
 		select {
 		case s := <-signals:
 			_ = os.WriteFile(filepath.Join(dir, "signalled"), []byte(s.String()), 0o600)
-			status(StatusStopping)
+			progress.Stopping = true
+			tell()
 			if s != syscall.SIGINT {
 				return 0
 			}
@@ -67,17 +71,40 @@ func fakeConmgr() int {
 		if smart && has("applications-gone") {
 			return 0
 		}
+		if behaviour == "standbys of 1.0" {
+			if err := withoutPresence(filepath.Join(dir, cm.PidFile)); err != nil {
+				panic(err)
+			}
+			continue
+		}
 		if behaviour == "standbys" {
-			status(StatusComplete) // without a primary, and so never ready
+			progress.Been.All, progress.Now = true, Presence{All: true, Primary: has("promoted")}
+			tell()
 			continue
 		}
 		if behaviour != "slow" || has("ready") {
-			status(StatusReady)
+			progress.Been.Primary, progress.Now.Primary = true, true
+			tell()
 		}
 		if behaviour != "slow" || has("complete") {
-			status(StatusComplete)
+			progress.Been.All, progress.Now.All = true, true
+			tell()
 		}
 	}
+}
+
+// withoutPresence makes a pid file one of version 1.0, of a conmgr that has all its instances.
+func withoutPresence(path string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := strings.SplitAfter(string(b), "\n")
+	text := strings.Join(lines[:pidFileLines-1], "") + "complete\n"
+	if text == string(b) {
+		return nil
+	}
+	return os.WriteFile(path, []byte(text), 0o600)
 }
 
 func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
@@ -117,7 +144,7 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 					_, _ = conn.Write([]byte("T\x00\x00\x00\x06\x00\x00D\x00\x00\x00\x0a\x00\x01\xff\xff\xff\xf0"))
 				case behaviour == "endless":
 					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
-				case q.String == "SHOW INSTANCES" && behaviour == "standbys" && !promoted():
+				case q.String == "SHOW INSTANCES" && strings.HasPrefix(behaviour, "standbys") && !promoted():
 					send(answer("instance state role", "0 established standby", "1 lost primary")...)
 				case q.String == "SHOW INSTANCES":
 					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms "+

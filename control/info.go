@@ -17,7 +17,7 @@ import (
 type Status string
 
 // The statuses, in the order in which they follow each other. StatusReady and StatusComplete stay
-// when an instance is lost later.
+// when an instance is lost later; line 8 has what is there now.
 const (
 	StatusStarting Status = "starting"
 	StatusReady    Status = "ready"    // heartbeats go to a primary
@@ -26,10 +26,63 @@ const (
 )
 
 const (
-	statusWidth  = 8         // line 7 is padded, so that it can be changed in place
-	maxPidFile   = 64 * 1024 // no pid file of ours is longer
-	pidFileLines = 7
+	statusWidth   = 8         // line 7 is padded, so that it can be changed in place
+	presenceWidth = 11        // and so is line 8
+	maxPidFile    = 64 * 1024 // no pid file of ours is longer
+	pidFileLines  = 7         // that each version has
 )
+
+// Presence is line 8: two facts of the instances.
+type Presence struct {
+	Known   bool // a conmgr of version 1.0 does not tell
+	Primary bool // a primary is there
+	All     bool // all are there
+}
+
+func (p Presence) String() string {
+	switch {
+	case p.Primary && p.All:
+		return "primary,all"
+	case p.Primary:
+		return "primary"
+	case p.All:
+		return "all"
+	}
+	return "none"
+}
+
+// parsePresence reads what follows line 7. Words of later versions are left alone.
+func parsePresence(rest string) (p Presence) {
+	line, _, complete := strings.Cut(rest, "\n")
+	if !complete {
+		return p
+	}
+	p.Known = true
+	for _, word := range strings.Split(strings.TrimRight(line, " "), ",") {
+		p.Primary = p.Primary || word == "primary"
+		p.All = p.All || word == "all"
+	}
+	return p
+}
+
+// Progress is how far a conmgr has come: lines 7 and 8.
+type Progress struct {
+	Now, Been Presence // now, and at some time since its start
+	Stopping  bool
+}
+
+// status is the one word of line 7.
+func (p Progress) status() Status {
+	switch {
+	case p.Stopping:
+		return StatusStopping
+	case p.Been.All:
+		return StatusComplete
+	case p.Been.Primary:
+		return StatusReady
+	}
+	return StatusStarting
+}
 
 func (s Status) rank() int {
 	switch s {
@@ -56,6 +109,7 @@ type Info struct {
 	// start time of the process in clock ticks since boot: tells it from a later one with its pid
 	StartTicks uint64
 	Status     Status
+	Presence   Presence
 }
 
 // encode returns the file and the offset of the status in it.
@@ -73,7 +127,7 @@ func (i Info) encode() ([]byte, int64, error) {
 	}
 	head := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", i.Pid, i.Dir, i.Started.Unix(), i.Port, i.ListenAddresses,
 		i.BootID, i.StartTicks)
-	b := fmt.Appendf([]byte(head), "%-*s\n", statusWidth, i.Status)
+	b := append([]byte(head), i.tail()...)
 	if len(b) > maxPidFile {
 		return nil, 0, fmt.Errorf("directory and listen addresses are too long for %s: %d bytes, at most %d",
 			cm.PidFile, len(b), maxPidFile)
@@ -81,7 +135,16 @@ func (i Info) encode() ([]byte, int64, error) {
 	return b, int64(len(head)), nil
 }
 
-// parseInfo reads a file. Lines after the seventh are left to later versions.
+// tail is what changes.
+func (i *Info) tail() []byte {
+	b := fmt.Appendf(nil, "%-*s\n", statusWidth, i.Status)
+	if i.Presence.Known {
+		b = fmt.Appendf(b, "%-*s\n", presenceWidth, i.Presence)
+	}
+	return b
+}
+
+// parseInfo reads a file. Lines after the eighth are left to later versions.
 func parseInfo(b []byte) (Info, error) {
 	if len(b) == 0 {
 		return Info{}, errors.New("is empty")
@@ -121,6 +184,7 @@ func parseInfo(b []byte) (Info, error) {
 	if i.Status = Status(strings.TrimRight(lines[6], " ")); i.Status.rank() == 0 {
 		return bad(7, "status")
 	}
+	i.Presence = parsePresence(lines[7])
 	return i, nil
 }
 

@@ -1,7 +1,7 @@
 package control
 
-// The pid file of the running conmgr process. Run by conmgr's main goroutine, SetStatus by any
-// goroutine; blocks on the file system only.
+// The pid file of the running conmgr process. Run by conmgr's main goroutine, SetProgress by
+// any goroutine; blocks on the file system only.
 
 import (
 	"errors"
@@ -32,11 +32,11 @@ func (e *RunningError) Error() string {
 
 // PidFile is conmgr.pid of this process, locked for as long as the process lives.
 type PidFile struct {
-	mu           sync.Mutex
-	file         *os.File // nil after Remove
-	path         string
-	status       Status
-	statusOffset int64
+	mu         sync.Mutex
+	file       *os.File // nil after Remove
+	path       string
+	info       Info
+	tailOffset int64 // of line 7
 }
 
 // CreatePidFile locks and writes DIR/conmgr.pid; a stale file is taken over. Values of info that
@@ -46,7 +46,7 @@ func CreatePidFile(dir string, info Info) (*PidFile, error) {
 	if err := info.complete(dir); err != nil {
 		return nil, err
 	}
-	b, statusOffset, err := info.encode()
+	b, tailOffset, err := info.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func CreatePidFile(dir string, info Info) (*PidFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &PidFile{file: file, path: path, status: info.Status, statusOffset: statusOffset}
+	p := &PidFile{file: file, path: path, info: info, tailOffset: tailOffset}
 	// Written before it is cut: a reader finds at no time less than a record.
 	if _, err = file.WriteAt(b, 0); err == nil {
 		err = file.Truncate(int64(len(b)))
@@ -86,6 +86,7 @@ func (i *Info) complete(dir string) (err error) {
 	if i.Status == "" {
 		i.Status = StatusStarting
 	}
+	i.Presence.Known = true
 	if i.BootID == "" {
 		if i.BootID, err = bootID(); err != nil {
 			return err
@@ -163,21 +164,23 @@ func tryLock(file *os.File) (bool, error) {
 	}
 }
 
-// SetStatus changes line 7. A status never goes back: StatusReady after StatusComplete changes
-// nothing.
-func (p *PidFile) SetStatus(s Status) error {
+// SetProgress changes lines 7 and 8. The status of line 7 never goes back.
+func (p *PidFile) SetProgress(to Progress) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.rank() == 0 {
-		return fmt.Errorf("unknown status %q", s)
+	next := p.info
+	if s := to.status(); s.rank() > next.Status.rank() {
+		next.Status = s
 	}
-	if p.file == nil || s.rank() <= p.status.rank() {
+	next.Presence = to.Now
+	next.Presence.Known = true
+	if p.file == nil || next == p.info {
 		return nil
 	}
-	if _, err := p.file.WriteAt(fmt.Appendf(nil, "%-*s", statusWidth, s), p.statusOffset); err != nil {
+	if _, err := p.file.WriteAt(next.tail(), p.tailOffset); err != nil {
 		return fmt.Errorf("could not write PID file \"%s\": %w", p.path, cause(err))
 	}
-	p.status = s
+	p.info = next
 	return nil
 }
 

@@ -49,29 +49,33 @@ func TestPidFileFormat(t *testing.T) {
 	}
 	defer p.Remove()
 	path := filepath.Join(dir, "conmgr.pid")
-	want := func(status string) {
+	want := func(tail string) {
 		t.Helper()
 		b, err := os.ReadFile(path)
 		if w := fmt.Sprintf("%d\n/srv/cm\n1700000000\n27546\nlocalhost, ::1\nb-1 77\n%s\n", os.Getpid(),
-			status); err != nil || string(b) != w {
+			tail); err != nil || string(b) != w {
 			t.Fatalf("%q, %v; want %q", b, err, w)
 		}
 	}
-	want("starting")
+	want("starting\nnone       ")
+	primary, all, both := Presence{Primary: true}, Presence{All: true}, Presence{Primary: true, All: true}
 	for _, step := range []struct {
-		set   Status
+		set   Progress
 		shown string
-	}{{StatusReady, "ready   "}, {StatusComplete, "complete"}, {StatusReady, "complete"}, {StatusStopping, "stopping"},
-		{StatusComplete, "stopping"}} {
-		if err := p.SetStatus(step.set); err != nil {
+	}{{Progress{}, "starting\nnone       "},
+		{Progress{Now: primary, Been: primary}, "ready   \nprimary    "},
+		{Progress{Now: Presence{}, Been: primary}, "ready   \nnone       "},
+		{Progress{Now: both, Been: both}, "complete\nprimary,all"},
+		{Progress{Now: all, Been: both}, "complete\nall        "},
+		{Progress{Now: primary, Been: primary}, "complete\nprimary    "},
+		{Progress{Now: primary, Been: both, Stopping: true}, "stopping\nprimary    "},
+		{Progress{Now: all, Been: both}, "stopping\nall        "}} {
+		if err := p.SetProgress(step.set); err != nil {
 			t.Fatal(err)
 		}
 		want(step.shown)
 	}
-	if err := p.SetStatus("asleep"); err == nil {
-		t.Error("an unknown status was accepted")
-	}
-	info.Status = StatusStopping
+	info.Status, info.Presence = StatusStopping, Presence{Known: true, All: true}
 	if got, err := ReadPidFile(dir); err != nil || got != info {
 		t.Errorf("read back %+v, %v", got, err)
 	}
@@ -84,7 +88,7 @@ func TestPidFileFormat(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("still there: %v", err)
 	}
-	if err := errors.Join(p.Remove(), p.SetStatus(StatusReady)); err != nil {
+	if err := errors.Join(p.Remove(), p.SetProgress(Progress{Been: all})); err != nil {
 		t.Errorf("after Remove: %v", err)
 	}
 }
@@ -391,6 +395,7 @@ func TestRemoveLeavesAnotherOwnersFile(t *testing.T) {
 // Whatever is read was, or could have been, written.
 func FuzzParseInfo(f *testing.F) {
 	f.Add([]byte("4711\n/srv/cm\n1700000000\n27546\n*\nboot 77\nready   \n"))
+	f.Add([]byte("4711\n/srv/cm\n1700000000\n27546\n*\nboot 77\ncomplete\nprimary,all\n"))
 	f.Add([]byte("1\n/\n-1\n1\n\nb 0\nstopping\nmore\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		info, err := parseInfo(b)

@@ -138,9 +138,13 @@ func (r *run) await(ctx context.Context, conmgr *os.Process, ended <-chan error,
 			}
 			continue
 		}
-		if goal == StatusReady && info.Status == StatusComplete {
-			// All instances are there. Usually the primary is one of them, but the pid file does
-			// not tell.
+		switch {
+		case goal != StatusReady || info.Status != StatusComplete:
+		case info.Presence.Known: // all were there: with a primary among them?
+			if !info.Presence.Primary {
+				continue
+			}
+		default: // of version 1.0, whose pid file does not tell
 			if time.Since(asked) < askInterval {
 				continue
 			}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -38,9 +38,8 @@ const maxSaid = 16
 // Board is made by NewBoard.
 type Board struct {
 	conf     *conf.Config
-	log      *cmlog.Logger
+	events   *event.Hub
 	registry *Registry
-	onTable  func(*Table)                     // called by run after each new table
 	OnLost   func(entries []Entry, index int) // called by run at each loss, if it is not nil
 	keeper   *Keeper                          // nil: nothing is kept
 
@@ -53,13 +52,14 @@ type Board struct {
 	forgets chan forgetRequest
 	ended   chan struct{} // closed when run has ended
 
-	told  []string  // conflicts that were logged; owned by run, as is the next
-	first time.Time // when the first instance has answered, while nothing is known
+	told     []string        // conflicts that were told; owned by run, as are the next
+	presence *event.Presence // that was told
+	first    time.Time       // when the first instance has answered, while nothing is known
 }
 
 // NewBoard makes the first table; known is what was kept.
-func NewBoard(conf *conf.Config, log *cmlog.Logger, r *Registry, onTable func(*Table), k *Keeper, known route.Known) *Board {
-	b := &Board{conf: conf, log: log, registry: r, onTable: onTable, keeper: k,
+func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, known route.Known) *Board {
+	b := &Board{conf: conf, events: events, registry: r, keeper: k,
 		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
 		forgets: make(chan forgetRequest), ended: make(chan struct{})}
@@ -198,12 +198,13 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 	if !known.Equal(before.Known) {
 		b.keeper.Put(known)
 		if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
-			b.log.Log(cmlog.LOG, "known of the set of instances: %s", known)
+			b.events.Emit(event.KnownChanged{Known: known})
 		}
 	}
 	b.warn(t)
-	if b.onTable != nil {
-		b.onTable(t)
+	if p := t.presence(); b.presence == nil || *b.presence != p {
+		b.presence = &p
+		b.events.Emit(event.PresenceChanged{Presence: p})
 	}
 }
 
@@ -221,12 +222,10 @@ func (b *Board) lost(t *Table, i int, text string, destroy bool) []Member {
 		}
 	}
 	if n := len(list) - relayed; n > 0 {
-		b.log.Log(cmlog.LOG, "told %d application connections of the loss of instance %d (host %q)", n, e.Config.Number,
-			e.Config.Name())
+		b.events.Emit(event.ApplicationsTold{Instance: event.Of(e.Config), N: n})
 	}
 	if relayed > 0 {
-		b.log.Log(cmlog.LOG, "reset %d relayed connections because of the loss of instance %d (host %q)", relayed,
-			e.Config.Number, e.Config.Name())
+		b.events.Emit(event.RelaysReset{Instance: event.Of(e.Config), N: relayed})
 	}
 	return list
 }
@@ -237,17 +236,17 @@ func (b *Board) lost(t *Table, i int, text string, destroy bool) []Member {
 func (b *Board) superseded(t *Table, i int) []Member {
 	e, v := &t.Entries[i], &t.Verdicts[i]
 	if v.Superseded {
-		b.log.Log(cmlog.WARNING, "instance %d (host %q) is superseded by %s", e.Config.Number, e.Config.Name(), v.By)
+		b.events.Emit(event.Superseded{Instance: event.Of(e.Config), By: v.By})
 	}
 	return b.lost(t, i, e.lostText("superseded by "+v.By), v.Superseded)
 }
 
-// warn logs what an administrator should look into, once for as long as it goes on.
+// warn tells what an administrator should look into, once for as long as it goes on.
 func (b *Board) warn(t *Table) {
 	conflicts := t.Conflicts()
 	for _, c := range conflicts {
 		if !slices.Contains(b.told, c) {
-			b.log.Log(cmlog.WARNING, "%s", c)
+			b.events.Emit(event.Conflict{What: c})
 		}
 	}
 	b.told = conflicts

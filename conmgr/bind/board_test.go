@@ -3,10 +3,12 @@ package bind
 // Tests of the board without its goroutine.
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -20,7 +22,7 @@ func TestLastWordsCount(t *testing.T) {
 		return Status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: int64(101 + i)}
 	}
 	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
-		b := NewBoard(c, nil, NewRegistry(2, 10), nil, nil, route.Known{})
+		b := NewBoard(c, nil, NewRegistry(2, 10), nil, route.Known{})
 		b.Post(0, server(0, primary), nil)
 		b.Post(1, server(1, standby), nil)
 		b.rebuild()
@@ -36,6 +38,53 @@ func TestLastWordsCount(t *testing.T) {
 		if tab := b.Table.Load(); tab.Known.Timeline != 2 || tab.Choose(cm.ReadWrite, nil) != -1 ||
 			!tab.Verdicts[0].Superseded {
 			t.Errorf("%s: %s; %+v", gone, tab.Known, tab.Verdicts)
+		}
+	}
+}
+
+// What is there is told at the start and when it changes, and not else.
+func TestPresence(t *testing.T) {
+	c, _ := conf.Parse("conmgr.conf", []byte("backend_host3 = a\nbackend_host5 = b"))
+	var told []event.Presence
+	events := &event.Hub{}
+	events.Subscribe(func(e event.Event) {
+		if p, is := e.(event.PresenceChanged); is {
+			told = append(told, p.Presence)
+		}
+	})
+	b := NewBoard(c, events, NewRegistry(2, 10), nil, route.Known{})
+	primary := Status{State: hb.Established, Known: true, Attributes: hb.Attributes{Timeline: 1}, SystemIdentifier: 7,
+		PostmasterStart: 1}
+	standby := primary
+	standby.Attributes.Flags, standby.PostmasterStart = hb.InRecovery, 2
+	duplicate, lost, foreign := primary, primary, primary
+	duplicate.State, lost.State, foreign.SystemIdentifier = hb.Duplicate, hb.Lost, 8
+	for i, x := range []struct {
+		index          int
+		s              Status
+		want           event.Presence
+		primary, whole bool
+	}{
+		{0, Status{}, event.Presence{Primary: -1, Instances: 2}, false, false},
+		{1, standby, event.Presence{Primary: -1, Established: 1, Instances: 2}, false, false},
+		{0, primary, event.Presence{Primary: 3, Established: 2, Instances: 2}, true, true},
+		{1, duplicate, event.Presence{Primary: 3, Established: 2, Instances: 2}, true, true},
+		{1, lost, event.Presence{Primary: 3, Established: 1, Instances: 2}, true, false},
+		{1, standby, event.Presence{Primary: 3, Established: 2, Instances: 2}, true, true},
+		{0, foreign, event.Presence{Primary: -1, Established: 2, Instances: 2}, false, true},
+	} {
+		before := slices.Clone(told)
+		b.Post(x.index, x.s, nil)
+		b.rebuild()
+		b.rebuild()
+		if len(before) == 0 || before[len(before)-1] != x.want {
+			before = append(before, x.want)
+		}
+		if !slices.Equal(told, before) {
+			t.Errorf("%d: told %+v, want %+v", i, told, before)
+		}
+		if p := told[len(told)-1]; p.HasPrimary() != x.primary || p.IsComplete() != x.whole {
+			t.Errorf("%d: %+v: primary %v, complete %v", i, p, p.HasPrimary(), p.IsComplete())
 		}
 	}
 }

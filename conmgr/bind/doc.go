@@ -8,7 +8,7 @@
 //	share.go     who may connect: shares and reserved places
 //	kept.go      what is known over restarts
 //	forget.go    having it forgotten
-//	trace.go     what is logged of each connection
+//	trace.go     what is told of each connection
 //
 // Registry.mu is held for a moment only, and with no other lock.
 package bind

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 )
 
@@ -23,7 +23,7 @@ func (b *Board) forget(f forgetRequest) {
 	t, now := b.Table.Load(), time.Now()
 	all := factsOf(t.Entries)
 	known := t.Known.Forget(f.instance, all, now).Learn(all, true, now)
-	b.log.Log(cmlog.LOG, "forgotten on request: %s; known now: %s", t.Known, known)
+	b.events.Emit(event.Forgotten{Was: t.Known, Now: known})
 	b.publish(slices.Clone(t.Entries), nil, known, true, now)
 	f.done <- known
 }

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 )
@@ -18,8 +18,8 @@ const saveAgain = time.Minute
 
 // Keeper writes the file. A nil one does nothing: tests without a directory.
 type Keeper struct {
-	dir string
-	log *cmlog.Logger
+	dir    string
+	events *event.Hub
 
 	wake chan struct{}
 
@@ -28,12 +28,12 @@ type Keeper struct {
 
 	writing sync.Mutex // held while writing
 	written route.Known
-	failure string // the last one that was logged; guarded by writing
+	failure string // the last one that was told; guarded by writing
 }
 
 // NewKeeper reads what was kept.
-func NewKeeper(dir string, log *cmlog.Logger, now time.Time) (*Keeper, route.Known) {
-	k := &Keeper{dir: dir, log: log, wake: make(chan struct{}, 1)}
+func NewKeeper(dir string, events *event.Hub, now time.Time) (*Keeper, route.Known) {
+	k := &Keeper{dir: dir, events: events, wake: make(chan struct{}, 1)}
 	s, err := control.LoadState(dir)
 	if err != nil {
 		aside, aerr := control.SetStateAside(dir)
@@ -43,8 +43,7 @@ func NewKeeper(dir string, log *cmlog.Logger, now time.Time) (*Keeper, route.Kno
 		} else {
 			hint = "It was renamed to \"" + aside + "\"."
 		}
-		log.Message(cmlog.Message{Level: cmlog.WARNING, Text: "what was known of the instances is lost: " + err.Error(),
-			Hint: hint})
+		events.Emit(event.StateUnreadable{Err: err, Hint: hint})
 	}
 	known := knownOf(s)
 	if known.Since.After(now) { // the clock was put back
@@ -57,7 +56,7 @@ func NewKeeper(dir string, log *cmlog.Logger, now time.Time) (*Keeper, route.Kno
 	}
 	k.latest, k.written = known, known
 	if known.SystemIdentifier != 0 {
-		log.Log(cmlog.LOG, "known from before: %s", known)
+		events.Emit(event.KnownBefore{Known: known})
 	}
 	return k, known
 }
@@ -95,8 +94,7 @@ func (k *Keeper) Save() error {
 		k.written, k.failure = known, ""
 	case err.Error() != k.failure:
 		k.failure = err.Error()
-		k.log.Message(cmlog.Message{Level: cmlog.WARNING, Text: k.failure,
-			Detail: "What is known of the instances would be lost at a restart of conmgr."})
+		k.events.Emit(event.StateUnwritten{Why: k.failure})
 	}
 	return err
 }

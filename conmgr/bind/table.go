@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -71,6 +72,20 @@ func (e *Entry) facts() route.Instance {
 type Table struct {
 	*route.Table
 	Entries []Entry // ordered by instance number
+}
+
+// presence is what is there, for those who wait for it.
+func (t *Table) presence() event.Presence {
+	p := event.Presence{Primary: -1, Instances: len(t.Entries)}
+	for i := range t.Entries {
+		if t.Entries[i].Connected() {
+			p.Established++
+		}
+	}
+	if t.Primary >= 0 {
+		p.Primary = t.Entries[t.Primary].Config.Number
+	}
+	return p
 }
 
 func factsOf(entries []Entry) []route.Instance {

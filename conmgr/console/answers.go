@@ -70,10 +70,10 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	r, b := s.service.registry, s.service.board
 	t, i, ok := r.Bind(s, string(st.want), b.Table.Load, func(t *bind.Table) int { return t.Choose(st.want, st.except) })
 	if !ok {
-		s.service.trace.Rejection(&s.Seat)
+		s.service.trace.Rejected(&s.Seat)
 		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: bind.ShutdownText}
 	}
-	s.service.trace.Target(&s.Seat, st.want, st.except, t, i)
+	s.service.trace.Bound(&s.Seat, st.want, st.except, t, i)
 	if i < 0 {
 		return nil, &backend.Error{Code: cm.CannotEstablish, Text: "no target server address from Connection Manager",
 			Detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}

@@ -110,9 +110,9 @@ type session struct {
 func (s *session) run() {
 	defer s.service.registry.Remove(s)
 	defer s.conn.Close()
-	s.service.trace.Connection(&s.Seat, "accepted")
+	s.service.trace.Accepted(&s.Seat)
 	s.talk()
-	s.service.trace.Connection(&s.Seat, "ended")
+	s.service.trace.Ended(&s.Seat)
 }
 
 // talk is the whole conversation.
@@ -166,7 +166,7 @@ func (s *session) start() error {
 	}
 	s.Application = st.Application
 	if s.service.registry.IsEnding() {
-		s.service.trace.Rejection(&s.Seat)
+		s.service.trace.Rejected(&s.Seat)
 		return s.refuse(backend.Fatal(cm.CannotConnectNow, bind.ShutdownText, "", ""))
 	}
 	secret := make([]byte, st.SecretLength())

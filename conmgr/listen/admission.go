@@ -11,7 +11,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 )
 
 const (
@@ -48,13 +48,11 @@ func (s *Door) HasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hin
 		if s.Conf.MaxConnections == 0 {
 			reason = "as many as the limit of open file descriptors allows, ulimit -n"
 		}
-		s.Limit.Log("max_connections", cmlog.LOG, "closed a connection from application: %s: there are %d connections already (%s)",
-			seat, s.Registry.Max, reason)
+		s.Events.Emit(event.Overfull{Client: seat.Client(), Max: s.Registry.Max, Limit: reason})
 		return false
 	case bind.OverShare:
 		text := fmt.Sprintf("too many connections of %s: at most %d", seat.Owner, s.Registry.Share)
-		s.Limit.Log("max_user_connections", cmlog.LOG, "refused a connection from application: %s: %s (max_user_connections)",
-			seat, text)
+		s.Events.Emit(event.OverShare{Client: seat.Client(), What: text})
 		s.explain(conn, func() {
 			refuse(cm.TooManyConnections, text, "Close connections that are not used, or raise max_user_connections in conmgr.conf.")
 		})
@@ -94,6 +92,6 @@ func (s *Door) MayRelay(conn net.Conn, of *bind.Seat) bool {
 		}
 	}
 	conn.Close()
-	s.Limit.Log("relay_allowed_networks", cmlog.LOG, "closed a connection to a relay port: %s: it is not from this host, nor of relay_allowed_networks", of)
+	s.Events.Emit(event.Foreign{Client: of.Client()})
 	return false
 }

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
@@ -25,8 +25,7 @@ import (
 // Door is where applications come in: all ports and Unix sockets, and who is let in.
 type Door struct {
 	Conf     *conf.Config
-	Log      *cmlog.Logger
-	Limit    *cmlog.Limiter
+	Events   *event.Hub
 	Group    *group.Group
 	Registry *bind.Registry
 
@@ -37,8 +36,8 @@ type Door struct {
 }
 
 // New makes one that is shut.
-func New(c *conf.Config, log *cmlog.Logger, limit *cmlog.Limiter, g *group.Group, r *bind.Registry) *Door {
-	return &Door{Conf: c, Log: log, Limit: limit, Group: g, Registry: r}
+func New(c *conf.Config, events *event.Hub, g *group.Group, r *bind.Registry) *Door {
+	return &Door{Conf: c, Events: events, Group: g, Registry: r}
 }
 
 // listener is an open port, and what becomes of a connection to it.
@@ -171,7 +170,7 @@ func (s *Door) accept(l listener, stop <-chan struct{}) {
 		case errors.Is(err, syscall.ECONNABORTED):
 			continue
 		}
-		s.Limit.Log("accept", cmlog.ERROR, "could not accept a connection from application: %s", acceptText(err))
+		s.Events.Emit(event.AcceptFailed{Why: acceptText(err)})
 		t := time.NewTimer(acceptPause)
 		select {
 		case <-stop:

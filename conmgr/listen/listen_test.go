@@ -1,18 +1,15 @@
 package listen
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
-	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 )
 
@@ -42,11 +39,11 @@ func (a *addressedConn) RemoteAddr() net.Addr {
 }
 
 func TestRelayFromElsewhere(t *testing.T) {
-	var sink bytes.Buffer
-	g, stop := &group.Group{OnPanic: func(name string, v any, _ []byte) { t.Errorf("%s: %v", name, v) }}, make(chan struct{})
-	log := cmlog.New(cmlog.WARNING, g, stop, cmlog.NewStderr(&sink))
+	var told []string
+	events := &event.Hub{}
+	events.Subscribe(func(e event.Event) { told = append(told, e.Text()) })
 	s := &Door{Conf: configOf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
-		Log: log, Limit: cmlog.NewLimiter(log)}
+		Events: events}
 	for _, x := range []struct {
 		own, peer string
 		want      bool
@@ -69,10 +66,9 @@ func TestRelayFromElsewhere(t *testing.T) {
 			t.Errorf("%s to %s: %v, closed %v", x.peer, x.own, got, conn.closed)
 		}
 	}
-	close(stop)
-	g.Wait(10 * time.Second)
-	if strings.Count(sink.String(), "closed a connection to a relay port: 198.51.100.2:1000: it is not from this host") != 1 {
-		t.Errorf("the log does not tell:\n%s", sink.String())
+	if len(told) != 4 || !strings.HasPrefix(told[0],
+		"closed a connection to a relay port: 198.51.100.2:1000: it is not from this host") {
+		t.Errorf("told: %q", told)
 	}
 }
 
@@ -80,19 +76,19 @@ func TestListen(t *testing.T) {
 	leak.Check(t)
 	c := configOf(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
 	c.Port, c.SocketDirs = 0, nil
-	s := New(c, nil, nil, nil, nil)
+	s := New(c, nil, nil, nil)
 	if err := s.Listen(context.Background(), nil, nil); err != nil || len(s.listeners) != 2 {
 		t.Fatalf("%d listeners, %v", len(s.listeners), err)
 	}
 	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
 	defer s.Close()
 	c.Port = taken
-	if err := New(c, nil, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
+	if err := New(c, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
 		err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
 		t.Errorf("got %v", err)
 	}
 	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
-	if err := New(c, nil, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
+	if err := New(c, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
 		!strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
 		t.Errorf("got %v", err)
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/control"
 )
@@ -33,8 +33,7 @@ func (s *Door) listenUnix(admit func(net.Conn)) error {
 		err := s.listenUnixIn(dir, admit)
 		var used *control.SocketInUseError
 		if err != nil && s.Conf.SocketDirsDefault && !errors.As(err, &used) {
-			s.Log.Message(cmlog.Message{Level: cmlog.WARNING, Text: err.Error(),
-				Hint: "Applications reach conmgr by TCP only. Name another directory in unix_socket_directories, or '' for none."})
+			s.Events.Emit(event.NoUnixSocket{Err: err})
 			continue
 		}
 		if err != nil {

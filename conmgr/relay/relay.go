@@ -23,8 +23,8 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
@@ -41,8 +41,7 @@ const maxRelayLoops = 4
 // Relays are all the relay ports of a conmgr.
 type Relays struct {
 	conf     *conf.Config
-	log      *cmlog.Logger
-	limit    *cmlog.Limiter
+	events   *event.Hub
 	group    *group.Group
 	board    *bind.Board
 	registry *bind.Registry
@@ -55,7 +54,7 @@ type Relays struct {
 
 // New makes them; start lets them work.
 func New(b *bind.Board, d *listen.Door, tr *bind.Trace) *Relays {
-	return &Relays{conf: d.Conf, log: d.Log, limit: d.Limit, group: d.Group, board: b, registry: d.Registry,
+	return &Relays{conf: d.Conf, events: d.Events, group: d.Group, board: b, registry: d.Registry,
 		trace: tr, door: d}
 }
 
@@ -160,7 +159,7 @@ func (s *Relays) Admit(conn *net.TCPConn, port conf.RelayPort) {
 
 // run takes the connection to an instance. The bytes flow without this goroutine.
 func (c *relayed) run() {
-	c.relays.trace.Connection(&c.Seat, "to a relay port accepted")
+	c.relays.trace.Accepted(&c.Seat)
 	if c.serve() {
 		return
 	}
@@ -169,7 +168,7 @@ func (c *relayed) run() {
 	}
 	c.conn.Close()
 	c.relays.registry.Remove(c)
-	c.relays.trace.Connection(&c.Seat, "to a relay port ended")
+	c.relays.trace.Ended(&c.Seat)
 }
 
 // serve is true when a loop has taken over.
@@ -243,12 +242,12 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		t, i, ok := r.Bind(c, string(c.port.Attribute), b.Table.Load,
 			func(t *bind.Table) int { return t.Choose(c.port.Attribute, except) })
 		if ok {
-			c.relays.trace.Target(&c.Seat, c.port.Attribute, except, t, i)
+			c.relays.trace.Bound(&c.Seat, c.port.Attribute, except, t, i)
 		}
 		switch {
 		case !ok:
 			cancel()
-			c.relays.trace.Rejection(&c.Seat)
+			c.relays.trace.Rejected(&c.Seat)
 			return nil, cm.CannotConnectNow, errors.New(bind.ShutdownText)
 		case i < 0:
 			cancel()
@@ -287,7 +286,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 		}
 		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.Config.Number, e.Config.Name(), e.Address(),
 			e.Config.Port, text)
-		c.relays.limit.Log("relay", cmlog.LOG, "could not connect a relayed connection to %s", text)
+		c.relays.events.Emit(event.RelayFailed{Why: text})
 		failures = append(failures, text)
 		except = append(except, e.Config.Number)
 	}
@@ -367,7 +366,7 @@ func (c *relayed) hand(server *net.TCPConn) bool {
 	l := loops[int(c.relays.turn.Add(1))%len(loops)]
 	f, ok := l.add(a, b, func() {
 		c.relays.registry.Remove(c)
-		c.relays.trace.Connection(&c.Seat, "to a relay port ended")
+		c.relays.trace.Ended(&c.Seat)
 	})
 	if !ok {
 		unix.Close(a)
@@ -396,7 +395,7 @@ func detach(conn *net.TCPConn) (fd int, err error) {
 // decline answers the client's startup with FATAL, as a server does: after what it has sent
 // already, which may be a request for encryption.
 func (c *relayed) decline(code string, reason error) {
-	c.relays.log.Log(cmlog.DEBUG, "declined a relayed connection from %s: %s", &c.Seat, reason)
+	c.relays.events.Emit(event.RelayDeclined{Client: c.Client(), Why: reason})
 	c.declineWithin(relayStartup, code, reason)
 }
 

@@ -12,7 +12,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
@@ -37,10 +37,9 @@ func (c *relayed) cancel(request []byte) {
 			err := deliver(ctx, netip.AddrPortFrom(e.Address(), uint16(e.Config.Port)), request)
 			switch {
 			case err != nil && ctx.Err() == context.Canceled:
-				c.relays.log.Log(cmlog.DEBUG, "a cancel request from %s was given up: instance %d", &c.Seat, e.Config.Number)
+				c.relays.events.Emit(event.CancelGivenUp{Client: c.Client(), Instance: event.Of(e.Config)})
 			case err != nil:
-				c.relays.limit.Log("cancel", cmlog.LOG, "could not deliver a cancel request to instance %d (host %q): %s",
-					e.Config.Number, e.Config.Name(), netio.Text(err))
+				c.relays.events.Emit(event.CancelFailed{Instance: event.Of(e.Config), Why: netio.Text(err)})
 			}
 		})
 	}

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
@@ -45,22 +45,20 @@ const destroyStates = 1<<unix.BPF_TCP_ESTABLISHED | 1<<unix.BPF_TCP_SYN_SENT | 1
 
 // Destroyer is what the board calls.
 type Destroyer struct {
-	Log   *cmlog.Logger
-	Group *group.Group
+	Events *event.Hub
+	Group  *group.Group
 }
 
 // Lost aborts the connections to an instance, without waiting.
 func (d *Destroyer) Lost(entries []bind.Entry, index int) {
-	e, targets := &entries[index], destroyTargets(entries, index)
-	name := fmt.Sprintf("instance %d (host %q)", e.Config.Number, e.Config.Name())
+	in, targets := event.Of(entries[index].Config), destroyTargets(entries, index)
 	d.Group.Go("socket destroy", func() {
 		begin := time.Now()
 		n, err := destroyConnections(targets)
 		if err != nil {
-			d.Log.Log(cmlog.WARNING, "could not destroy all connections to the lost %s: %s", name, err)
+			d.Events.Emit(event.SocketsNotDestroyed{Instance: in, Err: err})
 		}
-		d.Log.Log(cmlog.LOG, "destroyed %d connections to the lost %s, addresses %v, in %d us", n, name, targets,
-			time.Since(begin).Microseconds())
+		d.Events.Emit(event.SocketsDestroyed{Instance: in, N: n, To: targets, Took: time.Since(begin)})
 	})
 }
 

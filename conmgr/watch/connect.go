@@ -13,15 +13,14 @@ import (
 	"slices"
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
 // connect dials one address and greets the watchdog.
 func (in *Instance) connect(ctx context.Context, a netip.Addr, limit clock.Mono) (*link, *heartbeat.Loss, error) {
-	in.note("connecting", cmlog.INFO, "connecting to the watchdog: %s, address %s", in,
-		netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
+	in.events.Emit(event.Connecting{Instance: in.id, To: netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort))})
 	dctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ch := make(chan result[*net.TCPConn], 1)

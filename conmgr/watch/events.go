@@ -1,7 +1,7 @@
 package watch
 
-// What an instance's goroutine tells of its instance: to the log, and to the board, which routes by
-// it and tells the applications. Nothing here blocks.
+// What an instance's goroutine tells of its instance: events, and its status to the board, which
+// routes by it and tells the applications. Nothing here blocks.
 
 import (
 	"context"
@@ -10,21 +10,19 @@ import (
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
 // established: the watchdog has welcomed us.
 func (in *Instance) established(loss *heartbeat.Loss) {
-	clear(in.repeats)
 	in.attempts.Established(in.now())
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
-		in.note("lost", cmlog.WARNING, "%s is lost: %s", in, loss)
-		in.publish(loss)
+		in.declare(loss)
 	}
 	in.lossText, in.detail = "", in.portMismatch()
 	in.received()
-	in.note("established", cmlog.LOG, "heartbeat connection is established: %s, address %s", in, in.hostAddr)
+	in.events.Emit(event.Established{Instance: in.id, Addr: in.hostAddr})
 	in.attributesChanged()
 	in.publish(nil)
 }
@@ -36,8 +34,7 @@ func (in *Instance) attributesChanged() {
 		now += ",shutting-down"
 	}
 	if now != in.before {
-		in.note("attribute", cmlog.LOG, "attribute of the instance(host='%s', port=%d) is changed from '%s' to '%s'",
-			in.cfg.Name(), in.cfg.Port, in.before, now)
+		in.events.Emit(event.AttributesChanged{Instance: in.id, Before: in.before, Now: now})
 		in.before = now
 	}
 }
@@ -51,14 +48,13 @@ func (in *Instance) received() {
 // closed: the connection broke. That is no verdict.
 func (in *Instance) closed(why string) {
 	in.mon.Closed()
-	in.note("closed", cmlog.LOG, "heartbeat connection is closed: %s: %s", in, why)
+	in.events.Emit(event.Closed{Instance: in.id, Why: why})
 	in.say(why)
 }
 
 // stopping: the server has announced its end. Nobody is sent there any more, and nothing is cut.
 func (in *Instance) stopping() {
-	in.note("goodbye", cmlog.LOG, "remote node shuts down heartbeat connection: %s; its connections are left to the server",
-		in)
+	in.events.Emit(event.Stopping{Instance: in.id})
 	in.watchStop(in.ctx)
 	in.say("the server is shutting down")
 }
@@ -69,7 +65,7 @@ func (in *Instance) stopAnswered(r stopReply) {
 	in.received()
 	if changed {
 		in.unwatchStop()
-		in.note("stopped", cmlog.LOG, "the server has shut down: %s", in)
+		in.events.Emit(event.Stopped{Instance: in.id})
 		in.say("the server has shut down")
 	}
 }
@@ -78,7 +74,12 @@ func (in *Instance) lost(loss *heartbeat.Loss) {
 	in.unwatchStop()
 	in.servers.release(in.index)
 	in.detail, in.lossText = loss.String(), loss.String()
-	in.note("lost", cmlog.WARNING, "%s is lost: %s", in, loss)
+	in.declare(loss)
+}
+
+// declare makes a verdict known.
+func (in *Instance) declare(loss *heartbeat.Loss) {
+	in.events.Emit(event.Lost{Instance: in.id, Loss: *loss})
 	in.publish(loss)
 }
 
@@ -89,38 +90,20 @@ func (in *Instance) failed(ctx context.Context, err error) {
 	}
 	in.mon.Closed()
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	event := "could not establish heartbeat connection: " + in.String() + ": " + text
+	failed := event.ConnectFailed{Instance: in.id, Why: text}
 	var refused *refusedError
 	switch {
 	case errors.As(err, &refused):
+		failed.Failure, failed.Why = event.RefusedByWatchdog, refused.Text
 		text = "heartbeat connect is refused: " + refused.Text
-		event = "heartbeat connect is refused: " + in.String() + ": " + refused.Text
 	case errors.Is(err, errConnectTimeout):
-		event = "heartbeat connect is timed out: " + in.String() + ": " + text
+		failed.Failure = event.NoAnswer
 		text = "heartbeat connect is timed out: " + text
 	}
-	in.complain(cmlog.WARNING, event)
+	in.events.Emit(failed)
 	if s := in.mon.State(); s != heartbeat.Stopping && s != heartbeat.Stopped { // whose watchdog is gone, of course
 		in.say(text)
 	}
-}
-
-// complain logs what may go on for long, once a minute.
-func (in *Instance) complain(level cmlog.Level, text string) {
-	now := in.now()
-	if last, again := in.repeats[text]; again && now.Sub(last) < repeatAfter {
-		return
-	}
-	if len(in.repeats) >= 16 {
-		clear(in.repeats)
-	}
-	in.repeats[text] = now
-	in.note("attempt", level, "%s", text)
-}
-
-// note logs a line that a peer can cause again and again.
-func (in *Instance) note(kind string, level cmlog.Level, format string, args ...any) {
-	in.limit.Log(fmt.Sprintf("%s %d", kind, in.cfg.Number), level, format, args...)
 }
 
 // say makes a text the instance's detail: the last error. Of a lost instance it says as well why
@@ -144,7 +127,7 @@ func (in *Instance) portMismatch() string {
 	text := fmt.Sprintf("backend_port%d is %d, but the server's own port is %d", in.cfg.Number, in.cfg.Port, port)
 	if port != in.otherPort {
 		in.otherPort = port
-		in.note("port", cmlog.WARNING, "%s: %s (a mistake, unless a pooler or a forwarded port is meant)", in, text)
+		in.events.Emit(event.OtherPort{Instance: in.id, What: text})
 	}
 	return text
 }

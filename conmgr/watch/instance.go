@@ -16,8 +16,8 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -31,7 +31,8 @@ type Instance struct {
 	mon     *heartbeat.Monitor
 	net     netio.Network
 	now     clock.Clock
-	limit   *cmlog.Limiter
+	events  *event.Hub
+	id      event.Instance
 	board   *bind.Board
 	group   *group.Group
 	servers *serverMap
@@ -44,21 +45,20 @@ type Instance struct {
 	addrs    []netip.Addr // all addresses of the name, at that time
 	attempts heartbeat.Attempts
 
-	endStop     func()                // while the server is stopping: ends the questions to its SQL port
-	stopReplies chan stopReply        // and their answers
-	detail      string                // last error
-	lossText    string                // why the instance was lost, until it is established again
-	before      string                // attributes last told to the log
-	servedBy    int                   // index of the instance that serves the server: this one, unless it is a duplicate
-	told        int                   // index of the instance that the log has named for that, -1: none
-	otherPort   uint16                // the postmaster's port, as last complained of
-	repeats     map[string]clock.Mono // complaints, and when each was logged
+	endStop     func()         // while the server is stopping: ends the questions to its SQL port
+	stopReplies chan stopReply // and their answers
+	detail      string         // last error
+	lossText    string         // why the instance was lost, until it is established again
+	before      string         // attributes last told to the log
+	servedBy    int            // index of the instance that serves the server: this one, unless it is a duplicate
+	told        int            // index of the instance that the log has named for that, -1: none
+	otherPort   uint16         // the postmaster's port, as last complained of
 }
 
 // Surroundings are what all instances of a conmgr share.
 type Surroundings struct {
 	Board   *bind.Board
-	Limit   *cmlog.Limiter
+	Events  *event.Hub
 	Group   *group.Group
 	Net     netio.Network
 	Now     clock.Clock
@@ -76,9 +76,9 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 	servers := newServerMap(len(c.Instances))
 	for i := range c.Instances {
 		cfg := &c.Instances[i]
-		in := &Instance{index: i, cfg: cfg, conf: c, net: o.Net, now: o.Now, limit: o.Limit, board: o.Board,
+		in := &Instance{index: i, cfg: cfg, conf: c, net: o.Net, now: o.Now, events: o.Events, id: event.Of(cfg), board: o.Board,
 			group: o.Group, servers: servers,
-			goodbye: o.Goodbye, servedBy: i, told: -1, repeats: map[string]clock.Mono{}, before: "unknown",
+			goodbye: o.Goodbye, servedBy: i, told: -1, before: "unknown",
 			attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
 				DuplicateCheck: o.Recheck},
 			mon: heartbeat.NewMonitor(heartbeat.InstanceID(o.Process, cfg.Number), c.HeartbeatInterval,
@@ -89,9 +89,6 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 	return all
 }
 
-// repeatAfter is how often a connect failure that goes on is logged again.
-const repeatAfter = time.Minute
-
 var errConnectTimeout = errors.New("no answer")
 
 // refusedError is a REFUSED of the watchdog.
@@ -99,9 +96,7 @@ type refusedError struct{ heartbeat.Refused }
 
 func (e *refusedError) Error() string { return e.Text }
 
-func (in *Instance) String() string {
-	return fmt.Sprintf("instance %d (host %q, port %d)", in.cfg.Number, in.cfg.Name(), in.cfg.Port)
-}
+func (in *Instance) String() string { return in.id.String() }
 
 // outcome of an attempt.
 type outcome = heartbeat.Outcome
@@ -187,7 +182,7 @@ func (in *Instance) tick(due clock.Mono) {
 	now := in.now()
 	in.mon.Late(now.Sub(due))
 	if loss := in.mon.Judge(now); loss != nil {
-		in.complain(cmlog.WARNING, fmt.Sprintf("heartbeat is timed out: %s", in))
+		in.events.Emit(event.TimedOut{Instance: in.id})
 		in.lost(loss)
 	}
 }

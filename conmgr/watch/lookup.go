@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
+
+// repeatAfter is how often it is told again that a name cannot be resolved.
+const repeatAfter = time.Minute
 
 // lookupPatience is how long an attempt waits for a look-up if it knows addresses already.
 const lookupPatience = 250 * time.Millisecond
@@ -28,7 +31,7 @@ type lookup struct {
 	waited  bool       // an attempt has waited for the pending one: no other does
 	fresh   bool       // addrs are the answer to the last look-up
 	last    clock.Mono // when one was last begun
-	told    clock.Mono // when the log was last told that known addresses are used
+	told    clock.Mono // when it was last told that known addresses are used
 	err     error
 }
 
@@ -128,12 +131,12 @@ func (in *Instance) followName() (moved bool) {
 	return false
 }
 
-// failedLookup tells the log, not more than once a minute, that known addresses are used.
+// failedLookup tells, not more than once a minute, that known addresses are used.
 func (in *Instance) failedLookup() {
 	lk, now := &in.lookup, in.now()
 	if lk.told != 0 && now.Sub(lk.told) < repeatAfter {
 		return
 	}
 	lk.told = now
-	in.note("name", cmlog.WARNING, "%s; the last known addresses of %s are used", lk.err, in)
+	in.events.Emit(event.LookupFailed{Instance: in.id, Err: lk.err})
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
-	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -112,8 +112,7 @@ func (in *Instance) share(l *link, loss *heartbeat.Loss) (alone bool) {
 	}
 	if h.index != in.told { // the first time; it is checked again and again
 		in.told = h.index
-		in.note("duplicate", cmlog.LOG, "%s is the same server as instance %d, whose heartbeats serve for both", in,
-			in.serving())
+		in.events.Emit(event.Duplicate{Instance: in.id, Of: in.serving()})
 	}
 	if h.local != in.local {
 		return true

@@ -69,7 +69,7 @@ func newBench(t *testing.T, text string) *bench {
 	t.Cleanup(func() { g.Wait(patience) })
 	b := &bench{t: t}
 	b.time.Store(int64(100 * second))
-	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, nil, route.Known{}),
+	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, route.Known{}),
 		Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Goodbye: new(atomic.Bool),
 		Process: hb.ID{9}})[0]
 	b.ctx, b.stop = context.WithCancel(context.Background())

@@ -6,6 +6,6 @@ package main
 import "slices"
 
 var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations,
-	conmgrMutations, resumingMutations, routingMutations, goclientMutations, trustMutations, frontMutations,
+	conmgrMutations, resumingMutations, eventMutations, routingMutations, goclientMutations, trustMutations, frontMutations,
 	extensionMutations,
 	simulateMutations)

@@ -173,40 +173,6 @@ var importRules = []importRule{
 // cOfFront: a test of the libpq front that calls it from Go.
 func (s *source) cOfFront() bool { return s.test && s.in("libpq") }
 
-// rooms are the packages of conmgr/, from the ground up, and which of each other they may import.
-// The daemon itself, conmgr/, wires them.
-var rooms = []struct {
-	folder string
-	mayUse []string
-	reason string
-}{
-	{"conmgr/group", nil, "everything starts its goroutines by it"},
-	{"conmgr/clock", nil, "everything asks it for the time"},
-	{"conmgr/netio", nil, "what everybody needs of the network decides nothing"},
-	{"conmgr/cmlog", []string{"group", "netio"}, "everything logs: the log knows nobody"},
-	{"conmgr/conf", []string{"cmlog"}, "conmgr.conf is read without a daemon: by cm_ctl, tests and the documentation"},
-	{"conmgr/route", nil, "who is offered is a pure decision"},
-	{"conmgr/bind", []string{"group", "clock", "cmlog", "conf", "route"},
-		"who is bound, and who is told, is decided without a socket: a session and a relayed connection look the same"},
-	{"conmgr/sockdestroy", []string{"group", "netio", "cmlog", "conf", "bind"}, "what ends connections of others has no other way in than a loss"},
-	{"conmgr/watch", []string{"group", "clock", "netio", "cmlog", "conf", "bind"}, "who watches instances reaches no application"},
-	{"conmgr/listen", []string{"group", "netio", "cmlog", "conf", "bind"}, "who lets people in does not know what becomes of them"},
-	{"conmgr/console", []string{"group", "netio", "cmlog", "conf", "route", "bind", "listen"}, "a session cannot reach a relayed connection"},
-	{"conmgr/relay", []string{"group", "netio", "cmlog", "conf", "bind", "listen"}, "the relay cannot reach a session"},
-}
-
-func init() {
-	for _, room := range rooms {
-		allowed := []string{room.folder}
-		for _, name := range room.mayUse {
-			allowed = append(allowed, "conmgr/"+name)
-		}
-		importRules = append(importRules, importRule{[]string{room.folder}, forbids(func(_ *source, i string) bool {
-			return under(i, "conmgr") && !slices.Contains(allowed, i)
-		}).notInTests(), room.reason})
-	}
-}
-
 type forbids func(*source, string) bool
 
 // notInTests restricts a rule to what is built.
@@ -420,6 +386,11 @@ func TestRulesBite(t *testing.T) {
 		{"conmgr/listen/a.go", imports("listen", module+"conmgr/console"), "does not know what becomes of them"},
 		{"conmgr/bind/a.go", imports("bind", module+"conmgr/netio"), "without a socket"},
 		{"conmgr/bind/a_test.go", imports("bind", module+"conmgr/netio"), ""},
+		{"conmgr/bind/a.go", imports("bind", module+"conmgr/cmlog"), "imports conmgr/cmlog"},
+		{"conmgr/watch/a.go", imports("watch", module+"conmgr/cmlog"), "imports conmgr/cmlog"},
+		{"conmgr/event/a.go", imports("event", module+"conmgr/bind"), "does not know who listens"},
+		{"conmgr/status/a.go", imports("status", module+"conmgr/bind"), "and of nothing else"},
+		{"conmgr/status/a.go", imports("status", module+"conmgr/event", module+"control"), ""},
 		{"conmgr/sockdestroy/a.go", imports("sockdestroy", module+"conmgr/relay"), "no other way in"},
 		{"conmgr/watch/a.go", imports("watch", module+"conmgr/console"), "reaches no application"},
 		{"conmgr/watch/a.go", imports("watch", module+"conmgr/bind", module+"heartbeat"), ""},

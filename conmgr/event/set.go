@@ -1,0 +1,168 @@
+package event
+
+// What happens to the set of instances and to what is bound to them; emitted by the board's
+// goroutine, its keeper's, and those that destroy sockets. Pure.
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Presence is what is there of the set: two facts, and what they are made of.
+type Presence struct {
+	Primary     int // number of the primary in use, -1: none
+	Established int // heartbeats prove that so many are there
+	Instances   int
+}
+
+// HasPrimary is the one fact: a primary is there.
+func (p Presence) HasPrimary() bool { return p.Primary >= 0 }
+
+// IsComplete is the other one: all are there.
+func (p Presence) IsComplete() bool { return p.Established == p.Instances }
+
+// PresenceChanged is told at the start, too. It is not for the log, which has what lies behind it.
+type PresenceChanged struct {
+	debug
+	Presence
+}
+
+// Text of it.
+func (e PresenceChanged) Text() string {
+	primary := "no primary"
+	if e.HasPrimary() {
+		primary = fmt.Sprintf("primary is instance %d", e.Primary)
+	}
+	return fmt.Sprintf("%d of %d instances established, %s", e.Established, e.Instances, primary)
+}
+
+// Superseded tells that what is written there is lost. Whoever is bound to it is told next.
+type Superseded struct {
+	warning
+	Instance
+	By string
+}
+
+// Text of it.
+func (e Superseded) Text() string {
+	return fmt.Sprintf("%s is superseded by %s", e.short(), e.By)
+}
+
+// ApplicationsTold of a loss.
+type ApplicationsTold struct {
+	notable
+	Instance
+	N int
+}
+
+// Text of it.
+func (e ApplicationsTold) Text() string {
+	return fmt.Sprintf("told %d application connections of the loss of %s", e.N, e.short())
+}
+
+// RelaysReset because of a loss.
+type RelaysReset struct {
+	notable
+	Instance
+	N int
+}
+
+// Text of it.
+func (e RelaysReset) Text() string {
+	return fmt.Sprintf("reset %d relayed connections because of the loss of %s", e.N, e.short())
+}
+
+// SocketsDestroyed because of a loss.
+type SocketsDestroyed struct {
+	notable
+	Instance
+	N    int
+	To   []netip.AddrPort
+	Took time.Duration
+}
+
+// Text of it.
+func (e SocketsDestroyed) Text() string {
+	return fmt.Sprintf("destroyed %d connections to the lost %s, addresses %v, in %d us", e.N, e.short(), e.To,
+		e.Took.Microseconds())
+}
+
+// SocketsNotDestroyed tells that some are left.
+type SocketsNotDestroyed struct {
+	warning
+	Instance
+	Err error
+}
+
+// Text of it.
+func (e SocketsNotDestroyed) Text() string {
+	return fmt.Sprintf("could not destroy all connections to the lost %s: %s", e.short(), e.Err)
+}
+
+// Conflict among the instances: an administrator should look into it.
+type Conflict struct {
+	warning
+	What string
+}
+
+// Text of it.
+func (e Conflict) Text() string { return e.What }
+
+// KnownBefore tells what a conmgr before this one has kept.
+type KnownBefore struct {
+	notable
+	Known fmt.Stringer
+}
+
+// Text of it.
+func (e KnownBefore) Text() string { return fmt.Sprintf("known from before: %s", e.Known) }
+
+// KnownChanged tells of a new system identifier or timeline.
+type KnownChanged struct {
+	notable
+	Known fmt.Stringer
+}
+
+// Text of it.
+func (e KnownChanged) Text() string { return fmt.Sprintf("known of the set of instances: %s", e.Known) }
+
+// Forgotten on request.
+type Forgotten struct {
+	notable
+	Was, Now fmt.Stringer
+}
+
+// Text of it.
+func (e Forgotten) Text() string {
+	return fmt.Sprintf("forgotten on request: %s; known now: %s", e.Was, e.Now)
+}
+
+// StateUnreadable is of the file of what was known.
+type StateUnreadable struct {
+	warning
+	Err  error
+	Hint string
+}
+
+// Text of it.
+func (e StateUnreadable) Text() string {
+	return "what was known of the instances is lost: " + e.Err.Error()
+}
+
+// Explain it.
+func (e StateUnreadable) Explain(bool) (detail, hint string) { return "", e.Hint }
+
+// StateUnwritten is of the same file.
+type StateUnwritten struct {
+	warning
+	Why string
+}
+
+// Text of it.
+func (e StateUnwritten) Text() string { return e.Why }
+
+// Explain it.
+func (e StateUnwritten) Explain(bool) (detail, hint string) {
+	return "What is known of the instances would be lost at a restart of conmgr.", ""
+}

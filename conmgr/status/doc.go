@@ -1,0 +1,7 @@
+// Package status is what others see of a conmgr process: systemd by sd_notify(3), and cm_ctl by the
+// pid file. Each is a subscriber: Take, which whoever emits an event runs, only notes what is to be
+// told; the main goroutine tells it, as that may block.
+//
+//	systemd.go  READY, STATUS and STOPPING
+//	pidfile.go  the last two lines of the pid file
+package status

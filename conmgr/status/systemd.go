@@ -1,0 +1,81 @@
+package status
+
+// sd_notify(3). Tell blocks for 100 ms at most; a datagram that cannot be sent by then is dropped.
+
+import (
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/event"
+)
+
+// Systemd is a subscriber. The zero value is ready, but for Wake.
+type Systemd struct {
+	Wake chan<- struct{} // gets one when Tell has something to tell
+
+	mu       sync.Mutex
+	states   []string // READY=1, STOPPING=1: not told yet
+	status   string   // not told yet
+	stopping bool
+}
+
+// Take notes what an event means to systemd.
+func (s *Systemd) Take(e event.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch e := e.(type) {
+	case event.Started:
+		s.states, s.status = append(s.states, "READY=1"), "connecting to instances"
+	case event.PresenceChanged:
+		if s.stopping {
+			return
+		}
+		s.status = e.Text()
+	case event.ShutdownRequested:
+		if s.stopping {
+			return
+		}
+		s.stopping = true
+		s.states, s.status = append(s.states, "STOPPING=1"), "shutting down"
+	default:
+		return
+	}
+	rouse(s.Wake)
+}
+
+// next is the message that is due, "" if none is.
+func (s *Systemd) next() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := s.states
+	if s.status != "" {
+		lines = append(lines, "STATUS="+s.status)
+	}
+	s.states, s.status = nil, ""
+	return strings.Join(lines, "\n")
+}
+
+// Tell sends what is due. Without NOTIFY_SOCKET, nobody listens.
+func (s *Systemd) Tell() {
+	message, path := s.next(), os.Getenv("NOTIFY_SOCKET")
+	if message == "" || path == "" || path[0] != '/' && path[0] != '@' {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	conn.Write([]byte(message))
+}
+
+func rouse(wake chan<- struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
+}
