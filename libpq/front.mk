@@ -21,12 +21,16 @@ include hardening.mk
 
 FRONT_OUT := build/connmgr
 FRONT_GEN := build/libpq
-FRONT_SRC := $(sort $(wildcard libpq/*.c))
-FRONT_HDR := $(sort $(wildcard libpq/*.h))
-FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN)/forward.o
+# A folder each, from the ground up; each knows those before it, and no other (libpq/README.md).
+FRONT_LAYERS := base wire connect handle
+FRONT_SRC := $(foreach l,$(FRONT_LAYERS),$(sort $(wildcard libpq/$l/*.c)))
+FRONT_HDR := $(sort $(wildcard libpq/*.h libpq/*/*.h))
+FRONT_GEN_SRC := $(FRONT_GEN)/base/table.c $(FRONT_GEN)/handle/forward.c
+FRONT_GEN_HDR := $(FRONT_GEN)/functions.h $(FRONT_GEN)/cm.h
+FRONT_OBJ := $(FRONT_SRC:libpq/%.c=$(FRONT_GEN)/%.o) $(FRONT_GEN_SRC:.c=.o)
 FRONT_SAN ?=
 FRONT_DEFS ?= -Wl,-z,defs
-FRONT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread $(HARDEN_C) $(PREFIX_MAP) \
+FRONT_CFLAGS := -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -pthread $(HARDEN_C) $(PREFIX_MAP) \
 	-Wno-deprecated-declarations -DREAL_LIBPQ='"$(REAL_LIBPQ)"' -Ilibpq -I$(FRONT_GEN) $(LIBPQ_INCLUDE:%=-I%) $(FRONT_SAN)
 # nodelete: the watcher thread runs our code, also when the module that has loaded us is unloaded
 FRONT_LDFLAGS := -shared -pthread -Wl,-soname,libpq.so.5 -Wl,-z,nodelete $(HARDEN_LD) $(FRONT_DEFS) $(FRONT_SAN)
@@ -44,13 +48,14 @@ LIBPQS ?= $(REAL_LIBPQ)
 front-check:
 	$(GO) run ./libpq/gen -check libpq/functions.list $(LIBPQS)
 
-$(FRONT_GEN)/forward.c $(FRONT_GEN)/real.h $(FRONT_GEN)/cm.h &: libpq/functions.list $(wildcard libpq/gen/*.go cm/*.go) $(REAL_LIBPQ)
+$(FRONT_GEN_SRC) $(FRONT_GEN_HDR) &: libpq/functions.list $(wildcard libpq/gen/*.go cm/*.go) $(REAL_LIBPQ)
 	$(GO) run ./libpq/gen libpq/functions.list $(REAL_LIBPQ) $(FRONT_GEN)
 
-$(FRONT_GEN)/forward.o: $(FRONT_GEN)/forward.c $(FRONT_HDR) $(FRONT_GEN)/real.h $(FRONT_GEN)/cm.h
+$(FRONT_GEN_SRC:.c=.o): %.o: %.c $(FRONT_HDR) $(FRONT_GEN_HDR)
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
-$(FRONT_GEN)/%.o: libpq/%.c $(FRONT_HDR) $(FRONT_GEN)/real.h $(FRONT_GEN)/cm.h
+$(FRONT_GEN)/%.o: libpq/%.c $(FRONT_HDR) $(FRONT_GEN_HDR)
+	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(FRONT_CFLAGS) -c -o $@ $<
 
 $(FRONT_OUT)/libpq.so.5: $(FRONT_OBJ)

@@ -284,7 +284,7 @@ var include = regexp.MustCompile(`(?m)^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"
 var (
 	serverHeader = regexp.MustCompile(`^(postgres\.h|postgres_fe\.h|c\.h|fmgr\.h|funcapi\.h|miscadmin\.h|pgstat\.h|port\.h|internal/.*|(server/|access/|catalog/|` +
 		`commands/|common/|datatype/|executor/|libpq/|mb/|nodes/|parser/|port/|postmaster/|replication/|storage/|tcop/|utils/).*)$`)
-	clientHeader = regexp.MustCompile(`^(libpq-.*|pqexpbuffer\.h|postgresql/.*|front\.h|(.*/)?libpq/.*\.h)$`)
+	clientHeader = regexp.MustCompile(`^(libpq-.*|pqexpbuffer\.h|postgresql/.*|(.*/)?libpq/.*\.h)$`)
 )
 
 // includes finds headers that a C file may not include.
@@ -299,7 +299,7 @@ func includes(path, text string) (all []string) {
 			all = append(all, fmt.Sprintf("%s includes %s: it is compiled into the Go library too, which knows nothing of PostgreSQL", path, h))
 		}
 	}
-	return all
+	return append(all, frontIncludes(path, text)...)
 }
 
 func TestRules(t *testing.T) {
@@ -431,10 +431,10 @@ func TestRulesBite(t *testing.T) {
 		{"extension/a.c", "#include \"postgres.h\"\n#include <libpq-fe.h>\n", "includes libpq-fe.h"},
 		{"extension/a.c", "  # include \"../libpq/front.h\"\n", "includes ../libpq/front.h"},
 		{"extension/bridge.h", "#include \"utils/timestamp.h\"\n", "knows nothing of PostgreSQL"},
-		{"libpq/a.c", "#include <libpq-fe.h>\n#include <postgres_ext.h>\n#include <unistd.h>\n", ""},
-		{"libpq/a.c", "#include \"postgres.h\"\n", "belong to extension/ alone"},
-		{"libpq/a.h", "#include <server/c.h>\n", "belong to extension/ alone"},
-		{"libpq/a.c", "#include \"utils/elog.h\"\n", "belong to extension/ alone"},
+		{"libpq/handle/a.c", "#include <postgres.h>\n", "belong to extension/ alone"},
+		{"libpq/wire/a.c", "#include \"postgres.h\"\n", "belong to extension/ alone"},
+		{"libpq/wire/a.h", "#include <server/c.h>\n", "belong to extension/ alone"},
+		{"libpq/wire/a.c", "#include \"utils/elog.h\"\n", "belong to extension/ alone"},
 		{"test/module/a.c", "#include <postgres.h>\n", ""},
 		{"demo/a.c", "#include <postgres.h>\n", "belong to extension/ alone"},
 		{"cgo/a.go", "package main\n\n/*\n#include \"postgres.h\"\n*/\nimport \"C\"\n", "cgo/a.go includes postgres.h"},

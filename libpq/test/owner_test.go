@@ -377,9 +377,9 @@ func TestUnknownOwner(t *testing.T) {
 // kernel shows for it.
 func TestOwnersByState(t *testing.T) {
 	path := filepath.Join(bindir, "owners")
-	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Ilibpq", "-Ibuild/libpq",
+	if err := run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-D_GNU_SOURCE", "-Ilibpq",
 		"-I/usr/include/postgresql",
-		"-o", path, "libpq/test/c/owners.c", "libpq/owner.c", "libpq/ownerproc.c"); err != nil {
+		"-o", path, "libpq/test/c/owners.c", "libpq/wire/owner.c", "libpq/wire/ownerproc.c"); err != nil {
 		t.Fatal(err)
 	}
 	want := "queued: gone, gone\naccepted: known, known: 1 1\nclosed: gone, gone\nforgotten: gone, gone\n"

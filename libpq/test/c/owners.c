@@ -4,13 +4,14 @@
  * it, and is forgotten but for its ports, as the kernel has it then: root's.
  * As root; usage: owners.
  */
-#include "front.h"
-#include "../../owner.h"
+#include "wire/owner.h"
 #include "check.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

@@ -1,14 +1,21 @@
 /*
- * target.c: target_session_attrs. For a conmgr, what is asked of it; for a plain server, libpq's own check, which the front makes in libpq's
- * place because it must not be made of a conmgr. Run by the application's thread that connects; never blocks.
+ * target.c: target_session_attrs. For a conmgr, what is asked of it; for a
+ * plain server, libpq's own check, which the front makes in libpq's place
+ * because it must not be made of a conmgr. Run by the application's thread
+ * that connects; never blocks.
  */
-#include "front.h"
+#include "steps.h"
 
-/* The attribute that conmgr is asked for. In a list, prefer-standby first looks for a standby everywhere, as libpq does. */
+#include <string.h>
+
+/*
+ * The attribute that conmgr is asked for. In a list, prefer-standby first
+ * looks for a standby everywhere, as libpq does.
+ */
 const char *
-target_name(const Front *f)
+target_name(const Connection *c)
 {
-	switch (f->options.target)
+	switch (c->options.target)
 	{
 		case TARGET_READ_WRITE:
 			return CM_READ_WRITE;
@@ -19,7 +26,7 @@ target_name(const Front *f)
 		case TARGET_STANDBY:
 			return CM_STANDBY;
 		case TARGET_PREFER_STANDBY:
-			return f->options.nhosts > 1 && f->pass == 0 ? CM_STANDBY : CM_PREFER_STANDBY;
+			return c->options.nhosts > 1 && c->pass == 0 ? CM_STANDBY : CM_PREFER_STANDBY;
 		case TARGET_ANY:
 			break;
 	}
@@ -43,11 +50,11 @@ server_identity(PGconn *real_conn, Text *out)
 }
 
 static Suits
-judge(Front *f, bool read_only, bool standby, Text *why)
+judge(Connection *c, bool read_only, bool standby, Text *why)
 {
 	const char *problem = NULL;
 
-	switch (f->options.target)
+	switch (c->options.target)
 	{
 		case TARGET_READ_WRITE:
 			problem = read_only ? "session is read-only" : NULL;
@@ -62,60 +69,66 @@ judge(Front *f, bool read_only, bool standby, Text *why)
 			problem = standby ? NULL : "server is not in hot standby mode";
 			break;
 		case TARGET_PREFER_STANDBY:
-			problem = standby || f->pass > 0 ? NULL : "server is not in hot standby mode";
+			problem = standby || c->pass > 0 ? NULL : "server is not in hot standby mode";
 			break;
 		case TARGET_ANY:
 			break;
 	}
 	if (!problem)
 		return SUITS;
-	server_identity(f->sql, why);
+	server_identity(c->sql, why);
 	text_addf(why, "%s\n", problem);
 	return SUITS_NOT;
 }
 
 static bool
-session_property(const Front *f)
+session_property(const Connection *c)
 {
-	return f->options.target == TARGET_READ_WRITE || f->options.target == TARGET_READ_ONLY;
+	return c->options.target == TARGET_READ_WRITE || c->options.target == TARGET_READ_ONLY;
 }
 
-/* A server from version 14 on has said all that is needed; an older one must be asked. */
+/*
+ * A server from version 14 on has said all that is needed; an older one must
+ * be asked.
+ */
 Suits
-target_suits(Front *f, Text *why)
+target_suits(Connection *c, Text *why)
 {
-	const char *standby = real.PQparameterStatus(f->sql, "in_hot_standby");
-	const char *read_only = real.PQparameterStatus(f->sql, "default_transaction_read_only");
+	const char *standby = real.PQparameterStatus(c->sql, "in_hot_standby");
+	const char *read_only = real.PQparameterStatus(c->sql, "default_transaction_read_only");
 
-	if (f->options.target == TARGET_ANY || (f->options.target == TARGET_PREFER_STANDBY && f->pass > 0))
+	if (c->options.target == TARGET_ANY || (c->options.target == TARGET_PREFER_STANDBY && c->pass > 0))
 		return SUITS;
-	if (session_property(f) ? !standby || !read_only : !standby)
+	if (session_property(c) ? !standby || !read_only : !standby)
 		return SUITS_ASK;
-	return judge(f, read_only && (!strcmp(read_only, "on") || !strcmp(standby, "on")), !strcmp(standby, "on"), why);
+	return judge(c, read_only && (!strcmp(read_only, "on") || !strcmp(standby, "on")), !strcmp(standby, "on"), why);
 }
 
 bool
-target_ask(Front *f)
+target_ask(Connection *c)
 {
-	return real.PQsendQuery(f->sql, session_property(f) ? "SHOW transaction_read_only" : "SELECT pg_catalog.pg_is_in_recovery()");
+	return real.PQsendQuery(c->sql, session_property(c) ? "SHOW transaction_read_only" : "SELECT pg_catalog.pg_is_in_recovery()");
 }
 
-/* PGRES_POLLING_OK: *answer holds. PGRES_POLLING_FAILED: the server did not answer; *why says so. */
+/*
+ * PGRES_POLLING_OK: *answer holds. PGRES_POLLING_FAILED: the server did not
+ * answer; *why says so.
+ */
 PostgresPollingStatusType
-target_poll(Front *f, Suits *answer, Text *why)
+target_poll(Connection *c, Suits *answer, Text *why)
 {
 	PGresult   *r;
 	bool		known = false;
 	bool		on = false;
 
-	if (!real.PQconsumeInput(f->sql))
+	if (!real.PQconsumeInput(c->sql))
 	{
-		text_add(why, real.PQerrorMessage(f->sql));
+		text_add(why, real.PQerrorMessage(c->sql));
 		return PGRES_POLLING_FAILED;
 	}
-	if (real.PQisBusy(f->sql))
+	if (real.PQisBusy(c->sql))
 		return PGRES_POLLING_READING;
-	while ((r = real.PQgetResult(f->sql)))
+	while ((r = real.PQgetResult(c->sql)))
 	{
 		if (real.PQresultStatus(r) == PGRES_TUPLES_OK && real.PQntuples(r) == 1)
 		{
@@ -128,11 +141,11 @@ target_poll(Front *f, Suits *answer, Text *why)
 	}
 	if (!known)
 	{
-		server_identity(f->sql, why);
-		text_add(why, real.PQerrorMessage(f->sql));
+		server_identity(c->sql, why);
+		text_add(why, real.PQerrorMessage(c->sql));
 		*answer = SUITS_NOT;
 		return PGRES_POLLING_OK;
 	}
-	*answer = judge(f, on, on, why);
+	*answer = judge(c, on, on, why);
 	return PGRES_POLLING_OK;
 }

@@ -1,14 +1,19 @@
 /*
- * real.c: finds the real libpq. Runs once, in the thread that loads the front, before the program can call it; blocks on the dynamic
- * loader's file access alone.
+ * real.c: finds the real libpq. Runs once, in the thread that loads the
+ * front, before the program can call it; blocks on the dynamic loader's file
+ * access alone.
  *
- * The path is absolute and fixed at build (REAL_LIBPQ); the environment variable WATCHDOG_LIBPQ overrides it, except in a set-user-ID
- * program. Where the real library calls its own exported functions, those calls may come back here (it is not linked -Bsymbolic), with
- * real PGconns: that is why every entry looks at the handle first.
+ * The path is absolute and fixed at build (REAL_LIBPQ); the environment
+ * variable WATCHDOG_LIBPQ overrides it, except in a set-user-ID program.
+ * Where the real library calls its own exported functions, those calls may
+ * come back here (it is not linked -Bsymbolic), with real PGconns: that is
+ * why every entry looks at the handle first.
  */
-#include "front.h"
+#include "real.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
 
 const char *real_problem;
 static char problem[512];

@@ -1,11 +1,15 @@
 /*
- * events.c: event procedures (libpq-events.h). Run by the application's threads; block on nothing but the application's procedures.
+ * events.c: event procedures (libpq-events.h). Run by the application's
+ * threads; block on nothing but the application's procedures.
  *
- * libpq calls a procedure with the real PGconn, and keys instance data by the procedure's address. So each procedure of the
- * application gets a thunk, a function of its own that stands for it in the process for good; the thunk puts the application's handle in. The handle is
- * found through a procedure of ours (marker) that is registered with each real connection, and only once the application registers one.
+ * libpq calls a procedure with the real PGconn, and keys instance data by the
+ * procedure's address. So each procedure of the application gets a thunk, a
+ * function of its own that stands for it in the process for good; the thunk
+ * puts the application's handle in. The handle is found through a procedure of
+ * ours (marker) that is registered with each real connection, and only once
+ * the application registers one.
  */
-#include "front.h"
+#include "handle.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -38,7 +42,7 @@ relay(int number, PGEventId id, void *info, void *pass_through)
 
 		if (!f)
 			return proc(id, info, pass_through);
-		if (f->events_quiet && id != PGEVT_RESULTCREATE)
+		if (f->c.quiet && id != PGEVT_RESULTCREATE)
 			return 1;
 		*conn = (PGconn *) f;
 		ok = proc(id, info, pass_through);
@@ -56,7 +60,10 @@ relay(int number, PGEventId id, void *info, void *pass_through)
 ALL(THUNK)
 static const PGEventProc thunks[THUNKS] = {ALL(NAME)};
 
-/* The thunk of a procedure; NULL: it has none (and gets none), or there are too many. */
+/*
+ * The thunk of a procedure; NULL: it has none (and gets none), or there are
+ * too many.
+ */
 static PGEventProc
 thunk_of(PGEventProc proc, bool make)
 {
@@ -105,14 +112,14 @@ PQregisterEventProc(PGconn *conn, PGEventProc proc, const char *name, void *pass
 
 	if (!f)
 		return real.PQregisterEventProc(conn, proc, name, passThrough);
-	if (!proc || !name || !*name || !(e.thunk = thunk_of(proc, true)) || !mark(f, f->sql))
+	if (!proc || !name || !*name || !(e.thunk = thunk_of(proc, true)) || !mark(f, f->c.sql))
 		return 0;
 	events = realloc(f->events, ((size_t) f->nevents + 1) * sizeof *events);
 	if (!events)
 		return 0;
 	f->events = events;
 	e.name = strdup(name);
-	if (!e.name || !real.PQregisterEventProc(f->sql, e.thunk, name, passThrough))
+	if (!e.name || !real.PQregisterEventProc(f->c.sql, e.thunk, name, passThrough))
 	{
 		free(e.name);
 		return 0;
@@ -157,25 +164,27 @@ PQresultInstanceData(const PGresult *result, PGEventProc proc)
 	return data ? data : real.PQresultInstanceData(result, proc);
 }
 
-/* Gives another real connection the events, and the instance data, of f->sql. False: out of memory. */
+/*
+ * Gives another real connection the events, and the instance data, of
+ * f->c.sql. False: out of memory.
+ */
 bool
-events_carry(Front *f, PGconn *to)
+events_carry(Connection *c, PGconn *to)
 {
-	bool		ok = true;
+	Front	   *f = front_around(c);
+	bool		ok;
 
 	if (f->nevents == 0)
 		return true;
-	f->events_quiet = true;
 	ok = mark(f, to);
 	for (int i = 0; ok && i < f->nevents; i++)
 	{
 		FrontEvent *e = &f->events[i];
 
 		ok = real.PQregisterEventProc(to, e->thunk, e->name, e->pass_through);
-		if (ok && f->sql)
-			real.PQsetInstanceData(to, e->thunk, real.PQinstanceData(f->sql, e->thunk));
+		if (ok && f->c.sql)
+			real.PQsetInstanceData(to, e->thunk, real.PQinstanceData(f->c.sql, e->thunk));
 	}
-	f->events_quiet = false;
 	return ok;
 }
 

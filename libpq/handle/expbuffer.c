@@ -1,8 +1,9 @@
 /*
- * expbuffer.c: libpq's variadic functions, which cannot be forwarded as they are, and the one behind them that psql calls since 18. Run
- * by the application's threads, and by the real libpq itself; block on nothing.
+ * expbuffer.c: libpq's variadic functions, which cannot be forwarded as they
+ * are, and the one behind them that psql calls since 18. Run by the
+ * application's threads, and by the real libpq itself; block on nothing.
  */
-#include "front.h"
+#include "handle.h"
 
 void		appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void		printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -60,7 +61,10 @@ printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
 	va_end(args);
 }
 
-/* libpq's may ask to be called again with more room; this one makes room itself. */
+/*
+ * libpq's may ask to be called again with more room; this one makes room
+ * itself.
+ */
 EXPORT bool
 appendPQExpBufferVA(PQExpBuffer str, const char *fmt, va_list args)
 {

@@ -1,26 +1,35 @@
 /*
- * watcher.c: one thread per process that watches the sockets to conmgr, and shuts an SQL connection down when its instance is lost, so
- * that whoever waits for it, in whatever call, gets an error at once.
+ * watcher.c: one thread per process that watches the sockets to conmgr, and
+ * shuts an SQL connection down when its instance is lost, so that whoever
+ * waits for it, in whatever call, gets an error at once.
  *
- * The thread is started with the first conmgr connection, has all signals blocked, and blocks in epoll_wait() alone. It never touches a
- * PGconn: it looks at the conmgr socket (news.c), notes what conmgr said,
- * and does shutdown(2) on a duplicate of the SQL socket. The duplicate is ours: libpq may close its own at any moment,
- * and the number may then belong to someone else.
+ * The thread is started with the first conmgr connection, has all signals
+ * blocked, and blocks in epoll_wait() alone. It never touches a PGconn: it
+ * looks at the conmgr socket (news.c), notes what conmgr said, and does
+ * shutdown(2) on a duplicate of the SQL socket. The duplicate is ours: libpq
+ * may close its own at any moment, and the number may then belong to someone
+ * else.
  *
- * One mutex guards everything here; it is held for some system calls that do not block. An epoll event names a slot and its age, never a
- * pointer, so that an event that comes late finds nothing. Whoever is told of a loss takes no lock: the threads that wake up must not stand in
- * the way of the one that wakes the others.
+ * One mutex guards everything here; it is held for some system calls that do
+ * not block. An epoll event names a slot and its age, never a pointer, so
+ * that an event that comes late finds nothing. Whoever is told of a loss
+ * takes no lock: the threads that wake up must not stand in the way of the
+ * one that wakes the others.
  *
- * After a fork the child has no watcher thread, and the epoll instance is shared with the parent: the child drops it, and a connection
- * that the child goes on to use is adopted by a watcher of its own (watch_adopt).
+ * After a fork the child has no watcher thread, and the epoll instance is
+ * shared with the parent: the child drops it, and a connection that the child
+ * goes on to use is adopted by a watcher of its own (watch_adopt).
  */
-#include "front.h"
+#include "link.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -73,7 +82,10 @@ look(Watch *w)
 	if (atomic_load(&w->lost) || !news_read(w->cm, w->said, sizeof w->said))
 		return;
 	shut(w);
-	/* Last, as it is read without the lock: whoever sees it finds the SQL socket shut down. Whoever does not, takes the lock (watch_look). */
+	/*
+	 * Last, as it is read without the lock: whoever sees it finds the SQL
+	 * socket shut down. Whoever does not, takes the lock (watch_look).
+	 */
 	atomic_store(&w->lost, true);
 }
 
@@ -263,7 +275,10 @@ watch_move(Watch *w, int sql_socket)
 	return true;
 }
 
-/* In a child that goes on to use a connection of its parent. Without a thread it is as good as a connection without conmgr. */
+/*
+ * In a child that goes on to use a connection of its parent. Without a thread
+ * it is as good as a connection without conmgr.
+ */
 void
 watch_adopt(Watch *w)
 {
@@ -273,7 +288,10 @@ watch_adopt(Watch *w)
 	pthread_mutex_unlock(&lock);
 }
 
-/* What the thread would do, now: the application has been told by PQcmSocket(), and may be faster than the thread. */
+/*
+ * What the thread would do, now: the application has been told by
+ * PQcmSocket(), and may be faster than the thread.
+ */
 bool
 watch_look(Watch *w)
 {
@@ -287,8 +305,10 @@ watch_look(Watch *w)
 }
 
 /*
- * The same before a query is sent, for which this must cost nothing: no lock (the socket is the caller's), and a system call (0.2 us) only for an
- * application that polls the same socket itself. Others learn of a loss from the watcher.
+ * The same before a query is sent, for which this must cost nothing: no lock
+ * (the socket is the caller's), and a system call (0.2 us) only for an
+ * application that polls the same socket itself. Others learn of a loss from
+ * the watcher.
  */
 bool
 watch_glance(Watch *w, bool asked)
@@ -304,7 +324,10 @@ watch_said(const Watch *w)
 	return w->said;
 }
 
-/* libpq has closed the SQL connection, for a reason of its own: the server is to see that, although we hold a duplicate. */
+/*
+ * libpq has closed the SQL connection, for a reason of its own: the server is
+ * to see that, although we hold a duplicate.
+ */
 void
 watch_drop_sql(Watch *w)
 {
@@ -362,7 +385,10 @@ watcher_load(void)
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* exit(): ends the thread. Not if another thread, or this one below a signal handler, is in the middle of something. */
+/*
+ * exit(): ends the thread. Not if another thread, or this one below a signal
+ * handler, is in the middle of something.
+ */
 static void __attribute__((destructor))
 watcher_unload(void)
 {

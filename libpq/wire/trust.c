@@ -20,15 +20,15 @@
  * uid 65534 is nobody's in particular: the kernel shows it for all users
  * that this process's user namespace does not know.
  */
-#include "front.h"
+#include "link.h"
 #include "owner.h"
-#include "steps.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define OVERFLOW_UID 65534
@@ -208,46 +208,12 @@ complain_of_user(uid_t uid, bool local, Text *why)
 	text_free(&name);
 }
 
-/* libpq's own rule: with a root certificate, sslmode=require is verify-ca. */
 static bool
-has_root_certificate(const Front *f)
+unknown_will_do(const char *verifies, const Owner *owner, Text *why)
 {
-	const char *file = options_get(&f->options, "sslrootcert");
-	const char *home = getenv("HOME");
-	Text		path = {0};
-	struct stat s;
-	bool		there;
+	bool		full = verifies && !strcmp(verifies, "verify-full");
 
-	if (file && *file)
-		text_add(&path, file);
-	else if (home && *home)
-		text_addf(&path, "%s/.postgresql/root.crt", home);
-	there = path.len > 0 && !path.broken && stat(path.data, &s) == 0;
-	text_free(&path);
-	return there;
-}
-
-/* The sslmode that says what is verified, NULL if nothing is. */
-static const char *
-verifying_mode(const Front *f)
-{
-	const char *mode = options_get(&f->options, "sslmode");
-
-	if (!mode)
-		return NULL;
-	if (!strcmp(mode, "verify-full") || !strcmp(mode, "verify-ca"))
-		return mode;
-	return !strcmp(mode, "require") && has_root_certificate(f) ? "verify-ca" :
-		NULL;
-}
-
-static bool
-unknown_will_do(const Front *f, const Owner *owner, Text *why)
-{
-	const char *mode = verifying_mode(f);
-	bool		full = mode && !strcmp(mode, "verify-full");
-
-	if (!mode)
+	if (!verifies)
 		return true;
 	if (full && !is_empty(listed("PGCMHOSTS")))
 		return true;
@@ -255,22 +221,22 @@ unknown_will_do(const Front *f, const Owner *owner, Text *why)
 			  "whose process listens there is not known: %s\n"
 			  "HINT:  Connect by its Unix-domain socket (host=DIRECTORY), %s"
 			  "or set the environment variable PGCMUSER to *.\n",
-			  mode, owner->why, full ? "or name the acceptable servers in the "
+			  verifies, owner->why,
+			  full ? "or name the acceptable servers in the "
 			  "environment variable PGCMHOSTS, " : "");
 	return false;
 }
 
-bool
-conmgr_is_trusted(const Front *f, Text *why)
+static bool
+peer_is_trusted(int fd, const Demands *d, Text *why)
 {
-	const char *required = options_get(&f->options, "requirepeer");
-	bool		local = !host_is_tcp(current_host(f));
-	bool		named = local && required && *required;
+	const char *required = d->local ? d->requirepeer : NULL;
+	bool		named = required && *required;
 	Owner		owner;
 
 	if (any_user() && !named)
 		return true;
-	owner = owner_of_peer(f->link->fd);
+	owner = owner_of_peer(fd);
 	switch (owner.state)
 	{
 		case OWNER_KNOWN:
@@ -278,7 +244,7 @@ conmgr_is_trusted(const Front *f, Text *why)
 				return is_required_peer(required, owner.uid, why);
 			if (is_trusted(owner.uid))
 				return true;
-			complain_of_user(owner.uid, local, why);
+			complain_of_user(owner.uid, d->local, why);
 			return false;
 		case OWNER_GONE:
 			text_add(why, "whatever has answered there has closed the "
@@ -287,7 +253,16 @@ conmgr_is_trusted(const Front *f, Text *why)
 		case OWNER_UNKNOWN:
 			break;
 	}
-	return unknown_will_do(f, &owner, why);
+	return unknown_will_do(d->verifies, &owner, why);
+}
+
+/* Looked at once a link. */
+bool
+link_is_trusted(CmLink *link, const Demands *demands, Text *why)
+{
+	if (!link->trusted)
+		link->trusted = peer_is_trusted(link->fd, demands, why);
+	return link->trusted;
 }
 
 /* ---- the answer ---- */

@@ -17,7 +17,6 @@
  * a host with itself goes. What netlink cannot tell, /proc/net/tcp may
  * (ownerproc.c): where a sandbox forbids netlink, or the kernel lacks it.
  */
-#include "front.h"
 #include "owner.h"
 
 #include <errno.h>
@@ -26,6 +25,8 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

@@ -1,8 +1,10 @@
 /*
- * hooks.c: libpq's process-wide hooks, which the real libpq calls with a real PGconn while it connects: the application's procedure gets its own
- * handle. Run by the application's thread that connects; blocks on nothing but the application's procedure.
+ * hooks.c: libpq's process-wide hooks, which the real libpq calls with a real
+ * PGconn while it connects: the application's procedure gets its own handle.
+ * Run by the application's thread that connects; blocks on nothing but the
+ * application's procedure.
  */
-#include "front.h"
+#include "handle.h"
 
 #include <stdatomic.h>
 
@@ -12,9 +14,12 @@ static int
 key_relay(char *buf, int size, PGconn *conn)
 {
 	PQsslKeyPassHook_OpenSSL_type hook = atomic_load(&key_hook);
-	PGconn	   *handle = connecting_front ? (PGconn *) connecting_front : conn;
+	PGconn	   *handle = connecting ? (PGconn *) front_around(connecting) : conn;
 
-	/* During PQconnectStart the handle still holds the connection before this one; the key is loaded later, in PQconnectPoll. */
+	/*
+	 * During PQconnectStart the handle still holds the connection before this
+	 * one; the key is loaded later, in PQconnectPoll.
+	 */
 	return hook ? hook(buf, size, handle) : real.PQdefaultSSLKeyPassHook_OpenSSL(buf, size, conn);
 }
 
@@ -37,7 +42,7 @@ static int
 auth_relay(PGauthData type, PGconn *conn, void *data)
 {
 	PQauthDataHook_type hook = atomic_load(&auth_hook);
-	PGconn	   *handle = connecting_front ? (PGconn *) connecting_front : conn;
+	PGconn	   *handle = connecting ? (PGconn *) front_around(connecting) : conn;
 
 	return hook ? hook(type, handle, data) : real.PQdefaultAuthDataHook(type, conn, data);
 }

@@ -1,11 +1,16 @@
 /*
- * cmanswer.c: what conmgr says, taken apart: messages of protocol 3.0 from the server's side. Run by the application's thread that connects; never
- * blocks. Lengths are bounded, and nothing is believed beyond the message that it is in.
+ * answer.c: what conmgr says, taken apart: messages of protocol 3.0 from the
+ * server's side. Run by the application's thread that connects; never blocks.
+ * Lengths are bounded, and nothing is believed beyond the message that it is
+ * in.
  */
-#include "front.h"
+#include "link.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define MAX_MESSAGE (64 * 1024)
@@ -176,7 +181,10 @@ take(CmLink *link, char type, const char *p, const char *end, bool *ready)
 	}
 }
 
-/* Reads and takes messages up to ReadyForQuery, and nothing beyond: what follows it is the event of a loss. */
+/*
+ * Reads and takes messages up to ReadyForQuery, and nothing beyond: what
+ * follows it is the event of a loss.
+ */
 LinkStep
 link_receive(CmLink *link)
 {

@@ -1,9 +1,10 @@
 /*
- * api.c: the functions that connect: PQconnect*, PQsetdbLogin, PQreset*, PQping*. Run by the application's threads; the blocking ones
- * block in poll(2) until the connection is made, or connect_timeout is over for each host.
+ * api.c: the functions that connect: PQconnect*, PQsetdbLogin, PQreset*,
+ * PQping*. Run by the application's threads; the blocking ones block in
+ * poll(2) until the connection is made, or connect_timeout is over for each
+ * host.
  */
-#include "front.h"
-#include "steps.h"
+#include "handle.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +12,10 @@
 #include <poll.h>
 #include <time.h>
 
-/* Set while the real libpq's PQping connects by its exported functions, which come back here. */
+/*
+ * Set while the real libpq's PQping connects by its exported functions, which
+ * come back here.
+ */
 static __thread bool pinging;
 
 static int64_t
@@ -23,11 +27,14 @@ now_ms(void)
 	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* connect_timeout in milliseconds, 0 for none; -1 and a message if it is no number. */
+/*
+ * connect_timeout in milliseconds, 0 for none; -1 and a message if it is no
+ * number.
+ */
 static int64_t
 timeout_ms(Front *f)
 {
-	const char *value = options_get(&f->options, "connect_timeout");
+	const char *value = options_get(&f->c.options, "connect_timeout");
 	char	   *end;
 	long		n;
 
@@ -39,8 +46,8 @@ timeout_ms(Front *f)
 		end++;
 	if (end == value || *end || errno || n > INT_MAX || n < INT_MIN)
 	{
-		text_add(&f->err, real.PQerrorMessage(f->sql));
-		text_addf(&f->err, "invalid integer value \"%s\" for connection option \"connect_timeout\"\n", value);
+		text_add(&f->c.err, real.PQerrorMessage(f->c.sql));
+		text_addf(&f->c.err, "invalid integer value \"%s\" for connection option \"connect_timeout\"\n", value);
 		return -1;
 	}
 	if (n <= 0)
@@ -55,11 +62,11 @@ complete(Front *f, PostgresPollingStatusType s)
 {
 	int64_t		limit = s == PGRES_POLLING_FAILED ? 0 : timeout_ms(f);
 	int64_t		deadline = limit > 0 ? now_ms() + limit : 0;
-	int			attempt = f->attempt;
+	int			attempt = f->c.attempt;
 
 	if (limit < 0)
 	{
-		connect_give_up(f);
+		connect_give_up(&f->c);
 		return false;
 	}
 	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)
@@ -68,9 +75,9 @@ complete(Front *f, PostgresPollingStatusType s)
 		int			wait = -1;
 		int			n;
 
-		if (f->attempt != attempt)
+		if (f->c.attempt != attempt)
 		{
-			attempt = f->attempt;
+			attempt = f->c.attempt;
 			deadline = limit > 0 ? now_ms() + limit : 0;
 		}
 		if (deadline)
@@ -82,12 +89,15 @@ complete(Front *f, PostgresPollingStatusType s)
 		n = poll(&p, 1, wait);
 		if (n < 0 && errno == EINTR)
 			continue;
-		s = n == 0 ? connect_timed_out(f) : connect_poll(f);
+		s = n == 0 ? connect_timed_out(&f->c) : connect_poll(&f->c);
 	}
 	return s == PGRES_POLLING_OK;
 }
 
-/* A handle for a string that could not be parsed, or for a front without a libpq, has the message; NULL without memory. */
+/*
+ * A handle for a string that could not be parsed, or for a front without a
+ * libpq, has the message; NULL without memory.
+ */
 static Front *
 begin(Front *f, PGconn *failed, bool oom)
 {
@@ -97,20 +107,13 @@ begin(Front *f, PGconn *failed, bool oom)
 			PQfinish((PGconn *) f);
 		return NULL;
 	}
-	if (failed)
-	{
-		f->sql = failed;
-		text_add(&f->err, real.PQerrorMessage(failed));
-		return f;
-	}
-	f->sql = front_blank();
-	f->blank = true;
-	if (!f->sql)
+	if (!connection_begin(&f->c, failed))
 	{
 		PQfinish((PGconn *) f);
 		return NULL;
 	}
-	connect_start(f);
+	if (!failed)
+		connect_start(&f->c);
 	return f;
 }
 
@@ -120,7 +123,7 @@ unusable(void)
 	Front	   *f = front_new();
 
 	if (f)
-		text_addf(&f->err, "%s\n", real_problem);
+		text_addf(&f->c.err, "%s\n", real_problem);
 	return f;
 }
 
@@ -132,7 +135,7 @@ start_string(const char *conninfo)
 
 	if (real_problem)
 		return unusable();
-	return begin(f, f ? options_parse_string(&f->options, conninfo, &oom) : NULL, oom);
+	return begin(f, f ? options_parse_string(&f->c.options, conninfo, &oom) : NULL, oom);
 }
 
 static Front *
@@ -143,13 +146,13 @@ start_params(const char *const *keywords, const char *const *values, int expand_
 
 	if (real_problem)
 		return unusable();
-	return begin(f, f ? options_parse(&f->options, keywords, values, expand_dbname, &oom) : NULL, oom);
+	return begin(f, f ? options_parse(&f->c.options, keywords, values, expand_dbname, &oom) : NULL, oom);
 }
 
 static PGconn *
 wait_for(Front *f)
 {
-	if (f && front_connecting(f))
+	if (f && is_connecting(&f->c))
 		complete(f, PGRES_POLLING_WRITING);
 	return (PGconn *) f;
 }
@@ -172,7 +175,7 @@ PQconnectPoll(PGconn *conn)
 {
 	Front	   *f = front_of(conn);
 
-	return f ? connect_poll(f) : real.PQconnectPoll(conn);
+	return f ? connect_poll(&f->c) : real.PQconnectPoll(conn);
 }
 
 EXPORT PGconn *
@@ -203,11 +206,11 @@ PQsetdbLogin(const char *pghost, const char *pgport, const char *pgoptions, cons
 static bool
 restart(Front *f)
 {
-	if (f->options.nhosts == 0)
+	if (f->c.options.nhosts == 0)
 		return false;			/* its string was wrong, and still is */
 	front_disconnect(f);
 	f->resetting = true;
-	return connect_start(f) != PGRES_POLLING_FAILED;
+	return connect_start(&f->c) != PGRES_POLLING_FAILED;
 }
 
 EXPORT void
@@ -237,7 +240,7 @@ PQresetPoll(PGconn *conn)
 
 	if (!f)
 		return real.PQresetPoll(conn);
-	s = connect_poll(f);
+	s = connect_poll(&f->c);
 	if (s == PGRES_POLLING_OK && f->resetting)
 	{
 		f->resetting = false;
@@ -248,16 +251,17 @@ PQresetPoll(PGconn *conn)
 
 /* ---- ping ---- */
 
-/* The real libpq's judgement of the last server that answered, but not with a session: it sees the SQLSTATE. */
+/*
+ * The real libpq's judgement of the last server that answered, but not with a
+ * session: it sees the SQLSTATE.
+ */
 static PGPing
 real_ping(const Front *f)
 {
-	const Host *h = &f->tried.given;
 	Text		conninfo = {0};
 	PGPing		r = PQPING_NO_RESPONSE;
 
-	options_conninfo(&f->options, &conninfo);
-	add_host(&conninfo, h->host, f->tried.address[0] ? f->tried.address : h->hostaddr, h->port, false);
+	tried_conninfo(&f->c, &conninfo);
 	if (!conninfo.broken)
 	{
 		pinging = true;
@@ -273,13 +277,13 @@ ping(Front *f)
 {
 	PGPing		r = PQPING_NO_RESPONSE;
 
-	if (!f || f->options.nhosts == 0 || f->invalid)
+	if (!f || f->c.options.nhosts == 0 || f->c.invalid)
 		r = PQPING_NO_ATTEMPT;
-	else if (f->phase == PH_DONE || real.PQconnectionNeedsPassword(f->sql) || real.PQconnectionUsedPassword(f->sql))
+	else if (f->c.phase == PH_DONE || real.PQconnectionNeedsPassword(f->c.sql) || real.PQconnectionUsedPassword(f->c.sql))
 		r = PQPING_OK;
-	else if (f->reached)
+	else if (f->c.reached)
 		r = real_ping(f);
-	else if (f->rejected)
+	else if (f->c.rejected)
 		r = PQPING_REJECT;		/* as for a server in that state */
 	PQfinish((PGconn *) f);
 	return r;

@@ -1,15 +1,22 @@
 /*
- * news.c: a bound conmgr connection is silent: whatever can be read from it is the news of a loss. Run by the watcher thread and the application's
+ * news.c: a bound conmgr connection is silent: whatever can be read from it
+ * is the news of a loss. Run by the watcher thread and the application's
  * threads; blocks on nothing.
  *
- * Nothing is taken out of the socket (MSG_PEEK): it stays readable for an application that polls PQcmSocket().
+ * Nothing is taken out of the socket (MSG_PEEK): it stays readable for an
+ * application that polls PQcmSocket().
  */
-#include "front.h"
+#include "link.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 
-/* False: nothing has come. *n: as recv(2), 0 or -1 if the connection has ended without a word. */
+/*
+ * False: nothing has come. *n: as recv(2), 0 or -1 if the connection has ended
+ * without a word.
+ */
 static bool
 peek(int fd, char *buffer, size_t size, ssize_t *n)
 {
@@ -28,7 +35,10 @@ news_come(int cm_socket)
 	return peek(cm_socket, &byte, 1, &n);
 }
 
-/* True: there are news, and said has the message of the ErrorResponse if there is one. */
+/*
+ * True: there are news, and said has the message of the ErrorResponse if there
+ * is one.
+ */
 bool
 news_read(int cm_socket, char *said, size_t size)
 {

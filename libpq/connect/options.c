@@ -1,15 +1,20 @@
 /*
- * options.c: the connection string as libpq resolves it (keywords, URI, dbname expansion, service, environment, defaults), and its list
- * of hosts. Run by the application's threads; blocks on reading the service file alone, as libpq does.
+ * options.c: the connection string as libpq resolves it (keywords, URI, dbname
+ * expansion, service, environment, defaults), and its list of hosts. Run by
+ * the application's threads; blocks on reading the service file alone, as
+ * libpq does.
  *
- * Only libpq knows its rules, so libpq is asked: a connection is started with a list of hosts that cannot be matched, which libpq refuses
- * after it has resolved everything and before it has done anything. PQconninfo() then tells the values. One such connection
- * has an impossible host list and tells the rest, a second one an impossible port list and tells the hosts.
+ * Only libpq knows its rules, so libpq is asked: a connection is started with
+ * a list of hosts that cannot be matched, which libpq refuses after it has
+ * resolved everything and before it has done anything. PQconninfo() then tells
+ * the values. One such connection has an impossible host list and tells the
+ * rest, a second one an impossible port list and tells the hosts.
  */
-#include "front.h"
+#include "steps.h"
 
-#include <arpa/inet.h>
-#include <strings.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #define NO_HOST "0,0,0"			/* with NO_HOSTADDR: "could not match 3 host names to 2 hostaddr values" */
 #define NO_HOSTADDR "0,0"
@@ -58,7 +63,10 @@ is(const Options *o, const char *keyword, const char *value)
 	return v && !strcmp(v, value);
 }
 
-/* Cuts one element off a comma-separated list; NULL for an empty one, which means the default. */
+/*
+ * Cuts one element off a comma-separated list; NULL for an empty one, which
+ * means the default.
+ */
 static bool
 element(const char **list, char **out)
 {
@@ -81,7 +89,10 @@ elements(const char *list)
 	return n;
 }
 
-/* False: out of memory. A list that does not fit together leaves nhosts 0: the real libpq then says what is wrong with it. */
+/*
+ * False: out of memory. A list that does not fit together leaves nhosts 0: the
+ * real libpq then says what is wrong with it.
+ */
 static bool
 split_hosts(Options *o)
 {
@@ -159,7 +170,10 @@ collect(Options *o, const PQconninfoOption *values, PGconn *hosts, const char *s
 		o->values = calloc((size_t) n, sizeof *o->values);
 		ok = o->keywords && o->values;
 	}
-	/* Not among PQconninfo's answers, but PGSERVICE must not come in its place. */
+	/*
+	 * Not among PQconninfo's answers, but PGSERVICE must not come in its
+	 * place.
+	 */
 	if (ok && service && *service)
 	{
 		ok = copy(&o->keywords[0], "service") && copy(&o->values[0], service);
@@ -187,7 +201,10 @@ finish_parse(Options *o, PGconn *rest, PGconn *hosts, const char *service, bool 
 	PQconninfoOption *values = rest ? real.PQconninfo(rest) : NULL;
 	const char *host = value_of(values, "host");
 
-	/* libpq has resolved the string if the list of hosts that it was given has arrived; else it says in rest what is wrong. */
+	/*
+	 * libpq has resolved the string if the list of hosts that it was given has
+	 * arrived; else it says in rest what is wrong.
+	 */
 	if (values && hosts && !(host && !strcmp(host, NO_HOST)))
 	{
 		real.PQconninfoFree(values);
@@ -326,27 +343,37 @@ options_free(Options *o)
 	memset(o, 0, sizeof *o);
 }
 
-bool
-host_is_tcp(const Host *h)
+/* ---- what is verified ---- */
+
+/* libpq's own rule: with a root certificate, sslmode=require is verify-ca. */
+static bool
+has_root_certificate(const Options *o)
 {
-	if (h->hostaddr)
-		return true;
-	return h->host && h->host[0] != '/' && h->host[0] != '@';
+	const char *file = options_get(o, "sslrootcert");
+	const char *home = getenv("HOME");
+	Text		path = {0};
+	struct stat s;
+	bool		there;
+
+	if (file && *file)
+		text_add(&path, file);
+	else if (home && *home)
+		text_addf(&path, "%s/.postgresql/root.crt", home);
+	there = path.len > 0 && !path.broken && stat(path.data, &s) == 0;
+	text_free(&path);
+	return there;
 }
 
-/* Judged by the string alone: no name but localhost is looked up for it. */
-bool
-host_is_loopback(const Host *h)
+/* The sslmode that says what is verified of a server, NULL if nothing is. */
+const char *
+options_verify(const Options *o)
 {
-	const char *name = h->hostaddr ? h->hostaddr : h->host;
-	struct in_addr v4;
-	struct in6_addr v6;
+	const char *mode = options_get(o, "sslmode");
 
-	if (!host_is_tcp(h))
-		return false;
-	if (inet_pton(AF_INET, name, &v4) == 1)
-		return (ntohl(v4.s_addr) >> 24) == 127;
-	if (inet_pton(AF_INET6, name, &v6) == 1)
-		return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
-	return !h->hostaddr && (!strcasecmp(name, "localhost") || !strcasecmp(name, "localhost."));
+	if (!mode)
+		return NULL;
+	if (!strcmp(mode, "verify-full") || !strcmp(mode, "verify-ca"))
+		return mode;
+	return !strcmp(mode, "require") && has_root_certificate(o) ? "verify-ca" :
+		NULL;
 }

@@ -4,12 +4,15 @@
  * connects, only if netlink could not tell; blocks on reading these files
  * alone (half a millisecond for each thousand sockets).
  */
-#include "front.h"
 #include "owner.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 /* An address as the files have it: words of the host's byte order, in hex. */
 static void

@@ -1,12 +1,17 @@
 /*
- * older.c: programs that are newer than the libpq of run time. Every function that any libpq has is there, so that they start; one that
- * the real libpq does not have fails, and says so, or is made of what is there. Run by the application's threads; blocks on nothing.
+ * older.c: programs that are newer than the libpq of run time. Every function
+ * that any libpq has is there, so that they start; one that the real libpq
+ * does not have fails, and says so, or is made of what is there. Run by the
+ * application's threads; blocks on nothing.
  */
-#include "front.h"
+#include "handle.h"
 
 #include <time.h>
 
-/* The application called a function that there is not. PQerrorMessage() tells, until the next call that uses the connection. */
+/*
+ * The application called a function that there is not. PQerrorMessage() tells,
+ * until the next call that uses the connection.
+ */
 void
 front_lacks(const PGconn *conn, const char *function)
 {

@@ -1,13 +1,17 @@
 /*
- * loss.c: what an application sees of a lost instance: libpq's own error, and after it what conmgr said. Run by the application's threads;
- * blocks on nothing.
+ * loss.c: what an application sees of a lost instance: libpq's own error, and
+ * after it what conmgr said. Run by the application's threads; blocks on
+ * nothing.
  *
- * The watcher has shut the SQL socket down, so the call that waits on it, or the next one that uses it, fails in libpq as it does when a
- * server goes away: PGRES_FATAL_ERROR without SQLSTATE (57P01 if the server could still say so), then CONNECTION_BAD. Rows that had arrived
- * before are still delivered. The text of a PGresult cannot be changed from outside libpq: a result of a lost connection is
- * remembered with its longer text until PQclear().
+ * The watcher has shut the SQL socket down, so the call that waits on it, or
+ * the next one that uses it, fails in libpq as it does when a server goes
+ * away: PGRES_FATAL_ERROR without SQLSTATE (57P01 if the server could still
+ * say so), then CONNECTION_BAD. Rows that had arrived before are still
+ * delivered. The text of a PGresult cannot be changed from outside libpq: a
+ * result of a lost connection is remembered with its longer text until
+ * PQclear().
  */
-#include "front.h"
+#include "handle.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,63 +31,68 @@ static atomic_int namended;
 void
 front_adopt(Front *f)
 {
-	if (f->watch)
-		watch_adopt(f->watch);
-	f->forks = fork_count;
+	if (f->c.watch)
+		watch_adopt(f->c.watch);
+	f->c.forks = fork_count;
 }
 
-/* What conmgr says of its own end begins so; of an instance it says "instance ..." (docs/protocol.md 2.3). */
+/*
+ * What conmgr says of its own end begins so; of an instance it says "instance
+ * ..." (docs/protocol.md 2.3).
+ */
 #define OWN_END "the Connection Manager "
 
 static void
 compose_loss(Front *f)
 {
-	const char *host = real.PQhost(f->sql);
-	const char *hostaddr = real.PQhostaddr(f->sql);
-	const char *said = watch_said(f->watch);
+	const char *host = real.PQhost(f->c.sql);
+	const char *hostaddr = real.PQhostaddr(f->c.sql);
+	const char *said = watch_said(f->c.watch);
 
 	if (*said && strncmp(said, OWN_END, strlen(OWN_END)) != 0)
 		text_addf(&f->loss, "lost the server at \"%s\"%s%s%s, port %s: %s\n", host ? host : "",
 				  hostaddr && host && strcmp(host, hostaddr) != 0 ? " (" : "",
 				  hostaddr && host && strcmp(host, hostaddr) != 0 ? hostaddr : "",
-				  hostaddr && host && strcmp(host, hostaddr) != 0 ? ")" : "", real.PQport(f->sql), said);
+				  hostaddr && host && strcmp(host, hostaddr) != 0 ? ")" : "", real.PQport(f->c.sql), said);
 	else
 	{
-		const Host *h = &f->options.hosts[f->order[f->host]];
-
-		const char *port = h->port ? h->port : "5432";
+		const Host *h = current_host(&f->c);
+		const char *port = host_port(h);
 
 		if (host_is_tcp(h))
 			text_addf(&f->loss, "lost the Connection Manager at \"%s\", port %s: ", h->hostaddr ? h->hostaddr : h->host, port);
 		else
-			text_addf(&f->loss, "lost the Connection Manager on socket \"%s/.s.PGSQL.%s\": ", link_directory(f->link, h), port);
+			text_addf(&f->loss, "lost the Connection Manager on socket \"%s/.s.PGSQL.%s\": ", conmgr_directory(&f->c), port);
 		text_addf(&f->loss, "%s\n", *said ? said : "it closed the connection without a message");
 	}
 }
 
-/* After each call that may have used the socket, of a connection made by way of conmgr, or of one that was never made. */
+/*
+ * After each call that may have used the socket, of a connection made by way
+ * of conmgr, or of one that was never made.
+ */
 void
 front_look(Front *f)
 {
-	if (f->phase == PH_FAILED)
+	if (f->c.phase == PH_FAILED)
 	{
-		text_cut(&f->err, 0);	/* from here on the real libpq's "no connection to the server" */
+		text_cut(&f->c.err, 0);	/* from here on the real libpq's "no connection to the server" */
 		return;
 	}
-	if (f->phase != PH_DONE || !f->watch || f->ended || real.PQstatus(f->sql) != CONNECTION_BAD)
+	if (f->c.phase != PH_DONE || !f->c.watch || f->ended || real.PQstatus(f->c.sql) != CONNECTION_BAD)
 		return;
 	f->ended = true;
-	if (watch_look(f->watch))
+	if (watch_look(f->c.watch))
 		compose_loss(f);
 	else
-		watch_drop_sql(f->watch);
+		watch_drop_sql(f->c.watch);
 }
 
 void
 front_glance(Front *f)
 {
-	if (f->phase == PH_DONE && f->watch && !f->ended)
-		watch_glance(f->watch, f->asked);
+	if (f->c.phase == PH_DONE && f->c.watch && !f->ended)
+		watch_glance(f->c.watch, f->asked);
 }
 
 PGresult *
@@ -190,7 +199,7 @@ PQconsumeInput(PGconn *conn)
 		return real.PQconsumeInput(conn);
 	front_before(f);
 	front_before_call(f);		/* the application may have been woken by PQcmSocket(), before the watcher */
-	ok = real.PQconsumeInput(f->sql);
+	ok = real.PQconsumeInput(f->c.sql);
 	front_after(f);
 	return ok;
 }
@@ -213,7 +222,7 @@ PQputCopyData(PGconn *conn, const char *buffer, int nbytes)
 		f->unlooked = 0;
 		front_before_call(f);
 	}
-	r = real.PQputCopyData(f->sql, buffer, nbytes);
+	r = real.PQputCopyData(f->c.sql, buffer, nbytes);
 	front_after(f);
 	return r;
 }
@@ -228,10 +237,10 @@ PQerrorMessage(const PGconn *conn)
 		return real.PQerrorMessage(conn);
 	if (f->lacks)
 		return (char *) lacks_message(f->lacks);
-	if (f->phase != PH_DONE && f->err.len + f->err.broken > 0)
-		return (char *) text_of(&f->err);
-	own = real.PQerrorMessage(f->sql);
-	if (f->phase != PH_DONE || f->loss.len == 0 || !own)
+	if (f->c.phase != PH_DONE && f->c.err.len + f->c.err.broken > 0)
+		return (char *) text_of(&f->c.err);
+	own = real.PQerrorMessage(f->c.sql);
+	if (f->c.phase != PH_DONE || f->loss.len == 0 || !own)
 		return own;
 	text_cut(&f->shown, 0);
 	text_add(&f->shown, own);

@@ -1,16 +1,19 @@
 /*
- * cmlink.c: the front's connection to conmgr (docs/protocol.md, part 2): a small nonblocking client of protocol 3.0. Run by the
- * application's thread that connects; never blocks, but for looking up "localhost".
+ * link.c: the front's connection to conmgr (docs/protocol.md, part 2): a
+ * small nonblocking client of protocol 3.0. Run by the application's thread
+ * that connects; never blocks, but for looking up "localhost".
  *
- * It starts in one of two ways. link_adopt: the real libpq has connected, as the user has asked for, and conmgr has announced itself.
- * link_open: the user wants TLS or the like, which conmgr does not have; then the front connects itself, in the clear, to a loopback
- * address or a Unix socket, and gives away nothing: it asks for TLS first (conmgr always declines, so one that accepts is a server), and whatever
- * is not a conmgr's answer makes it a stranger, which the real libpq then connects to in full.
+ * It starts in one of two ways. link_adopt: the real libpq has connected, as
+ * the user has asked for, and conmgr has announced itself. link_open: the
+ * user wants TLS or the like, which conmgr does not have; then the front
+ * connects itself, in the clear, to a loopback address or a Unix socket, and
+ * gives away nothing: it asks for TLS first (conmgr always declines, so one
+ * that accepts is a server), and whatever is not a conmgr's answer makes it a
+ * stranger, which the real libpq then connects to in full.
  *
- * What conmgr says is taken apart in cmanswer.c.
+ * What conmgr says is taken apart in answer.c.
  */
-#include "front.h"
-#include "steps.h"
+#include "link.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,6 +22,10 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -92,7 +99,7 @@ dial_socket(CmLink *link, const Host *h)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	int			n = snprintf(a.sun_path, sizeof a.sun_path, "%s/.s.PGSQL.%s",
-							 h->host, h->port ? h->port : "5432");
+							 h->host, host_port(h));
 	socklen_t	size = offsetof(struct sockaddr_un, sun_path) + (socklen_t) n;
 
 	if (n < 0 || (size_t) n >= sizeof a.sun_path)
@@ -115,7 +122,8 @@ dial_host(CmLink *link, const Host *h)
 
 	if (h->hostaddr)
 		hints.ai_flags |= AI_NUMERICHOST;
-	if (getaddrinfo(h->hostaddr ? h->hostaddr : h->host, h->port ? h->port : "5432", &hints, &link->addresses) != 0)
+	if (getaddrinfo(h->hostaddr ? h->hostaddr : h->host, host_port(h), &hints,
+					&link->addresses) != 0)
 	{
 		link->addresses = NULL;
 		return false;
@@ -126,20 +134,19 @@ dial_host(CmLink *link, const Host *h)
 
 /* NULL: nobody there, or no memory; the real libpq will say what is wrong. */
 CmLink *
-link_open(const Host *h, const Options *o)
+link_open(const Host *h, const Login *login)
 {
 	CmLink	   *link = link_new();
 	Text		body = {0};
-	const char *user = options_get(o, "user");
-	const char *dbname = options_get(o, "dbname");
-	const char *name = options_get(o, "application_name");
+	const char *user = login->user;
+	const char *dbname = login->dbname;
 
 	if (!link)
 		return NULL;
 	put32(&body, 3 << 16);
 	add_startup(&body, "user", user && *user ? user : "unknown");
 	add_startup(&body, "database", dbname && *dbname ? dbname : user);
-	add_startup(&body, "application_name", name && *name ? name : options_get(o, "fallback_application_name"));
+	add_startup(&body, "application_name", login->application_name);
 	text_addn(&body, "", 1);
 	put32(&link->startup, (uint32_t) body.len + 4);
 	text_addn(&link->startup, text_of(&body), body.len);
@@ -154,32 +161,33 @@ link_open(const Host *h, const Options *o)
 	return link;
 }
 
-/* The caller keeps real_conn when this gives NULL. */
+/*
+ * Of a socket that is connected, and at whose other end a conmgr has
+ * announced itself; it stays the caller's, for longer than the link. NULL:
+ * out of memory.
+ */
 CmLink *
-link_adopt(PGconn *real_conn)
+link_adopt(int fd)
 {
 	CmLink	   *link = link_new();
+	struct sockaddr_storage peer;
+	socklen_t	len = sizeof peer;
 
 	if (link)
 	{
-		link->real = real_conn;
-		link->fd = real.PQsocket(real_conn);
+		link->fd = fd;
+		link->borrowed = true;
 		link->state = LS_IDLE;
 		link->is_conmgr = true;
+		if (getpeername(fd, (struct sockaddr *) &peer, &len) == 0 &&
+			peer.ss_family != AF_UNIX)
+			address_text((struct sockaddr *) &peer, len, link->peer,
+						 sizeof link->peer);
 	}
 	return link;
 }
 
-/* Where its Unix socket is: the host as given, or libpq's own default. */
-const char *
-link_directory(const CmLink *link, const Host *h)
-{
-	const char *used = link && link->real ? real.PQhost(link->real) : NULL;
-
-	return h->host ? h->host : used ? used : "";
-}
-
-void
+static void
 target_free(CmTarget *t)
 {
 	free(t->instance);
@@ -189,16 +197,16 @@ target_free(CmTarget *t)
 	memset(t, 0, sizeof *t);
 }
 
+/* Quietly: conmgr is not told, as the link is another process's too. */
 void
 link_close(CmLink *link, bool quietly)
 {
 	if (!link)
 		return;
-	if (link->real)
-		real_finish(link->real, quietly);
-	else if (link->fd >= 0)
+	if (!link->borrowed && link->fd >= 0)
 	{
-		if (!quietly && link->state >= LS_IDLE && send(link->fd, "X\0\0\0\4", 5, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		if (!quietly && link->state >= LS_IDLE &&
+			send(link->fd, "X\0\0\0\4", 5, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 			link->state = LS_IDLE;	/* it is closed anyway */
 		close(link->fd);
 	}
@@ -343,4 +351,51 @@ link_step(CmLink *link)
 		return LINK_TARGET;
 	text_add(&link->error, "the answer has no row\n");
 	return LINK_FAILED;
+}
+
+/* ---- what is known of it ---- */
+
+int
+link_socket(const CmLink *link)
+{
+	return link->fd;
+}
+
+/* Its address, numeric; "" by a Unix socket. */
+const char *
+link_peer(const CmLink *link)
+{
+	return link->peer;
+}
+
+bool
+link_is_connecting(const CmLink *link)
+{
+	return link->state == LS_CONNECTING;
+}
+
+/* The question is still on its way. */
+bool
+link_is_sending(const CmLink *link)
+{
+	return link->state == LS_SENDING;
+}
+
+/* That was its answer. */
+bool
+link_shuts_down(const CmLink *link)
+{
+	return link->rejects;
+}
+
+const CmTarget *
+link_target(const CmLink *link)
+{
+	return &link->target;
+}
+
+const char *
+link_error(const CmLink *link)
+{
+	return text_of(&link->error);
 }

@@ -1,9 +1,13 @@
 /*
- * text.c: a growing string. Run by the application's threads; blocks on nothing.
+ * text.c: a growing string. Run by the application's threads; blocks on
+ * nothing.
  */
-#include "front.h"
+#include "text.h"
 
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static bool
 text_room(Text *text, size_t more)

@@ -1,0 +1,147 @@
+/*
+ * sql.c: the real connection of a Connection, and the one to conmgr: how they
+ * are replaced and how they end. Run by the application's threads; blocks on
+ * PQfinish() alone, as libpq's does.
+ */
+#include "steps.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/*
+ * A real connection that is none: what there is as long as there is nothing
+ * better. A user is named so that none is looked up.
+ */
+PGconn *
+real_blank(void)
+{
+	return real.PQconnectStart("host='0,0,0' hostaddr='0,0' user='nobody'");
+}
+
+/* It was made or last used by another process than this one: the parent. */
+static bool
+inherited(const Connection *c)
+{
+	return c->forks != fork_count;
+}
+
+/*
+ * By way of conmgr, a child that ends what it has inherited leaves its
+ * parent's session alone. Without one, the session ends, as libpq has it.
+ * To be asked before the link ends.
+ */
+bool
+ends_quietly(const Connection *c)
+{
+	return inherited(c) && c->link;
+}
+
+/*
+ * Quietly: a child ends what is its parent's. libpq would tell the server
+ * that the session is over; with another file in the place of the socket it
+ * tells nobody.
+ */
+void
+real_finish(PGconn *real_conn, bool quietly)
+{
+	if (real_conn && quietly && real.PQsocket(real_conn) >= 0)
+	{
+		int			nothing = eventfd(0, EFD_CLOEXEC);
+
+		if (nothing >= 0)
+		{
+			dup3(nothing, real.PQsocket(real_conn), O_CLOEXEC);
+			close(nothing);
+		}
+	}
+	if (real_conn)
+		real.PQfinish(real_conn);
+}
+
+/* Takes over what the application has set. */
+static void
+carry(Connection *c, PGconn *to)
+{
+	const Settings *s = &c->settings;
+
+	if (s->receiver_set)
+		real.PQsetNoticeReceiver(to, s->receiver, s->receiver_arg);
+	if (s->processor_set)
+		real.PQsetNoticeProcessor(to, s->processor, s->processor_arg);
+	if (s->verbosity_set)
+		real.PQsetErrorVerbosity(to, s->verbosity);
+	if (s->context_set)
+		real.PQsetErrorContextVisibility(to, s->context);
+	if (s->trace)
+	{
+		real.PQtrace(to, s->trace);
+		real.PQsetTraceFlags(to, s->trace_flags);
+	}
+	if (s->nonblocking)
+		real.PQsetnonblocking(to, 1);
+	c->quiet = true;
+	if (!c->carry_events(c, to))
+		text_add(&c->err, "out of memory\n");
+	c->quiet = false;
+}
+
+/*
+ * Replaces the real connection; the one before ends. A NULL stands for one
+ * that memory did not suffice for.
+ */
+void
+replace_sql(Connection *c, PGconn *real_conn, bool quietly)
+{
+	PGconn	   *old = c->sql;
+
+	if (!real_conn)
+		return;
+	carry(c, real_conn);
+	c->sql = real_conn;
+	c->quiet = true;
+	real_finish(old, quietly);
+	c->quiet = false;
+}
+
+/*
+ * What stage one connected to is a conmgr: it becomes the link. False: out of
+ * memory.
+ */
+bool
+adopt_conmgr(Connection *c)
+{
+	PGconn	   *blank = real_blank();
+	PGconn	   *old = c->sql;
+
+	if (!blank)
+		return false;
+	carry(c, blank);
+	c->sql = blank;
+	c->blank = true;
+	if (c->settings.trace)
+		real.PQuntrace(old);
+	c->link = link_adopt(real.PQsocket(old));
+	if (!c->link)
+	{
+		real_finish(old, false);
+		return false;
+	}
+	c->conmgr = old;
+	return true;
+}
+
+void
+leave_conmgr(Connection *c)
+{
+	bool		quietly = inherited(c);
+
+	watch_end(c->watch);
+	c->watch = NULL;
+	c->quiet = true;
+	link_close(c->link, quietly);
+	real_finish(c->conmgr, quietly);
+	c->quiet = false;
+	c->link = NULL;
+	c->conmgr = NULL;
+}

@@ -1,0 +1,251 @@
+/*
+ * stage2.c: asking conmgr for an instance, and connecting to that. Run by the
+ * application's thread that connects; never blocks.
+ *
+ * The watcher has the connection from here on: an instance that is lost while
+ * it is being connected to wakes whoever waits.
+ */
+#include "steps.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+/* Instances of a conmgr that are tried for one connection. */
+#define MAX_REFUSALS 64
+
+/* Of a host, when the instance is lost while it is being connected to. */
+#define MAX_RESTARTS 3
+
+Step
+ask(Connection *c)
+{
+	Demands		demands = {
+		.local = !host_is_tcp(current_host(c)),
+		.requirepeer = options_get(&c->options, "requirepeer"),
+		.verifies = options_verify(&c->options)
+	};
+	Text		why = {0};
+
+	if (!link_is_trusted(c->link, &demands, &why))
+	{
+		conmgr_failed(c, "", text_of(&why));
+		text_free(&why);
+		return NEXT;
+	}
+	c->phase = PH_ASK;
+	if (c->refusals == 0)
+		snprintf(c->tried.address, sizeof c->tried.address, "%s",
+				 link_peer(c->link));
+	link_ask(c->link, target_name(c), text_of(&c->except));
+	return AGAIN;
+}
+
+/* Where conmgr's Unix socket is: the host as given, or libpq's own default. */
+const char *
+conmgr_directory(const Connection *c)
+{
+	const Host *h = current_host(c);
+	const char *used = c->conmgr ? real.PQhost(c->conmgr) : NULL;
+
+	return h->host ? h->host : used ? used : "";
+}
+
+void
+conmgr_failed(Connection *c, const char *what, const char *why)
+{
+	const Host *h = current_host(c);
+
+	if (host_is_tcp(h))
+		text_addf(&c->err,
+				  "connection to server at \"%s\", port %s failed: ",
+				  h->host ? h->host : h->hostaddr, host_port(h));
+	else
+		text_addf(&c->err, "connection to server on socket "
+				  "\"%s/.s.PGSQL.%s\" failed: ", conmgr_directory(c),
+				  host_port(h));
+	text_add(&c->err, what);
+	text_add(&c->err, why);
+}
+
+/*
+ * Keeps an eye on the socket that the real libpq uses now: it may have opened
+ * another one.
+ */
+static bool
+follow(Connection *c, const char **problem)
+{
+	int			fd = real.PQsocket(c->sql);
+	struct stat s;
+
+	*problem = NULL;
+	if (fd < 0 || fstat(fd, &s) < 0)
+		return true;
+	if (!c->watch)
+		c->watch = watch_start(link_socket(c->link), fd, problem);
+	else if (s.st_ino != c->watched_inode && !watch_move(c->watch, fd))
+		*problem = "out of descriptors";
+	c->watched_inode = s.st_ino;
+	return !*problem;
+}
+
+static Step
+unwatched(Connection *c, const char *problem)
+{
+	server_identity(c->sql, &c->err);
+	text_addf(&c->err, "could not watch the connection to the Connection Manager: %s\n", problem);
+	return FAILED;
+}
+
+/* An instance's name is a number; another name goes as a literal. */
+static void
+add_name(Text *out, const char *instance)
+{
+	bool		quoted = instance[0] == '\0' || instance[strspn(instance, "0123456789")] != '\0';
+
+	text_addf(out, "%s%s", out->len ? ", " : "", quoted ? "'" : "");
+	for (const char *p = instance; *p; p++)
+		text_addn(out, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
+	text_add(out, quoted ? "'" : "");
+}
+
+/* Is it one of those that refused? */
+static bool
+excepted(const Connection *c, const char *instance)
+{
+	Text		name = {0};
+	const char *list = text_of(&c->except);
+	bool		found = false;
+
+	add_name(&name, instance);
+	for (const char *p = list; !found && (p = strstr(p, text_of(&name))); p++)
+		found = (p == list || p[-1] == ' ') && (p[name.len] == '\0' || p[name.len] == ',');
+	text_free(&name);
+	return found;
+}
+
+/*
+ * Another instance may do better where this one could not be reached, starts,
+ * shuts down or has no room. By libpq's rules a refusal of the user ends the
+ * attempt: elsewhere it would be the same one, and count as one more.
+ */
+static bool
+another_may_do(const Connection *c, const char *sqlstate)
+{
+	return tried_goes_on(c) || !strncmp(sqlstate, "53", 2) || !strncmp(sqlstate, "57P", 3);
+}
+
+static Step
+refused(Connection *c)
+{
+	char		sqlstate[6];
+
+	tried_verbose_message(c, sqlstate);
+	verbose_errors(c, false);
+	if (c->watch && watch_look(c->watch))
+	{
+		const char *said = watch_said(c->watch);
+
+		/*
+		 * conmgr knows by now that this instance is lost, or has ended itself:
+		 * begin with this host again
+		 */
+		text_addf(&c->err, "%s\n", *said ? said : "the Connection Manager closed the connection");
+		leave_conmgr(c);
+		c->attempt--;
+		return c->restarts++ < MAX_RESTARTS ? ANEW : NEXT;
+	}
+	watch_end(c->watch);
+	c->watch = NULL;
+	if (real.PQconnectionNeedsPassword(c->sql) || !another_may_do(c, sqlstate))
+		return FAILED;			/* the application may ask its user and come back */
+	if (++c->refusals > MAX_REFUSALS)
+		return NEXT;
+	add_name(&c->except, link_target(c->link)->instance);
+	return ASK;
+}
+
+static Step
+stage2_start(Connection *c)
+{
+	const CmTarget *t = link_target(c->link);
+	Text		conninfo = {0};
+	const char *problem;
+
+	if (excepted(c, t->instance))
+	{
+		conmgr_failed(c, "the Connection Manager names an instance again that refused", "\n");
+		return NEXT;
+	}
+	c->phase = PH_STAGE2;
+	c->bogus_host = true;
+	tried_set(c, t->host, t->hostaddr, t->port);
+	options_conninfo(&c->options, &conninfo);
+	add_host(&conninfo, t->host, t->hostaddr, t->port, true);
+	text_add_conninfo(&conninfo, "target_session_attrs", CM_ANY);
+	if (c->options.load_balance_hosts)
+		text_add_conninfo(&conninfo, "load_balance_hosts", "disable");
+	if (!start_real(c, &conninfo))
+		return FAILED;
+	verbose_errors(c, true);
+	if (real.PQstatus(c->sql) == CONNECTION_BAD)
+		return refused(c);
+	return follow(c, &problem) ? WRITE : unwatched(c, problem);
+}
+
+/* A target that is believed. */
+static Step
+named(Connection *c)
+{
+	Text		why = {0};
+
+	if (target_is_sound(link_target(c->link), &why))
+		return stage2_start(c);
+	conmgr_failed(c, "could not receive server address from "
+				  "Connection Manager: ", text_of(&why));
+	text_free(&why);
+	return NEXT;
+}
+
+Step
+answer(Connection *c)
+{
+	bool		sending = link_is_sending(c->link);
+
+	switch (link_step(c->link))
+	{
+		case LINK_READ:
+			return READ;
+		case LINK_WRITE:
+			return WRITE;
+		case LINK_TARGET:
+			return named(c);
+		case LINK_NO_TARGET:
+			c->rejected = link_shuts_down(c->link);
+			if (c->refusals == 0)
+				conmgr_failed(c, "", link_error(c->link));
+			break;
+		default:
+			conmgr_failed(c, sending ?
+						  "could not get server address from "
+						  "Connection Manager: " :
+						  "could not receive server address from "
+						  "Connection Manager: ", link_error(c->link));
+			break;
+	}
+	return NEXT;
+}
+
+Step
+stage2(Connection *c)
+{
+	PostgresPollingStatusType s = real_step(c);
+	const char *problem;
+
+	if (s == PGRES_POLLING_FAILED)
+		return refused(c);
+	if (!follow(c, &problem))
+		return unwatched(c, problem);
+	if (s != PGRES_POLLING_OK)
+		return s == PGRES_POLLING_READING ? READ : WRITE;
+	return watch_look(c->watch) ? refused(c) : DONE;
+}
