@@ -21,7 +21,10 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 )
 
-const behaviourVariable = "CONTROL_TEST_CONMGR"
+const (
+	behaviourVariable = "CONTROL_TEST_CONMGR"
+	serverVariable    = "CONTROL_TEST_SERVER" // port of the instances of a local one
+)
 
 func fakeConmgr() int {
 	dir := os.Args[2] // conmgr -D DIR
@@ -146,6 +149,9 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
 				case q.String == "SHOW INSTANCES" && strings.HasPrefix(behaviour, "standbys") && !promoted():
 					send(answer("instance state role", "0 established standby", "1 lost primary")...)
+				case q.String == "SHOW INSTANCES" && behaviour == "local":
+					send(answer("instance host hostaddr port state role", "0 db0 127.0.0.1 "+os.Getenv(serverVariable)+" established primary",
+						"1 db1 127.0.0.2 "+os.Getenv(serverVariable)+" lost -")...)
 				case q.String == "SHOW INSTANCES":
 					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms "+
 						"generation detail used_for not_used last_role system_identifier",

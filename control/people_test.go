@@ -110,6 +110,34 @@ func TestStatusCheck(t *testing.T) {
 	d.want(d.cmctl("status", "--check=most"), 1, "unrecognized check \"most\": must be \"primary\", \"all\" or \"any\"")
 }
 
+// cm_ctl stop and restart say what the end of conmgr does to this host's sessions, if there are any.
+func TestStopTellsOfSessions(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	t.Setenv(serverVariable, port)
+	d := newDesk(t, "local")
+	const notice = "NOTICE: The servers end all SQL sessions of this host now"
+	d.want(d.cmctl("start"), 0)
+	r := d.cmctl("stop")
+	if d.want(r, 0); strings.Contains(r.stdout+r.stderr, notice) {
+		t.Errorf("there are no sessions:\n%s", r.stderr)
+	}
+	for range 2 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	d.want(d.cmctl("start"), 0)
+	d.want(d.cmctl("restart"), 0, notice, "there are 2 connections to them")
+	d.want(d.cmctl("stop"), 0, notice, "there are 2 connections to them")
+}
+
 func TestConnectionsToServers(t *testing.T) {
 	for network, host := range map[string]string{"tcp4": "127.0.0.1", "tcp6": "::1"} {
 		l, err := net.Listen(network, net.JoinHostPort(host, "0"))

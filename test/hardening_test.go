@@ -4,6 +4,7 @@ package test
 // headers.
 
 import (
+	"bytes"
 	"debug/elf"
 	"fmt"
 	"os"
@@ -48,6 +49,9 @@ func TestHardening(t *testing.T) {
 		fault := func(format string, args ...any) {
 			t.Helper()
 			t.Errorf("%s: %s", c.file, fmt.Sprintf(format, args...))
+		}
+		if all, err := os.ReadFile(filepath.Join(root, "build", c.file)); err != nil || bytes.Contains(all, []byte(root)) {
+			fault("contains the name of the directory in which it was built (%v): make reproducible will fail", err)
 		}
 		if f.Type != elf.ET_DYN {
 			fault("is %v: not position independent", f.Type)

@@ -88,3 +88,39 @@ func TestPresence(t *testing.T) {
 		}
 	}
 }
+
+// destroy_sockets applies to what a newer timeline has superseded, and not to one of two primaries of
+// one timeline, of which it is not proved that it is the wrong one.
+func TestSupersededIsDestroyed(t *testing.T) {
+	c, _ := conf.Parse("conmgr.conf", []byte("backend_host0 = a\nbackend_host1 = b"))
+	for _, x := range []struct {
+		timeline uint32 // of the second primary
+		want     int
+	}{{2, 1}, {1, 0}} {
+		b := NewBoard(c, nil, NewRegistry(2, 10), nil, route.Known{})
+		var destroyed []int
+		b.OnLost = func(_ []Entry, index int) { destroyed = append(destroyed, index) }
+		for i, a := range []hb.Attributes{{Timeline: 1}, {Flags: hb.InRecovery, Timeline: 1}, {Timeline: x.timeline}} {
+			b.Post(min(i, 1), Status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7,
+				PostmasterStart: int64(101 + min(i, 1))}, nil)
+			b.rebuild()
+		}
+		if len(destroyed) != x.want || x.want == 1 && destroyed[0] != 0 {
+			t.Errorf("timeline %d: %v", x.timeline, destroyed)
+		}
+	}
+}
+
+// Nobody knows the role of an instance that is lost or stopped; what it was is shown apart.
+func TestRole(t *testing.T) {
+	for state, want := range map[hb.State]string{hb.Established: "standby", hb.Connecting: "standby",
+		hb.Stopping: "standby", hb.Stopped: "unknown", hb.Lost: "unknown"} {
+		e := Entry{Status: Status{State: state, Known: true, Attributes: hb.Attributes{Flags: hb.InRecovery}}}
+		if got := e.Role(); got != want {
+			t.Errorf("%s: %s, want %s", state, got, want)
+		}
+	}
+	if got := (&Entry{Status: Status{State: hb.Established}}).Role(); got != "unknown" {
+		t.Errorf("not told yet: %s", got)
+	}
+}

@@ -155,4 +155,21 @@ var goclientMutations = []mutation{
 		to:        "return nil, err",
 		test:      "-run TestBadConnStringHidesPasswords ./driver/pgxcm",
 	},
+	{
+		name:      "goclient/hung-up",
+		invariant: "a host that closes without a word is passed over",
+		file:      "driver/dial.go",
+		from:      "case target == nil: // no answer",
+		to:        "case target == nil && !errors.Is(err, io.EOF): // no answer",
+		test:      "-run TestDatabaseSQL/RefusingServers ./driver/pqcm",
+		build:     "all",
+	},
+	{
+		name:      "goclient/pgcmuser",
+		invariant: "PGCMUSER names who may run a conmgr beside root, the user conmgr and oneself",
+		file:      "driver/trust.go",
+		from:      "range append(users, \"conmgr\")",
+		to:        "range append(users[:0:0], \"conmgr\")",
+		test:      "-run TestBelieved ./driver",
+	},
 }

@@ -6,6 +6,7 @@ package main
 import "slices"
 
 var mutations = slices.Concat(heartbeatMutations, terminatorMutations, watchdogMutations, workerMutations,
-	conmgrMutations, resumingMutations, eventMutations, routingMutations, goclientMutations, trustMutations, frontMutations,
+	conmgrMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
+	controlMutations, goclientMutations, trustMutations, frontMutations,
 	extensionMutations,
 	simulateMutations)

@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -47,19 +48,42 @@ func main() {
 }
 
 func run(fast, list bool, prefixes []string) error {
-	var failed []string
-	n := 0
+	var chosen []mutation
 	for _, m := range mutations {
-		if fast && !m.fast() || !matches(m.name, prefixes) {
-			continue
+		if (m.fast() || !fast) && matches(m.name, prefixes) {
+			chosen = append(chosen, m)
 		}
-		n++
-		if list {
+	}
+	if list {
+		for _, m := range chosen {
 			fmt.Printf("%-40s %s\n", m.name, m.invariant)
-			continue
 		}
+	}
+	if len(chosen) == 0 {
+		return errors.New("no mutation has such a name")
+	}
+	if list {
+		return nil
+	}
+	if failed := tryAll(chosen); len(failed) > 0 {
+		return fmt.Errorf("%d of %d were not noticed: %s", len(failed), len(chosen), strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+// atOnce is how many fast mutants are tried at a time: a test that fails mostly waits for what does
+// not happen.
+const atOnce = 3
+
+// tryAll returns the names of those that no test has noticed. Those that need a build are tried one
+// after the other: the servers of their tests need the machine.
+func tryAll(chosen []mutation) (failed []string) {
+	var mu sync.Mutex
+	try := func(m mutation) {
 		start := time.Now()
 		err := try(m)
+		mu.Lock()
+		defer mu.Unlock()
 		verdict := "noticed"
 		if err != nil {
 			verdict = err.Error()
@@ -67,13 +91,21 @@ func run(fast, list bool, prefixes []string) error {
 		}
 		fmt.Printf("%-40s %5.1f s  %s\n", m.name, time.Since(start).Seconds(), verdict)
 	}
-	switch {
-	case n == 0:
-		return errors.New("no mutation has such a name")
-	case len(failed) > 0:
-		return fmt.Errorf("%d of %d were not noticed: %s", len(failed), n, strings.Join(failed, ", "))
+	var wg sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for _, m := range chosen {
+		if m.fast() {
+			places <- struct{}{}
+			wg.Go(func() { try(m); <-places })
+		}
 	}
-	return nil
+	wg.Wait()
+	for _, m := range chosen {
+		if !m.fast() {
+			try(m)
+		}
+	}
+	return failed
 }
 
 func matches(name string, prefixes []string) bool {

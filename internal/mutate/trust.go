@@ -39,4 +39,22 @@ var trustMutations = []mutation{
 		test:      "-run TestUnknownOwner ./libpq/test",
 		build:     "front",
 	},
+	{
+		name:      "front/pgcmuser",
+		invariant: "PGCMUSER names who may run a conmgr beside root, the user conmgr and oneself",
+		file:      "libpq/wire/trust.c",
+		from:      "\t\tif (is_user(element, len, uid))\n\t\t\treturn true;",
+		to:        "\t\tif (is_user(element, len, uid) && uid == 0)\n\t\t\treturn true;",
+		test:      "-run TestPGCMUSER$ ./libpq/test",
+		build:     "front",
+	},
+	{
+		name:      "front/pgcmuser-privileged",
+		invariant: "a program with somebody else's privileges does not heed PGCMUSER",
+		file:      "libpq/wire/trust.c",
+		from:      "secure_getenv",
+		to:        "getenv",
+		test:      "-run TestPGCMUSERIsIgnoredWithPrivilege ./libpq/test",
+		build:     "front",
+	},
 }

@@ -1,0 +1,88 @@
+package main
+
+// Mutations of conmgr.conf: what is said of mistakes in it.
+
+var confMutations = []mutation{
+	{
+		name:      "conf/set-twice",
+		invariant: "a parameter that is set twice is warned of",
+		file:      "conmgr/conf/config.go",
+		from:      "if first, again := p.set[k]; again {",
+		to:        "if first, again := p.set[k]; again && first.line < 0 {",
+		test:      "-run TestConfigSetTwice ./conmgr/conf",
+	},
+	{
+		name:      "conf/typographic-quotes",
+		invariant: "typographic quotes are no part of a value",
+		file:      "conmgr/conf/parse.go",
+		from:      "if !l.quoted && strings.ContainsFunc(l.value, isTypographic) {",
+		to:        "if l.quoted && strings.ContainsFunc(l.value, isTypographic) {",
+		test:      "-run TestConfigHints ./conmgr/conf",
+	},
+	{
+		name:      "conf/host-with-port",
+		invariant: "a host with a port is no host, and the hint says where the port belongs",
+		file:      "conmgr/conf/values.go",
+		from:      "\" \\t,/'\\\":;@=[]\"",
+		to:        "\" \\t,/'\\\";@=[]\"",
+		test:      "-run TestConfigHints ./conmgr/conf",
+	},
+	{
+		name:      "conf/similar-name",
+		invariant: "a misspelt name has a hint",
+		file:      "conmgr/conf/hints.go",
+		from:      "best, least := \"\", 3",
+		to:        "best, least := \"\", 0",
+		test:      "-run TestConfigHints ./conmgr/conf",
+	},
+	{
+		name:      "conf/include",
+		invariant: "who wants to include a file is told that there is no such thing",
+		file:      "conmgr/conf/hints.go",
+		from:      "[]string{\"include\", \"include_if_exists\", \"include_dir\"}",
+		to:        "[]string{}",
+		test:      "-run TestConfigHints ./conmgr/conf",
+	},
+	{
+		name:      "conf/fifo",
+		invariant: "a FIFO in the place of conmgr.conf holds nobody up",
+		file:      "conmgr/conf/config.go",
+		from:      "os.O_RDONLY|syscall.O_NONBLOCK",
+		to:        "os.O_RDONLY|0*syscall.O_NONBLOCK",
+		test:      "-run TestCheckOfNoFile ./conmgr",
+		build:     "build/conmgr",
+	},
+	{
+		name:      "conf/root-may-check",
+		invariant: "root may check conmgr.conf, if not run conmgr",
+		file:      "cmd/conmgr/main.go",
+		from:      "\tif !check {",
+		to:        "\tif check || !check {",
+		test:      "-run TestCheckOfNoFile ./conmgr",
+		build:     "build/conmgr",
+	},
+	{
+		name:      "conf/backslash",
+		invariant: "a backslash takes its meaning from the character that follows it",
+		file:      "conmgr/conf/parse.go",
+		from:      "return s[0], 1",
+		to:        "return '\\\\', 0",
+		test:      "-run TestConfigSyntax ./conmgr/conf",
+	},
+	{
+		name:      "conf/hostaddr-first",
+		invariant: "backend_hostaddr comes before backend_host",
+		file:      "conmgr/watch/lookup.go",
+		from:      "\tif in.cfg.HostAddr.IsValid() {",
+		to:        "\tif in.cfg.HostAddr.IsValid() && in.cfg.Host == \"\" {",
+		test:      "-timeout 15s -run TestHostAddrIsPreferred ./conmgr",
+	},
+	{
+		name:      "conf/relay-beyond-loopback",
+		invariant: "relay ports beyond loopback without a list of networks are warned of",
+		file:      "conmgr/conf/config.go",
+		from:      "len(c.RelayPorts) > 0 && beyond",
+		to:        "len(c.RelayPorts) < 0 && beyond",
+		test:      "-run TestRelayBeyondLoopbackWarns ./conmgr/conf",
+	},
+}
