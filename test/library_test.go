@@ -153,15 +153,14 @@ func TestManyHostsDie(t *testing.T) {
 	w := newWorld(t, pgtest.Set("post_auth_delay", "6"), pgtest.Set("max_connections", "120"))
 	w.primary.WaitLog(0, `listening for heartbeat connections`, patience)
 	from := func(i int, port int) net.Conn {
-		var conn net.Conn
-		err := w.db.Do(func() (err error) {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1))}, Timeout: patience}
-			conn, err = d.DialContext(context.Background(), "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
-			return err
+		conn := w.dialListening(func() (conn net.Conn, err error) {
+			err = w.db.Do(func() (err error) {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(i+1))}, Timeout: patience}
+				conn, err = d.DialContext(context.Background(), "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+				return err
+			})
+			return conn, err
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		t.Cleanup(func() { conn.Close() })
 		return conn
 	}

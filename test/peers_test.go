@@ -23,10 +23,9 @@ import (
 func (w *world) dialFrom(host *testnet.Host) net.Conn {
 	w.Helper()
 	addr := fmt.Sprintf("%s:%d", w.db.Addr4, w.primary.WatchdogPort)
-	conn, err := host.Dialer().DialContext(context.Background(), "tcp", addr)
-	if err != nil {
-		w.Fatalf("%v", err)
-	}
+	conn := w.dialListening(func() (net.Conn, error) {
+		return host.Dialer().DialContext(context.Background(), "tcp", addr)
+	})
 	w.Cleanup(func() { conn.Close() })
 	return conn
 }

@@ -84,14 +84,6 @@ func TestShutdownIsNotDelayed(t *testing.T) {
 // hangs makes the heartbeat thread hang, and returns when it does.
 func (w *world) hangs() {
 	w.Helper()
-	eventually(w, "the worker listens", func() (bool, string) {
-		conn, err := w.db.Dialer().DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", w.primary.WatchdogPort), time.Second)
-		if err != nil {
-			return false, err.Error()
-		}
-		conn.Close()
-		return true, ""
-	})
 	w.requestFault(flagsHang)
 	// the turn that hangs may still answer others first
 	eventually(w, "the heartbeat thread is silent", func() (bool, string) {

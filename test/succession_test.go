@@ -33,7 +33,6 @@ type rawConmgr struct {
 
 func (w *world) rawConmgr(id byte) *rawConmgr {
 	w.Helper()
-	w.primary.WaitLog(0, `listening for heartbeat connections`, patience)
 	r := &rawConmgr{world: w, conn: w.dialHeartbeat()}
 	w.Cleanup(func() { r.conn.Close() })
 	// no beat but those of a change

@@ -5,6 +5,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -96,12 +97,24 @@ func (w *world) requestFault(flags uint32) {
 	_, _ = conn.Read(buf) // the answer, or the end
 }
 
+// dialHeartbeat opens a connection to the heartbeat port from the server's own host.
 func (w *world) dialHeartbeat() net.Conn {
 	w.Helper()
-	conn, err := w.db.Dialer().DialContext(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", w.primary.WatchdogPort))
-	if err != nil {
-		w.Fatalf("%v", err)
-	}
+	return w.dialListening(func() (net.Conn, error) {
+		return w.db.Dialer().DialContext(context.Background(), "tcp", fmt.Sprintf("127.0.0.1:%d", w.primary.WatchdogPort))
+	})
+}
+
+// dialListening dials until the worker listens: it loads its library after the server is up.
+func (w *world) dialListening(dial func() (net.Conn, error)) (conn net.Conn) {
+	w.Helper()
+	eventually(w, "the worker listens", func() (bool, string) {
+		var err error
+		if conn, err = dial(); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+			w.Fatalf("%v", err)
+		}
+		return err == nil, fmt.Sprint(err)
+	})
 	return conn
 }
 
