@@ -199,7 +199,7 @@ $(B)/bench/%: bench/c/%.c
 	@mkdir -p $(@D)
 	$(CC) $(C_STRICT) $(CFLAGS) -I $(shell $(PG_CONFIG) --includedir) -o $@ $< -L $(shell $(PG_CONFIG) --libdir) -lpq -lpthread
 
-bench:  ## measure it beside HAProxy, PgBouncer and plain libpq, less than 30 minutes; writes docs/benchmarks.md (as root)
+bench:  ## measure it beside HAProxy, PgBouncer and plain libpq, less than 30 minutes; writes docs/benchmarks.md, and raw data into build/bench (as root)
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory all bench-programs
 	$(GO) run ./bench

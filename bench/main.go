@@ -5,7 +5,7 @@
 //	main.go      flags, order of the figures, exit status
 //	bench.go     what a figure has at hand: samples, programs, time
 //	stats.go     medians and spreads
-//	report.go    docs/benchmarks.md, CSV
+//	report.go    docs/benchmarks.md, CSV in build/bench
 //	plot.go      SVG
 //	peers.go     HAProxy and PgBouncer, configured as their users do
 //	cpu.go       processor time and memory of processes

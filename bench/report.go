@@ -1,6 +1,6 @@
 package main
 
-// docs/benchmarks.md, its plots, and the raw data.
+// docs/benchmarks.md, its plots, and the raw data in build/bench.
 
 import (
 	"encoding/csv"
@@ -65,9 +65,12 @@ func (p *page) Target(want, got string, met bool) {
 	p.targets = append(p.targets, target{want: want, got: got, met: met})
 }
 
+// rawData is where the samples of each figure go, as CSV: megabytes, which nobody wants in the tree.
+const rawData = "build/bench"
+
 func (r *report) write() error {
-	dir := filepath.Join(r.out, "benchmarks")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, raw := filepath.Join(r.out, "benchmarks"), filepath.Join(r.root, rawData)
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(raw, 0o755)); err != nil {
 		return err
 	}
 	var body strings.Builder
@@ -89,11 +92,11 @@ func (r *report) write() error {
 			targets = append(targets, t)
 		}
 		body.WriteString(p.text.String())
-		errs = append(errs, p.err, r.writeCSV(filepath.Join(dir, f.key+".csv"), f.key))
+		errs = append(errs, p.err, r.writeCSV(filepath.Join(raw, f.key+".csv"), f.key))
 	}
 	var head strings.Builder
 	head.WriteString("# Benchmarks\n\n")
-	head.WriteString("Written by `make bench`; do not edit. The remarks are in bench/notes, the raw data of each figure in [benchmarks/](benchmarks/). " +
+	head.WriteString("Written by `make bench`; do not edit. The remarks are in bench/notes, the raw data of each figure is written to " + rawData + ". " +
 		"Ratios of one run are what counts here; absolute times are those of a small virtual machine.\n\n")
 	if r.quick {
 		head.WriteString("**A quick run: few samples.**\n\n")

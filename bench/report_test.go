@@ -110,7 +110,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
 	}
-	data, err := os.ReadFile(filepath.Join(out, "benchmarks", "f.csv"))
+	data, err := os.ReadFile(filepath.Join(out, "build", "bench", "f.csv"))
 	if want := "figure,what,series,condition,unit,value,at_least\nf,time,ours <&>,now,ms,2,false\nf,time,\"theirs, \"\"tuned\"\"\",now,ms,60,true\n"; err != nil || string(data) != want {
 		t.Errorf("%v, %s", err, data)
 	}
