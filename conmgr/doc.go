@@ -5,7 +5,7 @@
 // Who runs what, and what it owns:
 //
 //	Run            the daemon's main goroutine: signals, the order of start and shutdown
-//	watch          one goroutine an instance: its heartbeat.Monitor, its connection to the watchdog
+//	watch          one goroutine an instance: its end of the heartbeats, its connection to the watchdog
 //	bind.Board     one goroutine: the routing table, and telling applications of a loss
 //	bind.Keeper    one goroutine: writes conmgr.state
 //	sockdestroy    one goroutine a loss, if destroy_sockets is on

@@ -10,4 +10,6 @@
 //	pulse.go     the two timers of an end: when to send, when to judge
 //	monitor.go   what conmgr knows of an instance
 //	attempts.go  when conmgr connects again
+//
+// The two ends, a Step each, are packages instance (conmgr's) and watchdog.
 package heartbeat

@@ -70,6 +70,11 @@ func (l Loss) String() string {
 	return "unknown reason"
 }
 
+// TimedOut tells whether the deadline has brought the verdict: the server may still be running.
+func (l Loss) TimedOut() bool {
+	return l.Reason == LossSilence || l.Reason == LossShutdown || l.Reason == LossStopping
+}
+
 // StopAnswer is what the SQL port of a server that has announced its end said when it was asked.
 type StopAnswer uint8
 
@@ -279,9 +284,9 @@ func (m *Monitor) Wake() (t Mono, ok bool) {
 func (m *Monitor) lose(now Mono, reason LossReason) *Loss {
 	m.state = Lost
 	m.armed = false
-	switch reason {
-	case LossSilence, LossShutdown, LossStopping:
+	loss := &Loss{Reason: reason, Silence: now.Sub(m.pulse.LastReceived())}
+	if loss.TimedOut() {
 		m.generation++
 	}
-	return &Loss{Reason: reason, Silence: now.Sub(m.pulse.LastReceived())}
+	return loss
 }

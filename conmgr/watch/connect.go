@@ -1,121 +1,88 @@
 package watch
 
-// One attempt to reach the watchdog at one address: TCP connection, HELLO, WELCOME. Run by the
-// instance's goroutine, which goes on judging while it waits.
+// The connection of an instance: dialled, written to and closed by the instance's goroutine, as it is
+// told. A goroutine of its own waits for what is dialled.
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/netip"
-	"slices"
 
-	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
-	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/instance"
 )
 
-// connect dials one address and greets the watchdog.
-func (in *Instance) connect(ctx context.Context, a netip.Addr, limit clock.Mono) (*link, *heartbeat.Loss, error) {
-	in.events.Emit(event.Connecting{Instance: in.id, To: netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort))})
-	dctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ch := make(chan result[*net.TCPConn], 1)
-	from := in.source(a)
+// dialer is a connection that is being dialled.
+type dialer struct {
+	cancel func()
+	result chan dialResult
+}
+
+type dialResult struct {
+	conn *net.TCPConn
+	err  error
+}
+
+// results is where the result comes; without a dialer, never.
+func (d *dialer) results() <-chan dialResult {
+	if d == nil {
+		return nil
+	}
+	return d.result
+}
+
+// dial begins a connection.
+func (in *Instance) dial(from netip.Addr, to netip.AddrPort) {
+	in.events.Emit(event.Connecting{Instance: in.id, To: to})
+	ctx, cancel := context.WithCancel(in.ctx)
+	d := &dialer{cancel: cancel, result: make(chan dialResult, 1)}
+	in.dialer = d
 	in.group.Go("dialer", func() {
-		c, err := in.net.Dial(dctx, from, netip.AddrPortFrom(a, uint16(in.cfg.WatchdogPort)))
-		if err == nil && dctx.Err() != nil { // nobody waits any more
+		c, err := in.net.Dial(ctx, from, to)
+		if err == nil && ctx.Err() != nil { // nobody waits any more
 			c.Close()
-			c, err = nil, dctx.Err()
+			c, err = nil, ctx.Err()
 		}
-		ch <- result[*net.TCPConn]{c, err}
+		d.result <- dialResult{c, err}
 	})
-	r, ok := await(ctx, in, ch, limit)
-	if !ok {
-		cancel()
-		if r = <-ch; r.err == nil { // the dialer ends at once, its context being over
-			r.value.Close()
+}
+
+// dialled takes in what has come of it.
+func (in *Instance) dialled(r dialResult) {
+	in.dialer.cancel()
+	in.dialer = nil
+	err := r.err
+	if err == nil {
+		if in.link, err = newLink(in.ctx, r.conn, in.now, in.conf.HeartbeatTimeout); err != nil {
+			r.conn.Close()
 		}
-		return nil, nil, errConnectTimeout
 	}
-	if r.err != nil {
-		return nil, nil, errors.New(netio.Text(r.err))
-	}
-	l, err := newLink(ctx, r.value, in.now, in.conf.HeartbeatTimeout)
 	if err != nil {
-		r.value.Close()
-		return nil, nil, err
+		in.step(instance.Event{Kind: instance.DialFailed, Cause: netio.Text(err)})
+		return
 	}
-	loss, err := in.greet(l, limit)
-	if err != nil {
-		l.close()
-		return nil, nil, err
-	}
-	return l, loss, nil
+	in.step(instance.Event{Kind: instance.Dialled, Local: in.link.local()})
 }
 
-// greet sends HELLO and waits for WELCOME.
-func (in *Instance) greet(l *link, limit clock.Mono) (*heartbeat.Loss, error) {
-	if err := l.write(in.mon.Hello().Append(nil)); err != nil {
-		return nil, errors.New(netio.Text(err))
+// hangUp gives up what is dialled, or closes the connection.
+func (in *Instance) hangUp() {
+	if d := in.dialer; d != nil {
+		d.cancel()
+		if r := <-d.result; r.err == nil { // the dialer ends at once, its context being over
+			r.conn.Close()
+		}
+		in.dialer = nil
 	}
-	for {
-		f, ok, err := l.next()
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			switch f.Type {
-			case heartbeat.TypeWelcome:
-				w, err := heartbeat.ParseWelcome(f.Payload)
-				if err != nil {
-					return nil, err
-				}
-				return in.mon.Welcome(in.now(), w)
-			case heartbeat.TypeRefused:
-				r, err := heartbeat.ParseRefused(f.Payload)
-				if err != nil {
-					return nil, err
-				}
-				return nil, &refusedError{r}
-			default:
-				return nil, fmt.Errorf("watchdog sent %s instead of WELCOME", f.Type)
-			}
-		}
-		due := limit
-		if wake, armed := in.mon.Wake(); armed {
-			due = min(due, wake)
-		}
-		switch err := l.fill(due); {
-		case err == errTimer:
-			if l.fillNow() {
-				continue
-			}
-			in.tick(due)
-			if in.now() >= limit {
-				return nil, errConnectTimeout
-			}
-		case errors.Is(err, io.EOF):
-			return nil, errors.New("the connection was closed before the watchdog's answer")
-		case err != nil:
-			return nil, errors.New(netio.Text(err))
-		}
+	if in.link != nil {
+		in.link.close()
+		in.link = nil
 	}
 }
 
-// result of an operation that runs in a goroutine of its own.
-type result[T any] struct {
-	value T
-	err   error
-}
-
-// preferring puts the address that worked last time first.
-func preferring(addrs []netip.Addr, last netip.Addr) []netip.Addr {
-	if i := slices.Index(addrs, last); i > 0 {
-		addrs = append([]netip.Addr{last}, slices.Delete(slices.Clone(addrs), i, i+1)...)
+// send writes a frame.
+func (in *Instance) send(b []byte) {
+	if err := in.link.write(b); err != nil {
+		in.queue = append(in.queue, instance.Event{Kind: instance.Unsent, Cause: netio.Text(err)})
 	}
-	return addrs
 }

@@ -1,11 +1,12 @@
 // Package watch exchanges heartbeats with the watchdog of each instance, and posts to the board what
-// it learns. What an instance is, and when the next attempt is due, is decided in package heartbeat.
+// it learns. It moves bytes and clocks: what an instance is, and what is done next, is decided in
+// package heartbeat/instance.
 //
-//	instance.go    one instance: its goroutine, from one connection to the next
-//	connect.go     one attempt: TCP, HELLO, WELCOME
+//	instance.go    one instance: its goroutine, what comes in and what has to be done
+//	connect.go     its connection: dialled, written to, closed
 //	link.go        one connection: its buffer and deadlines
-//	lookup.go      names, resolved beside the heartbeats
-//	stopwatch.go   a server that shuts down is asked for its life
-//	sameserver.go  one server under two entries
+//	lookup.go      names
+//	stopwatch.go   the questions to a server that shuts down
+//	sameserver.go  which entry serves which server
 //	events.go      what is told of an instance
 package watch

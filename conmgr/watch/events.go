@@ -4,7 +4,6 @@ package watch
 // routes by it and tells the applications. Nothing here blocks.
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,17 +11,43 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/instance"
 )
+
+// tell tells what has become of the instance.
+func (in *Instance) tell(a *instance.Action) {
+	switch a.Kind {
+	case instance.FellBack:
+		in.fellBack(a.Err)
+	case instance.Failed:
+		in.failed(a.Err)
+	case instance.Established:
+		in.established(a.Loss)
+	case instance.Duplicate:
+		in.duplicate()
+	case instance.Changed:
+		in.attributesChanged()
+		in.publish(nil)
+	case instance.Closed:
+		in.closed(a.Err.Error())
+	case instance.Stopping:
+		in.stopping()
+	case instance.Stopped:
+		in.stopped()
+	case instance.Lost:
+		in.lost(a.Loss)
+	}
+}
 
 // established: the watchdog has welcomed us.
 func (in *Instance) established(loss *heartbeat.Loss) {
-	in.attempts.Established(in.now())
+	in.sameServer()
 	if loss != nil { // another server than the one that the applications know, or one that does not know them any more
 		in.declare(loss)
 	}
 	in.lossText, in.detail = "", in.portMismatch()
-	in.received()
-	in.events.Emit(event.Established{Instance: in.id, Addr: in.hostAddr})
+	addr, _ := in.end.Peer()
+	in.events.Emit(event.Established{Instance: in.id, Addr: addr})
 	in.attributesChanged()
 	in.publish(nil)
 }
@@ -47,7 +72,6 @@ func (in *Instance) received() {
 
 // closed: the connection broke. That is no verdict.
 func (in *Instance) closed(why string) {
-	in.mon.Closed()
 	in.events.Emit(event.Closed{Instance: in.id, Why: why})
 	in.say(why)
 }
@@ -55,24 +79,19 @@ func (in *Instance) closed(why string) {
 // stopping: the server has announced its end. Nobody is sent there any more, and nothing is cut.
 func (in *Instance) stopping() {
 	in.events.Emit(event.Stopping{Instance: in.id})
-	in.watchStop(in.ctx)
 	in.say("the server is shutting down")
 }
 
-// stopAnswered takes in what the SQL port of a stopping server has said.
-func (in *Instance) stopAnswered(r stopReply) {
-	changed := in.mon.StopAnswer(r.at, r.answer)
-	in.received()
-	if changed {
-		in.unwatchStop()
-		in.events.Emit(event.Stopped{Instance: in.id})
-		in.say("the server has shut down")
-	}
+// stopped: that server has ended.
+func (in *Instance) stopped() {
+	in.events.Emit(event.Stopped{Instance: in.id})
+	in.say("the server has shut down")
 }
 
 func (in *Instance) lost(loss *heartbeat.Loss) {
-	in.unwatchStop()
-	in.servers.release(in.index)
+	if loss.TimedOut() {
+		in.events.Emit(event.TimedOut{Instance: in.id})
+	}
 	in.detail, in.lossText = loss.String(), loss.String()
 	in.declare(loss)
 }
@@ -84,25 +103,49 @@ func (in *Instance) declare(loss *heartbeat.Loss) {
 }
 
 // failed: an attempt to connect came to nothing.
-func (in *Instance) failed(ctx context.Context, err error) {
-	if ctx.Err() != nil || err == nil {
-		return
-	}
-	in.mon.Closed()
+func (in *Instance) failed(err error) {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	failed := event.ConnectFailed{Instance: in.id, Why: text}
-	var refused *refusedError
+	var refused *instance.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		failed.Failure, failed.Why = event.RefusedByWatchdog, refused.Text
 		text = "heartbeat connect is refused: " + refused.Text
-	case errors.Is(err, errConnectTimeout):
+	case errors.Is(err, instance.ErrTimeout):
 		failed.Failure = event.NoAnswer
 		text = "heartbeat connect is timed out: " + text
 	}
 	in.events.Emit(failed)
 	if s := in.mon.State(); s != heartbeat.Stopping && s != heartbeat.Stopped { // whose watchdog is gone, of course
 		in.say(text)
+	}
+}
+
+// fellBack: a look-up has failed. That is told not more than once a minute.
+func (in *Instance) fellBack(err error) {
+	now := in.now()
+	if in.fellBackAt != 0 && now.Sub(in.fellBackAt) < repeatAfter {
+		return
+	}
+	in.fellBackAt = now
+	in.events.Emit(event.LookupFailed{Instance: in.id, Err: err})
+}
+
+// duplicate: another entry's heartbeats serve for this one.
+func (in *Instance) duplicate() {
+	in.sameServer()
+	in.lossText = ""
+	in.say("")
+}
+
+// sameServer tells of that, the first time: it is looked at again and again.
+func (in *Instance) sameServer() {
+	switch by := in.end.ServedBy(); {
+	case by == in.index:
+		in.told = -1
+	case by != in.told:
+		in.told = by
+		in.events.Emit(event.Duplicate{Instance: in.id, Of: in.conf.Instances[by].Number})
 	}
 }
 
@@ -134,16 +177,17 @@ func (in *Instance) portMismatch() string {
 
 // publish tells the board what the instance is now.
 func (in *Instance) publish(loss *heartbeat.Loss) {
-	s := bind.Status{State: in.mon.State(), Generation: in.mon.Generation(), HostAddr: in.hostAddr, Addrs: in.addrs,
-		Detail: in.detail}
+	s := bind.Status{State: in.mon.State(), Generation: in.mon.Generation(), Detail: in.detail}
+	s.HostAddr, s.Addrs = in.end.Peer()
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),
 		in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
-	if in.isDuplicate() && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
+	by := in.end.ServedBy()
+	if by != in.index && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
 		s.State = heartbeat.Duplicate
 	}
 	if s.State == heartbeat.Duplicate {
-		s.Detail = fmt.Sprintf("same server as instance %d", in.serving())
+		s.Detail = fmt.Sprintf("same server as instance %d", in.conf.Instances[by].Number)
 	}
 	in.board.Post(in.index, s, loss)
 }

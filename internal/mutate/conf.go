@@ -72,7 +72,7 @@ var confMutations = []mutation{
 	{
 		name:      "conf/hostaddr-first",
 		invariant: "backend_hostaddr comes before backend_host",
-		file:      "conmgr/watch/lookup.go",
+		file:      "heartbeat/instance/attempt.go",
 		from:      "\tif in.cfg.HostAddr.IsValid() {",
 		to:        "\tif in.cfg.HostAddr.IsValid() && in.cfg.Host == \"\" {",
 		test:      "-timeout 15s -run TestHostAddrIsPreferred ./conmgr",

@@ -28,14 +28,6 @@ var conmgrMutations = []mutation{
 		test:      "-run TestLookupGone ./internal/sockowner",
 	},
 	{
-		name:      "conmgr/frozen-while-connecting",
-		invariant: "a conmgr that was frozen while it connected gives the next attempt time",
-		file:      "conmgr/watch/instance.go",
-		from:      "in.mon.Late(now.Sub(due))",
-		to:        "in.mon.Late(0 * now.Sub(due))",
-		test:      "-run TestFrozenWhileConnecting ./conmgr",
-	},
-	{
 		name:      "conmgr/another-server-is-no-answer",
 		invariant: "another server at the port of one that stops is not that one's answer",
 		file:      "conmgr/watch/stopwatch.go",
@@ -47,30 +39,6 @@ var conmgrMutations = []mutation{
 
 // resumingMutations are of how conmgr comes back to the server that knows it.
 var resumingMutations = []mutation{
-	{
-		name:      "conmgr/resume-by-the-same-address",
-		invariant: "before its deadline a connection is resumed by the same address of a name",
-		file:      "conmgr/watch/instance.go",
-		from:      "if in.resuming() && try[0] == in.hostAddr {",
-		to:        "if false {",
-		test:      "-run TestOtherAddressesWait ./conmgr",
-	},
-	{
-		name:      "conmgr/resume-from-the-same-address",
-		invariant: "before its deadline a connection is resumed from the same address of this host",
-		file:      "conmgr/watch/instance.go",
-		from:      "if in.resuming() && to == in.hostAddr {",
-		to:        "if false {",
-		test:      "-run TestResumesFromTheSameAddress ./conmgr",
-	},
-	{
-		name:      "conmgr/half-answer",
-		invariant: "half an answer of the name service takes no address away",
-		file:      "conmgr/watch/lookup.go",
-		from:      "if errors.As(r.err, &half) {",
-		to:        "if errors.As(r.err, &half) && false {",
-		test:      "-run TestHalfAnswer ./conmgr/watch",
-	},
 	{
 		name:      "conmgr/last-words",
 		invariant: "what an instance has said counts, also if it is lost before the next table",

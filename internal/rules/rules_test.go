@@ -125,6 +125,9 @@ var importRules = []importRule{
 		"the protocol is pure: it neither reads nor writes, so that its tests own time and bytes"},
 	{[]string{"worker"}, anyOf("terminator").notInTests(), "the reactor moves bytes and clocks: it decides nothing, and asks for no decision"},
 	{[]string{"conmgr", "control", "driver"}, anyOf("heartbeat/watchdog"), "it is the other end of the connection"},
+	{[]string{"worker", "cgo", "terminator", "control", "driver", "conmgr"}, func(s *source, i string) bool {
+		return i == "heartbeat/instance" && !s.in("conmgr/watch")
+	}, "conmgr's end of a connection is run by conmgr/watch, which moves bytes and clocks, and by nobody else"},
 	{[]string{"terminator"}, leaf, "whose sessions end is a pure policy that can be read and tested alone"},
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
@@ -225,6 +228,9 @@ var callRules = []struct {
 		"only main functions handle signals"},
 	{[]string{"heartbeat", "terminator", "conmgr/route"}, "time", []string{"Now", "After", "Sleep", "New", "Tick", "Since", "Until"},
 		"verdicts are pure: whoever asks for one says what time it is"},
+	{[]string{"conmgr", "worker", "internal/simulate"}, module + "heartbeat",
+		[]string{"NewMonitor", "Attempts", "NewPulse", "ResumePulse"},
+		"what is heard, what is lost and what is tried next is decided in heartbeat/instance and heartbeat/watchdog, and nowhere beside them"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver"}, "fmt", []string{"Print"},
 		"libraries do not write to the standard output, which is somebody else's"},
 	{[]string{"heartbeat", "worker", "cgo"}, module + "terminator", []string{"Silence", "Goodbye", "GivenUp", "Closed"},
@@ -307,7 +313,7 @@ func TestRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{"heartbeat", "heartbeat/watchdog", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd/conmgr", "cmd/cm_ctl"} {
+	for _, dir := range []string{"heartbeat", "heartbeat/instance", "heartbeat/watchdog", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd/conmgr", "cmd/cm_ctl"} {
 		if !slices.ContainsFunc(tr.gos, func(s *source) bool { return s.dir == dir }) {
 			t.Errorf("no Go file was found in %s: the rules look at the wrong tree", dir)
 		}
@@ -348,6 +354,18 @@ func TestRulesBite(t *testing.T) {
 		{"heartbeat/watchdog/a_test.go", "package watchdog\nimport \"" + module + "terminator\"\nvar c = terminator.GivenUp\n", ""},
 		{"conmgr/route/a.go", "package route\nimport \"time\"\nvar t = time.Since(time.Time{})\n", "uses time.Since"},
 		{"conmgr/a.go", imports("conmgr", module+"heartbeat/watchdog"), "the other end"},
+		{"conmgr/bind/a.go", imports("bind", module+"heartbeat/instance"), "by nobody else"},
+		{"worker/a.go", imports("worker", module+"heartbeat/instance"), "by nobody else"},
+		{"conmgr/watch/a.go", imports("watch", module+"heartbeat/instance"), ""},
+		{"heartbeat/instance/a.go", imports("instance", module+"heartbeat", "net/netip"), ""},
+		{"heartbeat/instance/a.go", imports("instance", module+"heartbeat/watchdog"), "imports heartbeat/watchdog"},
+		{"heartbeat/instance/a.go", imports("instance", module+"terminator"), "imports terminator"},
+		{"heartbeat/instance/a.go", imports("instance", module+"conmgr/netio"), "imports conmgr/netio"},
+		{"heartbeat/instance/a.go", "package instance\nimport \"time\"\nvar t = time.Now()\n", "uses time.Now"},
+		{"conmgr/watch/a.go", "package watch\nimport \"" + module + "heartbeat\"\nvar a heartbeat.Attempts\n",
+			"a.go:3 uses " + module + "heartbeat.Attempts"},
+		{"internal/simulate/a.go", "package simulate\nimport \"" + module + "heartbeat\"\nvar m = heartbeat.NewMonitor()\n",
+			"decided in heartbeat/instance"},
 		{"heartbeat/a.go", imports("heartbeat", "net"), "the protocol is pure"},
 		{"heartbeat/a.go", imports("heartbeat", "time", "encoding/binary"), ""},
 		{"heartbeat/a_test.go", imports("heartbeat", "os", module+"internal/leak"), ""},

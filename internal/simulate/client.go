@@ -1,13 +1,15 @@
 package simulate
 
-// A client host: its conmgrs, as conmgr/watch drives heartbeat.Monitor and heartbeat.Attempts, and
+// A client host: its conmgrs, which do what heartbeat/instance says as conmgr/watch does, and
 // applications that have sessions where their conmgr sends them.
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	end "github.com/pgwatchdog/watchdog/heartbeat/instance"
 )
 
 // settings are those of a conmgr.
@@ -31,28 +33,21 @@ type conmgr struct {
 	instances []*instance
 }
 
-type phase uint8
-
-const (
-	resting phase = iota
-	dialling
-	greeting
-	serving
-)
-
 // instance is conmgr's end for one database.
 type instance struct {
-	m        *conmgr
-	d        *database
-	mon      *heartbeat.Monitor
-	attempts heartbeat.Attempts
-	phase    phase
-	until    Mono // of the pause, or of the attempt
-	e        *endpoint
-	asked    Mono   // when the SQL port is asked next; 0: it is not
-	since    uint64 // by which the server knows it
-	told     Mono   // when its loss was last told
-	up       Mono   // since when it is established, breaks that were resumed aside; 0: it is not
+	m       *conmgr
+	d       *database
+	end     *end.Instance
+	mon     end.View
+	e       *endpoint   // nil: there is no connection
+	stands  bool        // e does
+	serves  bool        // heartbeats go both ways
+	queue   []end.Event // that actions have led to
+	answers []end.Event // of the SQL port
+	since   uint64      // by which the server knows it
+	known   bool        // the last WELCOME has said the same as the one before it
+	told    Mono        // when its loss was last told
+	up      Mono        // since when it is established, breaks that were resumed aside; 0: it is not
 }
 
 func (w *world) newClient(name string, addr netip.Addr) *client {
@@ -80,17 +75,18 @@ func (m *conmgr) start() {
 	m.p = &process{h: m.c.h, run: m.turn, planned: never}
 	m.instances = nil
 	for i, d := range w.databases {
-		in := &instance{m: m, d: d, mon: heartbeat.NewMonitor(heartbeat.InstanceID(m.id, i), m.set.interval,
-			m.set.timeout), attempts: heartbeat.Attempts{Interval: m.set.connectInterval,
-			Timeout: m.set.connectTimeout, DuplicateCheck: 10 * time.Second}, until: w.now}
-		in.mon.SetBoot(m.c.h.boot)
+		in := &instance{m: m, d: d, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
+			ID: heartbeat.InstanceID(m.id, i), Boot: m.c.h.boot, Interval: m.set.interval, Timeout: m.set.timeout,
+			ConnectInterval: m.set.connectInterval, ConnectTimeout: m.set.connectTimeout,
+			DuplicateCheck: 10 * time.Second})}
+		in.mon = in.end.View()
 		m.instances = append(m.instances, in)
 	}
 	w.note("%s: conmgr %x starts, interval %v, timeout %v", m.c.h.name, m.id[:2], m.set.interval, m.set.timeout)
 	m.p.wake()
 }
 
-// kill ends the process without a word; its kernel closes the connections.
+// kill ends the process, with a goodbye or without a word; its kernel closes the connections.
 func (m *conmgr) kill(goodbye bool) {
 	if !m.running {
 		return
@@ -98,11 +94,9 @@ func (m *conmgr) kill(goodbye bool) {
 	m.c.w.note("%s: conmgr %x ends, goodbye %v", m.c.h.name, m.id[:2], goodbye)
 	m.running, m.p.dead = false, true
 	for _, in := range m.instances {
-		if in.e != nil {
-			if goodbye && in.phase == serving {
-				in.e.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil))
-				in.e.rx = nil
-			}
+		if goodbye {
+			in.step(end.Event{Kind: end.Stop, Goodbye: true})
+		} else if in.e != nil {
 			in.e.close()
 			in.e = nil
 		}
@@ -140,211 +134,151 @@ func (c *client) powerOn() {
 }
 
 // turn runs all instances; each is a goroutine in the real one.
-func (m *conmgr) turn(late time.Duration, timer bool) {
+func (m *conmgr) turn(time.Duration, bool) {
 	wake := never
 	for _, in := range m.instances {
-		in.run(late)
-		wake = min(wake, in.wake())
+		in.run()
+		wake = min(wake, in.end.Wake())
 	}
 	m.p.wakeAt(wake)
 }
 
-func (in *instance) wake() Mono {
-	t := never
-	if w, armed := in.mon.Wake(); armed {
-		t = w
+// run takes in what the kernel holds, and then what is due.
+func (in *instance) run() {
+	in.read()
+	for _, e := range in.answers {
+		e.At = in.m.c.w.now
+		in.step(e)
 	}
-	if in.phase != serving {
-		t = min(t, in.until)
-	}
-	if in.asked != 0 {
-		t = min(t, in.asked)
-	}
-	return t
-}
-
-// run takes in what the kernel holds, judges, and goes on connecting.
-func (in *instance) run(late time.Duration) {
-	w := in.m.c.w
-	for again := true; again; {
-		again = false
-		heard := in.read()
-		if w2, armed := in.mon.Wake(); !heard && armed && w2 <= w.now {
-			in.tick(late)
-		}
-		if in.phase == serving {
-			var scratch [heartbeat.HeaderSize + 16]byte
-			if b, due := in.mon.Beat(w.now, scratch[:0]); due && !in.e.write(b) {
-				in.closed(heartbeat.Severed)
-			}
-		}
-		if in.phase != serving && w.now >= in.until {
-			if in.phase == resting {
-				in.attempt()
-			} else {
-				in.failed()
-			}
-			again = in.until <= w.now
-		}
-	}
-	if in.asked != 0 && w.now >= in.asked {
-		in.ask()
+	in.answers = in.answers[:0]
+	for in.end.Wake() <= in.m.c.w.now {
+		in.step(end.Event{Kind: end.Due})
 	}
 }
 
-// tick is when a timer has come, and nothing was heard.
-func (in *instance) tick(late time.Duration) {
-	w := in.m.c.w
-	in.mon.Late(late)
-	loss := in.mon.Judge(w.now)
-	if loss == nil {
-		return
-	}
-	in.lost(loss)
-	if in.phase == serving {
-		in.e.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeGivenUp, Text: "no heartbeat"}.Append(nil))
-		in.closed(heartbeat.AtOnce)
-	}
-}
-
-func (in *instance) lost(loss *heartbeat.Loss) {
-	in.asked = 0
-	defer func() { in.up = 0 }()
-	in.m.c.w.note("%s: conmgr %x: %s is lost: %s", in.m.c.h.name, in.m.id[:2], in.d.h.name, loss)
-	in.m.c.w.told(in, loss)
-}
-
-// attempt begins a connection.
-func (in *instance) attempt() {
-	w := in.m.c.w
-	in.phase, in.until = dialling, in.attempts.Limit(w.now, in.mon)
-	in.e = in.m.c.h.connect(netip.AddrPortFrom(in.d.h.addr, watchdogPort), in.m.p)
-}
-
-// failed: an attempt has come to nothing.
-func (in *instance) failed() {
-	in.drop()
-	in.mon.Closed()
-	in.rest(heartbeat.Unreached)
-}
-
-// closed: an established connection is over.
-func (in *instance) closed(o heartbeat.Outcome) {
-	in.m.c.w.note("%s: conmgr %x: connection to %s is over", in.m.c.h.name, in.m.id[:2], in.d.h.name)
-	in.drop()
-	in.mon.Closed()
-	in.rest(o)
-}
-
-func (in *instance) drop() {
-	if in.e != nil {
-		in.e.rx = nil
-		in.e.close()
-		in.e = nil
-	}
-}
-
-func (in *instance) rest(o heartbeat.Outcome) {
-	now := in.m.c.w.now
-	in.phase, in.until = resting, now.Add(max(0, in.attempts.Pause(now, in.mon, o)))
-}
-
-// read takes in what has come. It tells whether a frame was among it.
-func (in *instance) read() (heard bool) {
+// read takes in what has come.
+func (in *instance) read() {
 	e := in.e
 	if e == nil {
-		return false
+		return
 	}
-	if in.phase == dialling && e.established {
-		in.phase = greeting
+	if !in.stands && e.established {
+		in.stands = true
 		e.userTimeout = in.m.set.timeout
-		e.write(in.mon.Hello().Append(nil))
+		in.step(end.Event{Kind: end.Dialled, Local: e.local.Addr()})
 	}
 	for in.e == e {
 		f, n, err := heartbeat.Next(e.rx)
 		if err != nil {
-			in.fail()
-			return heard
+			in.m.c.w.fail("protocol", "conmgr gets what it does not take: %v", err)
+			return
 		}
 		if n == 0 {
 			break
 		}
 		e.rx = e.rx[n:]
-		heard = true
-		in.frame(f)
+		if w, err := heartbeat.ParseWelcome(f.Payload); f.Type == heartbeat.TypeWelcome && err == nil {
+			in.known, in.since = in.since == w.KnownSince, w.KnownSince
+		}
+		in.step(end.Event{Kind: end.Frame, Frame: f})
 	}
-	if in.e == e && (e.broken || e.ended) {
-		in.fail()
-	}
-	return heard
-}
-
-// fail: the connection is of no use any more.
-func (in *instance) fail() {
-	if in.phase == serving {
-		in.closed(heartbeat.Severed)
-	} else {
-		in.failed()
-	}
-}
-
-func (in *instance) frame(f heartbeat.Frame) {
-	w := in.m.c.w
 	switch {
-	case in.phase == greeting && f.Type == heartbeat.TypeWelcome:
-		in.welcome(f)
-	case in.phase == greeting:
-		in.failed()
-	case f.Type == heartbeat.TypeRefused:
-		in.closed(heartbeat.Severed)
-	default:
-		if _, err := in.mon.Frame(w.now, f); err != nil {
-			w.fail("protocol", "conmgr gets what it does not take: %v", err)
-		}
-		if f.Type == heartbeat.TypeGoodbye {
-			if in.mon.State() == heartbeat.Stopping {
-				in.asked = w.now
-			}
-			in.closed(heartbeat.Severed)
+	case in.e != e:
+	case !in.stands && e.broken:
+		in.e = nil
+		in.step(end.Event{Kind: end.DialFailed, Cause: "connection refused"})
+	case e.broken:
+		in.step(end.Event{Kind: end.Broken, Cause: "connection reset by peer"})
+	case e.ended:
+		in.step(end.Event{Kind: end.Ended})
+	}
+}
+
+// step takes in an event, and does what is to be done then.
+func (in *instance) step(e end.Event) {
+	in.queue = append(in.queue[:0], e)
+	for i := 0; i < len(in.queue); i++ {
+		actions := in.end.Step(in.m.c.w.now, in.queue[i])
+		for j := range actions {
+			in.act(&actions[j])
 		}
 	}
 }
 
-func (in *instance) welcome(f heartbeat.Frame) {
+func (in *instance) act(a *end.Action) {
+	w, h := in.m.c.w, in.m.c.h
+	switch a.Kind {
+	case end.Dial:
+		in.e, in.stands = h.connect(a.To, in.m.p), false
+	case end.HangUp:
+		in.hangUp()
+	case end.Send:
+		if !in.e.write(a.Data) {
+			in.queue = append(in.queue, end.Event{Kind: end.Unsent, Cause: "broken pipe"})
+		}
+	case end.Claim:
+		in.queue = append(in.queue, end.Event{Kind: end.Claimed,
+			Holder: end.Holder{Index: w.index(in.d), Local: a.Local, Since: w.now}})
+	case end.Ask:
+		in.ask(a.Question)
+	case end.Established:
+		in.established(a.Loss)
+	case end.Lost:
+		in.lost(a.Loss)
+	case end.Closed, end.Failed:
+		var broken *heartbeat.ProtocolError
+		if errors.As(a.Err, &broken) {
+			w.fail("protocol", "conmgr gets what it does not take: %v", broken)
+		}
+	}
+}
+
+// established: the watchdog has welcomed the conmgr.
+func (in *instance) established(loss *heartbeat.Loss) {
 	w := in.m.c.w
-	welcome, err := heartbeat.ParseWelcome(f.Payload)
-	if err != nil {
-		w.fail("protocol", "WELCOME: %v", err)
-		return
-	}
-	known := in.since == welcome.KnownSince
-	in.since = welcome.KnownSince
-	loss, err := in.mon.Welcome(w.now, welcome)
-	if err != nil { // stale
-		in.drop()
-		in.mon.Closed()
-		in.rest(heartbeat.AtOnce)
-		return
-	}
-	in.phase, in.asked = serving, 0
-	in.attempts.Established(w.now)
+	in.serves = true
 	w.note("%s: conmgr %x: connection to %s stands", in.m.c.h.name, in.m.id[:2], in.d.h.name)
 	if loss != nil {
 		in.lost(loss)
 	}
 	if in.up == 0 {
 		in.up = w.now
-		if known { // else the server has judged by itself; sessions that began after that are not covered
+		if in.known { // else the server has judged by itself; sessions that began after that are not covered
 			w.back(in)
 		}
 	}
 }
 
+func (in *instance) lost(loss *heartbeat.Loss) {
+	in.m.c.w.note("%s: conmgr %x: %s is lost: %s", in.m.c.h.name, in.m.id[:2], in.d.h.name, loss)
+	in.m.c.w.told(in, loss)
+	in.up = 0
+}
+
+func (in *instance) hangUp() {
+	if in.serves {
+		in.m.c.w.note("%s: conmgr %x: connection to %s is over", in.m.c.h.name, in.m.id[:2], in.d.h.name)
+	}
+	if in.serves = false; in.e != nil {
+		in.e.rx = nil
+		in.e.close()
+		in.e = nil
+	}
+}
+
 // ask asks the SQL port of a stopping server for its life.
-func (in *instance) ask() {
+func (in *instance) ask(q end.Question) {
 	w, h := in.m.c.w, in.m.c.h
-	in.asked = w.now.Add(in.m.set.interval)
-	m, boots := in.m.p, h.boots
+	boots, answered := h.boots, false
+	answer := func(a heartbeat.StopAnswer) {
+		if answered || in.m.p.dead || h.boots != boots || h.frozen > w.now {
+			return
+		}
+		answered = true
+		in.answers = append(in.answers, end.Event{Kind: end.Answered, Question: q, Answer: a})
+		in.m.p.wake()
+	}
+	h.later(q.Until.Sub(w.now), func() { answer(heartbeat.StopSilent) })
 	there, ok := w.passes(h.addr, in.d.h.addr)
 	if !ok {
 		return
@@ -354,20 +288,12 @@ func (in *instance) ask() {
 		if s == nil || !s.up || s.frozen > w.now || s.sql == nil {
 			return
 		}
-		answer := s.sql()
-		back, ok := w.passes(in.d.h.addr, h.addr)
-		if !ok {
-			return
+		says := s.sql()
+		if q.Quiet && says == heartbeat.StopSilent { // a server that runs answers that, too
+			says = heartbeat.StopGoesOn
 		}
-		at := w.now.Add(back)
-		w.in(back, func() {
-			if m.dead || h.boots != boots || h.frozen > w.now || in.asked == 0 {
-				return
-			}
-			if in.mon.StopAnswer(at, answer) {
-				in.asked = 0
-			}
-			m.wake()
-		})
+		if back, ok := w.passes(in.d.h.addr, h.addr); ok {
+			w.in(back, func() { answer(says) })
+		}
 	})
 }

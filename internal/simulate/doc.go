@@ -5,7 +5,7 @@
 //	hosts.go     machines, addresses, and the paths between them
 //	tcp.go       connections: retransmission, SYN timer, resets, half-open ones
 //	database.go  a database host: heartbeat/watchdog, its slots, the terminator, sessions
-//	client.go    a client host: conmgrs, heartbeat.Monitor and heartbeat.Attempts, applications
+//	client.go    a client host: conmgrs, heartbeat/instance, applications
 //	faults.go    random schedules
 //	oracle.go    the two rules, R1 and R2, of docs/design.md
 //

@@ -85,7 +85,7 @@ func (w *world) application(c *client, d *database) {
 	}
 	d.sweep()
 	m := c.conmgrs[w.rng.IntN(len(c.conmgrs))]
-	if n >= mostSessions || !m.running || m.instance(d).phase != serving || !d.running || d.stopping ||
+	if n >= mostSessions || !m.running || !m.instance(d).serves || !d.running || d.stopping ||
 		d.h.frozen > w.now || c.h.frozen > w.now {
 		return
 	}

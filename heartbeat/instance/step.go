@@ -1,0 +1,267 @@
+package instance
+
+// Step: one event in, its actions out. Owned by one goroutine; pure.
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// EventKind says what has happened.
+type EventKind uint8
+
+const (
+	Due        EventKind = iota // the time of Wake has come, and all that had come in before was told
+	Resolved                    // a look-up has ended: Addrs, Missing, Cause
+	Dialled                     // the connection stands, from Local
+	DialFailed                  // it does not: Cause
+	Frame                       // the connection has brought Frame
+	Ended                       // the peer has ended it
+	Broken                      // it is of no use any more: Cause
+	Unsent                      // nor does it take what was to be sent: Cause
+	Claimed                     // Holder serves the server that was claimed
+	Freed                       // a server may have nobody that serves it
+	Answered                    // Question has got Answer, At a time
+	Stop                        // conmgr ends; with a goodbye if Goodbye says so
+)
+
+// Event is one thing that has happened.
+type Event struct {
+	Kind     EventKind
+	Addrs    []netip.Addr // Resolved
+	Missing  Family       // Resolved
+	Cause    string       // Resolved (empty: it has succeeded), DialFailed, Broken, Unsent
+	Local    netip.Addr   // Dialled: invalid if it is not known
+	Frame    heartbeat.Frame
+	Holder   Holder // Claimed
+	Question Question
+	Answer   heartbeat.StopAnswer
+	At       heartbeat.Mono // Answered
+	Goodbye  bool           // Stop
+}
+
+// ActionKind says what is to be done, or what is to be told.
+type ActionKind uint8
+
+const (
+	Resolve   ActionKind = iota // look the name up; it ends with Resolved
+	Dial                        // connect to To, from From if that is valid; it ends with Dialled or DialFailed
+	HangUp                      // give up what was dialled, or close the connection, and tell no more of it
+	Send                        // Data, without waiting
+	Claim                       // serve Server, to which a connection leads from Local: Claimed
+	Release                     // serve no server any more
+	Ask                         // Question to the SQL port of To: Answered
+	AskNoMore                   // give up the questions that are under way
+	// What follows is for the log, and for whoever routes by it. What the instance is after that, View
+	// tells.
+	FellBack    // a look-up has failed: addresses that were known are used. Err
+	Failed      // an attempt has come to nothing: Err
+	Established // the watchdog has welcomed us; Loss, if this is not what the applications knew
+	Duplicate   // the server is monitored by way of another entry
+	Changed     // the attributes or the succession are others
+	Closed      // the connection is over, which is no verdict: Err
+	Stopping    // the server has announced its end
+	Stopped     // it has ended
+	Lost        // Loss
+)
+
+// Action is one thing that is to be done. Actions are done in their order.
+type Action struct {
+	Kind     ActionKind
+	From     netip.Addr
+	To       netip.AddrPort
+	Data     []byte
+	Server   Server
+	Local    netip.Addr
+	Question Question
+	Loss     *heartbeat.Loss
+	Err      error
+}
+
+// Config is what does not change.
+type Config struct {
+	Index           int        // of the entry
+	Host            string     // to look up, unless there is
+	HostAddr        netip.Addr // its address
+	WatchdogPort    uint16
+	SQLPort         uint16
+	ID, Boot        heartbeat.ID
+	Interval        time.Duration // heartbeat_interval
+	Timeout         time.Duration // heartbeat_timeout
+	ConnectInterval time.Duration // heartbeat_connect_interval
+	ConnectTimeout  time.Duration // heartbeat_connect_timeout
+	DuplicateCheck  time.Duration // least time after which a duplicate looks where its address leads
+}
+
+// View is what can be asked of an instance.
+type View interface {
+	State() heartbeat.State
+	Generation() uint64
+	Attributes() (a heartbeat.Attributes, known bool)
+	SystemIdentifier() uint64
+	PostmasterStart() int64
+	PostmasterPort() uint16
+	Succeeds() heartbeat.Succession
+	LastReceived() (t heartbeat.Mono, ok bool)
+}
+
+var _ View = (*heartbeat.Monitor)(nil)
+
+// ErrTimeout is an attempt, or a look-up, that has taken too long.
+var ErrTimeout = errors.New("no answer")
+
+// RefusedError is a REFUSED of the watchdog.
+type RefusedError struct{ heartbeat.Refused }
+
+func (e *RefusedError) Error() string { return e.Text }
+
+// phase is what an instance waits for.
+type phase uint8
+
+const (
+	resting   phase = iota // the pause before the next attempt
+	resolving              // the addresses of the name
+	dialling               // a connection
+	greeting               // WELCOME
+	claiming               // who serves the server
+	serving                // frames
+	over                   // nothing: conmgr has ended
+)
+
+// never is a time that does not come.
+const never = heartbeat.Mono(1<<63 - 1)
+
+// Instance is conmgr's end for one entry of conmgr.conf.
+type Instance struct {
+	cfg      Config
+	mon      *heartbeat.Monitor
+	attempts heartbeat.Attempts
+	phase    phase
+	until    heartbeat.Mono // of the phase; there is no such time while serving
+	actions  []Action
+	beat     [heartbeat.HeaderSize + 16]byte
+
+	names   names
+	attempt attempt
+	asking  asking
+	peer    netip.Addr   // to which the connection is or was last established
+	local   netip.Addr   // from which
+	addrs   []netip.Addr // all addresses of the name, at that time
+
+	loss     *heartbeat.Loss // while claiming: that WELCOME has brought with it
+	servedBy int             // index of the entry that serves the server: this one, unless it is a duplicate
+	freed    bool            // since the attempt began
+}
+
+// New returns an instance that has not been reached yet.
+func New(c Config) *Instance {
+	in := &Instance{cfg: c, servedBy: c.Index, mon: heartbeat.NewMonitor(c.ID, c.Interval, c.Timeout),
+		attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
+			DuplicateCheck: c.DuplicateCheck}}
+	in.mon.SetBoot(c.Boot)
+	return in
+}
+
+// Step takes in an event. The actions, and their bytes, are valid until the next Step.
+func (in *Instance) Step(now heartbeat.Mono, e Event) []Action {
+	in.actions = in.actions[:0]
+	switch e.Kind {
+	case Due:
+		in.due(now)
+	case Resolved:
+		in.resolved(now, e)
+	case Dialled, DialFailed:
+		in.dialled(now, e)
+	case Frame:
+		in.frame(now, e.Frame)
+	case Ended, Broken, Unsent:
+		in.severed(now, e)
+	case Claimed:
+		in.claimed(now, e.Holder)
+	case Freed:
+		in.letGo(now)
+	case Answered:
+		in.answered(now, e)
+	case Stop:
+		in.stop(e.Goodbye)
+	}
+	if in.phase == serving {
+		in.serve(now)
+	}
+	return in.actions
+}
+
+// Wake is when Due has something to do; the first time at once.
+func (in *Instance) Wake() heartbeat.Mono {
+	if in.asking.on {
+		return min(in.timer(), in.asking.next)
+	}
+	return in.timer()
+}
+
+// timer is the end of a phase, or the monitor's time.
+func (in *Instance) timer() heartbeat.Mono {
+	wake, armed := in.mon.Wake()
+	switch {
+	case in.phase == over:
+		return never
+	case in.phase == serving:
+		return wake
+	case armed:
+		return min(wake, in.until)
+	}
+	return in.until
+}
+
+// View is what the instance is now.
+func (in *Instance) View() View { return in.mon }
+
+// Peer is the address to which a connection was last established, and all those that the name had.
+func (in *Instance) Peer() (a netip.Addr, all []netip.Addr) { return in.peer, in.addrs }
+
+// ServedBy is the index of the entry whose heartbeats serve for this one's server.
+func (in *Instance) ServedBy() int { return in.servedBy }
+
+func (in *Instance) act(a Action) { in.actions = append(in.actions, a) }
+
+// due does what is due.
+func (in *Instance) due(now heartbeat.Mono) {
+	if in.phase == over {
+		return
+	}
+	if in.judge(now); in.phase != serving && now >= in.until {
+		in.expired(now)
+	}
+	in.ask(now)
+}
+
+// expired: the time of a phase is over.
+func (in *Instance) expired(now heartbeat.Mono) {
+	switch in.phase {
+	case resting:
+		in.try(now)
+	case resolving:
+		in.notResolved(now)
+	default:
+		in.giveUp(now, ErrTimeout)
+	}
+}
+
+// stop ends it all.
+func (in *Instance) stop(goodbye bool) {
+	if in.phase == serving && goodbye {
+		in.act(Action{Kind: Send, Data: heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds,
+			Text: "conmgr is shutting down"}.Append(nil)})
+	}
+	if in.connected() {
+		in.act(Action{Kind: HangUp})
+	}
+	in.askNoMore()
+	in.phase = over
+}
+
+// connected tells whether there is something to hang up.
+func (in *Instance) connected() bool { return in.phase >= dialling && in.phase <= serving }

@@ -1,0 +1,276 @@
+package instance
+
+// Step by scripts: testdata/, in the form of internal/transcript. Events:
+//
+//	config [host=] [timeout=2.5s]            first, for one that has a name; else it is at 10.0.0.1
+//	until                                    what comes due till then is done, when it comes
+//	due                                      late
+//	resolved <addresses> | <cause> [missing=4|6]
+//	dialled [from=]; failed <cause>; ended; broken <cause>; unsent <cause>
+//	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=]
+//	beat [attrs=] [tl=]
+//	goodbye <code> <text>; refused <text>; frame <type>
+//	holder <entry> [from=] [since=]          who serves what is claimed from now on: at first, this
+//	                                         entry, number 0
+//	freed; answered goes-on | refused | silent [quiet] [round=1] [until=] [at=]; stop [goodbye]
+//
+// What comes of them: the actions, and then what the instance is, and when something is due again.
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/transcript"
+)
+
+func TestTranscripts(t *testing.T) {
+	transcript.Run(t, "testdata", 24, func(*testing.T) transcript.Step { return new(script).line })
+}
+
+// script is one of them.
+type script struct {
+	in     *Instance
+	now    hb.Mono
+	attrs  hb.Attributes
+	holder *Holder
+	out    []string
+}
+
+// words are the arguments of a line.
+type words []string
+
+// value is that of key=value, "" if there is none.
+func (w words) value(key string) string {
+	for _, x := range w {
+		if v, ok := strings.CutPrefix(x, key+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+func (w words) has(flag string) bool {
+	for _, x := range w {
+		if x == flag {
+			return true
+		}
+	}
+	return false
+}
+
+func (w words) number(key string) uint64 {
+	n, _ := strconv.ParseUint(w.value(key), 10, 64)
+	return n
+}
+
+func (w words) time(key string, otherwise hb.Mono) hb.Mono {
+	if d, err := time.ParseDuration(w.value(key)); err == nil {
+		return hb.Mono(d)
+	}
+	return otherwise
+}
+
+func (w words) addr(key string) netip.Addr {
+	a, _ := netip.ParseAddr(w.value(key))
+	return a
+}
+
+// plain are the words that are no key=value.
+func (w words) plain() string {
+	var out []string
+	for _, x := range w {
+		if !strings.Contains(x, "=") {
+			out = append(out, x)
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func (s *script) config(w words) {
+	c := Config{HostAddr: w.addr("hostaddr"), Host: "db0", WatchdogPort: 27545, SQLPort: 5432, ID: hb.ID{1}, Boot: hb.ID{2},
+		Interval: time.Second, Timeout: 2500 * time.Millisecond, ConnectInterval: time.Second,
+		ConnectTimeout: 10 * time.Second, DuplicateCheck: 10 * time.Second}
+	c.Timeout = time.Duration(w.time("timeout", hb.Mono(c.Timeout)))
+	if w.value("host") == "" && !c.HostAddr.IsValid() {
+		c.HostAddr = netip.MustParseAddr("10.0.0.1")
+	}
+	s.in = New(c)
+}
+
+// line does what a line of the script says.
+func (s *script) line(at time.Duration, w []string) ([]string, error) {
+	kind, args := w[0], words(w[1:])
+	if s.in == nil {
+		s.config(args)
+	}
+	s.out = nil
+	switch kind {
+	case "config":
+	case "until":
+		for s.in.Wake() <= hb.Mono(at) {
+			s.now = max(s.now, s.in.Wake())
+			s.step(fmt.Sprintf("%v: ", time.Duration(s.now)), Event{Kind: Due})
+		}
+	case "holder":
+		i, err := strconv.Atoi(args[0])
+		s.holder = &Holder{Index: i, Number: i, Local: args.addr("from"), Since: args.time("since", hb.Mono(at))}
+		return nil, err
+	default:
+		s.now = hb.Mono(at)
+		e, err := s.event(kind, args)
+		if err != nil {
+			return nil, err
+		}
+		s.step("", e)
+	}
+	s.now = hb.Mono(at)
+	return s.out, nil
+}
+
+// event is what a line means.
+func (s *script) event(kind string, w words) (e Event, err error) {
+	simple := map[string]EventKind{"due": Due, "resolved": Resolved, "dialled": Dialled, "failed": DialFailed,
+		"ended": Ended, "broken": Broken, "unsent": Unsent, "freed": Freed, "answered": Answered, "stop": Stop}
+	e.Kind, e.Cause, e.Local = simple[kind], w.plain(), w.addr("from")
+	switch kind {
+	case "resolved":
+		e.Missing = map[string]Family{"4": IPv4, "6": IPv6}[w.value("missing")]
+		for len(w) > 0 {
+			a, err := netip.ParseAddr(w[0])
+			if err != nil {
+				break
+			}
+			e.Addrs, w = append(e.Addrs, a), w[1:]
+		}
+		e.Cause = w.plain()
+	case "answered":
+		e.Answer = map[string]hb.StopAnswer{"goes-on": hb.StopGoesOn, "refused": hb.StopRefused, "silent": hb.StopSilent}[w[0]]
+		e.Question = Question{Round: max(1, int(w.number("round"))), Quiet: w.has("quiet"), Until: w.time("until", never)}
+		e.At = w.time("at", s.now)
+	case "stop":
+		e.Goodbye = w.has("goodbye")
+	case "welcome", "beat", "goodbye", "refused", "frame":
+		e.Kind = Frame
+		e.Frame, err = s.frame(kind, w)
+	default:
+		if _, known := simple[kind]; !known {
+			err = fmt.Errorf("unknown event %q", kind)
+		}
+	}
+	return e, err
+}
+
+func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
+	if v := w.value("attrs"); v != "" {
+		s.attrs.Flags = map[string]hb.AttributeFlags{"standby": hb.InRecovery, "stopping": hb.ShuttingDown}[v]
+	}
+	if w.value("tl") != "" {
+		s.attrs.Timeline = uint32(w.number("tl"))
+	}
+	code := 0
+	if kind == "goodbye" || kind == "frame" {
+		if code, err = strconv.Atoi(w[0]); err != nil {
+			return f, err
+		}
+	}
+	var b []byte
+	switch kind {
+	case "welcome":
+		x := hb.Welcome{Version: 1, SystemIdentifier: w.number("sys"), PostmasterStart: int64(w.number("start")),
+			Attributes: s.attrs, KnownSince: w.number("since")}
+		if w.has("resumed") {
+			x.Flags = hb.Resumed
+		}
+		b = x.Append(nil)
+	case "beat":
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil)
+	case "goodbye":
+		b = hb.Goodbye{Code: hb.GoodbyeCode(code), Text: w[1:].plain()}.Append(nil)
+	case "refused":
+		b = hb.Refused{Code: hb.RefusedFull, Text: w.plain()}.Append(nil)
+	case "frame":
+		return hb.Frame{Type: hb.Type(code)}, nil
+	}
+	f, _, err = hb.Next(b)
+	return f, err
+}
+
+// step writes down what comes of an event.
+func (s *script) step(prefix string, e Event) {
+	var claims bool
+	for _, a := range s.in.Step(s.now, e) {
+		s.out = append(s.out, prefix+said(a))
+		claims = claims || a.Kind == Claim
+	}
+	if claims {
+		h := Holder{Local: s.in.local, Since: s.now}
+		if s.holder != nil {
+			h = *s.holder
+		}
+		s.step(prefix, Event{Kind: Claimed, Holder: h})
+		return
+	}
+	due := "never"
+	if s.in.Wake() != never {
+		due = fmt.Sprint(time.Duration(s.in.Wake()))
+	}
+	s.out = append(s.out, fmt.Sprintf("%s= %s, generation %d, due %s", prefix, s.in.View().State(),
+		s.in.View().Generation(), due))
+}
+
+var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "ask no more", "fell back",
+	"failed", "established", "duplicate", "changed", "closed", "stopping", "stopped", "lost"}
+
+// said is an action in words.
+func said(a Action) string {
+	text := actionNames[a.Kind]
+	switch a.Kind {
+	case Dial:
+		text += " " + a.To.String()
+		if a.From.IsValid() {
+			text += " from " + a.From.String()
+		}
+	case Send:
+		text += " " + sent(a.Data)
+	case Claim:
+		text += fmt.Sprintf(" sys=%d start=%d", a.Server.System, a.Server.Start)
+	case Ask:
+		text += fmt.Sprintf(" %s, round %d, until %v", a.To, a.Question.Round, time.Duration(a.Question.Until))
+		if a.Question.Quiet {
+			text += ", quietly"
+		}
+	}
+	if a.Loss != nil {
+		text += ": " + a.Loss.String()
+	}
+	if a.Err != nil {
+		text += ": " + strings.ReplaceAll(a.Err.Error(), "\n", "; ")
+	}
+	return text
+}
+
+// sent is a frame in words.
+func sent(b []byte) string {
+	f, _, err := hb.Next(b)
+	switch f.Type {
+	case hb.TypeHello:
+		if h, err := hb.ParseHello(f.Payload); err == nil && h.ID == (hb.ID{1}) && h.Boot == (hb.ID{2}) {
+			return fmt.Sprintf("HELLO, generation %d", h.Generation)
+		}
+	case hb.TypeBeat:
+		n, err := hb.ParseConmgrBeat(f.Payload)
+		if err == nil {
+			return fmt.Sprintf("BEAT %d", n)
+		}
+	case hb.TypeGoodbye:
+		if g, err := hb.ParseGoodbye(f.Payload); err == nil {
+			return fmt.Sprintf("GOODBYE %d: %s", g.Code, g.Text)
+		}
+	}
+	return fmt.Sprintf("%q, %v", b, err)
+}
