@@ -121,4 +121,22 @@ var frontMutations = []mutation{
 		test:      "-run TestConmgrsOwnEnd ./libpq/test",
 		build:     "front",
 	},
+	{
+		name:      "front/endless-answer",
+		invariant: "a peer that never ends what it says holds nobody",
+		file:      "libpq/wire/answer.c",
+		from:      "if (link->received > MAX_ANSWER)",
+		to:        "if (link->received > MAX_ANSWER && want == 0)",
+		test:      "-run TestEndlessAnswers ./libpq/test",
+		build:     "front",
+	},
+	{
+		name:      "front/no-error-yet",
+		invariant: "a handle that is connecting, and to which nothing has happened, has no error",
+		file:      "libpq/handle/loss.c",
+		from:      "if (f->c.blank && is_connecting(&f->c))",
+		to:        "if (f->c.blank && !f->c.sql)",
+		test:      "-run TestAwaitingConmgr ./libpq/test",
+		build:     "front",
+	},
 }

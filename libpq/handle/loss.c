@@ -239,6 +239,8 @@ PQerrorMessage(const PGconn *conn)
 		return (char *) lacks_message(f->lacks);
 	if (f->c.phase != PH_DONE && f->c.err.len + f->c.err.broken > 0)
 		return (char *) text_of(&f->c.err);
+	if (f->c.blank && is_connecting(&f->c))
+		return (char *) "";		/* nothing has failed yet */
 	own = real.PQerrorMessage(f->c.sql);
 	if (f->c.phase != PH_DONE || f->loss.len == 0 || !own)
 		return own;

@@ -50,6 +50,16 @@ func TestUnsoundAnswers(t *testing.T) {
 	loot.none(t)
 }
 
+// Whoever never comes to the end of what he says holds nobody, before he is believed and after.
+func TestEndlessAnswers(t *testing.T) {
+	i := newImpostor(t, daemon, "-mode", "babble")
+	refused(t, nil, secret(i.port, "sslmode=require"), "server does not support SSL")
+	i = newImpostor(t, 0, "-mode", "ramble")
+	for _, mode := range []string{"disable", "require"} {
+		refused(t, nil, secret(i.port, "sslmode="+mode), "the answer is not one of a Connection Manager")
+	}
+}
+
 // What is quoted in a connection string stays a value: an answer's host has no way to become a
 // parameter.
 func TestAnswersAreQuoted(t *testing.T) {

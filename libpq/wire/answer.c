@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 
 #define MAX_MESSAGE (64 * 1024)
+#define MAX_ANSWER (256 * 1024) /* a peer that never ends would hold whoever
+								 * asks, past his connect_timeout */
 
 static const char *const column_names[CM_COLUMNS] = {
 	CM_COLUMN_NAMES
@@ -214,9 +216,14 @@ link_receive(CmLink *link)
 			link->in = bigger;
 			link->in_size = want;
 		}
+		if (link->received > MAX_ANSWER)
+			return LINK_STRANGER;
 		n = recv(link->fd, link->in + link->in_len, want - link->in_len, 0);
 		if (n > 0)
+		{
 			link->in_len += (size_t) n;
+			link->received += (size_t) n;
+		}
 		else if (n < 0 && errno == EINTR)
 			continue;
 		else if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))

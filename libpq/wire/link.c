@@ -234,7 +234,7 @@ link_ask(CmLink *link, const char *attribute, const char *except)
 	link->out.broken |= query.broken;
 	text_free(&query);
 	link->sent = 0;
-	link->in_len = 0;
+	link->in_len = link->received = 0;
 	link->got_target = link->got_error = link->rejects = false;
 	link->fields = 0;
 	target_free(&link->target);

@@ -28,6 +28,7 @@ struct CmLink
 	char	   *in;
 	size_t		in_len;
 	size_t		in_size;
+	size_t		received;		/* of this answer, all its messages */
 	bool		is_conmgr;
 	bool		got_target;
 	bool		got_error;

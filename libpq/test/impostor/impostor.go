@@ -25,7 +25,8 @@ var (
 	address = flag.String("listen", "127.0.0.1:0", "where: an address, or the path of a socket")
 	device  = flag.String("device", "", "a network interface to be bound to")
 	mode    = flag.String("mode", "answer", "answer; or early: answer unasked and close, abort: the same with a reset, "+
-		"deaf: never accept a connection, mute: accept and say nothing, error: refuse, saying that it is a Connection Manager")
+		"deaf: never accept a connection, mute: accept and say nothing, error: refuse, saying that it is a Connection Manager, "+
+		"babble: never end the startup, ramble: never end the answer")
 	rows  = flag.Int("rows", 1, "how many rows the answer has")
 	short = flag.Int("short", 0, "by how many bytes each row is too short")
 	order = flag.String("columns", "instance,host,hostaddr,port,attributes", "its columns")
@@ -102,6 +103,9 @@ func serve(c net.Conn) {
 		&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"},
 		&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: 1}, ready)
 	switch *mode {
+	case "babble":
+		babble(c)
+		return
 	case "early":
 		c.Write(append(welcome, answer()...))
 		return
@@ -120,11 +124,24 @@ func serve(c net.Conn) {
 		}
 		if q, ok := message.(*pgproto3.Query); ok {
 			fmt.Printf("asked %s\n", q.String)
+			if *mode == "ramble" {
+				babble(c)
+				return
+			}
 			if strings.Contains(q.String, "EXCEPT") {
 				c.Write(noTarget)
 			} else {
 				c.Write(answer())
 			}
+		}
+	}
+}
+
+func babble(w io.Writer) {
+	words := encode(&pgproto3.ParameterStatus{Name: "word", Value: strings.Repeat("word ", 2000)})
+	for {
+		if _, err := w.Write(words); err != nil {
+			return
 		}
 	}
 }
