@@ -95,6 +95,15 @@ var frontMutations = []mutation{
 		build:     "front",
 	},
 	{
+		name:      "front/no-call-upwards",
+		invariant: "a lower layer of the front calls the real libpq, and none of the functions that the front exports",
+		file:      "libpq/connect/sql.c",
+		from:      "quietly && real.PQsocket(real_conn) >= 0",
+		to:        "quietly && PQsocket(real_conn) >= 0",
+		test:      "-run TestLayers$ ./libpq/test",
+		build:     "front",
+	},
+	{
 		name:      "front/console",
 		invariant: "the database conmgr is conmgr's console",
 		file:      "libpq/connect/stage1.c",

@@ -65,6 +65,52 @@ func frontIncludes(path, text string) (all []string) {
 	return all
 }
 
+var cFile = regexp.MustCompile(`\b[a-z0-9-]+\.[ch]\b`)
+
+// frontMap compares libpq/README.md with the files that there are.
+func frontMap(readme string, files []string) (all []string) {
+	made := []string{"functions.h", "cm.h", "table.c", "forward.c"}
+	listed := cFile.FindAllString(readme, -1)
+	for _, f := range files {
+		if !slices.Contains(listed, filepath.Base(f)) {
+			all = append(all, "libpq/README.md does not say what "+f+" is for")
+		}
+	}
+	for _, name := range listed {
+		there := slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name })
+		if !there && !slices.Contains(made, name) {
+			all = append(all, "libpq/README.md tells of "+name+", which is not there")
+		}
+	}
+	return all
+}
+
+// TestFrontMap: the map of libpq/ is true, and its files are small.
+func TestFrontMap(t *testing.T) {
+	tr, err := load("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../libpq/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := slices.DeleteFunc(tr.cs, func(p string) bool { return !strings.HasPrefix(p, "libpq/") || strings.HasPrefix(p, "libpq/test/") })
+	for _, b := range frontMap(string(readme), files) {
+		t.Error(b)
+	}
+	for _, f := range files {
+		text, err := os.ReadFile(filepath.Join("../..", f))
+		if n := strings.Count(string(text), "\n"); err != nil || n > mostLines {
+			t.Errorf("%s has %d lines, more than %d (%v)", f, n, mostLines, err)
+		}
+	}
+	if all := frontMap("a.c is gone, b.h is there, cm.h is made", []string{"libpq/wire/b.h", "libpq/wire/c.c"}); len(all) != 2 ||
+		!strings.Contains(all[0], "what libpq/wire/c.c is for") || !strings.Contains(all[1], "a.c, which is not there") {
+		t.Errorf("a map that is wrong in two places: found %q", all)
+	}
+}
+
 // TestFrontLayers: the table is in the order in which the front is built, and each rule of it bites.
 func TestFrontLayers(t *testing.T) {
 	text, err := os.ReadFile("../../libpq/front.mk")

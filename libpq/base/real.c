@@ -28,20 +28,24 @@ real_load(void)
 		path = REAL_LIBPQ;
 	if (path[0] != '/')
 	{
-		snprintf(problem, sizeof problem, "WATCHDOG_LIBPQ is \"%s\": it must be an absolute path", path);
+		snprintf(problem, sizeof problem,
+				 "WATCHDOG_LIBPQ is \"%s\": it must be an absolute path",
+				 path);
 		real_problem = problem;
 		return;
 	}
 	library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (!library)
 	{
-		snprintf(problem, sizeof problem, "could not load the real libpq: %s", dlerror());
+		snprintf(problem, sizeof problem,
+				 "could not load the real libpq: %s", dlerror());
 		real_problem = problem;
 		return;
 	}
 	if (dlsym(library, "PQcmSocket") || !dlsym(library, "PQconnectStart"))
 	{
-		snprintf(problem, sizeof problem, "\"%s\" is not a libpq that the Connection Manager's libpq can stand before", path);
+		snprintf(problem, sizeof problem, "\"%s\" is not a libpq that the "
+				 "Connection Manager's libpq can stand before", path);
 		real_problem = problem;
 		dlclose(library);
 		return;

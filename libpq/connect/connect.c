@@ -244,6 +244,7 @@ connection_init(Connection *c, bool (*carry_events) (Connection *, PGconn *))
 	c->phase = PH_FAILED;
 	c->forks = fork_count;
 	c->carry_events = carry_events;
+	c->settings.verbosity = PQERRORS_DEFAULT;
 }
 
 /*

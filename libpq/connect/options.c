@@ -16,7 +16,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define NO_HOST "0,0,0"			/* with NO_HOSTADDR: "could not match 3 host names to 2 hostaddr values" */
+/* "could not match 3 host names to 2 hostaddr values" */
+#define NO_HOST "0,0,0"
 #define NO_HOSTADDR "0,0"
 #define NO_PORT \
 	"0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0," \
@@ -26,8 +27,10 @@
 static bool
 ours(const char *keyword)
 {
-	return !strcmp(keyword, "host") || !strcmp(keyword, "hostaddr") || !strcmp(keyword, "port") ||
-		!strcmp(keyword, "target_session_attrs") || !strcmp(keyword, "load_balance_hosts");
+	return !strcmp(keyword, "host") || !strcmp(keyword, "hostaddr") ||
+		!strcmp(keyword, "port") ||
+		!strcmp(keyword, "target_session_attrs") ||
+		!strcmp(keyword, "load_balance_hosts");
 }
 
 static char *
@@ -147,16 +150,21 @@ judge(Options *o)
 				o->odd_target = false;
 			}
 	}
-	o->random = o->load_balance_hosts && !strcmp(o->load_balance_hosts, "random");
-	o->strict_locally = is(o, "gssencmode", "require") || is(o, "channel_binding", "require") ||
-		is(o, "sslcertmode", "require") || ((v = options_get(o, "require_auth")) && *v);
-	o->strict = o->strict_locally || is(o, "sslmode", "require") || is(o, "sslmode", "verify-ca") || is(o, "sslmode", "verify-full") ||
+	o->random = o->load_balance_hosts &&
+		!strcmp(o->load_balance_hosts, "random");
+	o->strict_locally = is(o, "gssencmode", "require") ||
+		is(o, "channel_binding", "require") ||
+		is(o, "sslcertmode", "require") ||
+		((v = options_get(o, "require_auth")) && *v);
+	o->strict = o->strict_locally || is(o, "sslmode", "require") ||
+		is(o, "sslmode", "verify-ca") || is(o, "sslmode", "verify-full") ||
 		is(o, "sslnegotiation", "direct") || is(o, "sslrootcert", "system");
 }
 
 /* Takes what the two connections have resolved. */
 static bool
-collect(Options *o, const PQconninfoOption *values, PGconn *hosts, const char *service)
+collect(Options *o, const PQconninfoOption *values, PGconn *hosts,
+		const char *service)
 {
 	PQconninfoOption *addresses = real.PQconninfo(hosts);
 	bool		ok = values && addresses;
@@ -182,13 +190,17 @@ collect(Options *o, const PQconninfoOption *values, PGconn *hosts, const char *s
 	for (const PQconninfoOption *v = values; ok && v->keyword; v++)
 		if (v->val && !ours(v->keyword) && strcmp(v->keyword, "service") != 0)
 		{
-			ok = copy(&o->keywords[o->count], v->keyword) && copy(&o->values[o->count], v->val);
+			ok = copy(&o->keywords[o->count], v->keyword) &&
+				copy(&o->values[o->count], v->val);
 			o->count++;
 		}
-	ok = ok && copy(&o->host, value_of(addresses, "host")) && copy(&o->hostaddr, value_of(addresses, "hostaddr")) &&
+	ok = ok && copy(&o->host, value_of(addresses, "host")) &&
+		copy(&o->hostaddr, value_of(addresses, "hostaddr")) &&
 		copy(&o->port, value_of(values, "port")) &&
-		copy(&o->target_session_attrs, value_of(values, "target_session_attrs")) &&
-		copy(&o->load_balance_hosts, value_of(values, "load_balance_hosts")) && split_hosts(o);
+		copy(&o->target_session_attrs,
+			 value_of(values, "target_session_attrs")) &&
+		copy(&o->load_balance_hosts, value_of(values, "load_balance_hosts")) &&
+		split_hosts(o);
 	if (ok)
 		judge(o);
 	real.PQconninfoFree(addresses);
@@ -196,7 +208,8 @@ collect(Options *o, const PQconninfoOption *values, PGconn *hosts, const char *s
 }
 
 static PGconn *
-finish_parse(Options *o, PGconn *rest, PGconn *hosts, const char *service, bool *oom)
+finish_parse(Options *o, PGconn *rest, PGconn *hosts, const char *service,
+			 bool *oom)
 {
 	PQconninfoOption *values = rest ? real.PQconninfo(rest) : NULL;
 	const char *host = value_of(values, "host");
@@ -232,7 +245,8 @@ options_parse_string(Options *o, const char *conninfo, bool *oom)
 	memset(o, 0, sizeof *o);
 	if (!list)
 	{
-		failed = real.PQconnectStart(conninfo); /* fails in the same way, and has the message */
+		/* fails in the same way, and has the message */
+		failed = real.PQconnectStart(conninfo);
 		*oom = !failed;
 		return failed;
 	}
@@ -253,7 +267,8 @@ options_parse_string(Options *o, const char *conninfo, bool *oom)
 }
 
 PGconn *
-options_parse(Options *o, const char *const *keywords, const char *const *values, int expand_dbname, bool *oom)
+options_parse(Options *o, const char *const *keywords,
+			  const char *const *values, int expand_dbname, bool *oom)
 {
 	const char **k;
 	const char **v;

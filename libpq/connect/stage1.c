@@ -19,7 +19,9 @@
 bool
 later_address(Connection *c)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
+	struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC
+	};
 	const Host *h = current_host(c);
 	const char *used = real.PQhostaddr(c->sql);
 	char		text[NI_MAXHOST];
@@ -33,9 +35,11 @@ later_address(Connection *c)
 			c->addresses = NULL;
 			return false;
 		}
-		for (c->address = c->addresses; c->address; c->address = c->address->ai_next)
+		for (c->address = c->addresses; c->address;
+			 c->address = c->address->ai_next)
 		{
-			address_text(c->address->ai_addr, c->address->ai_addrlen, text, sizeof text);
+			address_text(c->address->ai_addr, c->address->ai_addrlen, text,
+						 sizeof text);
 			if (!strcmp(text, used))
 				break;
 		}
@@ -70,8 +74,10 @@ host_conninfo(const Connection *c, const Host *h, bool bogus, Text *out)
 		char		address[NI_MAXHOST];
 
 		if (c->address)
-			address_text(c->address->ai_addr, c->address->ai_addrlen, address, sizeof address);
-		add_host(out, h->host, c->address && *address ? address : h->hostaddr, h->port, bogus);
+			address_text(c->address->ai_addr, c->address->ai_addrlen, address,
+						 sizeof address);
+		add_host(out, h->host, c->address && *address ? address : h->hostaddr,
+				 h->port, bogus);
 	}
 	else
 	{
@@ -82,7 +88,8 @@ host_conninfo(const Connection *c, const Host *h, bool bogus, Text *out)
 		if (o->port)
 			text_add_conninfo(out, "port", o->port);
 	}
-	text_add_conninfo(out, "target_session_attrs", o->odd_target ? o->target_session_attrs : CM_ANY);
+	text_add_conninfo(out, "target_session_attrs",
+					  o->odd_target ? o->target_session_attrs : CM_ANY);
 	if (o->load_balance_hosts)
 		text_add_conninfo(out, "load_balance_hosts", o->load_balance_hosts);
 }
@@ -95,7 +102,8 @@ host_conninfo(const Connection *c, const Host *h, bool bogus, Text *out)
 static bool
 protocol_refused(const Connection *c)
 {
-	return c->tried.first == 'v' && !c->old_protocol && options_get(&c->options, "min_protocol_version");
+	return c->tried.first == 'v' && !c->old_protocol &&
+		options_get(&c->options, "min_protocol_version");
 }
 
 static Step
@@ -155,7 +163,8 @@ static Step
 server_connected(Connection *c)
 {
 	if (c->old_protocol)
-		return FAILED;			/* a server, and it does not speak what the user wants: that is in c->err */
+		return FAILED;			/* a server, and it does not speak what the
+								 * user wants: that is in c->err */
 	switch (target_suits(c, &c->err))
 	{
 		case SUITS:

@@ -92,7 +92,8 @@ static Step
 unwatched(Connection *c, const char *problem)
 {
 	server_identity(c->sql, &c->err);
-	text_addf(&c->err, "could not watch the connection to the Connection Manager: %s\n", problem);
+	text_addf(&c->err, "could not watch the connection to the "
+			  "Connection Manager: %s\n", problem);
 	return FAILED;
 }
 
@@ -100,7 +101,8 @@ unwatched(Connection *c, const char *problem)
 static void
 add_name(Text *out, const char *instance)
 {
-	bool		quoted = instance[0] == '\0' || instance[strspn(instance, "0123456789")] != '\0';
+	bool		quoted = instance[0] == '\0' ||
+		instance[strspn(instance, "0123456789")] != '\0';
 
 	text_addf(out, "%s%s", out->len ? ", " : "", quoted ? "'" : "");
 	for (const char *p = instance; *p; p++)
@@ -118,7 +120,8 @@ excepted(const Connection *c, const char *instance)
 
 	add_name(&name, instance);
 	for (const char *p = list; !found && (p = strstr(p, text_of(&name))); p++)
-		found = (p == list || p[-1] == ' ') && (p[name.len] == '\0' || p[name.len] == ',');
+		found = (p == list || p[-1] == ' ') &&
+			(p[name.len] == '\0' || p[name.len] == ',');
 	text_free(&name);
 	return found;
 }
@@ -131,7 +134,8 @@ excepted(const Connection *c, const char *instance)
 static bool
 another_may_do(const Connection *c, const char *sqlstate)
 {
-	return tried_goes_on(c) || !strncmp(sqlstate, "53", 2) || !strncmp(sqlstate, "57P", 3);
+	return tried_goes_on(c) || !strncmp(sqlstate, "53", 2) ||
+		!strncmp(sqlstate, "57P", 3);
 }
 
 static Step
@@ -149,7 +153,8 @@ refused(Connection *c)
 		 * conmgr knows by now that this instance is lost, or has ended itself:
 		 * begin with this host again
 		 */
-		text_addf(&c->err, "%s\n", *said ? said : "the Connection Manager closed the connection");
+		text_addf(&c->err, "%s\n", *said ? said :
+				  "the Connection Manager closed the connection");
 		leave_conmgr(c);
 		c->attempt--;
 		return c->restarts++ < MAX_RESTARTS ? ANEW : NEXT;
@@ -157,7 +162,8 @@ refused(Connection *c)
 	watch_end(c->watch);
 	c->watch = NULL;
 	if (real.PQconnectionNeedsPassword(c->sql) || !another_may_do(c, sqlstate))
-		return FAILED;			/* the application may ask its user and come back */
+		return FAILED;			/* the application may ask its user and come
+								 * back */
 	if (++c->refusals > MAX_REFUSALS)
 		return NEXT;
 	add_name(&c->except, link_target(c->link)->instance);
@@ -173,7 +179,8 @@ stage2_start(Connection *c)
 
 	if (excepted(c, t->instance))
 	{
-		conmgr_failed(c, "the Connection Manager names an instance again that refused", "\n");
+		conmgr_failed(c, "the Connection Manager names an instance again "
+					  "that refused", "\n");
 		return NEXT;
 	}
 	c->phase = PH_STAGE2;

@@ -26,7 +26,8 @@ target_name(const Connection *c)
 		case TARGET_STANDBY:
 			return CM_STANDBY;
 		case TARGET_PREFER_STANDBY:
-			return c->options.nhosts > 1 && c->pass == 0 ? CM_STANDBY : CM_PREFER_STANDBY;
+			return c->options.nhosts > 1 && c->pass == 0 ? CM_STANDBY :
+				CM_PREFER_STANDBY;
 		case TARGET_ANY:
 			break;
 	}
@@ -39,14 +40,18 @@ server_identity(PGconn *real_conn, Text *out)
 {
 	const char *host = real.PQhost(real_conn);
 	const char *hostaddr = real.PQhostaddr(real_conn);
+	const char *port = real.PQport(real_conn);
 
 	host = host ? host : "";
 	if (*host == '/' || *host == '@')
-		text_addf(out, "connection to server on socket \"%s/.s.PGSQL.%s\" failed: ", host, real.PQport(real_conn));
+		text_addf(out, "connection to server on socket "
+				  "\"%s/.s.PGSQL.%s\" failed: ", host, port);
 	else if (hostaddr && *hostaddr && strcmp(host, hostaddr) != 0)
-		text_addf(out, "connection to server at \"%s\" (%s), port %s failed: ", host, hostaddr, real.PQport(real_conn));
+		text_addf(out, "connection to server at "
+				  "\"%s\" (%s), port %s failed: ", host, hostaddr, port);
 	else
-		text_addf(out, "connection to server at \"%s\", port %s failed: ", host, real.PQport(real_conn));
+		text_addf(out, "connection to server at "
+				  "\"%s\", port %s failed: ", host, port);
 }
 
 static Suits
@@ -69,7 +74,8 @@ judge(Connection *c, bool read_only, bool standby, Text *why)
 			problem = standby ? NULL : "server is not in hot standby mode";
 			break;
 		case TARGET_PREFER_STANDBY:
-			problem = standby || c->pass > 0 ? NULL : "server is not in hot standby mode";
+			problem = standby || c->pass > 0 ? NULL :
+				"server is not in hot standby mode";
 			break;
 		case TARGET_ANY:
 			break;
@@ -84,7 +90,8 @@ judge(Connection *c, bool read_only, bool standby, Text *why)
 static bool
 session_property(const Connection *c)
 {
-	return c->options.target == TARGET_READ_WRITE || c->options.target == TARGET_READ_ONLY;
+	return c->options.target == TARGET_READ_WRITE ||
+		c->options.target == TARGET_READ_ONLY;
 }
 
 /*
@@ -95,19 +102,25 @@ Suits
 target_suits(Connection *c, Text *why)
 {
 	const char *standby = real.PQparameterStatus(c->sql, "in_hot_standby");
-	const char *read_only = real.PQparameterStatus(c->sql, "default_transaction_read_only");
+	const char *read_only =
+		real.PQparameterStatus(c->sql, "default_transaction_read_only");
 
-	if (c->options.target == TARGET_ANY || (c->options.target == TARGET_PREFER_STANDBY && c->pass > 0))
+	if (c->options.target == TARGET_ANY ||
+		(c->options.target == TARGET_PREFER_STANDBY && c->pass > 0))
 		return SUITS;
 	if (session_property(c) ? !standby || !read_only : !standby)
 		return SUITS_ASK;
-	return judge(c, read_only && (!strcmp(read_only, "on") || !strcmp(standby, "on")), !strcmp(standby, "on"), why);
+	return judge(c, read_only && (!strcmp(read_only, "on") ||
+								  !strcmp(standby, "on")),
+				 !strcmp(standby, "on"), why);
 }
 
 bool
 target_ask(Connection *c)
 {
-	return real.PQsendQuery(c->sql, session_property(c) ? "SHOW transaction_read_only" : "SELECT pg_catalog.pg_is_in_recovery()");
+	return real.PQsendQuery(c->sql, session_property(c) ?
+							"SHOW transaction_read_only" :
+							"SELECT pg_catalog.pg_is_in_recovery()");
 }
 
 /*
@@ -130,7 +143,8 @@ target_poll(Connection *c, Suits *answer, Text *why)
 		return PGRES_POLLING_READING;
 	while ((r = real.PQgetResult(c->sql)))
 	{
-		if (real.PQresultStatus(r) == PGRES_TUPLES_OK && real.PQntuples(r) == 1)
+		if (real.PQresultStatus(r) == PGRES_TUPLES_OK &&
+			real.PQntuples(r) == 1)
 		{
 			const char *value = real.PQgetvalue(r, 0, 0);
 

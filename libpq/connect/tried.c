@@ -32,7 +32,8 @@ keep(char **to, const char *value)
  * one that was.
  */
 void
-tried_set(Connection *c, const char *host, const char *hostaddr, const char *port)
+tried_set(Connection *c, const char *host, const char *hostaddr,
+		  const char *port)
 {
 	Tried	   *t = &c->tried;
 
@@ -56,14 +57,17 @@ tried_free(Connection *c)
 
 /* A host of the user's list, and with bogus the one behind it. */
 void
-add_host(Text *out, const char *host, const char *hostaddr, const char *port, bool bogus)
+add_host(Text *out, const char *host, const char *hostaddr, const char *port,
+		 bool bogus)
 {
 	Text		list = {0};
 
-	text_addf(&list, "%s%s", host ? host : "", bogus && (host || !hostaddr) ? ",none" : "");
+	text_addf(&list, "%s%s", host ? host : "",
+			  bogus && (host || !hostaddr) ? ",none" : "");
 	text_add_conninfo(out, "host", text_of(&list));
 	text_cut(&list, 0);
-	text_addf(&list, "%s%s", hostaddr ? hostaddr : "", bogus && hostaddr ? ",127.0.0.1" : "");
+	text_addf(&list, "%s%s", hostaddr ? hostaddr : "",
+			  bogus && hostaddr ? ",127.0.0.1" : "");
 	text_add_conninfo(out, "hostaddr", text_of(&list));
 	text_cut(&list, 0);
 	text_addf(&list, "%s%s", port ? port : "", bogus ? ",0" : "");
@@ -97,7 +101,8 @@ tried_show(Connection *c)
 	Text		conninfo = {0};
 	PGconn	   *shown;
 
-	if (!c->blank && !tried_moved(c) && real.PQstatus(c->sql) == CONNECTION_BAD)
+	if (!c->blank && !tried_moved(c) &&
+		real.PQstatus(c->sql) == CONNECTION_BAD)
 		return;
 	options_conninfo(&c->options, &conninfo);
 	add_host(&conninfo, h->host, h->hostaddr, h->port, false);
@@ -127,7 +132,9 @@ tried_conninfo(const Connection *c, Text *out)
 const char *
 tried_address(Connection *c)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC};
+	struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC
+	};
 	struct addrinfo *list;
 	const Host *h = &c->tried.given;
 
@@ -139,7 +146,8 @@ tried_address(Connection *c)
 	{
 		for (struct addrinfo *a = list; a; a = a->ai_next)
 			if (!a->ai_next)
-				address_text(a->ai_addr, a->ai_addrlen, c->tried.address, sizeof c->tried.address);
+				address_text(a->ai_addr, a->ai_addrlen, c->tried.address,
+							 sizeof c->tried.address);
 		freeaddrinfo(list);
 	}
 	return c->tried.address;
@@ -185,9 +193,11 @@ awaits_word(const Connection *c, ConnStatusType status)
 		case CONNECTION_AWAITING_RESPONSE:
 			return c->phase == PH_STAGE2 || !real.PQsslInUse(c->sql);
 		case CONNECTION_AUTH_OK:
-			return c->phase == PH_STAGE2 || real.PQparameterStatus(c->sql, CM_VERSION_PARAMETER);
+			return c->phase == PH_STAGE2 ||
+				real.PQparameterStatus(c->sql, CM_VERSION_PARAMETER);
 		default:
-			return false;		/* before the socket is connected, a look would take its error away */
+			return false;		/* before the socket is connected, a look would
+								 * take its error away */
 	}
 }
 
@@ -204,7 +214,8 @@ peek(Connection *c)
 	do
 		n = recv(real.PQsocket(c->sql), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	c->tried.closed = n == 0 || (n < 0 && (errno == ECONNRESET || errno == EPIPE));
+	c->tried.closed = n == 0 ||
+		(n < 0 && (errno == ECONNRESET || errno == EPIPE));
 	return n > 0 ? byte : -1;
 }
 
@@ -228,7 +239,8 @@ real_step(Connection *c)
 		 * Libpq would find nothing either; if something came between the two
 		 * looks, it would not be known what libpq has seen.
 		 */
-		if (next < 0 && !t->closed && t->polled == PGRES_POLLING_READING && !real.PQsslInUse(c->sql))
+		if (next < 0 && !t->closed && t->polled == PGRES_POLLING_READING &&
+			!real.PQsslInUse(c->sql))
 			return t->polled;
 	}
 	t->first = next > 0 ? (char) next : 0;
@@ -300,7 +312,7 @@ tried_verbose_message(Connection *c, char sqlstate[6])
 {
 	const char *p = real.PQerrorMessage(c->sql);
 	const char *end = p + message_length(c, p);
-	bool		keep_all = c->settings.verbosity_set && c->settings.verbosity == PQERRORS_VERBOSE;
+	bool		keep_all = c->settings.verbosity == PQERRORS_VERBOSE;
 
 	sqlstate[0] = '\0';
 	while (p < end)
@@ -334,7 +346,8 @@ tried_verbose_message(Connection *c, char sqlstate[6])
 void
 verbose_errors(Connection *c, bool on)
 {
-	real.PQsetErrorVerbosity(c->sql, on ? PQERRORS_VERBOSE : c->settings.verbosity_set ? c->settings.verbosity : PQERRORS_DEFAULT);
+	real.PQsetErrorVerbosity(c->sql, on ? PQERRORS_VERBOSE :
+							 c->settings.verbosity);
 }
 
 /*

@@ -47,13 +47,14 @@ timeout_ms(Front *f)
 	if (end == value || *end || errno || n > INT_MAX || n < INT_MIN)
 	{
 		text_add(&f->c.err, real.PQerrorMessage(f->c.sql));
-		text_addf(&f->c.err, "invalid integer value \"%s\" for connection option \"connect_timeout\"\n", value);
+		text_addf(&f->c.err, "invalid integer value \"%s\" for connection "
+				  "option \"connect_timeout\"\n", value);
 		return -1;
 	}
 	if (n <= 0)
 		return 0;
 	if (n == 1 && real.PQlibVersion() < 170000)
-		n = 2;					/* as libpq does: its clock counted whole seconds */
+		n = 2;					/* as libpq does: its clock counted seconds */
 	return (int64_t) n * 1000;
 }
 
@@ -71,7 +72,10 @@ complete(Front *f, PostgresPollingStatusType s)
 	}
 	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)
 	{
-		struct pollfd p = {.fd = PQsocket((PGconn *) f), .events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT};
+		struct pollfd p = {
+			.fd = PQsocket((PGconn *) f),
+			.events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT
+		};
 		int			wait = -1;
 		int			n;
 
@@ -131,22 +135,28 @@ static Front *
 start_string(const char *conninfo)
 {
 	Front	   *f = real_problem ? NULL : front_new();
+	PGconn	   *failed;
 	bool		oom = false;
 
 	if (real_problem)
 		return unusable();
-	return begin(f, f ? options_parse_string(&f->c.options, conninfo, &oom) : NULL, oom);
+	failed = f ? options_parse_string(&f->c.options, conninfo, &oom) : NULL;
+	return begin(f, failed, oom);
 }
 
 static Front *
-start_params(const char *const *keywords, const char *const *values, int expand_dbname)
+start_params(const char *const *keywords,
+			 const char *const *values, int expand_dbname)
 {
 	Front	   *f = real_problem ? NULL : front_new();
+	PGconn	   *failed;
 	bool		oom = false;
 
 	if (real_problem)
 		return unusable();
-	return begin(f, f ? options_parse(&f->c.options, keywords, values, expand_dbname, &oom) : NULL, oom);
+	failed = f ? options_parse(&f->c.options, keywords, values, expand_dbname,
+							   &oom) : NULL;
+	return begin(f, failed, oom);
 }
 
 static PGconn *
@@ -160,13 +170,16 @@ wait_for(Front *f)
 EXPORT PGconn *
 PQconnectStart(const char *conninfo)
 {
-	return pinging ? real.PQconnectStart(conninfo) : (PGconn *) start_string(conninfo);
+	return pinging ? real.PQconnectStart(conninfo) :
+		(PGconn *) start_string(conninfo);
 }
 
 EXPORT PGconn *
-PQconnectStartParams(const char *const *keywords, const char *const *values, int expand_dbname)
+PQconnectStartParams(const char *const *keywords,
+					 const char *const *values, int expand_dbname)
 {
-	return pinging ? real.PQconnectStartParams(keywords, values, expand_dbname) :
+	return pinging ?
+		real.PQconnectStartParams(keywords, values, expand_dbname) :
 		(PGconn *) start_params(keywords, values, expand_dbname);
 }
 
@@ -185,17 +198,23 @@ PQconnectdb(const char *conninfo)
 }
 
 EXPORT PGconn *
-PQconnectdbParams(const char *const *keywords, const char *const *values, int expand_dbname)
+PQconnectdbParams(const char *const *keywords,
+				  const char *const *values, int expand_dbname)
 {
 	return wait_for(start_params(keywords, values, expand_dbname));
 }
 
 EXPORT PGconn *
-PQsetdbLogin(const char *pghost, const char *pgport, const char *pgoptions, const char *pgtty, const char *dbName,
-			 const char *login, const char *pwd)
+PQsetdbLogin(const char *pghost, const char *pgport, const char *pgoptions,
+			 const char *pgtty, const char *dbName, const char *login,
+			 const char *pwd)
 {
-	const char *keywords[] = {"dbname", "host", "port", "options", "user", "password", NULL};
-	const char *values[] = {dbName, pghost, pgport, pgoptions, login, pwd, NULL};
+	const char *keywords[] = {
+		"dbname", "host", "port", "options", "user", "password", NULL
+	};
+	const char *values[] = {
+		dbName, pghost, pgport, pgoptions, login, pwd, NULL
+	};
 
 	(void) pgtty;				/* libpq ignores it too */
 	return wait_for(start_params(keywords, values, 1));
@@ -279,7 +298,9 @@ ping(Front *f)
 
 	if (!f || f->c.options.nhosts == 0 || f->c.invalid)
 		r = PQPING_NO_ATTEMPT;
-	else if (f->c.phase == PH_DONE || real.PQconnectionNeedsPassword(f->c.sql) || real.PQconnectionUsedPassword(f->c.sql))
+	else if (f->c.phase == PH_DONE ||
+			 real.PQconnectionNeedsPassword(f->c.sql) ||
+			 real.PQconnectionUsedPassword(f->c.sql))
 		r = PQPING_OK;
 	else if (f->c.reached)
 		r = real_ping(f);
@@ -296,7 +317,8 @@ PQping(const char *conninfo)
 }
 
 EXPORT PGPing
-PQpingParams(const char *const *keywords, const char *const *values, int expand_dbname)
+PQpingParams(const char *const *keywords,
+			 const char *const *values, int expand_dbname)
 {
 	return ping((Front *) PQconnectdbParams(keywords, values, expand_dbname));
 }

@@ -17,7 +17,8 @@
 #define THUNKS 64
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static _Atomic(PGEventProc) procs[THUNKS];	/* written once each, under the lock */
+/* Written once each, under the lock. */
+static _Atomic(PGEventProc) procs[THUNKS];
 
 static int
 marker(PGEventId id, void *info, void *pass_through)
@@ -32,9 +33,10 @@ static int
 relay(int number, PGEventId id, void *info, void *pass_through)
 {
 	PGEventProc proc = atomic_load(&procs[number]);
-	PGconn	  **conn = info;	/* the first member of every event that has one */
+	PGconn	  **conn = info;	/* first member of every event that has one */
 
-	if (id == PGEVT_REGISTER || id == PGEVT_CONNRESET || id == PGEVT_CONNDESTROY || id == PGEVT_RESULTCREATE)
+	if (id == PGEVT_REGISTER || id == PGEVT_CONNRESET ||
+		id == PGEVT_CONNDESTROY || id == PGEVT_RESULTCREATE)
 	{
 		PGconn	   *real_conn = *conn;
 		Front	   *f = real.PQinstanceData(real_conn, marker);
@@ -52,9 +54,18 @@ relay(int number, PGEventId id, void *info, void *pass_through)
 	return proc(id, info, pass_through);
 }
 
-#define THUNK(n) static int thunk##n(PGEventId id, void *info, void *pass) { return relay(n - 100, id, info, pass); }
-#define TEN(m, d) m(1##d##0) m(1##d##1) m(1##d##2) m(1##d##3) m(1##d##4) m(1##d##5) m(1##d##6) m(1##d##7) m(1##d##8) m(1##d##9)
-#define ALL(m) TEN(m, 0) TEN(m, 1) TEN(m, 2) TEN(m, 3) TEN(m, 4) TEN(m, 5) m(160) m(161) m(162) m(163)
+#define THUNK(n) \
+	static int \
+	thunk##n(PGEventId id, void *info, void *pass) \
+	{ \
+		return relay(n - 100, id, info, pass); \
+	}
+#define TEN(m, d) \
+	m(1##d##0) m(1##d##1) m(1##d##2) m(1##d##3) m(1##d##4) \
+	m(1##d##5) m(1##d##6) m(1##d##7) m(1##d##8) m(1##d##9)
+#define ALL(m) \
+	TEN(m, 0) TEN(m, 1) TEN(m, 2) TEN(m, 3) TEN(m, 4) TEN(m, 5) \
+	m(160) m(161) m(162) m(163)
 #define NAME(n) thunk##n,
 
 ALL(THUNK)
@@ -99,12 +110,14 @@ mark(Front *f, PGconn *real_conn)
 {
 	if (real.PQinstanceData(real_conn, marker) == f)
 		return true;
-	return real.PQregisterEventProc(real_conn, marker, "connection manager", NULL) &&
+	return real.PQregisterEventProc(real_conn, marker, "connection manager",
+									NULL) &&
 		real.PQsetInstanceData(real_conn, marker, f);
 }
 
 EXPORT int
-PQregisterEventProc(PGconn *conn, PGEventProc proc, const char *name, void *passThrough)
+PQregisterEventProc(PGconn *conn, PGEventProc proc, const char *name,
+					void *passThrough)
 {
 	Front	   *f = front_of(conn);
 	FrontEvent *events;
@@ -112,14 +125,16 @@ PQregisterEventProc(PGconn *conn, PGEventProc proc, const char *name, void *pass
 
 	if (!f)
 		return real.PQregisterEventProc(conn, proc, name, passThrough);
-	if (!proc || !name || !*name || !(e.thunk = thunk_of(proc, true)) || !mark(f, f->c.sql))
+	if (!proc || !name || !*name || !(e.thunk = thunk_of(proc, true)) ||
+		!mark(f, f->c.sql))
 		return 0;
 	events = realloc(f->events, ((size_t) f->nevents + 1) * sizeof *events);
 	if (!events)
 		return 0;
 	f->events = events;
 	e.name = strdup(name);
-	if (!e.name || !real.PQregisterEventProc(f->c.sql, e.thunk, name, passThrough))
+	if (!e.name ||
+		!real.PQregisterEventProc(f->c.sql, e.thunk, name, passThrough))
 	{
 		free(e.name);
 		return 0;
@@ -134,7 +149,8 @@ PQsetInstanceData(PGconn *conn, PGEventProc proc, void *data)
 	Front	   *f = front_of(conn);
 	PGEventProc thunk = f ? thunk_of(proc, false) : NULL;
 
-	return real.PQsetInstanceData((PGconn *) sql_of(conn), thunk ? thunk : proc, data);
+	return real.PQsetInstanceData((PGconn *) sql_of(conn),
+								  thunk ? thunk : proc, data);
 }
 
 EXPORT void *
@@ -152,7 +168,8 @@ PQresultSetInstanceData(PGresult *result, PGEventProc proc, void *data)
 {
 	PGEventProc thunk = thunk_of(proc, false);
 
-	return (thunk && real.PQresultSetInstanceData(result, thunk, data)) || real.PQresultSetInstanceData(result, proc, data);
+	return (thunk && real.PQresultSetInstanceData(result, thunk, data)) ||
+		real.PQresultSetInstanceData(result, proc, data);
 }
 
 EXPORT void *
@@ -182,8 +199,9 @@ events_carry(Connection *c, PGconn *to)
 		FrontEvent *e = &f->events[i];
 
 		ok = real.PQregisterEventProc(to, e->thunk, e->name, e->pass_through);
-		if (ok && f->c.sql)
-			real.PQsetInstanceData(to, e->thunk, real.PQinstanceData(f->c.sql, e->thunk));
+		if (ok && c->sql)
+			real.PQsetInstanceData(to, e->thunk,
+								   real.PQinstanceData(c->sql, e->thunk));
 	}
 	return ok;
 }

@@ -5,9 +5,12 @@
  */
 #include "handle.h"
 
-void		appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void		printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-bool		appendPQExpBufferVA(PQExpBuffer str, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
+void		appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+			__attribute__((format(printf, 2, 3)));
+void		printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+			__attribute__((format(printf, 2, 3)));
+bool		appendPQExpBufferVA(PQExpBuffer str, const char *fmt, va_list args)
+			__attribute__((format(printf, 2, 0)));
 
 static void __attribute__((format(printf, 2, 0)))
 append(PQExpBuffer str, const char *fmt, va_list args, int saved_errno)
@@ -30,8 +33,9 @@ append(PQExpBuffer str, const char *fmt, va_list args, int saved_errno)
 		}
 	}
 	va_end(again);
+	/* what cannot be had marks the buffer as broken, as libpq does */
 	if (n < 0 || !text)
-		real.enlargePQExpBuffer(str, SIZE_MAX / 2); /* cannot be had: marks the buffer as broken, as libpq does */
+		real.enlargePQExpBuffer(str, SIZE_MAX / 2);
 	else
 		real.appendBinaryPQExpBuffer(str, text, (size_t) n);
 	if (text != fixed)

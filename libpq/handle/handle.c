@@ -83,12 +83,12 @@ PQsetErrorVerbosity(PGconn *conn, PGVerbosity verbosity)
 
 	if (f)
 	{
-		PGVerbosity before = f->c.settings.verbosity_set ? f->c.settings.verbosity : PQERRORS_DEFAULT;
+		PGVerbosity before = f->c.settings.verbosity;
 
 		f->c.settings.verbosity = verbosity;
 		f->c.settings.verbosity_set = true;
 		if (f->c.phase == PH_STAGE2)
-			return before;		/* verbose_errors has set another one for now */
+			return before;		/* another one is set for now: stage2.c */
 	}
 	return real.PQsetErrorVerbosity(f ? f->c.sql : conn, verbosity);
 }
@@ -204,7 +204,8 @@ PQstatus(const PGconn *conn)
 		case PH_STAGE1:
 		case PH_STAGE2:
 			status = real.PQstatus(f->c.sql);
-			return status == CONNECTION_OK || status == CONNECTION_BAD ? CONNECTION_AUTH_OK : status;
+			return status == CONNECTION_OK || status == CONNECTION_BAD ?
+				CONNECTION_AUTH_OK : status;
 		case PH_DONE:
 			break;
 	}
@@ -261,24 +262,29 @@ PQconninfo(PGconn *conn)
 {
 	Front	   *f = front_of(conn);
 	PQconninfoOption *list = real.PQconninfo(f ? f->c.sql : conn);
+	const Options *given;
 
-	for (PQconninfoOption *o = list; f && f->c.options.nhosts && o && o->keyword; o++)
+	if (!f || !f->c.options.nhosts)
+		return list;
+	given = &f->c.options;
+	for (PQconninfoOption *o = list; o && o->keyword; o++)
 	{
-		const char *value;
+		const char *value = o->val;
 
 		if (!strcmp(o->keyword, "host"))
-			value = f->c.options.host;
+			value = given->host;
 		else if (!strcmp(o->keyword, "hostaddr"))
-			value = f->c.options.hostaddr;
+			value = given->hostaddr;
 		else if (!strcmp(o->keyword, "port"))
-			value = f->c.options.port;
+			value = given->port;
 		else if (!strcmp(o->keyword, "target_session_attrs"))
-			value = f->c.options.target_session_attrs;
+			value = given->target_session_attrs;
 		else if (!strcmp(o->keyword, "load_balance_hosts"))
-			value = f->c.options.load_balance_hosts;
-		else
-			value = f->c.blank && (f->c.phase != PH_FAILED || !strcmp(o->keyword, "sslmode")) ?
-				options_get(&f->c.options, o->keyword) : o->val;	/* a blank one has some of its own */
+			value = given->load_balance_hosts;
+		else if (f->c.blank && (f->c.phase != PH_FAILED ||
+								!strcmp(o->keyword, "sslmode")))
+			/* a blank one has some of its own */
+			value = options_get(given, o->keyword);
 		if (value == o->val)
 			continue;
 		free(o->val);

@@ -10,17 +10,24 @@
 
 static _Atomic(PQsslKeyPassHook_OpenSSL_type) key_hook;
 
+/* Whose connection libpq makes. */
+static PGconn *
+handle_of(PGconn *conn)
+{
+	return connecting ? (PGconn *) front_around(connecting) : conn;
+}
+
 static int
 key_relay(char *buf, int size, PGconn *conn)
 {
 	PQsslKeyPassHook_OpenSSL_type hook = atomic_load(&key_hook);
-	PGconn	   *handle = connecting ? (PGconn *) front_around(connecting) : conn;
 
 	/*
 	 * During PQconnectStart the handle still holds the connection before this
 	 * one; the key is loaded later, in PQconnectPoll.
 	 */
-	return hook ? hook(buf, size, handle) : real.PQdefaultSSLKeyPassHook_OpenSSL(buf, size, conn);
+	return hook ? hook(buf, size, handle_of(conn)) :
+		real.PQdefaultSSLKeyPassHook_OpenSSL(buf, size, conn);
 }
 
 EXPORT void
@@ -42,9 +49,9 @@ static int
 auth_relay(PGauthData type, PGconn *conn, void *data)
 {
 	PQauthDataHook_type hook = atomic_load(&auth_hook);
-	PGconn	   *handle = connecting ? (PGconn *) front_around(connecting) : conn;
 
-	return hook ? hook(type, handle, data) : real.PQdefaultAuthDataHook(type, conn, data);
+	return hook ? hook(type, handle_of(conn), data) :
+		real.PQdefaultAuthDataHook(type, conn, data);
 }
 
 EXPORT void

@@ -43,28 +43,42 @@ front_adopt(Front *f)
 #define OWN_END "the Connection Manager "
 
 static void
-compose_loss(Front *f)
+compose_server(Front *f, const char *said)
 {
 	const char *host = real.PQhost(f->c.sql);
 	const char *hostaddr = real.PQhostaddr(f->c.sql);
+	bool		both = hostaddr && host && strcmp(host, hostaddr) != 0;
+
+	text_addf(&f->loss, "lost the server at \"%s\"%s%s%s, port %s: %s\n",
+			  host ? host : "", both ? " (" : "", both ? hostaddr : "",
+			  both ? ")" : "", real.PQport(f->c.sql), said);
+}
+
+static void
+compose_conmgr(Front *f, const char *said)
+{
+	const Host *h = current_host(&f->c);
+
+	text_add(&f->loss, "lost the Connection Manager ");
+	if (host_is_tcp(h))
+		text_addf(&f->loss, "at \"%s\", port %s: ",
+				  h->hostaddr ? h->hostaddr : h->host, host_port(h));
+	else
+		text_addf(&f->loss, "on socket \"%s/.s.PGSQL.%s\": ",
+				  conmgr_directory(&f->c), host_port(h));
+	text_addf(&f->loss, "%s\n", *said ? said :
+			  "it closed the connection without a message");
+}
+
+static void
+compose_loss(Front *f)
+{
 	const char *said = watch_said(f->c.watch);
 
 	if (*said && strncmp(said, OWN_END, strlen(OWN_END)) != 0)
-		text_addf(&f->loss, "lost the server at \"%s\"%s%s%s, port %s: %s\n", host ? host : "",
-				  hostaddr && host && strcmp(host, hostaddr) != 0 ? " (" : "",
-				  hostaddr && host && strcmp(host, hostaddr) != 0 ? hostaddr : "",
-				  hostaddr && host && strcmp(host, hostaddr) != 0 ? ")" : "", real.PQport(f->c.sql), said);
+		compose_server(f, said);
 	else
-	{
-		const Host *h = current_host(&f->c);
-		const char *port = host_port(h);
-
-		if (host_is_tcp(h))
-			text_addf(&f->loss, "lost the Connection Manager at \"%s\", port %s: ", h->hostaddr ? h->hostaddr : h->host, port);
-		else
-			text_addf(&f->loss, "lost the Connection Manager on socket \"%s/.s.PGSQL.%s\": ", conmgr_directory(&f->c), port);
-		text_addf(&f->loss, "%s\n", *said ? said : "it closed the connection without a message");
-	}
+		compose_conmgr(f, said);
 }
 
 /*
@@ -76,10 +90,12 @@ front_look(Front *f)
 {
 	if (f->c.phase == PH_FAILED)
 	{
-		text_cut(&f->c.err, 0);	/* from here on the real libpq's "no connection to the server" */
+		/* from here on the real libpq's "no connection to the server" */
+		text_cut(&f->c.err, 0);
 		return;
 	}
-	if (f->c.phase != PH_DONE || !f->c.watch || f->ended || real.PQstatus(f->c.sql) != CONNECTION_BAD)
+	if (f->c.phase != PH_DONE || !f->c.watch || f->ended ||
+		real.PQstatus(f->c.sql) != CONNECTION_BAD)
 		return;
 	f->ended = true;
 	if (watch_look(f->c.watch))
@@ -153,12 +169,14 @@ PQresultErrorMessage(const PGresult *res)
 }
 
 EXPORT char *
-PQresultVerboseErrorMessage(const PGresult *res, PGVerbosity verbosity, PGContextVisibility show_context)
+PQresultVerboseErrorMessage(const PGresult *res, PGVerbosity verbosity,
+							PGContextVisibility show_context)
 {
 	char	   *text = PQresultErrorMessage(res);
 
 	/* A result of a loss has no fields that a verbosity could show. */
-	if (text && text != real.PQresultErrorMessage(res) && !real.PQresultErrorField(res, PG_DIAG_SQLSTATE))
+	if (text && text != real.PQresultErrorMessage(res) &&
+		!real.PQresultErrorField(res, PG_DIAG_SQLSTATE))
 		return strdup(text);
 	return real.PQresultVerboseErrorMessage(res, verbosity, show_context);
 }
@@ -198,13 +216,15 @@ PQconsumeInput(PGconn *conn)
 	if (!f)
 		return real.PQconsumeInput(conn);
 	front_before(f);
-	front_before_call(f);		/* the application may have been woken by PQcmSocket(), before the watcher */
+	/* PQcmSocket() may have woken the application before the watcher */
+	front_before_call(f);
 	ok = real.PQconsumeInput(f->c.sql);
 	front_after(f);
 	return ok;
 }
 
-#define LOOK_AFTER 8192			/* bytes: libpq gathers as many before it sends */
+/* Bytes: libpq gathers as many before it sends. */
+#define LOOK_AFTER 8192
 
 /* A row costs less than a look. */
 EXPORT int

@@ -28,8 +28,9 @@ lacks_message(const char *function)
 	static __thread char message[160];
 	int			version = real.PQlibVersion();
 
-	snprintf(message, sizeof message, "the installed libpq (version %d.%d) does not have %s()\n", version / 10000,
-			 version % 10000, function);
+	snprintf(message, sizeof message,
+			 "the installed libpq (version %d.%d) does not have %s()\n",
+			 version / 10000, version % 10000, function);
 	return message;
 }
 

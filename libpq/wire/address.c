@@ -44,7 +44,8 @@ host_port(const Host *h)
 
 /* "": it cannot be told. */
 void
-address_text(const struct sockaddr *address, size_t len, char *out, size_t size)
+address_text(const struct sockaddr *address, size_t len, char *out,
+			 size_t size)
 {
 	if (getnameinfo(address, (socklen_t) len, out, (socklen_t) size, NULL, 0,
 					NI_NUMERICHOST) != 0)

@@ -107,7 +107,8 @@ take_columns(CmLink *link, const char *p, const char *end)
  * zero byte would be cut at it: that is none.
  */
 static bool
-take_values(CmLink *link, const char *p, const char *end, char **to[CM_COLUMNS])
+take_values(CmLink *link, const char *p, const char *end,
+			char **to[CM_COLUMNS])
 {
 	for (int i = 0; i < link->fields; i++)
 	{
@@ -148,8 +149,9 @@ take_row(CmLink *link, const char *p, const char *end)
 	if (end - p < 2 || !link->fields || link->got_target ||
 		((unsigned char) p[0] << 8 | (unsigned char) p[1]) != link->fields)
 		return false;
-	sound = take_values(link, p + 2, end, to) && attributes && link->target.instance &&
-		link->target.host && link->target.hostaddr && link->target.port;
+	sound = take_values(link, p + 2, end, to) && attributes &&
+		link->target.instance && link->target.host && link->target.hostaddr &&
+		link->target.port;
 	free(attributes);
 	return link->got_target = sound;
 }
@@ -163,9 +165,11 @@ take(CmLink *link, char type, const char *p, const char *end, bool *ready)
 	switch (type)
 	{
 		case 'R':
-			return end - p == 4 && get32(p) == 0;	/* AuthenticationOk: conmgr asks for nothing */
+			/* AuthenticationOk: conmgr asks for nothing */
+			return end - p == 4 && get32(p) == 0;
 		case 'S':
-			if ((name = string_at(&p, end)) && !strcmp(name, CM_VERSION_PARAMETER))
+			if ((name = string_at(&p, end)) &&
+				!strcmp(name, CM_VERSION_PARAMETER))
 				link->is_conmgr = true;
 			return true;
 		case 'Z':
@@ -192,7 +196,8 @@ link_receive(CmLink *link)
 {
 	for (;;)
 	{
-		size_t		want = link->in_len < 5 ? 5 : 1 + (size_t) get32(link->in + 1);
+		size_t		want = link->in_len < 5 ? 5 :
+			1 + (size_t) get32(link->in + 1);
 		bool		ready = false;
 		ssize_t		n;
 
@@ -200,7 +205,8 @@ link_receive(CmLink *link)
 			return LINK_STRANGER;
 		if (link->in_len >= 5 && link->in_len == want)
 		{
-			if (!take(link, link->in[0], link->in + 5, link->in + want, &ready))
+			if (!take(link, link->in[0], link->in + 5, link->in + want,
+					  &ready))
 				return LINK_STRANGER;
 			link->in_len = 0;
 			if (ready)
@@ -231,7 +237,9 @@ link_receive(CmLink *link)
 		else
 		{
 			if (!link->got_error)
-				text_addf(&link->error, "%s\n", n == 0 ? "the Connection Manager closed the connection" : strerror(errno));
+				text_addf(&link->error, "%s\n", n == 0 ?
+						  "the Connection Manager closed the connection" :
+						  strerror(errno));
 			return LINK_FAILED;
 		}
 	}

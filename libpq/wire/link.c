@@ -67,6 +67,8 @@ add_startup(Text *out, const char *key, const char *value)
 	}
 }
 
+#define STREAM (SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+
 /* Opens a socket to the next address that does not refuse at once. */
 static bool
 dial(CmLink *link)
@@ -79,14 +81,16 @@ dial(CmLink *link)
 		link->next_address = a->ai_next;
 		if (link->fd >= 0)
 			close(link->fd);
-		link->fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		link->fd = socket(a->ai_family, STREAM, 0);
 		if (link->fd < 0)
 			continue;
 		setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-		if (connect(link->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
+		if (connect(link->fd, a->ai_addr, a->ai_addrlen) == 0 ||
+			errno == EINPROGRESS)
 		{
 			link->state = LS_CONNECTING;
-			address_text(a->ai_addr, a->ai_addrlen, link->peer, sizeof link->peer);
+			address_text(a->ai_addr, a->ai_addrlen, link->peer,
+						 sizeof link->peer);
 			return true;
 		}
 	}
@@ -108,7 +112,7 @@ dial_socket(CmLink *link, const Host *h)
 		a.sun_path[0] = '\0';
 	else
 		size++;
-	link->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	link->fd = socket(AF_UNIX, STREAM, 0);
 	if (link->fd < 0 || connect(link->fd, (struct sockaddr *) &a, size) < 0)
 		return false;
 	link->state = LS_CONNECTING;
@@ -118,7 +122,10 @@ dial_socket(CmLink *link, const Host *h)
 static bool
 dial_host(CmLink *link, const Host *h)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC, .ai_flags = AI_NUMERICSERV};
+	struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC,
+		.ai_flags = AI_NUMERICSERV
+	};
 
 	if (h->hostaddr)
 		hints.ai_flags |= AI_NUMERICHOST;
@@ -226,7 +233,8 @@ link_ask(CmLink *link, const char *attribute, const char *except)
 {
 	Text		query = {0};
 
-	text_addf(&query, "SHOW TARGET %s%s%s", attribute, *except ? " EXCEPT " : "", except);
+	text_addf(&query, "SHOW TARGET %s%s%s", attribute,
+			  *except ? " EXCEPT " : "", except);
 	text_cut(&link->out, 0);
 	text_add(&link->out, "Q");
 	put32(&link->out, (uint32_t) query.len + 5);
@@ -253,7 +261,8 @@ transmit(CmLink *link, const Text *out)
 	}
 	while (link->sent < out->len)
 	{
-		ssize_t		n = send(link->fd, out->data + link->sent, out->len - link->sent, MSG_NOSIGNAL);
+		ssize_t		n = send(link->fd, out->data + link->sent,
+							 out->len - link->sent, MSG_NOSIGNAL);
 
 		if (n >= 0)
 			link->sent += (size_t) n;
@@ -273,7 +282,9 @@ transmit(CmLink *link, const Text *out)
 static LinkStep
 connected(CmLink *link)
 {
-	static const char ssl_request[8] = {0, 0, 0, 8, 0x04, (char) 0xd2, 0x16, 0x2f};
+	static const char ssl_request[8] = {
+		0, 0, 0, 8, 0x04, (char) 0xd2, 0x16, 0x2f
+	};
 	struct pollfd p = {.fd = link->fd, .events = POLLOUT};
 	int			error = 0;
 	socklen_t	size = sizeof error;
@@ -282,7 +293,8 @@ connected(CmLink *link)
 		return LINK_WRITE;
 	if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0 || error)
 		return dial(link) ? LINK_WRITE : LINK_STRANGER;
-	if (send(link->fd, ssl_request, sizeof ssl_request, MSG_NOSIGNAL) != (ssize_t) sizeof ssl_request)
+	if (send(link->fd, ssl_request, sizeof ssl_request, MSG_NOSIGNAL) !=
+		(ssize_t) sizeof ssl_request)
 		return LINK_STRANGER;
 	link->state = LS_SSL_ANSWER;
 	return LINK_READ;
@@ -299,7 +311,8 @@ ssl_answer(CmLink *link)
 	if (n != 1 || answer != 'N')
 		return LINK_STRANGER;
 	link->sent = 0;
-	if (transmit(link, &link->startup) != LINK_READY)	/* some hundred bytes into an empty socket buffer */
+	/* some hundred bytes into an empty socket buffer */
+	if (transmit(link, &link->startup) != LINK_READY)
 		return LINK_STRANGER;
 	link->state = LS_STARTUP;
 	return LINK_READ;
@@ -339,7 +352,8 @@ link_step(CmLink *link)
 	if (step == LINK_STRANGER)
 	{
 		if (!link->error.len)
-			text_add(&link->error, "the answer is not one of a Connection Manager\n");
+			text_add(&link->error,
+					 "the answer is not one of a Connection Manager\n");
 		return LINK_FAILED;
 	}
 	if (step != LINK_READY)

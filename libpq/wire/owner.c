@@ -35,8 +35,8 @@
 /* ---- the two ends ---- */
 
 static void
-end_of(const struct sockaddr_storage *from, int *family, unsigned char *address,
-	   unsigned short *port)
+end_of(const struct sockaddr_storage *from, int *family,
+	   unsigned char *address, unsigned short *port)
 {
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *) from;
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) from;

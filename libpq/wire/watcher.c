@@ -38,12 +38,13 @@
 
 struct Watch
 {
-	int			cm;				/* not ours: the link closes it, after watch_end */
+	int			cm;				/* not ours: it is closed after watch_end */
 	int			sql;			/* a duplicate, or -1 */
 	uint32_t	slot;
 	unsigned	forks;			/* of the process whose watcher has it */
 	atomic_bool lost;
-	char		said[512];		/* written, and the socket shut down, before lost is set */
+	char		said[512];		/* written, and the socket shut down, before
+								 * lost is set */
 };
 
 typedef struct Slot
@@ -91,7 +92,8 @@ look(Watch *w)
 
 /* ---- the thread ---- */
 
-#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLONESHOT)	/* once: a socket that has told of a loss stays readable */
+/* Once: a socket that has told of a loss stays readable. */
+#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLONESHOT)
 
 /* Called with the lock held. */
 static void
@@ -159,7 +161,8 @@ start_thread(void)
 		return NULL;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (epoll_fd < 0 || end_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, end_fd, &end) < 0)
+	if (epoll_fd < 0 || end_fd < 0 ||
+		epoll_ctl(epoll_fd, EPOLL_CTL_ADD, end_fd, &end) < 0)
 	{
 		error = errno;
 		close_watcher();
@@ -169,7 +172,8 @@ start_thread(void)
 	pthread_attr_setstacksize(&attr, 256 * 1024);
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
-	error = pthread_create(&thread, &attr, watch_thread, (void *) (intptr_t) epoll_fd);
+	error = pthread_create(&thread, &attr, watch_thread,
+						   (void *) (intptr_t) epoll_fd);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (error)
@@ -374,7 +378,11 @@ after_fork_in_child(void)
 	fork_count++;
 	close_watcher();
 	for (uint32_t i = 0; i < nslots; i++)
-		slots[i] = (Slot) {.age = slots[i].age + 1, .next_free = i + 1 < nslots ? i + 1 : NO_SLOT};
+		slots[i] = (Slot)
+		{
+			.age = slots[i].age + 1,
+			.next_free = i + 1 < nslots ? i + 1 : NO_SLOT
+		};
 	first_free = nslots ? 0 : NO_SLOT;
 	pthread_mutex_unlock(&lock);
 }
@@ -412,7 +420,8 @@ watcher_unload(void)
 	for (uint32_t i = 0; i < nslots; i++)
 		if (slots[i].watch)
 		{
-			pthread_mutex_unlock(&lock);	/* a connection that was never finished still counts on its slot */
+			/* a connection that was never finished still counts on its slot */
+			pthread_mutex_unlock(&lock);
 			return;
 		}
 	free(slots);

@@ -41,7 +41,7 @@ void		address_text(const struct sockaddr *address, size_t len,
 /* ---- link.c, answer.c: the connection to conmgr ---- */
 typedef enum LinkStep
 {
-	LINK_READ, LINK_WRITE,		/* wait for the socket to be readable, writable */
+	LINK_READ, LINK_WRITE,		/* wait for the socket */
 	LINK_READY,					/* it is a conmgr, and idle */
 	LINK_TARGET,				/* the answer has come: link_target */
 	LINK_NO_TARGET,				/* conmgr has no such instance: link_error */
