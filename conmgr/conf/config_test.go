@@ -277,7 +277,7 @@ func TestSample(t *testing.T) {
 	}
 	got, err := os.ReadFile(file)
 	if err != nil || string(got) != Sample() {
-		t.Errorf("%s differs from the table of parameters (%v): run go generate ./conmgr", file, err)
+		t.Errorf("%s differs from the table of parameters (%v): go test ./conmgr/conf -run TestSample -update", file, err)
 	}
 	var b strings.Builder
 	for _, l := range strings.Split(Sample(), "\n") {
@@ -406,7 +406,7 @@ func TestRows(t *testing.T) {
 	names := map[string]bool{}
 	for i := range Params {
 		p := &Params[i]
-		if names[p.Name] || p.Doc == "" || p.Numbered != (p.instance != nil) || p.Numbered == (p.target != nil) {
+		if names[p.Name] || p.Doc == "" || p.Manual == "" || p.Numbered != (p.instance != nil) || p.Numbered == (p.target != nil) {
 			t.Errorf("row %s", p.Name)
 		}
 		names[p.Name] = true

@@ -8,4 +8,5 @@
 //	hints.go   what people get wrong
 //	check.go   errors as they are printed
 //	sample.go  conmgr.conf.sample
+//	manual.go  the parameters in conmgr.conf(5)
 package conf

@@ -29,8 +29,8 @@ const (
 	Octal     // permissions of a file, as chmod(1) has them
 )
 
-// Param describes one parameter: the parser, Config, SHOW CONFIG, the sample file, the manual's test
-// and `conmgr --check` follow from it.
+// Param describes one parameter: the parser, Config, SHOW CONFIG, the sample file, its entry in the
+// manual and `conmgr --check` follow from it.
 type Param struct {
 	Name     string // in lower case; of a numbered one without its number
 	Type     ParamType
@@ -39,7 +39,9 @@ type Param struct {
 	Also     string // one more value that is allowed
 	Default  string // as it would be written
 	Values   []string
-	Doc      string // one line
+	Doc      string // one line, of the sample file
+	Manual   string // paragraphs of the manual, in the markup of manual.go: range and default are added
+	Added    bool   // to the Connection Manager User Guide
 
 	Reloadable bool // takes effect at a reload; none does yet, all at a restart
 
@@ -68,95 +70,219 @@ const (
 var Params = []Param{
 	{Name: "port", Type: Integer, Min: 1, Max: 65535, Default: "27546",
 		Doc:    "port on which conmgr listens for applications",
+		Manual: `The TCP port on which *conmgr* listens for connections of applications, and of *cm_ctl status*.`,
 		target: func(w *written) any { return &w.Port }},
 	{Name: "listen_addresses", Type: Hosts, Default: "localhost",
-		Doc:    "addresses on which conmgr listens, separated by commas; * is all of them",
+		Doc: "addresses on which conmgr listens, separated by commas; * is all of them",
+		Manual: `The addresses on which *conmgr* listens: host names and IP addresses, separated by commas, or
+*** for all; *localhost* is the loopback addresses. A Connection Manager is meant for the
+applications of its own host: nothing would tell an application elsewhere that this host, or the
+way to it, has died. There is neither encryption nor authentication.`,
+		Added:  true,
 		target: func(w *written) any { return &w.ListenAddresses }},
 	{Name: "unix_socket_directories", Type: Names, Default: ".",
-		Doc:    "directories of the Unix sockets, separated by commas; . is that of conmgr.conf, and '' none",
+		Doc: "directories of the Unix sockets, separated by commas; . is that of conmgr.conf, and '' none",
+		Manual: `The directories of the Unix sockets on which *conmgr* listens for connections of applications,
+separated by commas, in quotes. An empty string is none. A relative path begins at the directory
+of *conmgr.conf*, and a name that begins with *@* is an abstract socket, as in
+*postgresql.conf*. *.* is the directory of *conmgr.conf* itself.
+
+The socket is the file *.s.PGSQL.*<port> in the directory, and a file *.s.PGSQL.*<port>*.lock*
+stands beside it while *conmgr* runs. Those of a process that has not ended in order are
+replaced; if a living process has them, *conmgr* does not start, and names its PID. An
+application gives the directory as the host: "*host=/run/conmgr port=27546*". Its user must be
+able to search the directory (the one of *conmgr.conf* often has the mode 0700).
+
+The path of the socket has at most 107 bytes. If that of the default directory is longer, or no
+socket can be opened there, *conmgr* warns and starts without; for a directory that is set, it
+is an error.
+
+By a Unix socket either side is told by the kernel who the other one is.`,
+		Added:  true,
 		target: func(w *written) any { return &w.socketDirs }},
 	{Name: "unix_socket_permissions", Type: Octal, Min: 0, Max: 0o777, Default: "0777",
-		Doc:    "permissions of the Unix sockets: who may write to one can connect",
+		Doc: "permissions of the Unix sockets: who may write to one can connect",
+		Manual: `The permissions of the socket files, in octal: who may write to one can connect. *0770* lets in
+the group of *conmgr* only, and *0700* its user only. By default that is everybody who can
+search the directory.`,
+		Added:  true,
 		target: func(w *written) any { return &w.SocketMode }},
 	{Name: "max_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
-		Doc:    "most application connections at a time, relayed ones included; 0: as many as file descriptors allow",
+		Doc: "most application connections at a time, relayed ones included; 0: as many as file descriptors allow",
+		Manual: `The maximum number of simultaneous connections to *conmgr*. A connection over this number is
+closed without an error message to the client, and the fact is logged at the level LOG. 0 is no
+limit but that of file descriptors. The operating system's limit of open file descriptors
+(*ulimit -n*) must be greater than 9 + 2 × number of instances + *max_connections*; with relay
+ports, greater than 209 + 2 × number of instances + 2 × *max_connections*. Otherwise *conmgr*
+does not start.
+
+By the Unix socket, *conmgr*'s own user and root have three places more: *cm_ctl status* asks
+there.`,
 		target: func(w *written) any { return &w.MaxConnections }},
 	{Name: "max_user_connections", Type: Integer, Min: 0, Max: 2147483647, Default: "0",
-		Doc:    "most connections of one local user at a time; 0: all of max_connections, or three quarters if that is 0",
+		Doc: "most connections of one local user at a time; 0: all of max_connections, or three quarters if that is 0",
+		Manual: `The maximum number of simultaneous connections of one user of this host (or from one address
+elsewhere), relayed ones included. A connection over this number is refused with an error
+(SQLSTATE 53300). By a Unix socket, *conmgr*'s own user and root have no such limit. 0 is no
+limit below *max_connections*, or, if that is 0 too, three quarters of what the file descriptors
+allow.`,
+		Added:  true,
 		target: func(w *written) any { return &w.MaxUserConnections }},
 	{Name: "idle_timeout", Type: Duration, Min: 0, Max: maxDuration, Default: "1h",
-		Doc:    "idle time after which a connection that is bound to no instance is ended; 0: none",
+		Doc: "idle time after which a connection that is bound to no instance is ended; 0: none",
+		Manual: `A connection that is bound to no instance, and has said nothing for this time, is ended with an
+error (SQLSTATE 57P05). Connections that are bound to an instance, and relayed ones, are never
+ended for being idle. 0 is no limit.`,
+		Added:  true,
 		target: func(w *written) any { return &w.IdleTimeout }},
 
 	{Name: "relay_port_any", Type: Integer, Min: 0, Max: 65535, Default: "0",
-		Doc:    "port whose connections are carried to an instance, whichever; 0: none",
+		Doc: "port whose connections are carried to an instance, whichever; 0: none",
+		Manual: `A port whose connections are carried to an instance, whichever (but not to a primary that is
+outdated: one of a lower timeline than another). 0 is none.`,
 		target: relayPort(0)},
 	{Name: "relay_port_read_write", Type: Integer, Min: 0, Max: 65535, Default: "0",
-		Doc:    "port whose connections are carried to the primary, unless it is read only by default; 0: none",
+		Doc: "port whose connections are carried to the primary, unless it is read only by default; 0: none",
+		Manual: `A port whose connections are carried to the primary, unless it is read only by default. 0 is
+none.`,
 		target: relayPort(1)},
 	{Name: "relay_port_read_only", Type: Integer, Min: 0, Max: 65535, Default: "0",
-		Doc:    "port whose connections are carried to a standby, or an instance that is read only by default; 0: none",
+		Doc: "port whose connections are carried to a standby, or an instance that is read only by default; 0: none",
+		Manual: `A port whose connections are carried to a standby, or an instance that is read only by default.
+0 is none.`,
 		target: relayPort(2)},
 	{Name: "relay_port_primary", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc:    "port whose connections are carried to the primary; 0: none",
+		Manual: `A port whose connections are carried to the primary. 0 is none.`,
 		target: relayPort(3)},
 	{Name: "relay_port_standby", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc:    "port whose connections are carried to a standby; 0: none",
+		Manual: `A port whose connections are carried to a standby. 0 is none.`,
 		target: relayPort(4)},
 	{Name: "relay_port_prefer_standby", Type: Integer, Min: 0, Max: 65535, Default: "0",
-		Doc:    "port whose connections are carried to a standby, else to any instance; 0: none",
+		Doc: "port whose connections are carried to a standby, else to any instance; 0: none",
+		Manual: `A port whose connections are carried to a standby, or to any instance if there is none. 0 is
+none.`,
 		target: relayPort(5)},
 	{Name: "relay_port_prefer_read", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc:    "the same as relay_port_prefer_standby, by its old name; 0: none",
+		Manual: `The same as *relay_port_prefer_standby*, by the old name of that attribute. 0 is none.`,
 		target: relayPort(6)},
 	{Name: "relay_allowed_networks", Type: Networks, Default: "",
-		Doc:    "networks, beside this host, whose clients may use the relay ports, separated by commas",
+		Doc: "networks, beside this host, whose clients may use the relay ports, separated by commas",
+		Manual: `The networks whose clients may use the relay ports, beside those of this host: in CIDR notation,
+or single addresses, separated by commas, in quotes, as in '*192.0.2.0/24,2001:db8::/32*'.
+Others are closed at once, and the log tells. To the instance such a client has the address of
+<this> host: what *pg_hba.conf* allows to this host, it allows to all of these networks.`,
+		Added:  true,
 		target: func(w *written) any { return &w.RelayNetworks }},
 	{Name: "destroy_sockets", Type: Boolean, Default: "off",
-		Doc:    "abort all TCP connections of this host to a lost instance; needs CAP_NET_ADMIN",
+		Doc: "abort all TCP connections of this host to a lost instance; needs CAP_NET_ADMIN",
+		Manual: `When an instance is lost, *conmgr* has the kernel abort all TCP connections of this host
+(strictly: of its network namespace) to the address and *backend_port* of that instance, and no
+others. Every application that waits for the lost instance gets an error at once (ECONNABORTED,
+"<Software caused connection abort>"), whatever its driver, and connected directly. It happens
+once, at the verdict; what connects afterwards is left alone.
+
+The addresses are all those that *backend_host* had when the heartbeat connection was
+established, but for one at which another instance is alive. If the instance is lost because it
+was restarted, sessions that have been opened since then are hit as well.
+
+*conmgr* needs the capability CAP_NET_ADMIN for this, and a kernel with
+CONFIG_INET_DIAG_DESTROY; otherwise it does not start. Give it to its *systemd*(1) service
+(*AmbientCapabilities*; the unit file tells which lines). File capabilities (*setcap*) are
+refused on a program that everybody may run, as every local user could run it with a
+configuration of his own, and abort the connections of others; a program that only the group of
+*conmgr* may run (mode 0750) is accepted. *conmgr* still refuses to run as root.`,
+		Added:  true,
 		target: func(w *written) any { return &w.DestroySockets }},
 
 	{Name: "backend_host", Type: HostName, Numbered: true, Default: "",
-		Doc:      "host name or IP address of the instance; resolved again at each connection attempt",
+		Doc: "host name or IP address of the instance; resolved again at each connection attempt",
+		Manual: `Host name or IP address (IPv4 or IPv6) of the instance. A name is resolved again at each attempt
+to connect, and all its addresses are tried.`,
 		instance: func(in *Instance) any { return &in.Host }},
 	{Name: "backend_hostaddr", Type: IPAddress, Numbered: true, Default: "",
-		Doc:      "IP address of the instance, used instead of backend_host: no name resolution",
+		Doc: "IP address of the instance, used instead of backend_host: no name resolution",
+		Manual: `The same as *backend_host* but for an IP address, without name resolution. If both are set, this
+one is used to connect, and *backend_host* remains the name that applications are told (for the
+verification of certificates, for example).`,
 		instance: func(in *Instance) any { return &in.HostAddr }},
 	{Name: "backend_port", Type: Integer, Numbered: true, Min: 1, Max: 65535, Default: "27500",
-		Doc:      "port of the instance's postmaster",
+		Doc: "port of the instance's postmaster",
+		Manual: `The port on which the postmaster of the instance listens. <The default is not 5432:> set it,
+unless your servers listen on 27500.`,
 		instance: func(in *Instance) any { return &in.Port }},
 	{Name: "watchdog_port", Type: Integer, Numbered: true, Min: 1, Max: 65535, Default: "27545",
-		Doc:      "port of the instance's watchdog worker: watchdog.port in its postgresql.conf",
+		Doc: "port of the instance's watchdog worker: watchdog.port in its postgresql.conf",
+		Manual: `The port on which the watchdog worker of the instance listens, that is, the value of
+*watchdog.port* in its *postgresql.conf*. Applications do not connect to it.`,
 		instance: func(in *Instance) any { return &in.WatchdogPort }},
 
 	{Name: "heartbeat_interval", Type: Duration, Min: minDuration, Max: maxDuration, Default: "10",
-		Doc:    "time between two heartbeats, for both directions",
+		Doc: "time between two heartbeats, for both directions",
+		Manual: `The time between two heartbeats. It holds for both directions: *conmgr* imposes it on the
+watchdog for this connection; another *conmgr* may use another. Less than 1 second is an
+addition to the User Guide.`,
 		target: func(w *written) any { return &w.HeartbeatInterval }},
 	{Name: "heartbeat_timeout", Type: Duration, Min: minDuration, Max: maxDuration, Default: "20",
-		Doc:    "silence after which the other side is declared lost; greater than heartbeat_interval",
+		Doc: "silence after which the other side is declared lost; greater than heartbeat_interval",
+		Manual: `If nothing has been received for this time, the other side is lost: *conmgr* tells the
+applications, the watchdog ends the sessions of this host. A failure is noticed between
+*heartbeat_timeout* - *heartbeat_interval* and *heartbeat_timeout* after it has happened. It
+must be greater than *heartbeat_interval*. If it is not, *conmgr* starts with a warning, and
+declares every instance lost again and again. At least twice *heartbeat_interval* is
+recommended.`,
 		target: func(w *written) any { return &w.HeartbeatTimeout }},
 	{Name: "heartbeat_connect_interval", Type: Duration, Min: minDuration, Max: maxDuration, Default: "1",
-		Doc:    "time from a failed heartbeat connection attempt to the next",
+		Doc: "time from a failed heartbeat connection attempt to the next",
+		Manual: `The time from a failed attempt to establish a heartbeat connection to the next, for an instance
+that is lost or has not been reached yet. (A connection that has broken is tried again sooner,
+until heartbeat_timeout decides.) A long one delays noticing that an instance has been started.
+With *100ms* a primary that was restarted was found 0.07 to 0.26 seconds after it was ready,
+with *1* 0.2 to 0.7 seconds. It costs a packet there and a packet back, ten times a second, for
+each instance that cannot be reached.`,
 		target: func(w *written) any { return &w.ConnectInterval }},
 	{Name: "heartbeat_connect_timeout", Type: Duration, Min: minDuration, Max: maxDuration, Default: "10",
-		Doc:    "limit of one attempt, from name resolution to the watchdog's answer",
+		Doc: "limit of one attempt, from name resolution to the watchdog's answer",
+		Manual: `The limit of one attempt to establish a heartbeat connection, from the name resolution to the
+watchdog's answer. It matters when the other host is down, or the network: without it, the
+operating system would try for minutes.`,
 		target: func(w *written) any { return &w.ConnectTimeout }},
 	{Name: "standby_timeline_grace", Type: Duration, Min: 0, Max: maxDuration, Also: "-1", Default: "60",
-		Doc:    "time for which a standby of an older timeline is offered after a promotion; 0: not at all, -1: for ever",
+		Doc: "time for which a standby of an older timeline is offered after a promotion; 0: not at all, -1: for ever",
+		Manual: `How long a standby that has not yet reached the timeline of the new primary is still offered to
+applications, from the moment at which conmgr has learned of the promotion. A standby needs a
+while to follow, and one with *recovery_min_apply_delay* that delay; one that never does has
+stayed with the old primary, and what it tells is outdated. 0: such a standby is not offered at
+all; -1: it is offered for ever. Applications that are connected to it already are left alone.`,
 		target: func(w *written) any { return &w.StandbyTimelineGrace }},
 
 	{Name: "log_destination", Type: List, Values: []string{"stderr", "syslog"}, Default: "stderr",
-		Doc:    "where messages go, separated by commas",
+		Doc: "where messages go, separated by commas",
+		Manual: `Where messages go: *stderr*, *syslog*, or both, separated by a comma, in quotes. If no syslog
+daemon takes messages (</dev/log>), this is said on the standard error, and what goes to syslog
+is lost until one does; the number of lost lines is logged then.`,
 		target: func(w *written) any { return &w.logDestinations }},
 	{Name: "syslog_facility", Type: Enum, Default: "LOCAL0",
 		Values: []string{"LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7"},
 		Doc:    "facility of messages sent to syslog",
+		Manual: `The syslog facility. It matters only if *log_destination* includes *syslog*.`,
 		target: func(w *written) any { return &w.SyslogFacility }},
 	{Name: "syslog_ident", Type: String, Default: "conmgr",
-		Doc:    "program name of messages sent to syslog",
+		Doc: "program name of messages sent to syslog",
+		Manual: `The program name of the messages in syslog: 1 to 64 bytes of printable text. A syslog daemon
+takes what stands before the first space, colon or bracket for the program name (RFC 3164), and
+the rest for the message.`,
 		target: func(w *written) any { return &w.SyslogIdent }, check: printable},
 	{Name: "log_min_messages", Type: Enum, Values: cmlog.LevelNames[:], Default: "WARNING",
-		Doc:    "lowest level that is output; the levels are ordered as listed",
+		Doc: "lowest level that is output; the levels are ordered as listed",
+		Manual: `The lowest level of messages that are output. The levels are listed from low to high, in the
+order of a PostgreSQL server: *WARNING* lets *LOG* through. *INFO* tells who asked for which
+attribute and was sent where, who was relayed, and each attempt to reach a watchdog; *DEBUG*
+tells each connection as well, and why the other instances were not taken. What others can cause
+again and again is limited to a few lines in ten seconds, with a count of what was left out, but
+for these two levels.`,
 		target: func(w *written) any { return &w.LogMinMessages }},
 }
 

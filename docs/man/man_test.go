@@ -4,6 +4,7 @@
 package man_test
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,72 +44,31 @@ func words(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-// entries returns the .TP entries of a page: the first word of the heading, and all the text.
-func entries(s string) map[string]string {
-	m := map[string]string{}
-	parts := strings.Split(s, "\n.TP\n")
-	for _, p := range parts[1:] {
-		p, _, _ = strings.Cut(p, "\n.S")
-		text := words(p)
-		name, _, _ := strings.Cut(text, " ")
-		m[name] = text
+var update = flag.Bool("update", false, "write the section of parameters in conmgr.conf.5")
+
+// The section PARAMETERS is made of the rows of conmgr/conf.
+func TestParameters(t *testing.T) {
+	const name, begin, end = "conmgr.conf.5", ".SH PARAMETERS\n", ".SH FILES\n"
+	file, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return m
-}
-
-func hasWord(text, word string) bool {
-	return regexp.MustCompile(`(^|[^\w.])` + regexp.QuoteMeta(word) + `($|[^\w])`).MatchString(text)
-}
-
-func TestEveryParameterIsDescribed(t *testing.T) {
-	parameters := page(t, "conmgr.conf.5")
-	_, parameters, found := strings.Cut(parameters, ".SH PARAMETERS")
-	parameters, _, ended := strings.Cut(parameters, ".SH FILES")
+	before, rest, found := strings.Cut(string(file), begin)
+	section, after, ended := strings.Cut(rest, end)
 	if !found || !ended {
-		t.Fatal("conmgr.conf.5 has no section PARAMETERS before FILES")
+		t.Fatalf("%s has no section PARAMETERS before FILES", name)
 	}
-	described := entries(parameters)
-	for _, p := range conf.Params {
-		text, ok := described[p.Name]
-		delete(described, p.Name)
-		if !ok {
-			t.Errorf("conmgr.conf.5 does not describe %s", p.Name)
-			continue
+	if want := conf.Manual(); begin+section != want {
+		if !*update {
+			t.Fatalf("the section PARAMETERS of %s is not that of the rows in conmgr/conf/params.go: run the test with "+
+				"-update. It would be\n%s", name, want)
 		}
-		kind := map[conf.ParamType]string{conf.Integer: "(integer)", conf.Octal: "(integer)",
-			conf.Duration: "(duration)", conf.Enum: "(enum)", conf.Boolean: "(boolean)"}[p.Type]
-		if kind == "" {
-			kind = "(string)"
-		}
-		want := []string{kind}
-		if p.Default != "" {
-			want = append(want, p.Default)
-		}
-		want = append(want, p.Values...)
-		switch p.Type {
-		case conf.Integer:
-			want = append(want, strconv.FormatInt(p.Min, 10), strconv.FormatInt(p.Max, 10))
-		case conf.Duration:
-			want = append(want, "second", strconv.FormatInt(p.Max/1000, 10)+" seconds")
-			if !strings.Contains(text, strconv.FormatInt(p.Min, 10)+" ms") &&
-				!strings.Contains(text, strconv.FormatInt(p.Min, 10)+"ms") {
-				t.Errorf("conmgr.conf.5: %s: the lowest value, %d ms, is not told", p.Name, p.Min)
-			}
-		}
-		for _, w := range want {
-			if !strings.Contains(text, w) || w[0] != '(' && !hasWord(text, w) && w != "second" {
-				t.Errorf("conmgr.conf.5: %s: %q does not occur", p.Name, w)
-			}
-		}
-		if heading := regexp.MustCompile(`(?m)^\.BI ` + p.Name + ` N `).MatchString(parameters); heading != p.Numbered {
-			t.Errorf("conmgr.conf.5: %s: is the name followed by an instance number? The page says %v", p.Name, heading)
+		if err := os.WriteFile(name, []byte(before+want+end+after), 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for name := range described {
-		t.Errorf("conmgr.conf.5 describes %s, which does not exist", name)
-	}
-	if !strings.Contains(page(t, "conmgr.conf.5"), strconv.Itoa(cm.MaxInstanceNumber)) {
-		t.Errorf("conmgr.conf.5 does not tell the highest instance number, %d", cm.MaxInstanceNumber)
+	if !strings.Contains(before, strconv.Itoa(cm.MaxInstanceNumber)) {
+		t.Errorf("%s does not tell the highest instance number, %d", name, cm.MaxInstanceNumber)
 	}
 }
 
