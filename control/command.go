@@ -87,18 +87,31 @@ type Command struct {
 	Stderr *os.File
 	Euid   int
 	Conmgr string // the program to start; empty: beside cm_ctl, else in PATH
+
+	unsaid *error // why something of what was to be said is missing
 }
 
 // Run does what the command line says, and returns the exit status. The end of ctx interrupts it: a
 // conmgr process that it waits for to become ready is told to end.
 func (c Command) Run(ctx context.Context) int {
+	c.unsaid = new(error)
 	o, err := parseOptions(c.Args)
+	code := c.act(ctx, o, err)
+	// An action that is done is done; an answer that is not whole is none.
+	if asked := o.help || o.version || o.action == "status"; asked && code == exitOK && *c.unsaid != nil {
+		c.fail("could not write to standard output: %v", cause(*c.unsaid))
+		return exitFailure
+	}
+	return code
+}
+
+func (c Command) act(ctx context.Context, o options, err error) int {
 	switch {
 	case o.help:
-		fmt.Fprint(c.Stdout, helpText)
+		c.say("%s", helpText)
 		return exitOK
 	case o.version:
-		fmt.Fprintf(c.Stdout, "cm_ctl (watchdog) %s\n", cm.Version)
+		c.say("cm_ctl (watchdog) %s\n", cm.Version)
 		return exitOK
 	}
 	if c.Euid == 0 {
@@ -180,7 +193,13 @@ func (r *run) limit(otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-func (c Command) say(format string, args ...any) { fmt.Fprintf(c.Stdout, format, args...) }
+func (c Command) say(format string, args ...any) { c.write(fmt.Appendf(nil, format, args...)) }
+
+func (c Command) write(b []byte) {
+	if _, err := c.Stdout.Write(b); err != nil && *c.unsaid == nil {
+		*c.unsaid = err
+	}
+}
 
 func (c Command) fail(format string, args ...any) {
 	fmt.Fprintf(c.Stderr, "cm_ctl: "+format+"\n", args...)

@@ -165,6 +165,31 @@ func TestStatusJSON(t *testing.T) {
 	}
 }
 
+// An answer that could not be written, as on a full disk, is no success.
+func TestAnswerIsLost(t *testing.T) {
+	d := newDesk(t, "prompt")
+	d.want(d.cmctl("start"), 0)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"status", "-D", d.dir}, {"status", "--json", "-D", d.dir}, {"--help"}, {"--version"}} {
+		said := filepath.Join(t.TempDir(), "stderr")
+		stderr, err := os.Create(said)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := Command{Args: args, Getenv: os.Getenv, Stdout: full, Stderr: stderr, Euid: 1000}
+		code := c.Run(context.Background())
+		stderr.Close()
+		text, _ := os.ReadFile(said)
+		if want := "cm_ctl: could not write to standard output: no space left on device\n"; code != 1 || string(text) != want {
+			t.Errorf("%v: exit status %d, %q", args, code, text)
+		}
+	}
+}
+
 func TestStatusOfAConmgrThatDoesNotAnswer(t *testing.T) {
 	for behaviour, text := range map[string]string{"full": "max_connections may be reached", "postgres": "not a Connection Manager", "garbled": "malformed DataRow", "endless": "length 2147483647"} {
 		t.Run(behaviour, func(t *testing.T) {

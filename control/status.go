@@ -4,6 +4,7 @@ package control
 // running, too.
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,9 +139,11 @@ func (r *run) askBoth(ctx context.Context, info Info) (instances, applications r
 }
 
 func (r *run) sayJSON(report statusReport) {
-	e := json.NewEncoder(r.Stdout)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	_ = e.Encode(report)
+	r.write(b.Bytes())
 }
 
 // sayList prints one of the two lists.

@@ -378,8 +378,27 @@ func (p *configParser) instances(c *Config) {
 		}
 		c.Instances = append(c.Instances, in)
 	}
-	if len(numbers) == 0 && !p.badHost {
+	switch {
+	case p.badHost:
+	case len(numbers) > 0:
+		p.homeless(numbers)
+	default:
 		p.errorf(0, "Set backend_host0 or backend_hostaddr0.", "no instance is configured")
+	}
+}
+
+// homeless warns of settings for instances that have no host, which are often meant for another one.
+func (p *configParser) homeless(numbers []int) {
+	var lost []key
+	for k := range p.set {
+		if k.number >= 0 && !slices.Contains(numbers, k.number) {
+			lost = append(lost, k)
+		}
+	}
+	slices.SortFunc(lost, func(a, b key) int { return p.set[a].line - p.set[b].line })
+	for _, k := range lost {
+		p.warnf(p.set[k].line, fmt.Sprintf("Set backend_host%d, or correct the number.", k.number),
+			"parameter \"%s%d\" does nothing: there is no instance %d", k.name, k.number, k.number)
 	}
 }
 

@@ -233,6 +233,9 @@ func TestConfigWarnings(t *testing.T) {
 			"heartbeat_timeout (2 s) is not greater than heartbeat_interval (2 s)"},
 		{"backend_host0=a\nheartbeat_timeout=5", 2, "heartbeat_timeout (5 s) is not greater than heartbeat_interval (10 s)"},
 		{"backend_host0=a\nbackend_host5=A", 2, "instance 5 is the same as instance 0"},
+		{"backend_host0=a\nbackend_port1=5432", 2, `parameter "backend_port1" does nothing: there is no instance 1`},
+		{"watchdog_port3=27545\nbackend_host0=a", 1, `parameter "watchdog_port3" does nothing: there is no instance 3`},
+		{"backend_host0=a\nbackend_host1=''", 2, `parameter "backend_host1" does nothing: there is no instance 1`},
 	} {
 		c, diags := Parse("f", []byte(x.text))
 		if c == nil || len(diags) != 1 || !diags[0].Warning || diags[0].Line != x.line ||

@@ -85,4 +85,12 @@ var confMutations = []mutation{
 		to:        "len(c.RelayPorts) < 0 && beyond",
 		test:      "-run TestRelayBeyondLoopbackWarns ./conmgr/conf",
 	},
+	{
+		name:      "conf/homeless",
+		invariant: "a setting for an instance that has no host is warned of",
+		file:      "conmgr/conf/config.go",
+		from:      "if k.number >= 0 && !slices.Contains(numbers, k.number) {",
+		to:        "if k.number < -1 {",
+		test:      "-run TestConfigWarnings ./conmgr/conf",
+	},
 }

@@ -51,4 +51,12 @@ var controlMutations = []mutation{
 		to:        "Via: nil}",
 		test:      "-run TestStatusJSON ./control",
 	},
+	{
+		name:      "control/answer-is-lost",
+		invariant: "an answer that could not be written is no success",
+		file:      "control/command.go",
+		from:      "asked && code == exitOK && *c.unsaid != nil",
+		to:        "asked && code == exitInterrupted && *c.unsaid != nil",
+		test:      "-run TestAnswerIsLost ./control",
+	},
 }
