@@ -39,6 +39,7 @@ const unixMark = "socket "
 type entry struct {
 	name    string // pgconn's Host, unique
 	host    driver.Host
+	turn    int // of the host in the connection string, which may have it twice
 	variant int // of tlsVariants
 }
 
@@ -46,7 +47,7 @@ type entry struct {
 func (r *router) install(config *pgconn.Config) {
 	r.direct = config.SSLNegotiation == "direct"
 	seen := map[string]bool{}
-	for _, h := range r.cm.Hosts {
+	for turn, h := range r.cm.Hosts {
 		for v := range r.variants {
 			name := h.Name()
 			if h.IsUnix() {
@@ -57,7 +58,7 @@ func (r *router) install(config *pgconn.Config) {
 				name += "#" + strconv.Itoa(len(r.entries))
 			}
 			seen[name] = true
-			r.entries = append(r.entries, entry{name: name, host: h, variant: v})
+			r.entries = append(r.entries, entry{name: name, host: h, turn: turn, variant: v})
 		}
 	}
 	config.TLSConfig = nil
@@ -154,7 +155,7 @@ func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc ne
 // that sslmode has for the same host remain.
 func (r *router) refused(config *pgconn.Config, e *entry) {
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if other := r.entryOf(address); other != nil && other.host != e.host {
+		if other := r.entryOf(address); other != nil && other.turn != e.turn {
 			return nil, errors.New("not tried, as the authentication has failed before")
 		}
 		return r.dial(ctx, network, address)

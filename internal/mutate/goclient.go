@@ -172,4 +172,13 @@ var goclientMutations = []mutation{
 		to:        "range append(users[:0:0], \"conmgr\")",
 		test:      "-run TestBelieved ./driver",
 	},
+	{
+		name:      "goclient/refused-twice",
+		invariant: "a login that is refused is not tried again at a host that the connection string has twice",
+		file:      "driver/pgxcm/router.go",
+		from:      "other != nil && other.turn != e.turn {",
+		to:        "other != nil && other.host != e.host {",
+		test:      "-run TestPool/AuthenticationFailureEndsTheAttempt ./driver/pgxcm",
+		build:     "all",
+	},
 }

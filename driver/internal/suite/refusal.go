@@ -196,14 +196,16 @@ func authenticationFails(t *test) {
 				Attributes: "primary,read-write"}
 		}
 		s.Set(row(1, first), row(2, second))
-		before := len(s.Questions())
-		err := t.fails(t.open("%s sslmode=disable", list(s.Port(), second.port)))
-		if t.adapter.SQLState(err) != refusal.code {
-			t.Errorf("%s: got %v", refusal.code, err)
-		}
-		if q := s.Questions()[before:]; len(q) != 1 || len(first.startups()) != 1 || len(second.startups()) != 0 {
-			t.Errorf("%s: conmgr was asked %q, the instance %d times, the next host %d times", refusal.code, q,
-				len(first.startups()), len(second.startups()))
+		for i, next := range []int{second.port, s.Port()} {
+			before := len(s.Questions())
+			err := t.fails(t.open("%s sslmode=disable", list(s.Port(), next)))
+			if t.adapter.SQLState(err) != refusal.code {
+				t.Errorf("%s: got %v", refusal.code, err)
+			}
+			if q := s.Questions()[before:]; len(q) != 1 || len(first.startups()) != i+1 || len(second.startups()) != 0 {
+				t.Errorf("%s: conmgr was asked %q, the instance %d times, the next host %d times", refusal.code, q,
+					len(first.startups())-i, len(second.startups()))
+			}
 		}
 	}
 }
