@@ -149,3 +149,10 @@ func TestWalsenders(t *testing.T) {
 		t.Error("back, and nobody else is alive: nothing is ended")
 	}
 }
+
+// TestMerges: the verdict on an earlier boot is not dropped with that on the later one.
+func TestMerges(t *testing.T) {
+	if !Merges(true, 1) || Merges(false, 1) || !Merges(false, MostPutOff) {
+		t.Error("verdicts on two boots become one, or those on one boot do not, or there is no limit")
+	}
+}

@@ -142,32 +142,44 @@ func (t *Table) review(now Now, p *peer) {
 	}
 }
 
-// settle drops the verdict that was put off because of the conmgrs of addr, if one of them has just
-// proved it needless.
+// settle drops the verdicts that were put off because of the conmgrs of addr, if one of them has just
+// proved them needless.
 func (t *Table) settle(now Now, addr netip.Addr) {
-	for _, d := range t.byHost[hostOf(addr)] {
-		if d.Deferred != 0 && terminator.Review(t.deferred(now, d)).Action == terminator.Spare {
+	for _, d := range t.putOff(addr) {
+		if terminator.Review(t.deferred(now, d)).Action == terminator.Spare {
 			t.drop(d, Free)
-			return // there is one at most
 		}
 	}
 }
 
-// deferUntil puts off the verdict on p. An address has one such at most.
+// putOff are the conmgrs of addr's host whose verdicts are.
+func (t *Table) putOff(addr netip.Addr) (found []*peer) {
+	for _, p := range t.byHost[hostOf(addr)] {
+		if p.standing() == terminator.PutOff {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// deferUntil puts off the verdict on p, which may become one with another of its address.
 func (t *Table) deferUntil(now Now, p *peer, d terminator.Decision) {
+	others := t.putOff(p.Key.Addr)
 	p.State, p.Deferred, p.DeferredCause, p.putOff = Waiting, d.CutOff, d.Cause, now.Mono
 	t.deferrals++
-	for _, q := range t.byHost[hostOf(p.Key.Addr)] {
-		if q == p || q.Deferred == 0 {
-			continue
+	var q *peer
+	for _, o := range others {
+		if q == nil || o.Boot == p.Boot {
+			q = o
 		}
+	}
+	if q != nil && terminator.Merges(q.Boot == p.Boot, len(others)) {
 		m, second := terminator.Merge(t.deferred(now, p), t.deferred(now, q))
 		if second {
 			p, q = q, p
 		}
 		p.Deferred, p.DeferredCause = m.CutOff, m.Cause
 		t.drop(q, Free)
-		break
 	}
 	t.store.Put(p.slot, &p.Slot)
 	t.waitFor(now, p, terminator.Review(t.deferred(now, p)).Wait)

@@ -158,4 +158,20 @@ var simulateMutations = []mutation{
 		to:        "	return 5 * a.Interval\n",
 		test:      simulateTest,
 	},
+	{
+		name:      "simulate/journey",
+		invariant: "a session that lay in the backlog for a moment when its host died is ended with the others",
+		file:      "terminator/others.go",
+		from:      "return interval + max(interval/2, MinJourney)",
+		to:        "return interval",
+		test:      "-run TestScenarios/a_postmaster ./internal/simulate",
+	},
+	{
+		name:      "simulate/neighbour",
+		invariant: "of two hosts behind one address, the one that lives keeps its sessions",
+		file:      "terminator/policy.go",
+		from:      "	if wait, ok := protection(f.Others, f.Timeout); ok {\n		d.Action",
+		to:        "	if wait, ok := protection(nil, f.Timeout); ok {\n		d.Action",
+		test:      "-run TestScenarios/one_address_for_two_hosts_and_the_other ./internal/simulate",
+	},
 }

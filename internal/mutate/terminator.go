@@ -339,4 +339,20 @@ var terminatorMutations = []mutation{
 		to:        "first",
 		test:      "-run TestGivesWay ./terminator",
 	},
+	{
+		name:      "terminator/merges-boots",
+		invariant: "the verdict on an earlier boot does not become one with that on the later one",
+		file:      "terminator/deferred.go",
+		from:      "return sameBoot || others >= MostPutOff",
+		to:        "return true",
+		test:      "-run TestScenarios/two_boots ./internal/simulate",
+	},
+	{
+		name:      "terminator/merges-limit",
+		invariant: "an address has two verdicts that are put off at most",
+		file:      "terminator/deferred.go",
+		from:      "return sameBoot || others >= MostPutOff",
+		to:        "return sameBoot",
+		test:      "-run TestMerges ./terminator",
+	},
 }

@@ -53,10 +53,10 @@ var watchdogMutations = []mutation{
 	},
 	{
 		name:      "watchdog/merged",
-		invariant: "an address has one verdict that is put off at most",
+		invariant: "a boot of an address has one verdict that is put off at most",
 		file:      "heartbeat/watchdog/verdict.go",
-		from:      "if q == p || q.Deferred == 0 {",
-		to:        "if true {",
+		from:      "if q != nil && terminator.Merges",
+		to:        "if false && terminator.Merges",
 		test:      "-run TestOneDeferralAnAddress ./heartbeat/watchdog",
 	},
 	{

@@ -1,7 +1,7 @@
 package simulate
 
-// A database host: the watchdog worker around heartbeat/watchdog as worker/ is, the terminator as
-// extension/terminator.c is, and the sessions.
+// A database host: the watchdog worker around heartbeat/watchdog as worker/ is, and the terminator as
+// extension/terminator.c is.
 
 import (
 	"net/netip"
@@ -17,21 +17,6 @@ const (
 	slots        = 8
 	epoch        = terminator.Wall(1_800_000_000_000_000)
 )
-
-// session is an SQL session of an application.
-type session struct {
-	d     *database
-	c     *client
-	m     *conmgr // that has sent the application here, and tells it
-	addr  netip.Addr
-	boots byte // of the client's machine
-	began Mono
-	wall  terminator.Wall
-	over  bool
-	left  bool      // the application has given it up
-	lost  *instance // that has told the application so
-	aware bool      // it ends when its conmgr does
-}
 
 // database is a server and its host.
 type database struct {
@@ -53,8 +38,10 @@ type database struct {
 	unused       []watchdog.Conn
 	backlog      []*endpoint
 	sessions     []*session
-	changed      Mono // when the server last started, stopped or ended
-	set, stepped Mono // when somebody last set the clock, and set it back
+	waiting      []*session // in the backlog of the postmaster
+	still        Mono       // it stands still until then
+	changed      Mono       // when the server last started, stopped or ended
+	set, stepped Mono       // when somebody last set the clock, and set it back
 }
 
 func (w *world) newDatabase(name string, addr netip.Addr) *database {
@@ -75,7 +62,7 @@ func (d *database) startServer() {
 	if d.running || !d.h.up {
 		return
 	}
-	d.running, d.stopping = true, false
+	d.running, d.stopping, d.still = true, false, 0
 	d.start++
 	d.changed = d.w.now
 	d.started = d.w.now
@@ -83,6 +70,7 @@ func (d *database) startServer() {
 	d.w.note("%s: server starts, number %d", d.h.name, d.start)
 	d.h.sql = func() heartbeat.StopAnswer {
 		switch {
+		case d.still > d.w.now:
 		case d.running && d.stopping:
 			return heartbeat.StopGoesOn
 		case !d.running:
@@ -95,6 +83,11 @@ func (d *database) startServer() {
 
 func (d *database) startWorker() {
 	if !d.running || d.stopping || d.worker != nil || !d.h.up {
+		return
+	}
+	if d.still > d.w.now { // the postmaster starts it
+		d.w.disturb(mark{from: d.w.now, to: d.still, what: "no worker at " + d.h.name, d: d})
+		d.h.later(d.still.Sub(d.w.now), d.startWorker)
 		return
 	}
 	d.away, d.serving = 0, d.w.now
@@ -148,6 +141,10 @@ func (d *database) stopServer(takes time.Duration) {
 	if !d.running || d.stopping {
 		return
 	}
+	if d.still > d.w.now { // it is told by a signal
+		d.h.later(d.still.Sub(d.w.now), func() { d.stopServer(takes) })
+		return
+	}
 	d.w.note("%s: server stops", d.h.name)
 	d.stopping = true
 	d.changed = d.w.now
@@ -171,13 +168,6 @@ func (d *database) crash() {
 	d.changed = d.w.now
 	d.endWorker()
 	d.forgetSessions()
-}
-
-func (d *database) forgetSessions() {
-	for _, s := range d.sessions {
-		s.over = true
-	}
-	d.sessions = nil
 }
 
 // powerOff is the death of the host.
@@ -324,7 +314,7 @@ func (d *database) terminate() {
 			float64(r.CutOff-epoch-terminator.Wall(d.step.Microseconds()))/1e6, r.Cause)
 		for _, s := range d.sessions {
 			// Started in the future: before somebody set the clock back.
-			if s.addr == r.Key.Addr && !s.over && (s.wall <= r.CutOff || s.wall > d.wall()) {
+			if s.seen == r.Key.Addr && !s.over && (s.wall <= r.CutOff || s.wall > d.wall()) {
 				d.w.ended(s, &r)
 				s.over = true
 			}
@@ -332,16 +322,4 @@ func (d *database) terminate() {
 		d.mem.Terminate(i)
 	}
 	d.sweep()
-}
-
-// sweep forgets sessions that are over.
-func (d *database) sweep() {
-	kept := d.sessions[:0]
-	for _, s := range d.sessions {
-		if !s.over {
-			kept = append(kept, s)
-		}
-	}
-	clear(d.sessions[len(kept):])
-	d.sessions = kept
 }

@@ -3,11 +3,14 @@
 //
 //	clock.go     the clock, and what happens when
 //	hosts.go     machines, addresses, and the paths between them
+//	nat.go       several of them behind one address
 //	tcp.go       connections: retransmission, SYN timer, resets, half-open ones
-//	database.go  a database host: heartbeat/watchdog, its slots, the terminator, sessions
+//	database.go  a database host: heartbeat/watchdog, its slots, the terminator
+//	sql.go       sessions, and the backlog of a postmaster that stands still
 //	client.go    a client host: conmgrs, heartbeat/instance, applications
 //	faults.go    random schedules
-//	oracle.go    the two rules, R1 and R2, of docs/design.md
+//	rarer.go     what every second of them has in addition
+//	oracle.go    what is true, and the rules of docs/design.md
 //
 // A run is determined by its seed. `make simulate` runs seeds for a time; a failing one prints its
 // transcript.

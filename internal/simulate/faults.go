@@ -72,6 +72,11 @@ const mostSessions = 6 // of one client at one server
 
 func (w *world) application(c *client, d *database) {
 	w.in(w.between(500*ms, 20*time.Second), func() { w.application(c, d) })
+	w.use(c, d)
+}
+
+// use ends some sessions, and opens one.
+func (w *world) use(c *client, d *database) {
 	n := 0
 	for _, s := range d.sessions {
 		if s.c != c || s.over {
@@ -92,8 +97,7 @@ func (w *world) application(c *client, d *database) {
 	if _, ok := w.passes(c.h.addr, d.h.addr); !ok {
 		return
 	}
-	d.sessions = append(d.sessions, &session{d: d, c: c, m: m, addr: c.h.addr, boots: c.h.boots, began: w.now,
-		wall: d.wall(), aware: w.chance(0.5)})
+	d.open(c, m, w.chance(0.5))
 }
 
 // troubles plans the next fault, and the one after it.
@@ -214,7 +218,7 @@ func (w *world) bothEnds(m *conmgr, d *database) (client, server *endpoint) {
 		return nil, nil
 	}
 	e := m.instance(d).e
-	return e, d.h.ends[pair{e.remote, e.local}]
+	return e, d.h.ends[pair{e.remote, w.outside(e.local)}]
 }
 
 // reset: something between ends a connection, for both.
@@ -237,7 +241,7 @@ func (w *world) halfOpen(c *client, m *conmgr, d *database) {
 	if a == nil {
 		return
 	}
-	w.disturb(mark{from: w.now, to: w.now, hard: true,
+	w.disturb(mark{from: w.now, to: w.now, hard: true, half: true,
 		what: "one end of a connection of " + c.h.name + " to " + d.h.name + " is reset", c: c, d: d})
 	if w.chance(0.5) {
 		a.fail(watchdog.Reset)

@@ -14,6 +14,7 @@ type host struct {
 	w      *world
 	name   string
 	addr   netip.Addr
+	nat    *nat // that hides the address from others, nil: none does
 	up     bool
 	frozen Mono // nothing of it runs until then, and what arrives is lost
 	boot   heartbeat.ID
@@ -39,6 +40,7 @@ type path struct {
 
 type network struct {
 	owners   map[netip.Addr]*host
+	nats     []*nat
 	paths    map[[2]netip.Addr]*path
 	holes    map[netip.AddrPort]bool // clients' ends of connections that a middlebox has forgotten
 	firewall func(p *packet) bool    // answers for who is not there
@@ -88,13 +90,15 @@ func (w *world) passes(from, to netip.Addr) (time.Duration, bool) {
 
 // send puts a packet on its way.
 func (w *world) send(p *packet) {
-	if len(w.holes) > 0 && (w.holes[p.from] || w.holes[p.to]) {
+	to, ok := w.inside(p.to)
+	if !ok || len(w.holes) > 0 && (w.holes[p.from] || w.holes[to]) {
 		return
 	}
-	d, ok := w.passes(p.from.Addr(), p.to.Addr())
+	d, ok := w.passes(p.from.Addr(), to.Addr())
 	if !ok {
 		return
 	}
+	p.from, p.to = w.outside(p.from), to
 	w.in(d, func() {
 		h := w.owners[p.to.Addr()]
 		if h == nil || !h.up {

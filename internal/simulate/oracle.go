@@ -23,10 +23,13 @@ type mark struct {
 	hard, frozen bool
 	// always: what was before is gone, however short it took.
 	always bool
-	what   string
-	c      *client
-	m      *conmgr
-	d      *database
+	// half: the other end of a connection learns of its end by its next BEAT only. With anything else
+	// beside it, nothing is promised.
+	half bool
+	what string
+	c    *client
+	m    *conmgr
+	d    *database
 }
 
 // failure is a rule that was broken.
@@ -102,9 +105,11 @@ func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time
 		from, to, limit := of[i].from, of[i].to, soft
 		j := i + 1
 		excuses = excuses || of[i].always
+		half := of[i].half
 		for ; j < len(of) && of[j].from <= to.Add(gap); j++ {
-			to, excuses = max(to, of[j].to), excuses || of[j].always
+			to, excuses, half = max(to, of[j].to), excuses || of[j].always, half || of[j].half
 		}
+		excuses = excuses || half && j > i+1
 		if j > i+1 || of[i].hard {
 			limit = hard
 		}
@@ -164,7 +169,7 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 		if own && r.Cause == terminator.GivenUp { // m has declared the server lost: that was looked at then
 			continue
 		}
-		if w.steady(m, s.d, r.Timeout, own) && !w.bornInTheCutOff(s, r) {
+		if w.steady(m, s.d, r.Timeout, own) && !w.bornInTheCutOff(s, r) && !w.takenForItsBoot(m, s.d, r) {
 			w.fail("R1", "%s ends a session of %s, which lives, by cause %d; conmgr %x is connected", s.d.h.name, s.c.h.name,
 				r.Cause, m.id[:2])
 		}
@@ -177,6 +182,14 @@ func (w *world) bornInTheCutOff(s *session, r *watchdog.MemorySlot) bool {
 	// A new worker counts from its start.
 	due := max(r.LastReceived.Mono, s.d.serving).Add(schedule(r.Interval) + time.Millisecond)
 	return !w.strict && r.Boot != s.c.h.boot && (s.began <= due || s.d.set >= s.began)
+}
+
+// takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for the
+// first time: to the watchdog, that is the next boot of the dead one. A known limit of an address
+// that stands for a host.
+func (w *world) takenForItsBoot(m *conmgr, d *database, r *watchdog.MemorySlot) bool {
+	in := m.instance(d)
+	return !w.strict && m.c.neighbours() && r.Boot != m.c.h.boot && in.up >= r.LastReceived.Mono
 }
 
 // schedule is within what time a conmgr is heard of if it lives; stated here anew, as the policy is
@@ -246,7 +259,7 @@ func (w *world) gone(d *database) {
 // sessions that they have given up must end.
 func (w *world) back(in *instance) {
 	c, d := in.m.c, in.d
-	if len(c.conmgrs) > 1 { // the other one's life protects them
+	if len(c.conmgrs) > 1 || !w.strict && c.neighbours() { // the other one's life protects them
 		return
 	}
 	now, boots := w.now, c.h.boots
@@ -268,7 +281,8 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 	alive := d.running && !d.stopping && d.changed < in.up
 	if loss.Reason == heartbeat.LossStopping {
 		// One SYN that is lost costs a second: the questions to the SQL port bear less.
-		alive = d.running && d.h.up && d.changed.Add(m.set.timeout/2) < w.now && !w.disturbed(m.c, d, 2*m.set.timeout)
+		alive = d.running && d.h.up && d.changed.Add(m.set.timeout/2) < w.now && !w.disturbed(m.c, d, 2*m.set.timeout) &&
+			d.still.Add(m.set.timeout) < w.now // it is the postmaster that answers there
 	}
 	if in.up != 0 && alive {
 		since := m.set.timeout
@@ -280,7 +294,7 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 				d.h.name, loss)
 		}
 	}
-	for _, s := range d.sessions {
+	for _, s := range d.all() {
 		if s.m == m {
 			s.left, s.lost = true, in
 		}
@@ -291,7 +305,7 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 // conmgrEnded: applications that have asked it end their sessions.
 func (w *world) conmgrEnded(m *conmgr) {
 	for _, d := range w.databases {
-		for _, s := range d.sessions {
+		for _, s := range d.all() {
 			if s.m == m && s.aware {
 				s.left = true
 			}
@@ -303,7 +317,7 @@ func (w *world) conmgrEnded(m *conmgr) {
 // leave lets the sessions end that their applications have given up, where the server can learn of
 // it.
 func (d *database) leave() {
-	for _, s := range d.sessions {
+	for _, s := range d.all() {
 		if s.left && !s.dead() {
 			if _, ok := d.w.passes(s.addr, d.h.addr); ok {
 				s.over = true
@@ -317,7 +331,13 @@ func (d *database) leave() {
 func (w *world) died(c *client) {
 	for _, d := range w.databases {
 		timeout, interval, longest := w.promise(c, d)
-		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*longest) {
+		// A neighbour behind the same address, which lives, protects them: a known limit.
+		if timeout == 0 || !w.strict && (w.disturbed(c, d, 2*longest) || c.neighbours()) {
+			continue
+		}
+		// The last that a worker which stands still will read may be the FIN of an attempt that the
+		// conmgr has given up: with terminate_on_close off, a host that dies then is spared.
+		if !d.onClose && d.worker != nil && d.worker.stopped > w.now && !w.strict {
 			continue
 		}
 		death := w.now
@@ -327,7 +347,23 @@ func (w *world) died(c *client) {
 				w.mustEnd(s, death, base, timeout, interval)
 			}
 		}
+		for _, s := range d.waiting {
+			// What begins after the cut-off is not found by it: a known limit of a cut-off by a clock.
+			if borne := d.still <= death.Add(w.lag(c)); s.c == c && !s.dead() && (borne || w.strict) {
+				w.mustEnd(s, death, max(base, d.still.Add(200*ms)), timeout, interval)
+			}
+		}
 	}
+}
+
+// lag is for how long after the death of a host a session that it has asked for may begin, to be found
+// by the cut-off: that lies no later than the verdict.
+func (w *world) lag(c *client) time.Duration {
+	lag := terminator.MinJourney
+	for _, m := range c.conmgrs {
+		lag = min(lag, m.set.timeout-m.set.interval)
+	}
+	return lag - 100*ms
 }
 
 // promise is within what time the sessions of a host that dies now have to end: the shortest
@@ -366,7 +402,7 @@ func (w *world) knows(d *database, in *instance) bool {
 	}
 	id := heartbeat.InstanceID(in.m.id, w.index(d))
 	for i := range d.mem.Len() {
-		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.Key == (watchdog.Key{ID: id, Addr: in.m.c.h.addr}) {
+		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.Key == (watchdog.Key{ID: id, Addr: in.m.c.h.seen()}) {
 			return true
 		}
 	}

@@ -18,6 +18,7 @@ type Result struct {
 func Run(seed uint64, length time.Duration, keep bool) Result {
 	w := newWorld(seed, keep)
 	w.people()
+	w.rarer(seed)
 	w.applications()
 	w.troubles()
 	return w.run(seed, length)

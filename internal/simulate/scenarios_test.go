@@ -5,6 +5,7 @@ package simulate
 // name; whoever mends it finds out here, and makes it a pass.
 
 import (
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,14 +35,26 @@ func (s *stage) after(d time.Duration, do func()) { s.at(Mono(time.Hour).Add(d),
 
 // session opens one from a client host.
 func (s *stage) session(c *client) {
-	s.d.sessions = append(s.d.sessions, &session{d: s.d, c: c, m: c.conmgrs[0], addr: c.h.addr, boots: c.h.boots,
-		began: s.now, wall: s.d.wall()})
+	s.d.open(c, c.conmgrs[0], false)
 }
 
 func (s *stage) cutFor(d time.Duration) {
 	end := s.now.Add(d)
 	s.path(s.c.h.addr, s.d.h.addr).cut, s.path(s.d.h.addr, s.c.h.addr).cut = end, end
 	s.disturb(mark{from: s.now, to: end, hard: true, what: "cut", c: s.c, d: s.d})
+}
+
+// neighbour is a second client host, with a conmgr, behind one address with the first.
+func (s *stage) neighbour(set settings) *client {
+	b := s.newClient("client2", clientAddr(1))
+	b.add(set)
+	s.hide(netip.AddrFrom4([4]byte{10, 0, 9, 1}), s.c, b)
+	return b
+}
+
+func (s *stage) stallWorkerFor(d time.Duration) {
+	s.d.worker.stopped = s.now.Add(d)
+	s.disturb(mark{from: s.now, to: s.d.worker.stopped, what: "the worker of " + s.d.h.name + " is stopped", d: s.d})
 }
 
 var scenarios = []struct {
@@ -77,8 +90,57 @@ var scenarios = []struct {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20*time.Second, func() { s.c.freeze(30 * time.Second) })
 	}},
+	{"two boots of a machine", "", timings[7], func(s *stage) { // and a verdict on each that is put off
+		s.after(time.Second, func() { s.c.add(timings[2]) })
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(20500*ms, s.c.powerOff)
+		s.after(23*time.Second, s.c.powerOn)
+		s.after(23500*ms, func() {
+			s.holes[s.c.conmgrs[1].instances[0].e.local] = true
+			s.disturb(mark{from: s.now, to: s.now.Add(4 * time.Second), hard: true, what: "a connection is forgotten", c: s.c, d: s.d})
+		})
+	}},
+	{"a worker that stands still", "", timings[7], func(s *stage) { // and a connection that waits for it in the backlog
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, func() {
+			s.stallWorkerFor(8 * time.Second)
+			s.world.reset(s.c, s.m, s.d)
+		})
+	}},
+	{"a postmaster that stands still for a moment", "", timings[2], func(s *stage) {
+		s.after(20900*ms, func() { s.d.standStill(400 * ms) })
+		s.after(20920*ms, func() { s.session(s.c) })
+		s.after(20950*ms, s.c.powerOff)
+	}},
+	{"one address for two hosts and the other one", "", timings[2], func(s *stage) { // the other one's sessions stay
+		b := s.neighbour(timings[2])
+		s.after(15*time.Second, func() { s.session(b) })
+		s.after(20*time.Second, s.c.powerOff)
+	}},
 
 	// Issue 11: evidence by more than one connection, identity by more than an address and a clock.
+	{"one address for two hosts", "R2", timings[2], func(s *stage) { // what lives protects what has died
+		s.neighbour(timings[2])
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, s.c.powerOff)
+	}},
+	{"one address for two hosts and a loss that was told", "R4", timings[6], func(s *stage) {
+		s.neighbour(timings[7])
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(20500*ms, func() { s.cutFor(30 * time.Second) })
+	}},
+	{"one address for two hosts and a new conmgr", "R1", timings[7], func(s *stage) { // taken for the dead one's next boot
+		b := s.neighbour(timings[2])
+		s.after(15*time.Second, func() { s.session(b) })
+		s.after(21*time.Second, s.c.powerOff)
+		s.after(22*time.Second, func() { b.conmgrs[0].kill(false) })
+		s.after(23*time.Second, b.conmgrs[0].start)
+	}},
+	{"a session in the backlog", "R2", timings[2], func(s *stage) { // that begins after its host's death, and the cut-off
+		s.after(20500*ms, func() { s.d.standStill(4 * time.Second) })
+		s.after(20600*ms, func() { s.session(s.c) })
+		s.after(20700*ms, s.c.powerOff)
+	}},
 	{"stuck retransmission", "R1", timings[7], func(s *stage) {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(29950*ms, func() { s.cutFor(8500 * ms) })

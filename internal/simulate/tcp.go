@@ -78,7 +78,13 @@ func (h *host) endpoint(local, remote netip.AddrPort) *endpoint {
 }
 
 func (e *endpoint) firstRTO() time.Duration {
-	return firstRTO + 2*e.h.w.path(e.local.Addr(), e.remote.Addr()).delay
+	return firstRTO + e.rtt()
+}
+
+// rtt is how long a packet and its answer take while nothing is disturbed.
+func (e *endpoint) rtt() time.Duration {
+	remote, _ := e.h.w.inside(e.remote)
+	return 2 * e.h.w.path(e.local.Addr(), remote.Addr()).delay
 }
 
 // connect begins a connection.
@@ -300,7 +306,7 @@ func (e *endpoint) acknowledged(p *packet) {
 		}
 	}
 	if p.high > p.ack && e.base == p.ack && len(e.out) > 0 { // later ones have come: this one is lost
-		if rtt := 2 * e.h.w.path(e.local.Addr(), e.remote.Addr()).delay; e.h.w.now.Sub(e.out[0].sentAt) > rtt {
+		if e.h.w.now.Sub(e.out[0].sentAt) > e.rtt() {
 			e.transmit(e.base)
 		}
 	}

@@ -1,0 +1,93 @@
+package simulate
+
+// SQL sessions, and the kernel's backlog, in which the connection of one lies until the postmaster
+// accepts it.
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/terminator"
+)
+
+// session is an SQL session of an application.
+type session struct {
+	d     *database
+	c     *client
+	m     *conmgr    // that has sent the application here, and tells it
+	addr  netip.Addr // of the client host
+	seen  netip.Addr // by the server
+	boots byte       // of the client's machine
+	began Mono
+	wall  terminator.Wall
+	over  bool
+	left  bool      // the application has given it up
+	lost  *instance // that has told the application so
+	aware bool      // it ends when its conmgr does
+}
+
+// open is an application's connection, which is complete when the kernel has it. A postmaster that
+// stands still begins the session later.
+func (d *database) open(c *client, m *conmgr, aware bool) {
+	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware}
+	if d.still > d.w.now {
+		s.began = d.w.now
+		d.waiting = append(d.waiting, s)
+		return
+	}
+	d.begin(s)
+}
+
+func (d *database) begin(s *session) {
+	s.began, s.wall = d.w.now, d.wall()
+	d.sessions = append(d.sessions, s)
+}
+
+// standStill stops the postmaster for a time: it accepts nothing, and starts nothing.
+func (d *database) standStill(length time.Duration) {
+	d.still = max(d.still, d.w.now.Add(length))
+	d.w.note("-- the postmaster of %s is stopped until %.3f", d.h.name, time.Duration(d.still).Seconds())
+	d.h.later(length, d.accept)
+}
+
+// accept takes what lies in the backlog. Of who has closed it again no session is left.
+func (d *database) accept() {
+	if d.still > d.w.now {
+		return
+	}
+	for _, s := range d.waiting {
+		if !s.over {
+			d.w.note("%s: a session of %s begins", d.h.name, s.seen)
+			d.begin(s)
+		}
+	}
+	d.waiting = nil
+}
+
+// forgetSessions is the end of all of them.
+func (d *database) forgetSessions() {
+	for _, s := range d.all() {
+		s.over = true
+	}
+	d.sessions, d.waiting = nil, nil
+}
+
+// all are the sessions, and those to come.
+func (d *database) all() []*session {
+	if len(d.waiting) == 0 {
+		return d.sessions
+	}
+	return append(append([]*session(nil), d.sessions...), d.waiting...)
+}
+
+// sweep forgets sessions that are over.
+func (d *database) sweep() {
+	kept := d.sessions[:0]
+	for _, s := range d.sessions {
+		if !s.over {
+			kept = append(kept, s)
+		}
+	}
+	clear(d.sessions[len(kept):])
+	d.sessions = kept
+}
