@@ -1,86 +1,48 @@
 package heartbeat
 
-// What conmgr makes of an instance: scenarios under testdata/monitor, one a file. A line is
+// What conmgr makes of an instance, by scripts: testdata/monitor, in the form of
+// internal/transcript. Events:
 //
-//	<time>ms <event> [arguments] -> <what has to come of it>
+//	hello; welcome sys= start= attrs= tl= resumed=yes since=
+//	beat attrs= tl=               attributes stay as they were when left out
+//	goodbye <code>; frame <type>; closed; duplicate
+//	asked <answer of a stopping server's SQL port> [at=]
+//	judge; late <time>; send      is a BEAT due?
+//	wake                          when Judge or Beat may have something to do
 //
-// Events: hello; welcome sys= start= attrs= tl= resumed=yes since=; beat attrs= tl= (attributes stay as
-// they were when left out); goodbye <code>; frame <type>; closed; duplicate; asked <answer of a
-// stopping server's SQL port>; judge; late <ms>ms; send (is a BEAT due?); wake. After each one the
-// state and the generation are checked when the line names them: established, connecting, lost,
-// gen=<n>. `lost <reason>` alone means that the event returned a loss, `no loss` that it did not.
+// What comes of them, and then what the instance is, if that has changed.
 
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/internal/transcript"
 )
 
 func TestMonitorScenarios(t *testing.T) {
-	files, err := filepath.Glob("testdata/monitor/*.txt")
-	if err != nil || len(files) < 10 {
-		t.Fatalf("%d scenarios, %v", len(files), err)
-	}
-	for _, name := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := &scenario{m: NewMonitor(ID{1}, time.Second, 2500*time.Millisecond)}
-			s.m.SetBoot(ID{2})
-			steps := 0
-			for i, line := range strings.Split(string(text), "\n") {
-				line, _, _ = strings.Cut(line, "#")
-				if line = strings.TrimSpace(line); line == "" {
-					continue
-				}
-				steps++
-				event, want, ok := strings.Cut(line, "->")
-				if !ok {
-					t.Fatalf("%s:%d: no -> in %q", name, i+1, line)
-				}
-				got, err := s.step(strings.Fields(event))
-				if err != nil {
-					t.Fatalf("%s:%d: %s: %v", name, i+1, line, err)
-				}
-				for _, w := range strings.Split(want, ",") {
-					if w = strings.TrimSpace(w); w != "" && !slices.Contains(got, w) {
-						t.Fatalf("%s:%d: %s\ngot: %s", name, i+1, line, strings.Join(got, ", "))
-					}
-				}
-			}
-			if steps < 3 {
-				t.Fatalf("%s has only %d steps", name, steps)
-			}
-		})
-	}
+	transcript.Run(t, "testdata/monitor", 20, func(*testing.T) transcript.Step {
+		s := &scenario{m: NewMonitor(ID{1}, time.Second, 2500*time.Millisecond)}
+		s.m.SetBoot(ID{2})
+		return s.step
+	})
 }
 
 type scenario struct {
 	m     *Monitor
 	now   Mono
 	attrs Attributes
+	was   string // as it was shown last
 }
 
-// step does one event and returns all that can be said of it.
-func (s *scenario) step(words []string) (said []string, err error) {
-	if len(words) < 2 {
-		return nil, errors.New("no event")
-	}
-	at, err := time.ParseDuration(words[0])
-	if err != nil || Mono(at) < s.now {
-		return nil, fmt.Errorf("time %s: %v", words[0], err)
-	}
+// step does one event and returns what comes of it.
+func (s *scenario) step(at time.Duration, words []string) (said []string, err error) {
 	s.now = Mono(at)
 	args := map[string]string{}
-	for _, w := range words[2:] {
+	for _, w := range words[1:] {
 		k, v, _ := strings.Cut(w, "=")
 		args[k] = v
 	}
@@ -107,7 +69,7 @@ func (s *scenario) step(words []string) (said []string, err error) {
 	var loss *Loss
 	var failure error
 	changed := false
-	switch words[1] {
+	switch words[0] {
 	case "hello":
 		h := s.m.Hello()
 		if h.ID != (ID{1}) || h.Boot != (ID{2}) || h.Interval != time.Second || h.Timeout != 2500*time.Millisecond ||
@@ -127,22 +89,19 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		}
 		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"),
 			PostmasterStart: int64(number("start")), Attributes: s.attrs, KnownSince: since})
-		if errors.Is(failure, ErrStaleWelcome) {
-			said = append(said, "stale")
-		}
 	case "beat":
 		attributes()
 		f, _, _ := Next(WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil))
 		changed, failure = s.m.Frame(s.now, f)
 	case "goodbye":
-		code, e := strconv.Atoi(words[2])
+		code, e := strconv.Atoi(words[1])
 		if e != nil {
 			return nil, e
 		}
 		f, _, _ := Next(Goodbye{Code: GoodbyeCode(code)}.Append(nil))
 		changed, failure = s.m.Frame(s.now, f)
 	case "frame":
-		typ, e := strconv.Atoi(words[2])
+		typ, e := strconv.Atoi(words[1])
 		if e != nil {
 			return nil, e
 		}
@@ -157,9 +116,9 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		s.m.Duplicate()
 	case "asked":
 		answer, ok := map[string]StopAnswer{"silent": StopSilent, "goes-on": StopGoesOn,
-			"refused": StopRefused}[words[2]]
+			"refused": StopRefused}[words[1]]
 		if !ok {
-			return nil, fmt.Errorf("answer %q", words[2])
+			return nil, fmt.Errorf("answer %q", words[1])
 		}
 		asked := s.now
 		if v, ok := args["at"]; ok {
@@ -170,7 +129,7 @@ func (s *scenario) step(words []string) (said []string, err error) {
 	case "judge":
 		loss = s.m.Judge(s.now)
 	case "late":
-		by, e := time.ParseDuration(words[2])
+		by, e := time.ParseDuration(words[1])
 		if e != nil {
 			return nil, e
 		}
@@ -187,40 +146,38 @@ func (s *scenario) step(words []string) (said []string, err error) {
 		failure = e
 	case "wake":
 		if at, ok := s.m.Wake(); ok {
-			said = append(said, fmt.Sprintf("at %dms", at/ms))
+			said = append(said, fmt.Sprintf("at %v", time.Duration(at)))
 		} else {
-			said = append(said, "never")
+			said = append(said, "at no time")
 		}
 	default:
-		return nil, fmt.Errorf("unknown event %q", words[1])
+		return nil, fmt.Errorf("unknown event %q", words[0])
 	}
-	if loss != nil {
-		reason := map[LossReason]string{LossSilence: "silence", LossShutdown: "shutdown", LossRestarted: "restarted",
-			LossOtherSystem: "other-system",
-			LossForgotten:   "forgotten", LossStopping: "stopping"}[loss.Reason]
-		said = append(said, "lost "+reason, fmt.Sprintf("silence=%dms", loss.Silence.Milliseconds()),
-			"says "+loss.String())
-	} else {
-		said = append(said, "no loss")
-	}
-	if failure != nil {
-		said = append(said, "error")
-	} else {
-		said = append(said, "no error")
-	}
-	if changed {
+	switch {
+	case loss != nil:
+		said = append(said, "lost: "+loss.String())
+	case errors.Is(failure, ErrStaleWelcome):
+		said = append(said, "stale")
+	case failure != nil:
+		said = append(said, "error: "+failure.Error())
+	case changed:
 		said = append(said, "changed")
-	} else {
-		said = append(said, "unchanged")
 	}
-	a, known := s.m.Attributes()
-	said = append(said, s.m.State().String(), fmt.Sprintf("gen=%d", s.m.Generation()),
-		fmt.Sprintf("is=%s/%d", a.Role(), a.Timeline),
-		fmt.Sprintf("known=%v", known), fmt.Sprintf("sys=%d", s.m.SystemIdentifier()))
-	if at, ok := s.m.LastReceived(); ok {
-		said = append(said, fmt.Sprintf("heard=%dms", at/ms))
-	} else {
-		said = append(said, "no deadline")
+	if is := s.is(); is != s.was {
+		said, s.was = append(said, is), is
 	}
 	return said, err
+}
+
+// is what the instance is.
+func (s *scenario) is() string {
+	heard := "no deadline"
+	if at, ok := s.m.LastReceived(); ok {
+		heard = fmt.Sprintf("heard at %v", time.Duration(at))
+	}
+	text := fmt.Sprintf("= %s, generation %d, %s", s.m.State(), s.m.Generation(), heard)
+	if a, known := s.m.Attributes(); known {
+		text += fmt.Sprintf(", %s, timeline %d, system %d", a, a.Timeline, s.m.SystemIdentifier())
+	}
+	return text
 }
