@@ -114,16 +114,14 @@ struct addrinfo;
 
 /*
  * The fields by phase. Who holds it writes options before connect_start, and
- * settings; all else is written by the files that are named, and only read
- * above.
+ * settings; all else is written by the files that are named (and set back by
+ * connect.c, for each host), and only read above.
  */
 struct Connection
 {
-	/* in every phase (sql.c; phase: the steps) */
-	PGconn	   *sql;			/* real; never NULL */
+	/* in every phase (sql.c, connect.c; phase: the steps) */
+	PGconn	   *sql;			/* real; never NULL once begun */
 	bool		blank;			/* sql is none, only something to be asked */
-	bool		quiet;			/* real connections come and go now whose
-								 * events the application does not see */
 	Phase		phase;
 	unsigned	forks;			/* fork_count of the process that used it last;
 								 * also written by who adopts it in a child */
@@ -158,7 +156,7 @@ struct Connection
 	Text		except;			/* instances that refused */
 	int			refusals;
 
-	/* an attempt of either stage (tried.c) */
+	/* an attempt of either stage (tried.c, and the stage that makes it) */
 	bool		bogus_host;		/* sql's host list has an entry behind the real
 								 * one: see tried.c */
 	Tried		tried;
@@ -169,6 +167,10 @@ struct Connection
 								 * the link has its own */
 	Watch	   *watch;			/* of link and sql; its inside has a lock */
 	ino_t		watched_inode;	/* the SQL socket that the watch knows */
+
+	/* closing, and replacing (sql.c) */
+	bool		quiet;			/* real connections come and go now whose
+								 * events the application does not see */
 
 	/* failed: why (all steps) */
 	Text		err;			/* what went wrong so far; the holder adds a
