@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
@@ -27,9 +27,9 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func newConmgr(t *testing.T, instances ...fakeconmgr.Instance) *fakeconmgr.Server {
+func newConmgr(t *testing.T, instances ...scripted.Instance) *scripted.Conmgr {
 	t.Helper()
-	s, err := fakeconmgr.New(instances...)
+	s, err := scripted.New(instances...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +79,9 @@ func afterStartup(nc net.Conn, answer ...pgproto3.BackendMessage) []byte {
 func TestAsk(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t,
-		fakeconmgr.Instance{Number: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432, Attributes: "primary,read-write"},
-		fakeconmgr.Instance{Number: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433,
-			Attributes: "standby,read-only"})
+		scripted.Instance{Number: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432, Attributes: scripted.Primary},
+		scripted.Instance{Number: 5, Host: "fe80::5%lo", HostAddr: "fe80::5%lo", Port: 5433,
+			Attributes: scripted.Standby})
 	target, watch, err := driver.Ask(within(t), s.Addr(), driver.ReadWrite)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestAsk(t *testing.T) {
 		Attributes: "standby,read-only"}) {
 		t.Errorf("got %+v", target)
 	}
-	if q := s.Questions(); q[1] != "SHOW TARGET any EXCEPT 2, 3" {
+	if q := s.Asked(); q[1] != "SHOW TARGET any EXCEPT 2, 3" {
 		t.Errorf("asked %q", q)
 	}
 	_, _, err = driver.Ask(within(t), s.Addr(), driver.Any, 2, 5)
@@ -206,7 +206,7 @@ func encode(messages ...pgproto3.BackendMessage) (b []byte) {
 func TestAskEndsWithItsContext(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t)
-	s.Mute()
+	s.Freeze(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		testkit.Poll(patience, func() (bool, string) { return s.Connections() == 1, "" })

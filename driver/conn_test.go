@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
@@ -74,9 +75,9 @@ func newInstance(t *testing.T) *instance {
 	return s
 }
 
-func (s *instance) row(number int, attributes string) fakeconmgr.Instance {
+func (s *instance) row(number int, attributes heartbeat.Attributes) scripted.Instance {
 	a := s.Addr().(*net.TCPAddr)
-	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("db%d", number), HostAddr: a.IP.String(), Port: a.Port,
+	return scripted.Instance{Number: number, Host: fmt.Sprintf("db%d", number), HostAddr: a.IP.String(), Port: a.Port,
 		Attributes: attributes}
 }
 
@@ -112,7 +113,7 @@ func waitLost(t *testing.T, w *driver.Watch) {
 func TestLossWakesReaders(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	s := newConmgr(t, db.row(3, "primary,read-write"))
+	s := newConmgr(t, db.row(3, scripted.Primary))
 	const readers = 200
 	type result struct {
 		err error
@@ -130,7 +131,7 @@ func TestLossWakesReaders(t *testing.T) {
 		}()
 	}
 	verdict := time.Now()
-	s.Lose(3, "no heartbeat for 2003 ms")
+	s.Lose(3)
 	var last time.Duration
 	for range readers {
 		r := <-results
@@ -172,8 +173,8 @@ func TestLossEndsDial(t *testing.T) {
 			defer nc.Close()
 		}
 	}
-	s := newConmgr(t, fakeconmgr.Instance{Number: 0, Host: "db0", HostAddr: "127.0.0.1", Port: port,
-		Attributes: "primary,read-write"})
+	s := newConmgr(t, scripted.Instance{Number: 0, Host: "db0", HostAddr: "127.0.0.1", Port: port,
+		Attributes: scripted.Primary})
 	failed := make(chan error, 1)
 	go func() {
 		_, err := dialer(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port())).Dial(within(t))
@@ -183,7 +184,7 @@ func TestLossEndsDial(t *testing.T) {
 		sockets, err := os.ReadFile("/proc/net/tcp") // st 02 is SYN_SENT
 		return strings.Contains(string(sockets), fmt.Sprintf(":%04X 02 ", port)), fmt.Sprint(err)
 	})
-	s.Lose(0, "no heartbeat for 2003 ms")
+	s.Lose(0)
 	var lost *driver.LostError
 	select {
 	case err := <-failed:
@@ -203,7 +204,7 @@ func TestLossWakesWriters(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := newConmgr(t, (&instance{Listener: l}).row(0, "primary,read-write"))
+	s := newConmgr(t, (&instance{Listener: l}).row(0, scripted.Primary))
 	c := dial(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port()))
 	failed := make(chan error, 1)
 	filled := make(chan struct{})
@@ -221,7 +222,7 @@ func TestLossWakesWriters(t *testing.T) {
 		failed <- err
 	}()
 	<-filled
-	s.Lose(0, "no heartbeat for 2003 ms")
+	s.Lose(0)
 	var lost *driver.LostError
 	if err := <-failed; !errors.As(err, &lost) || lost.SafeToRetry() {
 		t.Errorf("got %v", err)
@@ -233,7 +234,7 @@ func TestLossWakesWriters(t *testing.T) {
 func TestSafeToRetry(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	s := newConmgr(t, db.row(0, "primary,read-write"))
+	s := newConmgr(t, db.row(0, scripted.Primary))
 	answered := dial(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port()))
 	waiting := dial(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port()))
 	answered.Write([]byte("ping"))
@@ -245,7 +246,7 @@ func TestSafeToRetry(t *testing.T) {
 	if answered.Watch().Err() != nil {
 		t.Error("lost before the verdict")
 	}
-	s.Lose(0, "no heartbeat for 2003 ms")
+	s.Lose(0)
 	waitLost(t, answered.Watch())
 	waitLost(t, waiting.Watch())
 	rest, err := io.ReadAll(answered)
@@ -270,7 +271,7 @@ func TestSafeToRetry(t *testing.T) {
 func TestClose(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	s := newConmgr(t, db.row(0, "primary,read-write"))
+	s := newConmgr(t, db.row(0, scripted.Primary))
 	c := dial(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port()))
 	again, err := c.Again(within(t))
 	if err != nil {
@@ -305,7 +306,7 @@ func TestClose(t *testing.T) {
 func TestAgainEndsWithTheInstance(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	s := newConmgr(t, db.row(0, "primary,read-write"))
+	s := newConmgr(t, db.row(0, scripted.Primary))
 	c := dial(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port()))
 	again, err := c.Again(within(t))
 	if err != nil {
@@ -318,7 +319,7 @@ func TestAgainEndsWithTheInstance(t *testing.T) {
 		_, err := again.Read(make([]byte, 1))
 		failed <- err
 	}()
-	s.Lose(0, "no heartbeat for 2003 ms")
+	s.Lose(0)
 	var lost *driver.LostError
 	if err := <-failed; !errors.As(err, &lost) {
 		t.Errorf("got %v", err)
@@ -332,14 +333,14 @@ func TestAgainEndsWithTheInstance(t *testing.T) {
 func TestLossAndCloseCross(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	s := newConmgr(t, db.row(0, "primary,read-write"))
+	s := newConmgr(t, db.row(0, scripted.Primary))
 	for range 50 {
 		c := dial(t, "host=127.0.0.1 port="+strconv.Itoa(s.Port()))
 		var wg sync.WaitGroup
 		wg.Add(2)
-		go func() { defer wg.Done(); s.Lose(0, "test") }()
+		go func() { defer wg.Done(); s.Lose(0) }()
 		go func() { defer wg.Done(); c.Close() }()
 		wg.Wait()
-		s.Set(db.row(0, "primary,read-write"))
+		s.Set(db.row(0, scripted.Primary))
 	}
 }

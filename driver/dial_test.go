@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
@@ -26,9 +26,9 @@ func TestDialTakesTheHostsInOrder(t *testing.T) {
 	leak.Check(t)
 	primary, standby := newInstance(t), newInstance(t)
 	empty := newConmgr(t)
-	one := newConmgr(t, primary.row(1, "primary,read-write"))
-	two := newConmgr(t, standby.row(2, "standby,read-only"))
-	dead := fakeconmgr.ClosedPort(t)
+	one := newConmgr(t, primary.row(1, scripted.Primary))
+	two := newConmgr(t, standby.row(2, scripted.Standby))
+	dead := testkit.ClosedPort(t)
 	ports := func(list ...int) string {
 		var hosts, ports []string
 		for _, p := range list {
@@ -67,13 +67,13 @@ func TestDialTakesTheHostsInOrder(t *testing.T) {
 // prefer-standby goes through the list twice, and the error tells of both.
 func TestErrorsOfBothPasses(t *testing.T) {
 	leak.Check(t)
-	dead, empty := fakeconmgr.ClosedPort(t), newConmgr(t)
+	dead, empty := testkit.ClosedPort(t), newConmgr(t)
 	_, err := dialer(t, fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d target_session_attrs=prefer-standby", dead, empty.Port())).Dial(within(t))
 	var failed *driver.ConnectError
 	if !errors.As(err, &failed) || len(failed.Hosts) != 4 {
 		t.Errorf("got %v", err)
 	}
-	if q := empty.Questions(); len(q) != 2 || q[0] != "SHOW TARGET standby" || q[1] != "SHOW TARGET prefer-standby" {
+	if q := empty.Asked(); len(q) != 2 || q[0] != "SHOW TARGET standby" || q[1] != "SHOW TARGET prefer-standby" {
 		t.Errorf("asked %q", q)
 	}
 }
@@ -82,8 +82,8 @@ func TestErrorsOfBothPasses(t *testing.T) {
 func TestWalkLeavesOutWhoRefuses(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	gone := fakeconmgr.Instance{Number: 0, Host: "gone", HostAddr: "127.0.0.1", Port: fakeconmgr.ClosedPort(t), Attributes: "standby,read-only"}
-	s := newConmgr(t, gone, db.row(1, "standby,read-only"), db.row(2, "standby,read-only"))
+	gone := scripted.Instance{Number: 0, Host: "gone", HostAddr: "127.0.0.1", Port: testkit.ClosedPort(t), Attributes: scripted.Standby}
+	s := newConmgr(t, gone, db.row(1, scripted.Standby), db.row(2, scripted.Standby))
 	d := dialer(t, "host=127.0.0.1 target_session_attrs=standby port="+strconv.Itoa(s.Port()))
 	refuse := errors.New("the database system is starting up")
 	err := d.Walk(within(t), func(_ context.Context, c *driver.Conn, a driver.Attribute) error {
@@ -99,7 +99,7 @@ func TestWalkLeavesOutWhoRefuses(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if q := s.Questions(); len(q) != 3 || q[2] != "SHOW TARGET standby EXCEPT 0, 1" {
+	if q := s.Asked(); len(q) != 3 || q[2] != "SHOW TARGET standby EXCEPT 0, 1" {
 		t.Errorf("asked %q", q)
 	}
 	final := errors.New("password authentication failed")
@@ -120,8 +120,8 @@ func TestWalkLeavesOutWhoRefuses(t *testing.T) {
 func TestTimeouts(t *testing.T) {
 	leak.Check(t)
 	db := newInstance(t)
-	mute, good := newConmgr(t), newConmgr(t, db.row(0, "primary,read-write"))
-	mute.Mute()
+	mute, good := newConmgr(t), newConmgr(t, db.row(0, scripted.Primary))
+	mute.Freeze(true)
 	list := fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d connect_timeout=", mute.Port(), good.Port())
 	d := dialer(t, list+"1")
 	c, err := d.Dial(within(t)) // a second, as the one that answers must do so within it, too

@@ -9,16 +9,16 @@ import (
 	"strconv"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
 // Which instance is the primary, and when is it lost?
 func ExampleAsk() {
-	conmgr, err := fakeconmgr.New( // for the example; otherwise it is there: cm_ctl start
-		fakeconmgr.Instance{Number: 0, Host: "db0.example.com", HostAddr: "192.0.2.10", Port: 5432,
-			Attributes: "standby,read-only"},
-		fakeconmgr.Instance{Number: 1, Host: "db1.example.com", HostAddr: "192.0.2.11", Port: 5432,
-			Attributes: "primary,read-write"})
+	conmgr, err := scripted.New( // for the example; otherwise it is there: cm_ctl start
+		scripted.Instance{Number: 0, Host: "db0.example.com", HostAddr: "192.0.2.10", Port: 5432,
+			Attributes: scripted.Standby},
+		scripted.Instance{Number: 1, Host: "db1.example.com", HostAddr: "192.0.2.11", Port: 5432,
+			Attributes: scripted.Primary})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func ExampleAsk() {
 	defer watch.Close()
 	fmt.Println("connect to", target.Address(), "and verify the name", target.Host)
 
-	conmgr.Lose(1, "no heartbeat for 2003 ms")
+	conmgr.Lose(1)
 	<-watch.Lost()
 	fmt.Println(watch.Err())
 
@@ -42,7 +42,7 @@ func ExampleAsk() {
 	}
 	// Output:
 	// connect to 192.0.2.11:5432 and verify the name db1.example.com
-	// connection is lost: instance 1 is lost: no heartbeat for 2003 ms
+	// connection is lost: instance 1 (host "db1.example.com", address 192.0.2.11, port 5432) is lost: no heartbeat for 2003 ms
 	// nobody has been promoted yet
 }
 
@@ -53,8 +53,8 @@ func ExampleDialer_Dial() {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	conmgr, err := fakeconmgr.New(fakeconmgr.Instance{Number: 0, Host: "db0.example.com", HostAddr: "127.0.0.1",
-		Port: server.Addr().(*net.TCPAddr).Port, Attributes: "primary,read-write"})
+	conmgr, err := scripted.New(scripted.Instance{Number: 0, Host: "db0.example.com", HostAddr: "127.0.0.1",
+		Port: server.Addr().(*net.TCPAddr).Port, Attributes: scripted.Primary})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -72,13 +72,13 @@ func ExampleDialer_Dial() {
 	defer conn.Close()
 	fmt.Println("connected to", conn.Target().Host)
 
-	go conmgr.Lose(0, "no heartbeat for 2003 ms")
+	go conmgr.Lose(0)
 	_, err = conn.Read(make([]byte, 1)) // a driver waits for an answer
 	var lost *driver.LostError
 	if errors.As(err, &lost) {
-		fmt.Println("lost:", lost.Reason)
+		fmt.Println("lost:", lost.Host, lost.SQLState)
 	}
 	// Output:
 	// connected to db0.example.com
-	// lost: instance 0 is lost: no heartbeat for 2003 ms
+	// lost: db0.example.com 57P01
 }

@@ -202,7 +202,7 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 		}
 	}
 	b.warn(t)
-	if p := t.presence(); b.presence == nil || *b.presence != p {
+	if p := t.Presence(); b.presence == nil || *b.presence != p {
 		b.presence = &p
 		b.events.Emit(event.PresenceChanged{Presence: p})
 	}

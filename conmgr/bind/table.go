@@ -74,8 +74,8 @@ type Table struct {
 	Entries []Entry // ordered by instance number
 }
 
-// presence is what is there, for those who wait for it.
-func (t *Table) presence() event.Presence {
+// Presence is what is there, for those who wait for it.
+func (t *Table) Presence() event.Presence {
 	p := event.Presence{Primary: -1, Instances: len(t.Entries)}
 	for i := range t.Entries {
 		if t.Entries[i].Connected() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -25,7 +26,11 @@ func TestOneOrder(t *testing.T) {
 	var h Hub
 	var seen [3][]string // each appended to without a lock of its own
 	for i := range seen {
-		h.Subscribe(func(e Event) { seen[i] = append(seen[i], e.Text()) })
+		h.Subscribe(func(e Event) {
+			before := seen[i]
+			runtime.Gosched() // whoever does not wait for his turn comes between
+			seen[i] = append(before, e.Text())
+		})
 	}
 	var emitters sync.WaitGroup
 	for n := range 8 {

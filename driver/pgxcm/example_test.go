@@ -9,13 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/pgxcm"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
 // One line is new: pgxcm.ParsePoolConfig in place of pgxpool.ParseConfig.
 func ExampleParsePoolConfig() {
-	conmgr, err := fakeconmgr.New(pair.Instances()...) // for the example; otherwise it is there: cm_ctl start
+	conmgr, err := scripted.New(pair.Instances()...) // for the example; otherwise it is there: cm_ctl start
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -39,13 +39,13 @@ func ExampleParsePoolConfig() {
 	defer conn.Release()
 	fmt.Println("connected to", conn.Conn().Config().Host)
 
-	go conmgr.Lose(0, "no heartbeat for 2003 ms")
+	go conmgr.Lose(0)
 	_, err = conn.Exec(ctx, "SELECT pg_sleep(60)")
 	var lost *driver.LostError
 	if errors.As(err, &lost) {
-		fmt.Printf("lost instance %d: %s\n", lost.Instance, lost.Reason)
+		fmt.Printf("lost instance %d, %s\n", lost.Instance, lost.Host)
 	}
 	// Output:
 	// connected to db.livepg.test
-	// lost instance 0: instance 0 is lost: no heartbeat for 2003 ms
+	// lost instance 0, db.livepg.test
 }

@@ -1,6 +1,6 @@
 package pgxcm_test
 
-// The tests of the adapter run against a real primary and standby, and a fake conmgr that knows
+// The tests of the adapter run against a real primary and standby, and a conmgr that knows
 // both. What every adapter has to do is in driver/internal/suite.
 
 import (

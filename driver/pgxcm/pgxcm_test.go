@@ -17,10 +17,10 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
 	"github.com/pgwatchdog/watchdog/driver/internal/suite"
 	"github.com/pgwatchdog/watchdog/driver/pgxcm"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 )
 
@@ -104,9 +104,9 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
-func newConmgr(t *testing.T) *fakeconmgr.Server {
+func newConmgr(t *testing.T) *scripted.Conmgr {
 	t.Helper()
-	s, err := fakeconmgr.New(pair.Instances()...)
+	s, err := scripted.New(pair.Instances()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestWatchAndSafeToRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close(context.Background())
-	s.Lose(0, "no heartbeat for 2003 ms")
+	s.Lose(0)
 	select {
 	case <-pgxcm.Watch(c.PgConn()).Lost():
 	case <-time.After(patience):
@@ -232,7 +232,7 @@ func TestCancelRequest(t *testing.T) {
 func TestCancelRequestWhileConnecting(t *testing.T) {
 	leak.Check(t)
 	s := newConmgr(t)
-	s.Mute()
+	s.Freeze(true)
 	config := parse(t, "host=localhost port=%d user=postgres", s.Port())
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c}

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/pqcm"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
 // One line is new: sql.OpenDB(connector) in place of sql.Open("postgres", ...).
 func ExampleNewConnector() {
-	conmgr, err := fakeconmgr.New(pair.Instances()...) // for the example; otherwise it is there: cm_ctl start
+	conmgr, err := scripted.New(pair.Instances()...) // for the example; otherwise it is there: cm_ctl start
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func ExampleNewConnector() {
 		}
 	}
 	query()
-	conmgr.Lose(1, "no heartbeat for 2003 ms")
+	conmgr.Lose(1)
 	db.SetMaxIdleConns(0) // in the example: the verdict needs some microseconds to get here
 	query()
 	// Output:
@@ -87,7 +87,7 @@ func once(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) (committing bo
 
 // A transaction that outlives the loss of its instance.
 func ExampleNewConnector_transaction() {
-	conmgr, err := fakeconmgr.New(pair.Instances()...) // for the example; otherwise it is there: cm_ctl start
+	conmgr, err := scripted.New(pair.Instances()...) // for the example; otherwise it is there: cm_ctl start
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func ExampleNewConnector_transaction() {
 		attempts++
 		if attempts == 1 {
 			go func() {
-				conmgr.Lose(0, "no heartbeat for 2003 ms")
+				conmgr.Lose(0)
 				promoted := pair.Instances()[0]
 				promoted.Number = 2
 				conmgr.Set(promoted)

@@ -13,7 +13,7 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 )
 
@@ -30,7 +30,7 @@ func (d byConmgr) DialTimeout(_, _ string, limit time.Duration) (net.Conn, error
 
 func TestListener(t *testing.T) {
 	leak.Check(t)
-	s, err := fakeconmgr.New(pair.Instances()[0])
+	s, err := scripted.New(pair.Instances()[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(pq.ListenerEventConnected)
-	s.Lose(0, "no heartbeat for 2003 ms") // nothing is under way: the silent listener gets to know it
+	s.Lose(0) // nothing is under way: the silent listener gets to know it
 	await(pq.ListenerEventDisconnected)
 	s.Set(pair.Instances()[0]) // promoted
 	await(pq.ListenerEventReconnected)

@@ -39,7 +39,7 @@ var eventMutations = []mutation{
 		invariant: "an attempt that fails again and again is logged once a minute",
 		file:      "conmgr/event/log.go",
 		from:      "now.Sub(last) < repeatAfter",
-		to:        "false",
+		to:        "now.Sub(last) < 0",
 		test:      "-run TestWhatLasts " + hubTests,
 	},
 	{

@@ -21,7 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
@@ -88,10 +88,13 @@ func closing(t testkit.TB, options []pgtest.Option) *pgtest.Cluster {
 }
 
 // Instances are the pair as a conmgr knows them: 0 is the primary, 1 the standby.
-func (p *Pair) Instances() []fakeconmgr.Instance {
-	return []fakeconmgr.Instance{
-		{Number: 0, Host: Name, HostAddr: "127.0.0.1", Port: p.Primary, Attributes: "primary,read-write"},
-		{Number: 1, Host: Name, HostAddr: "127.0.0.1", Port: p.Standby, Attributes: "standby,read-only"},
+func (p *Pair) Instances() []scripted.Instance { return p.Numbered(0) }
+
+// Numbered are the same, from another number on.
+func (p *Pair) Numbered(n int) []scripted.Instance {
+	return []scripted.Instance{
+		{Number: n, Host: Name, HostAddr: "127.0.0.1", Port: p.Primary, Attributes: scripted.Primary},
+		{Number: n + 1, Host: Name, HostAddr: "127.0.0.1", Port: p.Standby, Attributes: scripted.Standby},
 	}
 }
 

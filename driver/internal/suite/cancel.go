@@ -58,7 +58,7 @@ func cancel(t *test) {
 		t.Errorf("%d queries on the primary, want the one that was not cancelled", n)
 	}
 	t.canceled(on["primary"])
-	if q := s.Questions(); len(q) != 2 {
+	if q := s.Asked(); len(q) != 2 {
 		t.Errorf("conmgr was asked %d times, want twice: %q", len(q), q)
 	}
 }
@@ -68,7 +68,7 @@ func cancel(t *test) {
 func cancelLost(t *test) {
 	s := t.conmgr()
 	q := t.sleep(t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port()), t.pair.Primary)
-	go s.Lose(0, reason)
+	go s.Lose(0)
 	q.cancel()
 	var lost *driver.LostError
 	if err := <-q.failed; !errors.As(err, &lost) && !errors.Is(err, context.Canceled) &&
@@ -80,7 +80,8 @@ func cancelLost(t *test) {
 
 func contextOfConnect(t *test) {
 	s := t.conmgr()
-	s.Mute()
+	s.Freeze(true)
+	defer s.Freeze(false)
 	for name, port := range map[string]int{"a conmgr": s.Port(), "a server": t.noServer(silent).port} {
 		p := t.open("%s sslmode=disable", list(port, t.pair.Primary))
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -95,7 +96,8 @@ func contextOfConnect(t *test) {
 // and for nothing afterwards.
 func connectTimeout(t *test) {
 	s := t.conmgr()
-	s.Mute()
+	s.Freeze(true)
+	defer s.Freeze(false)
 	if got := t.roleOf("%s sslmode=disable connect_timeout=1", list(s.Port(), t.pair.Primary)); got != "primary" {
 		t.Errorf("a silent conmgr: got %s", got)
 	}

@@ -11,15 +11,13 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-const reason = "no heartbeat for 2003 ms"
-
 // loses has a crowd of queries blocked when the primary is lost.
-func (t *test) loses(s *fakeconmgr.Server, p Pool) {
+func (t *test) loses(s *scripted.Conmgr, p Pool) {
 	t.Helper()
 	type result struct {
 		err error
@@ -35,7 +33,7 @@ func (t *test) loses(s *fakeconmgr.Server, p Pool) {
 	}
 	t.awaitSleepers(t.pair.Primary, Crowd)
 	verdict := time.Now()
-	s.Lose(0, reason)
+	s.Lose(0)
 	var last time.Duration
 	for range Crowd {
 		r := <-results
@@ -47,7 +45,7 @@ func (t *test) loses(s *fakeconmgr.Server, p Pool) {
 		if lost.Instance != 0 || lost.Host != livepg.Name || lost.HostAddr != "127.0.0.1" ||
 			lost.Port != t.pair.Primary || lost.SQLState != "57P01" ||
 			lost.SafeToRetry() || lost.Since.Before(verdict) || lost.Since.After(r.at) ||
-			!strings.Contains(lost.Reason, reason) {
+			!strings.Contains(lost.Reason, scripted.Reason) {
 			t.Fatalf("got %+v", lost)
 		}
 		var retry interface{ SafeToRetry() bool } // what pgconn, and a helper of the application's, would find first
@@ -73,8 +71,8 @@ func loss(t *test) {
 	if got := t.role(p); got != "primary" {
 		t.Fatalf("got %s first", got)
 	}
-	if got := s.Applications(); len(got) != 1 || got[0] != "shop" {
-		t.Errorf("conmgr knows the applications %q", got)
+	if got := s.Applications(); len(got) != 1 || got[0].Name != "shop" {
+		t.Errorf("conmgr knows the applications %v", got)
 	}
 	t.loses(s, p)
 	if got := t.role(p); got != "standby" {
@@ -82,7 +80,7 @@ func loss(t *test) {
 	}
 	promoted := t.pair.Instances()[0]
 	promoted.Number = 2
-	s.Lose(1, reason)
+	s.Lose(1)
 	s.Set(promoted)
 	testkit.Eventually(t, patience, "the right instance", func() (bool, string) {
 		got := t.role(p)
@@ -110,7 +108,7 @@ func lossOfIdle(t *test) {
 	if got := t.count(t.pair.Primary, "application_name = 'idle'"); got != n {
 		t.Fatalf("%d sessions, want %d", got, n)
 	}
-	s.Lose(0, reason)
+	s.Lose(0)
 	t.gone("idle") // the server gets to know because the loss has shut them down
 	for range n + 2 {
 		if got := t.role(p); got != "standby" {
@@ -131,7 +129,7 @@ func lossInTransaction(t *test) {
 	if err := tx.Exec(t.within(), "SELECT 1"); err != nil {
 		t.Fatal(err)
 	}
-	s.Lose(0, reason)
+	s.Lose(0)
 	t.gone("tx")
 	err = tx.Exec(t.within(), "SELECT 1")
 	var lost *driver.LostError
@@ -150,11 +148,11 @@ func lossInTransaction(t *test) {
 func lossInLogin(t *test) {
 	s := t.conmgr()
 	asked := make(chan struct{}, 1)
-	s.Set(t.refuser(7, "standby,read-only", func(nc net.Conn) { asked <- struct{}{}; silent(nc) }),
+	s.Set(t.refuser(0, scripted.Standby, func(nc net.Conn) { asked <- struct{}{}; silent(nc) }),
 		t.pair.Instances()[1])
 	go func() {
 		<-asked
-		s.Lose(7, reason)
+		s.Lose(0)
 	}()
 	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby", list(s.Port())); got != "standby" {
 		t.Errorf("got %s", got)

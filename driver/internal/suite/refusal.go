@@ -13,14 +13,17 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // refuser is an instance that answers each startup by f.
-func (t *test) refuser(number int, attributes string, f func(net.Conn)) fakeconmgr.Instance {
+func (t *test) refuser(number int, attributes heartbeat.Attributes, f func(net.Conn)) scripted.Instance {
 	t.Helper()
-	return fakeconmgr.Instance{Number: number, Host: fmt.Sprintf("refuser%d.test", number), HostAddr: "127.0.0.1",
+	return scripted.Instance{Number: number, Host: fmt.Sprintf("refuser%d.test", number), HostAddr: "127.0.0.1",
 		Port: t.noServer(f).port, Attributes: attributes}
 }
 
@@ -36,27 +39,27 @@ func letIn(next func(net.Conn)) func(net.Conn) {
 // here the primary, is tried.
 func refusingInstance(t *test) {
 	s := t.conmgr()
-	unreachable := fakeconmgr.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: fakeconmgr.ClosedPort(t),
-		Attributes: "standby,read-only"}
-	closing := fakeconmgr.Instance{Number: 7, Host: livepg.Name, HostAddr: "127.0.0.1", Port: t.pair.Closing,
-		Attributes: "standby,read-only"}
-	for name, instance := range map[string]fakeconmgr.Instance{
+	unreachable := scripted.Instance{Number: 7, Host: "gone", HostAddr: "127.0.0.1", Port: testkit.ClosedPort(t),
+		Attributes: scripted.Standby}
+	closing := scripted.Instance{Number: 7, Host: livepg.Name, HostAddr: "127.0.0.1", Port: t.pair.Closing,
+		Attributes: scripted.Standby}
+	for name, instance := range map[string]scripted.Instance{
 		"is not there":       unreachable,
-		"starts up":          t.refuser(7, "standby,read-only", startingUp),
+		"starts up":          t.refuser(7, scripted.Standby, startingUp),
 		"shuts down":         closing,
-		"has no connections": t.refuser(7, "standby,read-only", fatal("53300", "sorry, too many clients already")),
-		"has no memory":      t.refuser(7, "standby,read-only", fatal("53200", "out of memory")),
-		"ends its sessions": t.refuser(7, "standby,read-only",
+		"has no connections": t.refuser(7, scripted.Standby, fatal("53300", "sorry, too many clients already")),
+		"has no memory":      t.refuser(7, scripted.Standby, fatal("53200", "out of memory")),
+		"ends its sessions": t.refuser(7, scripted.Standby,
 			fatal("57P01", "terminating connection due to administrator command")),
-		"has none for him": t.refuser(7, "standby,read-only",
+		"has none for him": t.refuser(7, scripted.Standby,
 			letIn(fatal("53300", "remaining connection slots are reserved"))),
-		"hangs up later":  t.refuser(7, "standby,read-only", letIn(hangUp)),
-		"is silent later": t.refuser(7, "standby,read-only", letIn(silent)),
-		"hangs up":        t.refuser(7, "standby,read-only", hangUp),
-		"is silent":       t.refuser(7, "standby,read-only", silent),
+		"hangs up later":  t.refuser(7, scripted.Standby, letIn(hangUp)),
+		"is silent later": t.refuser(7, scripted.Standby, letIn(silent)),
+		"hangs up":        t.refuser(7, scripted.Standby, hangUp),
+		"is silent":       t.refuser(7, scripted.Standby, silent),
 	} {
-		before := len(s.Questions())
-		s.Set(append([]fakeconmgr.Instance{instance}, t.pair.Instances()...)...)
+		before := len(s.Asked())
+		s.Set(append([]scripted.Instance{instance}, t.pair.Numbered(8)...)...)
 		for _, sslmode := range []string{"disable", "require"} {
 			if sslmode == "require" && instance != unreachable && instance != closing {
 				continue // it has no TLS, which is an error that the others may have, too
@@ -66,13 +69,13 @@ func refusingInstance(t *test) {
 				t.Errorf("%s, %s: got %s", name, sslmode, got)
 			}
 			want := []string{"SHOW TARGET prefer-standby", "SHOW TARGET prefer-standby EXCEPT 7"}
-			if got := s.Questions()[before:]; !slices.Equal(got, want) {
+			if got := s.Asked()[before:]; !slices.Equal(got, want) {
 				t.Errorf("%s, %s: conmgr was asked %q", name, sslmode, got)
 			}
-			before = len(s.Questions())
+			before = len(s.Asked())
 		}
 	}
-	s.Set(t.refuser(7, "primary,read-write", startingUp), t.pair.Instances()[1])
+	s.Set(t.refuser(7, scripted.Primary, startingUp), t.pair.Numbered(8)[1])
 	if got := t.roleOf("%s sslmode=disable target_session_attrs=any",
 		list(s.Port(), t.pair.Primary)); got != "standby" {
 		t.Errorf("got %s: the next host was tried before the other instance", got)
@@ -81,16 +84,16 @@ func refusingInstance(t *test) {
 
 func everyInstanceRefuses(t *test) {
 	s := t.conmgr()
-	s.Set(t.refuser(7, "standby,read-only", startingUp), t.refuser(8, "standby,read-only", startingUp))
+	s.Set(t.refuser(7, scripted.Standby, startingUp), t.refuser(8, scripted.Standby, startingUp))
 	if got := t.roleOf("%s sslmode=disable target_session_attrs=standby",
 		list(s.Port(), t.pair.Standby)); got != "standby" {
 		t.Errorf("with a server as the next host: got %s", got)
 	}
-	if got, want := s.Questions(), []string{"SHOW TARGET standby", "SHOW TARGET standby EXCEPT 7",
+	if got, want := s.Asked(), []string{"SHOW TARGET standby", "SHOW TARGET standby EXCEPT 7",
 		"SHOW TARGET standby EXCEPT 7, 8"}; !slices.Equal(got, want) {
 		t.Errorf("conmgr was asked %q", got)
 	}
-	closed := fakeconmgr.ClosedPort(t)
+	closed := testkit.ClosedPort(t)
 	err := t.fails(t.open("%s sslmode=disable target_session_attrs=standby", list(s.Port(), closed)))
 	for _, want := range []string{"instance 7", "refuser7.test", "instance 8", "refuser8.test",
 		"the database system is starting up",
@@ -114,7 +117,7 @@ func refusingServers(t *test) {
 		if got := t.roleOf("%s sslmode=disable", list(s.port, t.pair.Standby)); got != "standby" {
 			t.Errorf("%s: got %s", name, got)
 		}
-		err := t.fails(t.open("%s sslmode=disable", list(s.port, fakeconmgr.ClosedPort(t))))
+		err := t.fails(t.open("%s sslmode=disable", list(s.port, testkit.ClosedPort(t))))
 		if text := err.Error(); !strings.Contains(text, fmt.Sprint(s.port)) ||
 			!strings.Contains(text, "connection refused") {
 			t.Errorf("%s: got %v", name, err)
@@ -125,8 +128,8 @@ func refusingServers(t *test) {
 // The context holds for all attempts together.
 func contextEndsTheWalk(t *test) {
 	s := t.conmgr()
-	mute := t.refuser(8, "primary,read-write", silent)
-	s.Set(t.refuser(7, "primary,read-write", startingUp), mute, t.pair.Instances()[0])
+	mute := t.refuser(8, scripted.Primary, silent)
+	s.Set(t.refuser(7, scripted.Primary, startingUp), mute, t.pair.Numbered(9)[0])
 	p := t.open("%s sslmode=disable", list(s.Port(), t.pair.Primary))
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
@@ -135,7 +138,7 @@ func contextEndsTheWalk(t *test) {
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > patience/2 {
 		t.Errorf("got %s, %v after %v, want DeadlineExceeded", v, err, time.Since(begun))
 	}
-	if got, want := s.Questions(), []string{"SHOW TARGET any", "SHOW TARGET any EXCEPT 7"}; !slices.Equal(got, want) {
+	if got, want := s.Asked(), []string{"SHOW TARGET any", "SHOW TARGET any EXCEPT 7"}; !slices.Equal(got, want) {
 		t.Errorf("conmgr was asked %q", got)
 	}
 }
@@ -158,12 +161,12 @@ func smartShutdown(t *test) {
 // At the very end of a shutdown it refuses.
 func endOfShutdown(t *test) {
 	s := t.conmgr()
-	s.Refuse()
+	s.Shutdown()
 	t.shutsDown(s)
 }
 
 // shutsDown: the next host of the list; and conmgr's own words, if there is none.
-func (t *test) shutsDown(s *fakeconmgr.Server) {
+func (t *test) shutsDown(s *scripted.Conmgr) {
 	t.Helper()
 	if got := t.roleOf("%s sslmode=disable", list(s.Port(), t.pair.Standby)); got != "standby" {
 		t.Errorf("the next host is a server: got %s", got)
@@ -191,18 +194,18 @@ func authenticationFails(t *test) {
 	} {
 		first, second := t.noServer(fatal(refusal.code, refusal.message)),
 			t.noServer(fatal(refusal.code, refusal.message))
-		row := func(number int, n *noServer) fakeconmgr.Instance {
-			return fakeconmgr.Instance{Number: number, Host: "db", HostAddr: "127.0.0.1", Port: n.port,
-				Attributes: "primary,read-write"}
+		row := func(number int, n *noServer) scripted.Instance {
+			return scripted.Instance{Number: number, Host: "db", HostAddr: "127.0.0.1", Port: n.port,
+				Attributes: scripted.Primary}
 		}
 		s.Set(row(1, first), row(2, second))
 		for i, next := range []int{second.port, s.Port()} {
-			before := len(s.Questions())
+			before := len(s.Asked())
 			err := t.fails(t.open("%s sslmode=disable", list(s.Port(), next)))
 			if t.adapter.SQLState(err) != refusal.code {
 				t.Errorf("%s: got %v", refusal.code, err)
 			}
-			if q := s.Questions()[before:]; len(q) != 1 || len(first.startups()) != i+1 || len(second.startups()) != 0 {
+			if q := s.Asked()[before:]; len(q) != 1 || len(first.startups()) != i+1 || len(second.startups()) != 0 {
 				t.Errorf("%s: conmgr was asked %q, the instance %d times, the next host %d times", refusal.code, q,
 					len(first.startups())-i, len(second.startups()))
 			}
@@ -213,18 +216,16 @@ func authenticationFails(t *test) {
 // An instance that was to be left out is not tried again, whatever conmgr says: it has refused, and
 // the next host may do.
 func inSpiteOfExcept(t *test) {
-	s := t.conmgr()
 	refuser := t.noServer(startingUp)
-	s.Set(fakeconmgr.Instance{Number: 7, Host: "db", HostAddr: "127.0.0.1", Port: refuser.port,
-		Attributes: "primary,read-write"})
-	s.Deaf()
+	s := t.hostile(hostile.Script{Forgetful: true, Rows: []hostile.Row{{Instance: "7", Host: "db",
+		HostAddr: "127.0.0.1", Port: fmt.Sprint(refuser.port), Attributes: "primary,read-write"}}})
 	if got := t.roleOf("%s sslmode=disable", list(s.Port(), t.pair.Primary)); got != "primary" {
 		t.Errorf("got %s", got)
 	}
 	if n := len(refuser.startups()); n != 1 {
 		t.Errorf("the instance that refuses was tried %d times", n)
 	}
-	if q := s.Questions(); len(q) != 2 {
+	if q := s.Asked(); len(q) != 2 {
 		t.Errorf("conmgr was asked %q", q)
 	}
 	err := t.fails(t.open("%s sslmode=disable", list(s.Port())))
@@ -235,8 +236,12 @@ func inSpiteOfExcept(t *test) {
 
 // Over its max_connections, conmgr closes without a word: the next host may be another one.
 func fullConmgr(t *test) {
-	full, other := t.conmgr(), t.conmgr()
-	full.Full()
+	other := t.conmgr()
+	full, err := scripted.Start(scripted.Options{Full: true}, t.pair.Instances()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(full.Close)
 	for _, next := range []int{other.Port(), t.pair.Primary} {
 		if got := t.roleOf("%s sslmode=disable", list(full.Port(), next)); got != "primary" {
 			t.Errorf("got %s", got)

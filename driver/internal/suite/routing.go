@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 func badConnString(t *test) {
@@ -40,7 +40,7 @@ func attributesByConmgr(t *test) {
 
 // Servers of the list are verified; the conmgr of the list is down.
 func attributesOfServers(t *test) {
-	hosts := []string{fmt.Sprintf("127.0.0.1:%d", fakeconmgr.ClosedPort(t)),
+	hosts := []string{fmt.Sprintf("127.0.0.1:%d", testkit.ClosedPort(t)),
 		fmt.Sprintf("127.0.0.1:%d", t.pair.Primary), fmt.Sprintf("127.0.0.1:%d", t.pair.Standby)}
 	reversed := slices.Clone(hosts)
 	slices.Reverse(reversed)
@@ -85,8 +85,8 @@ func mixedList(t *test) {
 		{[]int{s.Port(), t.pair.Standby}, "prefer-standby", "standby"},
 		{[]int{t.pair.Standby, s.Port()}, "read-write", "primary"},
 		{[]int{t.pair.Standby, s.Port()}, "any", "standby"},
-		{[]int{s.Port(), fakeconmgr.ClosedPort(t)}, "prefer-standby", "primary"},
-		{[]int{fakeconmgr.ClosedPort(t), s.Port()}, "read-write", "primary"},
+		{[]int{s.Port(), testkit.ClosedPort(t)}, "prefer-standby", "primary"},
+		{[]int{testkit.ClosedPort(t), s.Port()}, "read-write", "primary"},
 	} {
 		if got := t.roleOf("%s sslmode=disable target_session_attrs=%s", list(c.ports...), c.attribute); got != c.want {
 			t.Errorf("%v, %s: got %s, want %s", c.ports, c.attribute, got, c.want)
@@ -99,7 +99,7 @@ func unixSocket(t *test) {
 		t.Errorf("got %s", got)
 	}
 	// The same directory twice, and the first port is nobody's.
-	p := t.open("host=%s,%[1]s port=%d,%d user=postgres", t.pair.SocketDir, fakeconmgr.ClosedPort(t), t.pair.Primary)
+	p := t.open("host=%s,%[1]s port=%d,%d user=postgres", t.pair.SocketDir, testkit.ClosedPort(t), t.pair.Primary)
 	if got := t.role(p); got != "primary" {
 		t.Errorf("the second port of a directory: got %s", got)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
 // The certificate is that of the instance's name, which resolves nowhere; the address is
@@ -77,7 +78,7 @@ func passwordFile(t *test) {
 		t.Error(got)
 	}
 	// An instance that refuses, with no password of its own, comes before it.
-	s.Set(t.refuser(7, "primary,read-write", startingUp), t.pair.Instances()[0])
+	s.Set(t.refuser(7, scripted.Primary, startingUp), t.pair.Instances()[0])
 	if got := t.roleOf("%s", connString); got != "primary" {
 		t.Errorf("after an instance that refused: %s", got)
 	}
@@ -96,7 +97,7 @@ func wrongPassword(t *test) {
 	if t.adapter.SQLState(err) != "28P01" {
 		t.Errorf("got %v, want 28P01", err)
 	}
-	if q := s.Questions(); len(q) != 1 {
+	if q := s.Asked(); len(q) != 1 {
 		t.Errorf("conmgr was asked %q, want one question", q)
 	}
 }

@@ -1,6 +1,6 @@
 // Package suite is what every adapter of the Go client is held to, whatever driver it is for: each
 // behaviour is stated here once, and is run by the tests of each adapter, against a real primary
-// with its standby and a fake conmgr.
+// with its standby and a conmgr whose instances do what the case says.
 //
 //	suite.go     what an adapter has to offer to be tested, and the list of the cases
 //	routing.go   which server a connection string leads to
@@ -22,8 +22,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
@@ -139,11 +140,11 @@ type test struct {
 	pair    *livepg.Pair
 }
 
-// conmgr is a fake one that knows the pair. At the end of the case, when the pools are closed, no
+// conmgr is one that knows the pair. At the end of the case, when the pools are closed, no
 // connection to it may be left, however the case went.
-func (t *test) conmgr() *fakeconmgr.Server {
+func (t *test) conmgr() *scripted.Conmgr {
 	t.Helper()
-	s, err := fakeconmgr.New(t.pair.Instances()...)
+	s, err := scripted.New(t.pair.Instances()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +157,17 @@ func (t *test) conmgr() *fakeconmgr.Server {
 			})
 		}
 	})
+	return s
+}
+
+// hostile is something in a conmgr's place.
+func (t *test) hostile(script hostile.Script) *hostile.Server {
+	t.Helper()
+	s, err := hostile.New(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
 	return s
 }
 

@@ -18,15 +18,15 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/driver"
-	"github.com/pgwatchdog/watchdog/driver/internal/fakeconmgr"
 	"github.com/pgwatchdog/watchdog/driver/internal/livepg"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
-// impostor is a conmgr in a process of another user: the test program itself, started again.
+// impostor is in conmgr's place, a process of another user: the test program itself, started again.
 type impostor struct {
-	Path      string // of its Unix-domain socket; empty: TCP
-	Instances []fakeconmgr.Instance
-	Hasty     bool
+	Path   string // of its Unix-domain socket; empty: TCP
+	Script hostile.Script
 }
 
 const (
@@ -43,22 +43,19 @@ func impostorMain() bool {
 	}
 	var i impostor
 	err := json.Unmarshal([]byte(text), &i)
-	var s *fakeconmgr.Server
+	var l net.Listener
 	if err == nil {
 		network, address := "tcp", "127.0.0.1:0"
 		if i.Path != "" {
 			network, address = "unix", i.Path
 		}
-		s, err = fakeconmgr.Listen(network, address, i.Instances...)
+		l, err = net.Listen(network, address)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "impostor:", err)
 		os.Exit(1)
 	}
-	if i.Hasty {
-		s.Hasty()
-	}
-	fmt.Println(s.Addr())
+	fmt.Println(hostile.Serve(l, i.Script).Addr())
 	bufio.NewReader(os.Stdin).ReadByte()
 	os.Exit(0)
 	return true
@@ -143,8 +140,12 @@ func (t *test) thief() *thief {
 	return th
 }
 
-func (th *thief) row(host, hostaddr string) fakeconmgr.Instance {
-	return fakeconmgr.Instance{Host: host, HostAddr: hostaddr, Port: th.port, Attributes: "primary,read-write"}
+// named has an answer name the thief.
+func (th *thief) named(host, hostaddr string) hostile.Script { return naming(host, hostaddr, th.port) }
+
+func naming(host, hostaddr string, port int) hostile.Script {
+	return hostile.Script{Rows: []hostile.Row{{Instance: "0", Host: host, HostAddr: hostaddr, Port: fmt.Sprint(port),
+		Attributes: "primary,read-write"}}}
 }
 
 // refusedWith holds an adapter to an error with certain words, and to not having been robbed.
@@ -164,7 +165,7 @@ func (t *test) refusedWith(what string, th *thief, connString string, words ...s
 
 func foreignConmgr(t *test) {
 	th := t.thief()
-	port := impostor{Instances: []fakeconmgr.Instance{th.row("db", "127.0.0.1")}}.start(t)
+	port := impostor{Script: th.named("db", "127.0.0.1")}.start(t)
 	uid := fmt.Sprintf("user ID %d", stranger)
 	for _, mode := range append(t.adapter.SSLModes, "verify-full") {
 		connString := fmt.Sprintf("host=localhost port=%s sslmode=%s sslrootcert=%s", port, mode, t.pair.RootCert)
@@ -184,7 +185,7 @@ func foreignConmgr(t *test) {
 		t.Setenv("PGCMUSER", list)
 		t.refusedWith("PGCMUSER="+list, th, "host=localhost sslmode=disable port="+port, uid)
 	}
-	own := impostor{Instances: t.pair.Instances()}.start(t)
+	own := impostor{Script: naming(livepg.Name, "127.0.0.1", t.pair.Primary)}.start(t)
 	for _, list := range []string{fmt.Sprint(stranger), "*", fmt.Sprintf("root, %d", stranger)} {
 		t.Setenv("PGCMUSER", list)
 		if got := t.roleOf("host=localhost port=%s user=postgres sslmode=disable", own); got != "primary" {
@@ -196,7 +197,9 @@ func foreignConmgr(t *test) {
 // It answers before it is asked and closes: the kernel shows its socket as root's then.
 func hastyConmgr(t *test) {
 	th := t.thief()
-	port := impostor{Instances: []fakeconmgr.Instance{th.row("db", "127.0.0.1")}, Hasty: true}.start(t)
+	script := th.named("db", "127.0.0.1")
+	script.Mode = hostile.Early
+	port := impostor{Script: script}.start(t)
 	for range 5 { // the impostor's close races the look
 		t.refusedWith("it closes", th, "host=localhost sslmode=disable port="+port, "Connection Manager")
 	}
@@ -222,7 +225,7 @@ func neverAccepts(t *test) {
 // Answers of a conmgr that is believed are held to be a name, an address and a port.
 func unsoundAnswers(t *test) {
 	th := t.thief()
-	s := t.conmgr()
+	s := t.hostile(hostile.Script{})
 	for _, c := range []struct{ host, hostaddr, want string }{
 		{"/tmp", "127.0.0.1", "is the directory of a socket"},
 		{"/tmp", "", "is the directory of a socket"},
@@ -236,7 +239,7 @@ func unsoundAnswers(t *test) {
 		{"db", "/tmp", "is not an IP address"},
 		{"db", "127.0.0.1,127.0.0.2", "is not an IP address"},
 	} {
-		s.Set(th.row(c.host, c.hostaddr))
+		s.Set(th.named(c.host, c.hostaddr))
 		for _, mode := range append(t.adapter.SSLModes, "verify-full") {
 			what := fmt.Sprintf("host %q, hostaddr %q, %s", c.host, c.hostaddr, mode)
 			connString := fmt.Sprintf("host=localhost port=%d sslmode=%s sslrootcert=%s", s.Port(), mode,
@@ -244,9 +247,7 @@ func unsoundAnswers(t *test) {
 			t.refusedWith(what, th, connString, "could not receive server address from Connection Manager", c.want)
 		}
 	}
-	bad := th.row("db", "127.0.0.1")
-	bad.Port = 0
-	s.Set(bad)
+	s.Set(naming("db", "127.0.0.1", 0))
 	t.refusedWith("port 0", th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()), "is not a port number")
 }
 
@@ -258,7 +259,7 @@ func pinnedHosts(t *test) {
 	if got := t.roleOf("%s user=postgres", connString); got != "primary" {
 		t.Errorf("a name that is listed: got %s", got)
 	}
-	s.Set(th.row("db", "127.0.0.1"))
+	s.Set(scripted.Instance{Host: "db", HostAddr: "127.0.0.1", Port: th.port, Attributes: scripted.Primary})
 	t.refusedWith("PGCMHOSTS", th, connString, `host "db" is not one of PGCMHOSTS`)
 }
 
@@ -266,7 +267,7 @@ func pinnedHosts(t *test) {
 // name says.
 func unixConmgr(t *test) {
 	dir := t.openDir(0o777)
-	s, err := fakeconmgr.Listen("unix", filepath.Join(dir, ".s.PGSQL.27546"), t.pair.Instances()...)
+	s, err := scripted.Start(scripted.Options{Socket: scripted.SocketPath(dir, 27546)}, t.pair.Instances()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,8 +292,7 @@ func unixConmgr(t *test) {
 	th := t.thief()
 	connString := fmt.Sprintf("host=%s port=27546 sslmode=disable requirepeer=daemon", dir)
 	t.refusedWith("requirepeer", th, connString, `requirepeer specifies "daemon", but actual peer user name is`)
-	impostor{Path: filepath.Join(dir, ".s.PGSQL.1"), Instances: []fakeconmgr.Instance{th.row("db",
-		"127.0.0.1")}}.start(t)
+	impostor{Path: scripted.SocketPath(dir, 1), Script: th.named("db", "127.0.0.1")}.start(t)
 	connString = fmt.Sprintf("host=%s port=1 sslmode=disable", dir)
 	t.refusedWith("a Unix socket of another user", th, connString, fmt.Sprintf("user ID %d", stranger),
 		"use requirepeer")
@@ -322,7 +322,7 @@ func zeroBytes(t *test) {
 			t.Errorf("%q was accepted", c)
 		}
 	}
-	if q := s.Questions(); len(q) > 0 {
+	if q := s.Asked(); len(q) > 0 {
 		t.Errorf("conmgr was asked %q", q)
 	}
 }

@@ -1,14 +1,13 @@
-// Command impostor is what a local user may put in a Connection Manager's place: it listens, says
-// that it is a Connection Manager, and answers SHOW TARGET with whatever it is told to. The tests
-// of libpq/ run it under users of their choice. It prints "listening PORT", and each statement that
-// it is asked.
+// Command impostor is what a local user may put in a Connection Manager's place (internal/cmtest/
+// hostile): it answers SHOW TARGET with whatever it is told to. The tests of libpq/ run it under
+// users of their choice. It prints "listening PORT", and each statement that it is asked.
 //
-// One goroutine per connection, each blocking on its socket alone; it ends with its standard input.
+// It ends with its standard input.
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
@@ -17,7 +16,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/jackc/pgproto3/v2"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
 )
 
 var (
@@ -35,6 +34,9 @@ var (
 	port  = flag.String("port", "5432", "its port")
 )
 
+var modes = map[string]hostile.Mode{"answer": hostile.Asked, "early": hostile.Early, "abort": hostile.Abort,
+	"mute": hostile.Mute, "error": hostile.Error, "babble": hostile.Babble, "ramble": hostile.Ramble}
+
 func main() {
 	flag.Parse()
 	l, err := listen()
@@ -42,10 +44,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	fmt.Println("listening", port)
+	_, listening, _ := net.SplitHostPort(l.Addr().String())
+	fmt.Println("listening", listening)
 	if *mode != "deaf" {
-		go accept(l)
+		hostile.Serve(l, hostile.Script{Mode: modes[*mode], Copies: cmp.Or(*rows, -1), Short: *short,
+			Columns: strings.Split(*order, ","),
+			Rows:    []hostile.Row{{Instance: "0", Host: *host, HostAddr: *addr, Port: *port, Attributes: "primary,read-write"}},
+			Heard:   func(statement string) { fmt.Printf("asked %s\n", statement) }})
 	}
 	io.Copy(io.Discard, os.Stdin)
 }
@@ -65,116 +70,4 @@ func listen() (net.Listener, error) {
 		err = os.Chmod(*address, 0o777) // as conmgr's, by default
 	}
 	return l, err
-}
-
-func accept(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go serve(c)
-	}
-}
-
-var ready = &pgproto3.ReadyForQuery{TxStatus: 'I'}
-
-var noTarget = encode(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "08001", Message: "no target"}, ready)
-
-func serve(c net.Conn) {
-	defer c.Close()
-	if *mode == "mute" {
-		io.Copy(io.Discard, c)
-		return
-	}
-	backend := pgproto3.NewBackend(pgproto3.NewChunkReader(c), c)
-	for {
-		message, err := backend.ReceiveStartupMessage()
-		if err != nil {
-			return
-		}
-		if _, ok := message.(*pgproto3.StartupMessage); ok {
-			break
-		}
-		c.Write([]byte("N"))
-	}
-	welcome := encode(&pgproto3.AuthenticationOk{}, &pgproto3.ParameterStatus{Name: "server_version", Value: "15.0"},
-		&pgproto3.ParameterStatus{Name: "client_encoding", Value: "UTF8"},
-		&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"},
-		&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: 1}, ready)
-	switch *mode {
-	case "babble":
-		babble(c)
-		return
-	case "early":
-		c.Write(append(welcome, answer()...))
-		return
-	case "abort":
-		c.Write(append(welcome, answer()...))
-		if t, ok := c.(*net.TCPConn); ok {
-			t.SetLinger(0)
-		}
-		return
-	}
-	c.Write(welcome)
-	for {
-		message, err := backend.Receive()
-		if err != nil {
-			return
-		}
-		if q, ok := message.(*pgproto3.Query); ok {
-			fmt.Printf("asked %s\n", q.String)
-			if *mode == "ramble" {
-				babble(c)
-				return
-			}
-			if strings.Contains(q.String, "EXCEPT") {
-				c.Write(noTarget)
-			} else {
-				c.Write(answer())
-			}
-		}
-	}
-}
-
-func babble(w io.Writer) {
-	words := encode(&pgproto3.ParameterStatus{Name: "word", Value: strings.Repeat("word ", 2000)})
-	for {
-		if _, err := w.Write(words); err != nil {
-			return
-		}
-	}
-}
-
-func answer() []byte {
-	if *mode == "error" {
-		return noTarget
-	}
-	values := map[string]string{"instance": "0", "host": *host, "hostaddr": *addr, "port": *port,
-		"attributes": "primary,read-write"}
-	var fields []pgproto3.FieldDescription
-	var row [][]byte
-	for _, name := range strings.Split(*order, ",") {
-		fields = append(fields, pgproto3.FieldDescription{Name: []byte(name), DataTypeOID: 25, DataTypeSize: -1,
-			TypeModifier: -1})
-		row = append(row, []byte(values[name]))
-	}
-	out := encode(&pgproto3.RowDescription{Fields: fields})
-	for range *rows {
-		message := encode(&pgproto3.DataRow{Values: row})
-		message = message[:len(message)-*short]
-		binary.BigEndian.PutUint32(message[1:], uint32(len(message)-1))
-		out = append(out, message...)
-	}
-	return append(out, encode(&pgproto3.CommandComplete{CommandTag: []byte("SHOW")}, ready)...)
-}
-
-func encode(messages ...pgproto3.BackendMessage) (out []byte) {
-	for _, m := range messages {
-		var err error
-		if out, err = m.Encode(out); err != nil {
-			panic(err) // a message of ours
-		}
-	}
-	return out
 }

@@ -1,16 +1,12 @@
-package fakeconmgr
+package testkit
 
 // A port at which nobody listens, for tests of what cannot be reached. Blocks on nothing.
 
-import (
-	"syscall"
-
-	"github.com/pgwatchdog/watchdog/internal/testkit"
-)
+import "syscall"
 
 // ClosedPort returns a port of 127.0.0.1 that refuses connections, and is given to nobody else
 // until the end of the test.
-func ClosedPort(t testkit.TB) int {
+func ClosedPort(t TB) int {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {

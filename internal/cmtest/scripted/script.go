@@ -1,0 +1,196 @@
+package scripted
+
+// The instances. A set of them is what one conmgr.conf has: a board with its console. Where a test
+// sets instances that are not configured, another set takes the new connections, as if conmgr had
+// been started again with another conmgr.conf and had kept those that it has.
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
+	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/console"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
+	"github.com/pgwatchdog/watchdog/conmgr/listen"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/heartbeat"
+)
+
+// Instance is an entry of conmgr.conf, and what its heartbeats say.
+type Instance struct {
+	Number     int
+	Host       string
+	HostAddr   string
+	Port       int
+	Attributes heartbeat.Attributes
+}
+
+// Primary and Standby are what heartbeats say. Without a timeline, conmgr can tell neither of two
+// primaries to be superseded, and offers both; a test that means it says timelines.
+var (
+	Primary = heartbeat.Attributes{}
+	Standby = heartbeat.Attributes{Flags: heartbeat.InRecovery}
+)
+
+// Silence is how long a lost instance was not heard of, and Reason what is said of that.
+const (
+	Silence = 2003 * time.Millisecond
+	Reason  = "no heartbeat for 2003 ms"
+)
+
+// systemIdentifier of all instances.
+const systemIdentifier = 7
+
+type set struct {
+	conf     *conf.Config
+	board    *bind.Board
+	registry *bind.Registry
+	console  *console.Service
+	stop     chan struct{}
+	told     atomic.Pointer[event.Presence]
+}
+
+// end stops the board.
+func (s *set) end() { close(s.stop) }
+
+// configure makes the set that serves from now on.
+func (c *Conmgr) configure(instances []Instance) error {
+	var text strings.Builder
+	for _, in := range instances {
+		fmt.Fprintf(&text, "backend_host%d = '%s'\nbackend_hostaddr%[1]d = '%[3]s'\nbackend_port%[1]d = %[4]d\n",
+			in.Number, in.Host, in.HostAddr, in.Port)
+	}
+	if len(instances) == 0 { // conmgr.conf has one
+		text.WriteString("backend_host0 = unreachable.test\n")
+	}
+	cfg, diags := conf.Parse("conmgr.conf", []byte(text.String()))
+	if cfg == nil {
+		return fmt.Errorf("%v", diags)
+	}
+	s := &set{conf: cfg, registry: bind.NewRegistry(len(cfg.Instances), c.most), stop: make(chan struct{})}
+	s.registry.Group = c.group
+	events := &event.Hub{}
+	events.Subscribe(c.take)
+	events.Subscribe(func(e event.Event) {
+		if p, is := e.(event.PresenceChanged); is {
+			s.told.Store(&p.Presence)
+		}
+	})
+	s.board = bind.NewBoard(cfg, events, s.registry, nil, route.Known{SystemIdentifier: systemIdentifier})
+	door := listen.New(cfg, events, c.group, s.registry)
+	s.console = console.New(cfg, s.board, door, &bind.Trace{Events: events}, clock.Monotonic, console.Options{})
+	c.group.Go("board", func() { s.board.Run(s.stop) })
+	if c.smart {
+		s.registry.Refuse()
+	}
+	if c.ending {
+		s.registry.EndEverything(nil)
+	}
+	c.sets = append(c.sets, s)
+	s.set(instances)
+	return nil
+}
+
+// index of an instance; -1: not configured, or otherwise.
+func (s *set) index(in Instance) int {
+	return slices.IndexFunc(s.conf.Instances, func(c conf.Instance) bool {
+		return c.Number == in.Number && c.Host == in.Host && c.HostAddr.String() == in.HostAddr && c.Port == in.Port
+	})
+}
+
+// Set says which instances are there, and what they are. Others are not heard of any more, without
+// being lost.
+func (c *Conmgr) Set(instances ...Instance) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sets[len(c.sets)-1]
+	for _, in := range instances {
+		if s.index(in) < 0 {
+			if err := c.configure(instances); err != nil {
+				panic(err) // the test's own mistake
+			}
+			return
+		}
+	}
+	s.set(instances)
+}
+
+// set posts what instances are now, and returns when it is in the table.
+func (s *set) set(instances []Instance) {
+	entries := s.board.Table.Load().Entries
+	posted := make([]bind.Status, len(entries))
+	for i := range entries {
+		posted[i] = entries[i].Status
+		if posted[i].State == heartbeat.Established {
+			posted[i].State = heartbeat.Connecting
+		}
+	}
+	for _, in := range instances {
+		i := s.index(in)
+		posted[i] = bind.Status{State: heartbeat.Established, Generation: entries[i].Generation, Known: true,
+			Attributes: in.Attributes, SystemIdentifier: systemIdentifier, PostmasterStart: int64(in.Number + 1),
+			HostAddr: netip.MustParseAddr(in.HostAddr)}
+	}
+	for i := range posted {
+		s.board.Post(i, posted[i], nil)
+	}
+	s.settle(func(t *bind.Table) bool {
+		for i := range posted {
+			e := &t.Entries[i]
+			if e.State != posted[i].State || e.Attributes != posted[i].Attributes || e.Known != posted[i].Known {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// settle waits for a table, and until its losses were told: that precedes what is told of who is
+// there.
+func (s *set) settle(ok func(*bind.Table) bool) {
+	for limit := time.Now().Add(patience); ; runtime.Gosched() {
+		t := s.board.Table.Load()
+		if told := s.told.Load(); told != nil && *told == t.Presence() && ok(t) {
+			return
+		}
+		if time.Now().After(limit) {
+			panic("the board of a scripted conmgr makes no table")
+		}
+	}
+}
+
+// Lose declares an instance lost, for its silence, and returns how many applications were told.
+func (c *Conmgr) Lose(number int) int {
+	return c.LoseBy(number, heartbeat.Loss{Reason: heartbeat.LossSilence, Silence: Silence})
+}
+
+// LoseBy is Lose for another reason.
+func (c *Conmgr) LoseBy(number int, loss heartbeat.Loss) (told int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sets {
+		for i := range s.conf.Instances {
+			if s.conf.Instances[i].Number != number {
+				continue
+			}
+			for _, a := range s.registry.Applications() {
+				if a.Instance == i {
+					told++
+				}
+			}
+			status, losses := s.board.Table.Load().Entries[i].Status, s.board.Table.Load().Entries[i].Losses
+			status.State, status.Detail = heartbeat.Lost, loss.String()
+			status.Generation++
+			s.board.Post(i, status, &loss)
+			s.settle(func(t *bind.Table) bool { return t.Entries[i].Losses > losses })
+		}
+	}
+	return told
+}
