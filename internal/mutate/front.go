@@ -148,4 +148,13 @@ var frontMutations = []mutation{
 		test:      "-run TestAwaitingConmgr ./libpq/test",
 		build:     "front",
 	},
+	{
+		name:      "front/silent-failure",
+		invariant: "an attempt for which there is no socket says so",
+		file:      "libpq/connect/tried.c",
+		from:      "c->tried.silence = fd < 0 ? errno : EADDRNOTAVAIL;",
+		to:        "c->tried.silence = 0;",
+		test:      "-run TestNoDescriptorForTheInstance ./libpq/test",
+		build:     "front",
+	},
 }

@@ -83,6 +83,8 @@ finish(Connection *c, bool connected)
 	if (!connected)
 	{
 		leave_conmgr(c);
+		if (c->tried.silence && c->err.len + c->err.broken == 0)
+			tried_silently(c);
 		if (c->options.nhosts > 0)
 			tried_show(c);
 		c->phase = PH_FAILED;

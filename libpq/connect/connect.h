@@ -93,6 +93,7 @@ typedef struct Tried
 								 * libpq last looked */
 	char		first;			/* byte that libpq was about to read */
 	PostgresPollingStatusType polled;	/* what libpq said last */
+	int			silence;		/* errno of a failure without a message */
 } Tried;
 
 /* ---- the connection ---- */

@@ -45,6 +45,7 @@ void		tried_show(Connection *c);
 bool		tried_moved(const Connection *c);
 bool		tried_goes_on(const Connection *c);
 void		tried_message(Connection *c);
+void		tried_silently(Connection *c);
 void		tried_verbose_message(Connection *c, char sqlstate[6]);
 void		verbose_errors(Connection *c, bool on);
 void		add_host(Text *out, const char *host, const char *hostaddr,

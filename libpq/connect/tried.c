@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* ---- what is tried ---- */
 
@@ -270,12 +271,46 @@ message_length(const Connection *c, const char *message)
 	return len;
 }
 
+/*
+ * libpq passes over an address for which the kernel has no socket, and says
+ * nothing if another host follows, as it does here.
+ */
+static void
+note_silence(Connection *c, size_t before)
+{
+	int			family;
+	int			fd;
+
+	if (c->err.len > before || c->err.broken || !tried_moved(c))
+		return;
+	family = !host_is_tcp(&c->tried.given) ? AF_UNIX :
+		strchr(tried_address(c), ':') ? AF_INET6 : AF_INET;
+	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	c->tried.silence = fd < 0 ? errno : EADDRNOTAVAIL;
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The one thing to be said when all that was tried was silent. */
+void
+tried_silently(Connection *c)
+{
+	const Host *h = &c->tried.given;
+
+	text_addf(&c->err, "connection to server at \"%s\", port %s failed: "
+			  "could not create socket: %s\n",
+			  h->host ? h->host : h->hostaddr ? h->hostaddr : "",
+			  h->port ? h->port : "5432", strerror(c->tried.silence));
+}
+
 void
 tried_message(Connection *c)
 {
 	const char *message = real.PQerrorMessage(c->sql);
+	size_t		before = c->err.len;
 
 	text_addn(&c->err, message, message_length(c, message));
+	note_silence(c, before);
 }
 
 static bool
@@ -313,6 +348,7 @@ tried_verbose_message(Connection *c, char sqlstate[6])
 	const char *p = real.PQerrorMessage(c->sql);
 	const char *end = p + message_length(c, p);
 	bool		keep_all = c->settings.verbosity == PQERRORS_VERBOSE;
+	size_t		before = c->err.len;
 
 	sqlstate[0] = '\0';
 	while (p < end)
@@ -340,6 +376,7 @@ tried_verbose_message(Connection *c, char sqlstate[6])
 		text_addn(&c->err, p, n);
 		p += n;
 	}
+	note_silence(c, before);
 }
 
 /* Libpq tells the SQLSTATE of a refusal in no other way. */

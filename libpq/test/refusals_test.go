@@ -6,6 +6,7 @@ package libpqtest
 import (
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -209,6 +210,14 @@ func TestExceptedInstanceIsNotTaken(t *testing.T) {
 	if got := connectedPort(t, list); got != primary.port {
 		t.Errorf("led to %s", got)
 	}
+}
+
+// libpq says nothing of an address for which there is no socket, as another host follows.
+func TestNoDescriptorForTheInstance(t *testing.T) {
+	cm := conmgrWith(t, primary.instance("0"))
+	async := filepath.Join(bindir, "async")
+	out := output(t, byPath(), "sh", "-c", "ulimit -n 4; exec "+async+" '"+dsn(cm.Port(), "")+"'")
+	wantAll(t, out, "failed: connection to server at", "port "+primary.port+" failed: could not create socket: Too many open files")
 }
 
 // What a handle shows that could not be connected is what libpq shows.
