@@ -170,7 +170,8 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	most, err := connectionLimit(limit, len(config.Instances), config.MaxConnections, len(config.RelayPorts) > 0)
+	most, err := connectionLimit(limit, len(config.Instances), config.MaxConnections, len(config.RelayPorts) > 0,
+		countListeners(config))
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,10 @@ const (
 	baseDescriptors     = 9
 	instanceDescriptors = 2
 
+	// usualListeners are those that the rule knows: localhost has two addresses, and there is one
+	// Unix socket.
+	usualListeners = 3
+
 	// With relay ports there are, besides: listeners, the loops' own descriptors, their pipes, and
 	// connections that are being made.
 	relayReserve = 200
@@ -40,13 +44,17 @@ func descriptorLimit() (uint64, error) {
 // connectionLimit returns how many application connections there may be at a time: max_connections,
 // or, where that is 0, what the descriptors allow. Heartbeat connections keep theirs: applications
 // cannot take them away. With relay ports each connection may need a second one, to the instance.
-func connectionLimit(limit uint64, instances, maxConnections int, relays bool) (int, error) {
-	reserved, each := baseDescriptors+instanceDescriptors*instances, 1
+func connectionLimit(limit uint64, instances, maxConnections int, relays bool, listeners int) (int, error) {
+	more := max(0, listeners-usualListeners)
+	reserved, each := baseDescriptors+instanceDescriptors*instances+more, 1
 	rule := "9 + 2 * (number of instances) + max_connections"
 	if relays {
 		reserved, each = reserved+relayReserve, 2
 		rule = fmt.Sprintf("9 + 2 * (number of instances) + %d + 2 * max_connections, as there are relay ports",
 			relayReserve)
+	}
+	if more > 0 {
+		rule += fmt.Sprintf(", and %d for addresses of listen_addresses and Unix sockets beyond the default ones", more)
 	}
 	need := uint64(reserved) + uint64(each)*uint64(maxConnections)
 	if limit <= need {
@@ -61,4 +69,16 @@ func connectionLimit(limit uint64, instances, maxConnections int, relays bool) (
 		return maxConnections, nil
 	}
 	return int(max(1, min((limit-uint64(reserved))/uint64(each), 1<<30))), nil
+}
+
+// countListeners is how many sockets the configuration opens for applications, as far as that is
+// known without a look-up.
+func countListeners(c *conf.Config) int {
+	n := len(c.SocketDirs)
+	for _, name := range c.ListenAddresses {
+		if n++; name == "*" || name == "localhost" {
+			n++ // of IPv4 and IPv6
+		}
+	}
+	return n
 }

@@ -377,10 +377,12 @@ func TestConnectionLimit(t *testing.T) {
 		instances int
 		max, want int
 		Relays    bool
-	}{{1024, 2, 0, 1011, false}, {1024, 2, 100, 100, false}, {114, 2, 100, 100, false}, {113, 2, 100, -1, false},
-		{13, 2, 0, -1, false}, {14, 2, 0, 1, false},
-		{1024, 2, 0, 405, true}, {414, 2, 100, 100, true}, {413, 2, 100, -1, true}, {214, 2, 0, 1, true}} {
-		got, err := connectionLimit(x.limit, x.instances, x.max, x.Relays)
+		listeners int
+	}{{1024, 2, 0, 1011, false, 3}, {1024, 2, 100, 100, false, 3}, {114, 2, 100, 100, false, 2},
+		{113, 2, 100, -1, false, 3}, {13, 2, 0, -1, false, 1}, {14, 2, 0, 1, false, 0},
+		{1024, 2, 0, 405, true, 3}, {414, 2, 100, 100, true, 3}, {413, 2, 100, -1, true, 3}, {214, 2, 0, 1, true, 3},
+		{116, 2, 100, -1, false, 6}, {117, 2, 100, 100, false, 6}, {1024, 2, 0, 1008, false, 6}} {
+		got, err := connectionLimit(x.limit, x.instances, x.max, x.Relays, x.listeners)
 		if x.want < 0 {
 			var se *conf.StartError
 			if !errors.As(err, &se) || !strings.Contains(se.Hint, "ulimit -n") {
@@ -388,6 +390,22 @@ func TestConnectionLimit(t *testing.T) {
 			}
 		} else if got != x.want || err != nil {
 			t.Errorf("%+v: got %d, %v", x, got, err)
+		}
+	}
+}
+
+// What a configuration opens beyond the default takes no descriptor from heartbeats.
+func TestCountListeners(t *testing.T) {
+	for text, want := range map[string]int{
+		"": 3, "listen_addresses = '127.0.0.1'": 2, "listen_addresses = '*'\nunix_socket_directories = ''": 2,
+		"listen_addresses = '127.0.0.1, ::1, 127.0.0.2, 127.0.0.3'\nunix_socket_directories = '., /tmp'": 6,
+	} {
+		c, diags := conf.Parse("conmgr.conf", []byte("backend_host0 = a\n"+text))
+		if c == nil {
+			t.Fatal(diags)
+		}
+		if got := countListeners(c); got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
 		}
 	}
 }

@@ -113,8 +113,9 @@ search the directory.`,
 closed without an error message to the client, and the fact is logged at the level LOG. 0 is no
 limit but that of file descriptors. The operating system's limit of open file descriptors
 (*ulimit -n*) must be greater than 9 + 2 × number of instances + *max_connections*; with relay
-ports, greater than 209 + 2 × number of instances + 2 × *max_connections*. Otherwise *conmgr*
-does not start.
+ports, greater than 209 + 2 × number of instances + 2 × *max_connections*; by one more for each
+address and Unix socket that is listened on beyond the default ones. Otherwise *conmgr* does not
+start.
 
 By the Unix socket, *conmgr*'s own user and root have three places more: *cm_ctl status* asks
 there.`,

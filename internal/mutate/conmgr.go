@@ -55,4 +55,12 @@ var resumingMutations = []mutation{
 		to:        "if false {",
 		test:      "-run TestStandbyGraceIsOf ./conmgr/route",
 	},
+	{
+		name:      "conmgr/listeners-count",
+		invariant: "more listeners than by default take no descriptors from heartbeats",
+		file:      "conmgr/limits.go",
+		from:      "more := max(0, listeners-usualListeners)",
+		to:        "more := max(0, listeners-1000)",
+		test:      "-run TestConnectionLimit ./conmgr",
+	},
 }
