@@ -48,9 +48,9 @@ func TestAsynchronousReset(t *testing.T) {
 			c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=read-write"), "20000", "reset")
 			wantAll(t, c.until("ready"), "connected: port "+primary.port)
 			if lose {
-				cm.Lose("0", why)
+				cm.Lose(0)
 			}
-			cm.SetInstances(primary.instance("0", isStandby...), standby.instance("1", isPrimary...))
+			cm.Set(primary.instance(0, isStandby), standby.instance(1, isPrimary))
 			fmt.Fprintln(c.in)
 			wantAll(t, c.rest(), "connected: port "+standby.port+" awaited conmgr yes sockets many",
 				"reset to "+standby.port)
@@ -60,12 +60,11 @@ func TestAsynchronousReset(t *testing.T) {
 		})
 	}
 	t.Run("refused", func(t *testing.T) {
-		dead := standby.instance("0", isPrimary...)
-		dead.Port = freePort(t)
+		dead := at(0, "localhost", freePort(t), isPrimary)
 		cm := conmgr(t)
 		c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"), "20000", "reset")
 		c.until("ready")
-		cm.SetInstances(dead, standby.instance("1", isPrimary...))
+		cm.Set(dead, standby.instance(1, isPrimary))
 		fmt.Fprintln(c.in)
 		wantAll(t, c.rest(), "reset to "+standby.port)
 	})
@@ -87,7 +86,7 @@ func TestAsynchronousReset(t *testing.T) {
 		cm := conmgr(t)
 		c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"), "20000", "reset")
 		c.until("ready")
-		cm.SetInstances()
+		cm.Set()
 		fmt.Fprintln(c.in)
 		wantAll(t, c.rest(), "failed: connection to server at", "no target server address from Connection Manager")
 	})

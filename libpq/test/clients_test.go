@@ -42,7 +42,7 @@ func TestDrivers(t *testing.T) {
 					wantAll(t, c.until("ready"), "port "+standby.port)
 					waitSQL(t, standby, "select count(*) = 1 from pg_stat_activity where application_name = '"+app+"' and wait_event = 'PgSleep'")
 					start := time.Now()
-					cm.Lose("1", why)
+					cm.Lose(1)
 					out := c.rest()
 					if d := time.Since(start); d > 2*time.Second {
 						t.Errorf("took %v", d)
@@ -55,12 +55,12 @@ func TestDrivers(t *testing.T) {
 					// on the primary; then, as it connects again, on the new one
 					c = converse(t, env(), program, append(args, dsn(cm.Port(), "target_session_attrs=primary"))...)
 					wantAll(t, c.until("ready"), "port "+primary.port)
-					cm.Lose("0", why)
+					cm.Lose(0)
 					c.rest()
-					cm.SetInstances(standby.instance("1", isPrimary...))
+					cm.Set(standby.instance(1, isPrimary))
 					c = converse(t, env(), program, append(args, dsn(cm.Port(), "target_session_attrs=primary"))...)
 					wantAll(t, c.until("ready"), "port "+standby.port)
-					cm.Lose("1", why)
+					cm.Lose(1)
 					c.rest()
 
 					// without conmgr

@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
 // psql connects and answers the port of the server, or fails.
@@ -63,12 +64,12 @@ func TestTargetsByConmgr(t *testing.T) {
 			t.Errorf("%q led to port %s, not to the %s", target, got, want.name)
 		}
 	}
-	cm.SetInstances(primary.instance("0", isPrimary...))
+	cm.Set(primary.instance(0, isPrimary))
 	if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=prefer-standby")); got != primary.port {
 		t.Errorf("prefer-standby without a standby led to %s", got)
 	}
 	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), "target_session_attrs=standby"), "-c", "select 1")
-	wantAll(t, out, `connection to server at "localhost", port `+cm.Port()+" failed: no target server address from Connection Manager", "DETAIL:  no instance is standby")
+	wantAll(t, out, `connection to server at "localhost", port `+cm.Port()+" failed: no target server address from Connection Manager", "DETAIL:  No instance has the attribute standby: instance 0 ")
 }
 
 func TestConninfoTellsTheTruth(t *testing.T) {
@@ -82,7 +83,7 @@ func TestConninfoTellsTheTruth(t *testing.T) {
 	fmt.Fprintln(c.in, `\conninfo`)
 	fmt.Fprintln(c.in, `\echo ready`)
 	wantAll(t, c.until("ready"), primary.port)
-	cm.SetInstances(primary.instance("0", isStandby...), standby.instance("1", isPrimary...))
+	cm.Set(primary.instance(0, isStandby), standby.instance(1, isPrimary))
 	fmt.Fprintln(c.in, `\c`)
 	fmt.Fprintln(c.in, `\conninfo`)
 	c.in.Close()
@@ -96,10 +97,10 @@ func TestApplicationsAreShownByConmgr(t *testing.T) {
 	if err := cm.WaitBound(1); err != nil {
 		t.Fatal(err)
 	}
-	if a := cm.Applications()[0]; a.Name != "ledger" || a.Target != "standby" || a.Instance != "1" {
+	if a := cm.Applications()[0]; a.Name != "ledger" || a.Target != "standby" || a.Instance != 1 {
 		t.Errorf("%+v", a)
 	}
-	cm.Lose("1", "gone")
+	cm.Lose(1)
 	c.rest()
 }
 
@@ -198,7 +199,7 @@ func TestEnvironmentServiceAndPassfile(t *testing.T) {
 func TestListsThatMixConmgrsAndServers(t *testing.T) {
 	knows := conmgr(t)
 	empty := conmgrWith(t)
-	writer := conmgrWith(t, primary.instance("0", isPrimary...))
+	writer := conmgrWith(t, primary.instance(0, isPrimary))
 	closed := freePort(t)
 	list := func(target string, ports ...string) string {
 		return "host=" + strings.Repeat("localhost,", len(ports)-1) + "localhost port=" + strings.Join(ports, ",") +
@@ -229,20 +230,20 @@ func TestListsThatMixConmgrsAndServers(t *testing.T) {
 
 // An instance that refuses the SQL connection: another one is asked for, before the next host.
 func TestRefusedByTheInstance(t *testing.T) {
-	dead := standby.instance("0", isStandby...)
-	dead.Port = freePort(t)
-	cm := conmgrWith(t, dead, standby.instance("1", isStandby...))
+	closed := freePort(t)
+	dead := at(0, "localhost", closed, isStandby)
+	cm := conmgrWith(t, dead, standby.instance(1, isStandby))
 	if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=standby")); got != standby.port {
 		t.Errorf("led to %s", got)
 	}
 	wantAll(t, strings.Join(cm.Asked(), "\n"), "SHOW TARGET standby\nSHOW TARGET standby EXCEPT 0")
 
-	odd := primary.instance("a'b", isPrimary...)
-	odd.Port = freePort(t)
-	cm = conmgrWith(t, dead, odd)
-	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), ""), "-c", "select 1")
-	wantAll(t, out, "port "+dead.Port+" failed: Connection refused", "port "+odd.Port+" failed: Connection refused")
-	wantAll(t, strings.Join(cm.Asked(), "\n"), "SHOW TARGET any EXCEPT 0, 'a''b'")
+	// Instances have numbers; a name is quoted all the same.
+	other := freePort(t)
+	odd := hostileWith(t, hostile.Script{Rows: []hostile.Row{row("0", closed), row("a'b", other)}})
+	out := failure(t, byPath(), "psql", "-X", "-d", dsn(odd.Port(), ""), "-c", "select 1")
+	wantAll(t, out, "port "+closed+" failed: Connection refused", "port "+other+" failed: Connection refused")
+	wantAll(t, strings.Join(odd.Asked(), "\n"), "SHOW TARGET any EXCEPT 0, 'a''b'")
 }
 
 func TestTimeoutHoldsForStageOne(t *testing.T) {
@@ -278,7 +279,7 @@ func TestTimeoutHoldsForStageOne(t *testing.T) {
 // load_balance_hosts=random goes through a list of conmgrs in any order; a libpq that does not know
 // the option says so.
 func TestLoadBalanceHosts(t *testing.T) {
-	first, second := conmgrWith(t, primary.instance("0")), conmgrWith(t, standby.instance("0"))
+	first, second := conmgrWith(t, primary.instance(0, isPrimary)), conmgrWith(t, standby.instance(0, isPrimary))
 	list := "host=localhost,localhost user=postgres dbname=postgres port=" + first.Port() + "," + second.Port()
 	const tries = 40
 	count := func(conninfo string) (n int) {
@@ -330,7 +331,7 @@ func TestPgbench(t *testing.T) {
 		"PGTARGETSESSIONATTRS=standby")
 	wantAll(t, output(t, reading, "pgbench", "-n", "-c", "2", "-S", "-t", "20"), "40/40")
 	// after a promotion, and without conmgr
-	cm.SetInstances(primary.instance("1", isPrimary...), standby.instance("0", isStandby...))
+	cm.Set(primary.instance(1, isPrimary), standby.instance(0, isStandby))
 	wantAll(t, output(t, init, "pgbench", "-n", "-c", "2", "-t", "20"), "40/40")
 	wantAll(t, output(t, byPath(), "pgbench", "-n", "-c", "2", "-t", "20", dsn(primary.port, "")), "40/40")
 }
@@ -345,13 +346,12 @@ func write(t *testing.T, name, text string) string {
 // The instance is lost while it is being connected to, and so is the next one: that is all in the
 // time of one host.
 func TestTimeoutGoesOnAfterALoss(t *testing.T) {
-	hole := func(name string) fakeconmgr.Instance {
-		return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: newHole(t),
-			Attributes: isPrimary}
+	hole := func(number int) scripted.Instance {
+		return at(number, "localhost", newHole(t), isPrimary)
 	}
-	cm := conmgrWith(t, hole("0"), hole("1"))
+	cm := conmgrWith(t, hole(0), hole(1))
 	start := time.Now()
-	lose := time.AfterFunc(3*time.Second, func() { cm.Lose("0", why) })
+	lose := time.AfterFunc(3*time.Second, func() { cm.Lose(0) })
 	defer lose.Stop()
 	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), "connect_timeout=4"), "-c", "select 1")
 	wantAll(t, out, why, "timeout expired")

@@ -17,9 +17,9 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 func writeFile(t *testing.T, path, text string) {
@@ -29,7 +29,13 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-const why = `instance 0 is lost: no heartbeat for 20.0 s`
+// why is what an application is told of a loss, after the name of the instance.
+const why = "is lost: " + scripted.Reason
+
+// whyOf is all of it, of instance 0 at this port.
+func whyOf(port string) string {
+	return fmt.Sprintf("instance 0 (host \"localhost\", address 127.0.0.1, port %s) %s", port, why)
+}
 
 // How an application may wait, and what it is told. The server itself stays up and silent, as one
 // behind a cut link.
@@ -49,9 +55,9 @@ var later = []string{"later PQexec: result none sqlstate none status bad message
 
 func TestLossWakesEveryWait(t *testing.T) {
 	for how, want := range waits {
-		for name, lose := range map[string]func(*fakeconmgr.Server){
-			"instance": func(cm *fakeconmgr.Server) { cm.Lose("0", why) },
-			"conmgr":   func(cm *fakeconmgr.Server) { cm.Close() },
+		for name, lose := range map[string]func(*manager){
+			"instance": func(cm *manager) { cm.Lose(0) },
+			"conmgr":   func(cm *manager) { cm.Close() },
 		} {
 			t.Run(how+"/"+name, func(t *testing.T) {
 				cm := conmgr(t)
@@ -64,7 +70,7 @@ func TestLossWakesEveryWait(t *testing.T) {
 					waitSQL(t, primary, "select count(*) = 1 from pg_stat_activity where application_name = '"+app+"' and wait_event = 'PgSleep'")
 				}
 				// the application comes back to a new primary
-				cm.SetInstances(primary.instance("2", isPrimary...), primary.instance("0"))
+				cm.Set(primary.instance(0, isPrimary), primary.instance(2, isPrimary))
 				start := time.Now()
 				lose(cm)
 				out := c.rest()
@@ -79,7 +85,7 @@ func TestLossWakesEveryWait(t *testing.T) {
 					}
 				}
 				if name == "instance" {
-					wantAll(t, out, `lost the server at "localhost" (127.0.0.1), port `+primary.port+": "+why,
+					wantAll(t, out, `lost the server at "localhost" (127.0.0.1), port `+primary.port+": "+whyOf(primary.port),
 						"PQreset: ok")
 				} else {
 					wantAll(t, out, `lost the Connection Manager at "localhost", port `+cm.Port(),
@@ -100,7 +106,7 @@ func TestLossInALargeObjectCall(t *testing.T) {
 	lock.until("locked")
 	fmt.Fprintln(c.in)
 	waitSQL(t, primary, "select count(*) = 1 from pg_stat_activity where application_name = 'lo' and wait_event_type = 'Lock'")
-	cm.Lose("0", why)
+	cm.Lose(0)
 	wantAll(t, c.rest(), "lo_write: -1", "status bad", "lost the server at", "later PQsendQuery: 0")
 	lock.in.Close()
 	lock.rest()
@@ -124,14 +130,13 @@ func TestServersOwnMessageComesFirst(t *testing.T) {
 // does not notice.
 func TestLossDuringStageTwo(t *testing.T) {
 	hole := newHole(t)
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: hole,
-		Attributes: isPrimary},
-		primary.instance("1", isPrimary...))
+	cm := conmgrWith(t, at(0, "localhost", hole, isPrimary),
+		primary.instance(1, isPrimary))
 	c := converse(t, byPath(), "async", dsn(cm.Port(), "target_session_attrs=primary"))
 	if err := cm.WaitBound(1); err != nil {
 		t.Fatal(err)
 	}
-	cm.Lose("0", why)
+	cm.Lose(0)
 	wantAll(t, c.rest(), "connected: port "+primary.port)
 }
 
@@ -144,10 +149,9 @@ func TestLossAtTheEndOfStageTwo(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port,
-		Attributes: isPrimary},
-		primary.instance("1", isPrimary...))
-	go babble(l, func() { cm.Lose("0", why) })
+	cm := conmgrWith(t, at(0, "localhost", port, isPrimary),
+		primary.instance(1, isPrimary))
+	go babble(l, func() { cm.Lose(0) })
 	wantAll(t, output(t, byPath(), "late", "connect", dsn(cm.Port(), "target_session_attrs=primary")),
 		"connected: port "+primary.port)
 }
@@ -163,7 +167,7 @@ func TestFiveHundredBlockedQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	stalls, start := testkit.WatchStalls(), testnet.Monotonic()
-	if told := cm.Lose("0", why); told != n {
+	if told := cm.Lose(0); told != n {
 		t.Errorf("conmgr told %d", told)
 	}
 	t.Logf("conmgr told them in %v", testnet.Monotonic()-start)
@@ -194,7 +198,7 @@ func TestFork(t *testing.T) {
 			cm := conmgr(t)
 			c := converse(t, byPath(), "forks", how, dsn(cm.Port(), "target_session_attrs=primary"))
 			c.until("ready")
-			if n := cm.Lose("0", why); n == 0 {
+			if n := cm.Lose(0); n == 0 {
 				t.Error("nobody is bound any more")
 			}
 			wantAll(t, c.rest(), "lost the server at", why)
@@ -207,7 +211,7 @@ func TestEcpg(t *testing.T) {
 	c := converse(t, byPath(), "bank", cm.Port())
 	wantAll(t, c.until("ready"), "writer standby 0", "reader standby 1")
 	waitSQL(t, primary, "select count(*) = 1 from pg_stat_activity where application_name = 'writer' and wait_event = 'PgSleep'")
-	cm.Lose("0", why)
+	cm.Lose(0)
 	out := c.rest()
 	wantAll(t, out, "reader after: sqlstate 00000")
 	if !regexp.MustCompile(`query: sqlstate (57P01|57P02|YE000|26000|40001)`).MatchString(out) {
@@ -219,13 +223,13 @@ func TestEcpg(t *testing.T) {
 
 // After a promotion the program finds the new primary; and two servers without conmgr are as ever.
 func TestEcpgElsewhere(t *testing.T) {
-	cm := conmgrWith(t, standby.instance("1", isPrimary...), primary.instance("0", isStandby...))
+	cm := conmgrWith(t, standby.instance(1, isPrimary), primary.instance(0, isStandby))
 	for name, c := range map[string]struct {
 		ports []string // of the writer and the reader
 		end   func()
 		wants []string
 	}{
-		"promoted": {[]string{cm.Port()}, func() { cm.Lose("1", why) },
+		"promoted": {[]string{cm.Port()}, func() { cm.Lose(1) },
 			[]string{"writer standby 1", "reader standby 0"}},
 		"directly": {[]string{primary.port, standby.port}, func() {
 			sql(t, primary, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'writer'")
@@ -256,8 +260,7 @@ func TestServerSeesAConnectionThatIsGivenUp(t *testing.T) {
 	left := make(chan error, 1)
 	go func() { left <- babble(l, func() {}) }()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port,
-		Attributes: isPrimary})
+	cm := conmgrWith(t, at(0, "localhost", port, isPrimary))
 	c := converse(t, byPath(), "waits", "nonsense", dsn(cm.Port(), "target_session_attrs=primary"))
 	wantAll(t, c.until("ready"), "PQexec: result PGRES_FATAL_ERROR", "lost synchronization with server")
 	select {

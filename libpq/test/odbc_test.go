@@ -52,8 +52,8 @@ func TestODBC(t *testing.T) {
 			if err := cm.WaitBound(1); err != nil { // in the pool, too
 				t.Fatal(err)
 			}
-			cm.SetInstances(primary.instance("0", isPrimary...), standby.instance("1", isPrimary...))
-			cm.Lose("0", why)
+			cm.Set(primary.instance(0, isPrimary), standby.instance(1, isPrimary))
+			cm.Lose(0)
 			if how != "wait" { // the front has acted on it when the server sees the end
 				waitSQL(t, primary, "select count(*) = 0 from pg_stat_activity where application_name = 'odbc"+how+"'")
 			}

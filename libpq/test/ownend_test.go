@@ -17,7 +17,7 @@ func TestConmgrsOwnEndIsNoLossOfTheServer(t *testing.T) {
 			if how == "exec" {
 				waitSQL(t, primary, "select count(*) >= 1 from pg_stat_activity where application_name = 'ownend' and wait_event = 'PgSleep'")
 			}
-			cm.Lose("0", "the Connection Manager is shutting down")
+			cm.Shutdown()
 			out := c.rest()
 			wantAll(t, out, `lost the Connection Manager at "localhost", port `+cm.Port()+": the Connection Manager is shutting down")
 			if strings.Contains(out, "lost the server") {

@@ -16,8 +16,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 const (
@@ -289,8 +289,11 @@ func TestConmgrElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := fakeconmgr.Serve(cm, fakeconmgr.Instance{Name: "0", Host: "db1", Hostaddr: other.Addr4.String(), Port: "5432",
-		Attributes: isPrimary})
+	s, err := scripted.Start(scripted.Options{Listener: cm}, scripted.Instance{Number: 0, Host: "db1",
+		HostAddr: other.Addr4.String(), Port: 5432, Attributes: isPrimary})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(s.Close)
 	for _, c := range []struct {
 		env, more string

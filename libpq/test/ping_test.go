@@ -10,13 +10,12 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 func TestPing(t *testing.T) {
 	cm, empty, smart, last, closed := conmgr(t), conmgrWith(t), conmgr(t), conmgr(t), freePort(t)
-	smart.ShutDown(fakeconmgr.Smart)
-	last.ShutDown(fakeconmgr.Last)
+	smart.SmartShutdown()
+	last.Shutdown()
 	for _, c := range []struct{ want, host, port, env string }{
 		{"ok", "localhost", primary.port, ""},
 		{"ok", "localhost", cm.Port(), ""},
@@ -51,11 +50,14 @@ func TestPing(t *testing.T) {
 // none.
 func TestConmgrThatShutsDown(t *testing.T) {
 	cm, other := conmgr(t), conmgr(t)
-	for _, how := range []fakeconmgr.Shutdown{fakeconmgr.Smart, fakeconmgr.Last} {
-		cm.ShutDown(how)
+	for _, last := range []bool{false, true} {
+		cm.SmartShutdown()
+		if last {
+			cm.Shutdown()
+		}
 		for _, more := range []string{"", " sslmode=require"} {
 			out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), more), "-c", "select 1")
-			if more == "" || how == fakeconmgr.Smart { // at the very end it does not say that it is one
+			if more == "" || !last { // at the very end it does not say that it is one
 				wantAll(t, out, `connection to server at "localhost"`, ", port "+cm.Port()+" failed: ",
 					"the Connection Manager is shutting down")
 			}

@@ -13,7 +13,9 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 )
 
 // refuser is a server that refuses every session with this SQLSTATE.
@@ -22,9 +24,8 @@ type refuser struct {
 	seen atomic.Int32 // sessions
 }
 
-func (r *refuser) instance(name string, attributes ...string) fakeconmgr.Instance {
-	return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: r.port,
-		Attributes: attributes}
+func (r *refuser) instance(number int, attributes heartbeat.Attributes) scripted.Instance {
+	return at(number, "localhost", r.port, attributes)
 }
 
 // answering serves each connection by f, which is left to close it; returns the port.
@@ -85,7 +86,7 @@ func refusing(t *testing.T, sqlstate string) *refuser {
 func TestRefusalOfTheUserEndsTheAttempt(t *testing.T) {
 	for _, sqlstate := range []string{"28P01", "28000", "3D000", "42501", "42704", "0A000"} {
 		first, second, third := refusing(t, sqlstate), refusing(t, sqlstate), refusing(t, sqlstate)
-		cm := conmgrWith(t, first.instance("0", isPrimary...), second.instance("1", isPrimary...))
+		cm := conmgrWith(t, first.instance(0, isPrimary), second.instance(1, isPrimary))
 		list := "host=localhost,localhost user=postgres dbname=postgres target_session_attrs=primary port=" +
 			cm.Port() + "," + third.port
 		got := failure(t, byPath(), "psql", "-X", "-d", list, "-c", "select 1")
@@ -102,14 +103,14 @@ func TestRefusalOfTheUserEndsTheAttempt(t *testing.T) {
 func TestInstanceWithoutRoomIsPassedOver(t *testing.T) {
 	for _, sqlstate := range []string{"57P03", "53300", "53200", "57P01", "57P02"} {
 		first := refusing(t, sqlstate)
-		cm := conmgrWith(t, first.instance("0", isPrimary...), primary.instance("1", isPrimary...))
+		cm := conmgrWith(t, first.instance(0, isPrimary), primary.instance(1, isPrimary))
 		if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=primary")); got != primary.port ||
 			first.seen.Load() != 1 {
 			t.Errorf("%s led to %s, after %d sessions", sqlstate, got, first.seen.Load())
 		}
 		// all of them: each has its say, in the usual form
 		second := refusing(t, sqlstate)
-		cm = conmgrWith(t, first.instance("0", isPrimary...), second.instance("1", isPrimary...))
+		cm = conmgrWith(t, first.instance(0, isPrimary), second.instance(1, isPrimary))
 		out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), ""), "-c", "select 1")
 		if want := "FATAL:  refused, as " + sqlstate + "\nDETAIL:  It is a test.\n"; strings.Count(out, want) != 2 ||
 			strings.Contains(out, "postinit.c") {
@@ -121,7 +122,7 @@ func TestInstanceWithoutRoomIsPassedOver(t *testing.T) {
 // Its own verbosity is what the application has set, on the way and afterwards.
 func TestVerbosityIsTheApplications(t *testing.T) {
 	first := refusing(t, "28P01")
-	cm := conmgrWith(t, first.instance("0", isPrimary...))
+	cm := conmgrWith(t, first.instance(0, isPrimary))
 	ask := func(port, more string) string {
 		return failure(t, byPath(), "psql", "-X", "-v", "VERBOSITY=verbose", "-d", dsn(port, more), "-c", "select 1")
 	}
@@ -140,9 +141,8 @@ func TestVerbosityIsTheApplications(t *testing.T) {
 // An instance that closes without a word, at whichever moment, and one that is not there.
 func TestInstanceThatClosesIsPassedOver(t *testing.T) {
 	for name, port := range closers(t) {
-		dead := fakeconmgr.Instance{Name: "0", Host: "localhost", Hostaddr: "127.0.0.1", Port: port,
-			Attributes: isPrimary}
-		cm := conmgrWith(t, dead, primary.instance("1", isPrimary...))
+		dead := at(0, "localhost", port, isPrimary)
+		cm := conmgrWith(t, dead, primary.instance(1, isPrimary))
 		if got := connectedPort(t, dsn(cm.Port(), "target_session_attrs=primary")); got != primary.port {
 			t.Errorf("%s: led to %s", name, got)
 		}
@@ -199,8 +199,7 @@ func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 // again.
 func TestExceptedInstanceIsNotTaken(t *testing.T) {
 	full := refusing(t, "53300")
-	cm := conmgrWith(t, full.instance("a'b", isPrimary...))
-	cm.ForgetExcept()
+	cm := hostileWith(t, hostile.Script{Forgetful: true, Rows: []hostile.Row{row("a'b", full.port)}})
 	out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), ""), "-c", "select 1")
 	wantAll(t, out, "refused, as 53300", "names an instance again that refused")
 	if n := full.seen.Load(); n != 1 {
@@ -249,17 +248,17 @@ func TestFailedHandleShowsWhatWasTried(t *testing.T) {
 
 // The same by way of conmgr: the instance that refused, and the conmgr if it named none.
 func TestFailedHandleByWayOfConmgr(t *testing.T) {
-	refused, full := refusing(t, "28P01"), refusing(t, "53300")
-	dead := fakeconmgr.Instance{Name: "0", Host: "db0", Hostaddr: "127.0.0.1", Port: freePort(t)}
+	refused, full, closed := refusing(t, "28P01"), refusing(t, "53300"), freePort(t)
+	dead := at(0, "db0", closed, isPrimary)
 	for name, c := range map[string]struct {
-		instances []fakeconmgr.Instance
+		instances []scripted.Instance
 		host      string
 		port      string // "": of the conmgr
 	}{
 		"no match":      {nil, "localhost", ""},
-		"refused":       {[]fakeconmgr.Instance{refused.instance("0")}, "localhost", refused.port},
-		"without room":  {[]fakeconmgr.Instance{full.instance("0")}, "localhost", full.port},
-		"not reachable": {[]fakeconmgr.Instance{dead}, "db0", dead.Port},
+		"refused":       {[]scripted.Instance{refused.instance(0, isPrimary)}, "localhost", refused.port},
+		"without room":  {[]scripted.Instance{full.instance(0, isPrimary)}, "localhost", full.port},
+		"not reachable": {[]scripted.Instance{dead}, "db0", closed},
 	} {
 		cm := conmgrWith(t, c.instances...)
 		port := c.port
@@ -267,7 +266,7 @@ func TestFailedHandleByWayOfConmgr(t *testing.T) {
 			port = cm.Port()
 		}
 		for _, more := range []string{"", " sslmode=require"} {
-			if more != "" && c.port != "" && c.port != dead.Port {
+			if more != "" && c.port != "" && c.port != closed {
 				continue // these do not speak TLS
 			}
 			out := output(t, byPath(), "failed", dsn(cm.Port(), more), "async")

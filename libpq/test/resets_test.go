@@ -110,7 +110,7 @@ func TestLossWhileIdleIsAReset(t *testing.T) {
 					append([]string{setup, dsn(cm.Port(), "target_session_attrs=primary")},
 						strings.Fields(calls)...)...)
 				fronted.until("ready")
-				cm.Lose("0", why)
+				cm.Lose(0)
 				got := fronted.rest()
 				if clean := strings.ReplaceAll(got, " LOST", ""); clean != want {
 					t.Errorf("\n%swith the installed libpq, after a reset:\n%s", got, want)

@@ -1,7 +1,7 @@
 // Package libpqtest tests the libpq front as applications meet it: programs that are linked with
 // the installed libpq (psql, pgbench, the C and ECPG programs of c/, and the drivers of scripting
 // languages) run with the front in its place, against real PostgreSQL servers and a conmgr whose
-// knowledge the test decides (fakeconmgr).
+// instances do what the test says (internal/cmtest/scripted).
 //
 // The servers, a primary and a standby, are started once for the package; each test has its own
 // conmgr.
@@ -21,9 +21,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 var (
@@ -126,30 +128,59 @@ func freePort(t *testing.T) string {
 }
 
 // instance is the server as a conmgr knows it.
-func (s *server) instance(name string, attributes ...string) fakeconmgr.Instance {
-	return fakeconmgr.Instance{Name: name, Host: "localhost", Hostaddr: "127.0.0.1", Port: s.port,
-		Attributes: attributes}
+func (s *server) instance(number int, attributes heartbeat.Attributes) scripted.Instance {
+	return at(number, "localhost", s.port, attributes)
 }
 
-var (
-	isPrimary = []string{"primary", "read-write"}
-	isStandby = []string{"standby", "read-only"}
-)
-
-// conmgr starts one that knows the primary as instance 0 and the standby as instance 1.
-func conmgr(t *testing.T) *fakeconmgr.Server {
-	t.Helper()
-	return conmgrWith(t, primary.instance("0", isPrimary...), standby.instance("1", isStandby...))
+// at is an instance at a port of 127.0.0.1.
+func at(number int, host, port string, attributes heartbeat.Attributes) scripted.Instance {
+	p, _ := strconv.Atoi(port)
+	return scripted.Instance{Number: number, Host: host, HostAddr: "127.0.0.1", Port: p, Attributes: attributes}
 }
 
-func conmgrWith(t *testing.T, instances ...fakeconmgr.Instance) *fakeconmgr.Server {
+var isPrimary, isStandby = scripted.Primary, scripted.Standby
+
+// row is an instance as something in conmgr's place names it.
+func row(name, port string) hostile.Row {
+	return hostile.Row{Instance: name, Host: "localhost", HostAddr: "127.0.0.1", Port: port,
+		Attributes: "primary,read-write"}
+}
+
+// manager is a conmgr whose instances do what the test says.
+type manager struct{ *scripted.Conmgr }
+
+// Port is for connection strings.
+func (m *manager) Port() string { return strconv.Itoa(m.Conmgr.Port()) }
+
+// pretender is something in its place.
+type pretender struct{ *hostile.Server }
+
+func (p *pretender) Port() string { return strconv.Itoa(p.Server.Port()) }
+
+func hostileWith(t *testing.T, script hostile.Script) *pretender {
 	t.Helper()
-	s, err := fakeconmgr.Listen(instances...)
+	s, err := hostile.New(script)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return s
+	return &pretender{s}
+}
+
+// conmgr starts one that knows the primary as instance 0 and the standby as instance 1.
+func conmgr(t *testing.T) *manager {
+	t.Helper()
+	return conmgrWith(t, primary.instance(0, isPrimary), standby.instance(1, isStandby))
+}
+
+func conmgrWith(t *testing.T, instances ...scripted.Instance) *manager {
+	t.Helper()
+	s, err := scripted.New(instances...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return &manager{s}
 }
 
 // dsn is a connection string for one of the servers or a conmgr.

@@ -47,7 +47,7 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 			cm := conmgr(t)
 			c := start(t, "waits", how, dsn(cm.Port(), "target_session_attrs=primary"))
 			c.until("ready")
-			cm.Lose("0", why)
+			cm.Lose(0)
 			wantAll(t, c.rest(), "lost the server at", why)
 		})
 	}
@@ -58,7 +58,7 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 			cm := conmgr(t)
 			c := start(t, "forks", how, dsn(cm.Port(), "target_session_attrs=primary"))
 			c.until("ready")
-			cm.Lose("0", why)
+			cm.Lose(0)
 			wantAll(t, c.rest(), "lost the server at")
 		})
 	}
@@ -86,7 +86,7 @@ func sanitized(t *testing.T, env []string, prefix ...string) {
 		cm := conmgr(t)
 		c := start(t, "many", "20", dsn(cm.Port(), "target_session_attrs=primary"))
 		c.until("ready")
-		cm.Lose("0", why)
+		cm.Lose(0)
 		wantAll(t, c.rest(), "lost 20")
 	})
 }
@@ -138,6 +138,6 @@ func TestThreadSanitizer(t *testing.T) {
 		// the Kerberos library is not instrumented, and trips over its own mutexes
 		dsn(cm.Port(), "target_session_attrs=primary gssencmode=disable"))
 	c.until("ready")
-	cm.Lose("0", why)
+	cm.Lose(0)
 	wantAll(t, c.rest(), "lost 50")
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 // What each gives when PQcmSocket() has become readable and the front's thread has not come to it
@@ -34,9 +33,9 @@ var sending = map[string]string{
 func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 	sql(t, primary, "create table if not exists late(who text)")
 	for call, want := range sending {
-		for name, lose := range map[string]func(*fakeconmgr.Server){
-			"instance": func(cm *fakeconmgr.Server) { cm.Lose("0", why) },
-			"conmgr":   func(cm *fakeconmgr.Server) { cm.Close() },
+		for name, lose := range map[string]func(*manager){
+			"instance": func(cm *manager) { cm.Lose(0) },
+			"conmgr":   func(cm *manager) { cm.Close() },
 		} {
 			t.Run(call+"/"+name, func(t *testing.T) {
 				cm := conmgr(t)
@@ -44,7 +43,7 @@ func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 				c.until("ready")
 				lose(cm)
 				out := c.rest()
-				lost := "lost the server at \"localhost\" (127.0.0.1), port " + primary.port + ": " + why
+				lost := "lost the server at \"localhost\" (127.0.0.1), port " + primary.port + ": " + whyOf(primary.port)
 				if name == "conmgr" {
 					lost = "lost the Connection Manager at"
 				}
@@ -81,7 +80,7 @@ func TestEndOfCopyOnALoss(t *testing.T) {
 			if how == "copyendwait" {
 				waitSQL(t, primary, fmt.Sprintf("select count(*) > 0 from pg_stat_activity where application_name = '%s' and wait_event = 'PgSleep'", how))
 			}
-			cm.Lose("0", why)
+			cm.Lose(0)
 			out := before + c.rest()
 			wantAll(t, out, want...)
 			wantAll(t, out, later...)

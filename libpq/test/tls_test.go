@@ -14,7 +14,6 @@ import (
 
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
-	"github.com/pgwatchdog/watchdog/libpq/test/fakeconmgr"
 )
 
 // secureServer takes TLS only, and SCRAM passwords; the role cert takes a client certificate. Its
@@ -68,8 +67,7 @@ func secureServer(t *testing.T) (s *server, dir string) {
 
 func TestTLSToTheInstance(t *testing.T) {
 	s, dir := secureServer(t)
-	cm := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "db.example", Hostaddr: "127.0.0.1", Port: s.port,
-		Attributes: isPrimary})
+	cm := conmgrWith(t, at(0, "db.example", s.port, isPrimary))
 	pass := write(t, "pass", "db.example:"+s.port+":postgres:scram:s3cret\n")
 	ca := " sslrootcert=" + dir + "/ca.crt"
 	base := "host=localhost dbname=postgres target_session_attrs=primary port=" + cm.Port()
@@ -93,10 +91,14 @@ func TestTLSToTheInstance(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
-	for _, a := range cm.Started() {
-		if a.Name != "psql" || a.Database != "postgres" || (a.User != "scram" && a.User != "cert") {
+	told := cm.Startups()
+	for _, a := range told {
+		if a["application_name"] != "psql" || a["database"] != "postgres" || (a["user"] != "scram" && a["user"] != "cert") {
 			t.Errorf("conmgr was told %+v", a)
 		}
+	}
+	if len(told) == 0 {
+		t.Error("conmgr was told nothing")
 	}
 	// every family, TLS to the instance, and stage one in the clear
 	wantAll(t, output(t, byPath(), "families", base+" user=scram password=s3cret sslmode=verify-full"+ca),
@@ -111,8 +113,7 @@ func TestTLSToTheInstance(t *testing.T) {
 		t.Errorf("the server heard something else than TLS: %v", said)
 	}
 
-	wrong := conmgrWith(t, fakeconmgr.Instance{Name: "0", Host: "other.example", Hostaddr: "127.0.0.1", Port: s.port,
-		Attributes: isPrimary})
+	wrong := conmgrWith(t, at(0, "other.example", s.port, isPrimary))
 	out := failure(t, byPath(), "psql", "-X", "-w", "-d",
 		"host=localhost dbname=postgres user=scram password=s3cret sslmode=verify-full port="+wrong.Port()+ca, "-c",
 		"select 1")
@@ -155,6 +156,6 @@ func TestTLSToTheInstance(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "the query runs", func() (bool, string) {
 		return s.Value("select count(*) from pg_stat_activity where usename = 'plain' and wait_event = 'PgSleep'") == "1", ""
 	})
-	cm.Lose("0", why)
+	cm.Lose(0)
 	wantAll(t, c.rest(), "PQgetResult: result PGRES_FATAL_ERROR", why)
 }

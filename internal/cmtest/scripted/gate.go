@@ -4,9 +4,13 @@ package scripted
 // The gate holds what a session has read, in the session's own goroutine.
 
 import (
+	"encoding/binary"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 type gate struct {
@@ -16,6 +20,7 @@ type gate struct {
 	asking bool // frozen: no statement passes
 	closed bool
 	open   map[net.Conn]struct{}
+	began  []map[string]string // parameters of the startups
 }
 
 func (g *gate) init() {
@@ -58,7 +63,7 @@ func (g *gate) let(conn net.Conn) net.Conn {
 	if u, is := conn.(*net.UnixConn); is { // conmgr asks the kernel who is at the other end
 		return u
 	}
-	return &gated{conn.(tcpConn), g}
+	return &gated{tcpConn: conn.(tcpConn), gate: g}
 }
 
 // tcpConn is what the console needs of a connection.
@@ -70,13 +75,42 @@ type tcpConn interface {
 
 type gated struct {
 	tcpConn
-	gate *gate
+	gate    *gate
+	started bool
+	first   []byte // read before it has started; of the session's goroutine
 }
 
 func (c *gated) Read(p []byte) (int, error) {
 	n, err := c.tcpConn.Read(p)
+	if !c.started {
+		c.first = append(c.first, p[:n]...)
+		c.startup()
+	}
 	c.gate.pass(p[:n])
 	return n, err
+}
+
+// startup notes what the client says of itself, once all of it is there. conmgr keeps the
+// application's name only.
+func (c *gated) startup() {
+	for len(c.first) >= 8 && len(c.first) >= int(binary.BigEndian.Uint32(c.first)) {
+		length := max(8, binary.BigEndian.Uint32(c.first))
+		packet := c.first[:length]
+		c.first = c.first[length:]
+		if binary.BigEndian.Uint32(packet[4:])>>16 != pgwire.Protocol3>>16 {
+			continue // a request for encryption
+		}
+		words := strings.Split(string(packet[8:]), "\x00")
+		parameters := map[string]string{}
+		for i := 0; i+1 < len(words) && words[i] != ""; i += 2 {
+			parameters[words[i]] = words[i+1]
+		}
+		c.started = true
+		c.gate.mu.Lock()
+		c.gate.began = append(c.gate.began, parameters)
+		c.gate.mu.Unlock()
+		return
+	}
 }
 
 func (c *gated) Close() error {

@@ -213,6 +213,13 @@ func (c *Conmgr) Asked() []string {
 	return slices.Clone(c.target)
 }
 
+// Startups are what clients have said of themselves so far, by TCP.
+func (c *Conmgr) Startups() []map[string]string {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	return slices.Clone(c.gate.began)
+}
+
 // take is its subscriber.
 func (c *Conmgr) take(e event.Event) {
 	b, is := e.(event.Bound)

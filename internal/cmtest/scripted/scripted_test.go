@@ -123,6 +123,9 @@ func TestScript(t *testing.T) {
 	bound := dial(t, c)
 	want(bound.startup(), "ready")
 	want(bound.ask("primary"), first)
+	if got := c.Startups(); len(got) != 4 || got[3]["user"] != "u" || got[3]["application_name"] != "shop" {
+		t.Errorf("startups: %q", got)
+	}
 	if err := c.WaitBound(1); err != nil {
 		t.Fatal(err)
 	}
