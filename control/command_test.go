@@ -1,6 +1,6 @@
 package control
 
-// cm_ctl against the fake conmgr: what it says, what it returns, and that it neither hangs nor
+// cm_ctl against a conmgr of the tests' own: what it says, what it returns, and that it neither hangs nor
 // signals anybody else.
 
 import (
@@ -122,7 +122,7 @@ func TestStartStatusStop(t *testing.T) {
 		t.Errorf("session %d, %v: conmgr would die with the terminal", sid, err)
 	}
 	d.want(d.cmctl("start"), 1, fmt.Sprintf("another conmgr process(PID %d) is running", pid))
-	d.want(d.cmctl("status"), 0, fmt.Sprintf("conmgr process is running (PID: %d)", pid), "Instances:", "db0", "Applications:", "read-write", "?[31mred")
+	d.want(d.cmctl("status"), 0, fmt.Sprintf("conmgr process is running (PID: %d)", pid), "Instances:", "db0", "read-write", "Applications:")
 	d.want(d.cmctl("status", "-i", "instance"), 0, "Instances:")
 	if r := d.cmctl("status", "-i", "application"); strings.Contains(r.stdout, "Instances") || !strings.Contains(r.stdout, "Applications") {
 		t.Error(r.stdout)
@@ -136,12 +136,13 @@ func TestStartStatusStop(t *testing.T) {
 }
 
 func TestStatusJSON(t *testing.T) {
-	d := newDesk(t, "prompt")
+	d := newDesk(t, "fixed")
 	const none = `{"pid":null,"state":"not running","port":null,"instances":[],"applications":[]}` + "\n"
 	if r := d.cmctl("status", "--json"); r.code != 3 || r.stdout != none {
 		t.Fatalf("%+v", r)
 	}
 	d.want(d.cmctl("start"), 0)
+	d.want(d.cmctl("status"), 0, "?[31mred") // an application's name does nothing to the terminal
 	info := wantRunning(t, d.dir, true)
 	head := fmt.Sprintf(`{"pid":%d,"state":"running","port":%d,`, info.Pid, info.Port)
 	const (

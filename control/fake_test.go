@@ -1,8 +1,9 @@
 package control
 
-// A conmgr of the test's own: it keeps the contract of the pid file and of the signals, answers
-// from fixed tables, and fails on demand. It obeys files in its directory, so that tests decide
-// when it goes on.
+// A conmgr of the tests' own: it keeps the contract of the pid file and of the signals, and fails on
+// demand. It obeys files in its directory, so that tests decide when it goes on. Its console is
+// conmgr's own (console_test.go), but where no conmgr of today answers so: garbage, a server that is
+// none, a conmgr without FORGET, and the fixed table by which the output is held to the letter.
 
 import (
 	"context"
@@ -23,8 +24,15 @@ import (
 
 const (
 	behaviourVariable = "CONTROL_TEST_CONMGR"
-	serverVariable    = "CONTROL_TEST_SERVER" // port of the instances of a local one
+	// ServerVariable is the port of the instances, which are on this host then.
+	ServerVariable = "CONTROL_TEST_SERVER"
 )
+
+// StartConsole serves a listener by conmgr's own console.
+var StartConsole func(l net.Listener, behaviour string) (promote func(), err error)
+
+// HasNoPrimary tells whether the instances are standbys at first.
+func HasNoPrimary(behaviour string) bool { return strings.HasPrefix(behaviour, "standbys") }
 
 func fakeConmgr() int {
 	dir := os.Args[2] // conmgr -D DIR
@@ -51,7 +59,16 @@ func fakeConmgr() int {
 	if behaviour == "dies" {
 		return 1
 	}
-	go serveFake(listener, behaviour, func() bool { return has("promoted") })
+	promote := func() {}
+	switch behaviour {
+	case "fixed", "postgres", "garbled", "endless":
+		go serveFake(listener, behaviour)
+	default:
+		if promote, err = StartConsole(listener, behaviour); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	smart := false
 	var progress Progress
 	tell := func() {
@@ -70,6 +87,10 @@ func fakeConmgr() int {
 			}
 			smart = true
 		case <-time.After(5 * time.Millisecond):
+		}
+		if has("promoted") {
+			promote()
+			promote = func() {}
 		}
 		if smart && has("applications-gone") {
 			return 0
@@ -110,7 +131,7 @@ func withoutPresence(path string) error {
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
-func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
+func serveFake(listener net.Listener, behaviour string) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -118,9 +139,6 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 		}
 		go func() {
 			defer conn.Close()
-			if behaviour == "full" {
-				return // over max_connections
-			}
 			backend := pgproto3.NewBackend(pgproto3.NewChunkReader(conn), conn)
 			if _, err := backend.ReceiveStartupMessage(); err != nil {
 				return
@@ -147,11 +165,6 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 					_, _ = conn.Write([]byte("T\x00\x00\x00\x06\x00\x00D\x00\x00\x00\x0a\x00\x01\xff\xff\xff\xf0"))
 				case behaviour == "endless":
 					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
-				case q.String == "SHOW INSTANCES" && strings.HasPrefix(behaviour, "standbys") && !promoted():
-					send(answer("instance state role", "0 established standby", "1 lost primary")...)
-				case q.String == "SHOW INSTANCES" && behaviour == "local":
-					send(answer("instance host hostaddr port state role", "0 db0 127.0.0.1 "+os.Getenv(serverVariable)+" established primary",
-						"1 db1 127.0.0.2 "+os.Getenv(serverVariable)+" lost -")...)
 				case q.String == "SHOW INSTANCES":
 					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms "+
 						"generation detail used_for not_used last_role system_identifier",
@@ -160,8 +173,6 @@ func serveFake(listener net.Listener, behaviour string, promoted func() bool) {
 				case q.String == "SHOW APPLICATIONS":
 					send(answer("client_addr client_port application_name target instance connected_at via",
 						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z bind")...)
-				case strings.HasPrefix(q.String, "FORGET") && behaviour == "prompt":
-					send(answer("known", strings.ReplaceAll(q.String, " ", "_"))...)
 				default:
 					send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "0A000", Message: "no"},
 						&pgproto3.ReadyForQuery{TxStatus: 'I'})

@@ -96,12 +96,13 @@ func TestForgetWithConmgr(t *testing.T) {
 	if err := SaveState(d.dir, someState); err != nil {
 		t.Fatal(err)
 	}
-	d.want(d.cmctl("forget", "--yes"), 0, "forgotten; known now: FORGET\n")
-	d.want(d.cmctl("forget", "--yes", "-i", "12"), 0, "forgotten; known now: FORGET_INSTANCE_12\n")
+	d.want(d.cmctl("forget", "--yes"), 0, "forgotten; known now: system identifier 7")
+	d.want(d.cmctl("forget", "--yes", "-i", "2"), 0, "forgotten; known now: system identifier 7")
+	d.want(d.cmctl("forget", "--yes", "-i", "12"), 1, "has not forgotten: ", "instance 12 is not configured")
 	d.known(someState.String())
 	d.want(d.cmctl("stop"), 0)
 
-	d = newDesk(t, "slow") // it does not know the statement
+	d = newDesk(t, "fixed") // it does not know the statement
 	d.want(d.cmctl("start", "-W"), 0)
 	d.want(d.cmctl("forget", "--yes"), 1, "has not forgotten: FORGET: ERROR: no")
 }

@@ -118,7 +118,7 @@ func TestStopTellsOfSessions(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	t.Setenv(serverVariable, port)
+	t.Setenv(ServerVariable, port)
 	d := newDesk(t, "local")
 	const notice = "NOTICE: The servers end all SQL sessions of this host now"
 	d.want(d.cmctl("start"), 0)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
 )
 
 // What each gives when PQcmSocket() has become readable and the front's thread has not come to it

@@ -19,11 +19,13 @@ type gate struct {
 	all    bool // frozen: nothing passes
 	asking bool // frozen: no statement passes
 	closed bool
+	absent bool
 	open   map[net.Conn]struct{}
 	began  []map[string]string // parameters of the startups
 }
 
-func (g *gate) init() {
+func (g *gate) init(absent bool) {
+	g.absent = absent
 	g.moved = sync.NewCond(&g.mu)
 	g.open = map[net.Conn]struct{}{}
 }
@@ -60,8 +62,8 @@ func (g *gate) let(conn net.Conn) net.Conn {
 	g.mu.Lock()
 	g.open[conn] = struct{}{}
 	g.mu.Unlock()
-	if u, is := conn.(*net.UnixConn); is { // conmgr asks the kernel who is at the other end
-		return u
+	if _, unix := conn.(*net.UnixConn); unix || g.absent { // conmgr asks the kernel who is at the other end
+		return conn
 	}
 	return &gated{tcpConn: conn.(tcpConn), gate: g}
 }

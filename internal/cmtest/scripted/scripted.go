@@ -35,7 +35,10 @@ const patience = 20 * time.Second
 type Options struct {
 	Listener net.Listener // instead of a port of its own
 	Socket   string       // the path of a Unix socket, instead of a port
-	Full     bool         // there is no room for any connection (max_connections)
+	// Ungated leaves connections as they are: conmgr can ask the kernel whose they are, as FORGET wants
+	// it, and a test cannot freeze them.
+	Ungated bool
+	Full    bool // there is no room for any connection (max_connections)
 }
 
 // Conmgr is a running one.
@@ -79,7 +82,7 @@ func Start(o Options, instances ...Instance) (*Conmgr, error) {
 	if o.Full {
 		c.most = 0
 	}
-	c.gate.init()
+	c.gate.init(o.Ungated)
 	if err := c.configure(instances); err != nil {
 		l.Close()
 		return nil, err
