@@ -174,4 +174,12 @@ var simulateMutations = []mutation{
 		to:        "	if wait, ok := protection(nil, f.Timeout); ok {\n		d.Action",
 		test:      "-run TestScenarios/one_address_for_two_hosts_and_the_other ./internal/simulate",
 	},
+	{
+		name:      "simulate/two-entries",
+		invariant: "an entry that leads to the server of another one costs no session",
+		file:      "terminator/parting.go",
+		from:      "\t\treturn None\n\t}\n\treturn Silence",
+		to:        "\t\treturn Goodbye\n\t}\n\treturn Silence",
+		test:      "-run TestScenarios/two_entries_of_one_server$ ./internal/simulate",
+	},
 }

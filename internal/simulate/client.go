@@ -31,12 +31,15 @@ type conmgr struct {
 	p         *process
 	running   bool
 	instances []*instance
+	again     []*database // to which a second entry leads
+	servers   map[end.Server]end.Holder
 }
 
 // instance is conmgr's end for one database.
 type instance struct {
 	m       *conmgr
 	d       *database
+	index   int
 	end     *end.Instance
 	mon     end.View
 	e       *endpoint   // nil: there is no connection
@@ -48,6 +51,9 @@ type instance struct {
 	known   bool        // the last WELCOME has said the same as the one before it
 	told    Mono        // when its loss was last told
 	up      Mono        // since when it is established, breaks that were resumed aside; 0: it is not
+
+	duplicate bool // another entry serves its server
+	freed     bool // and has let it go
 }
 
 func (w *world) newClient(name string, addr netip.Addr) *client {
@@ -73,9 +79,9 @@ func (m *conmgr) start() {
 	w.ids++
 	m.id = heartbeat.ID{byte(w.ids), byte(w.ids >> 8), 0xc0}
 	m.p = &process{h: m.c.h, run: m.turn, planned: never}
-	m.instances = nil
-	for i, d := range w.databases {
-		in := &instance{m: m, d: d, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
+	m.instances, m.servers = nil, map[end.Server]end.Holder{}
+	for i, d := range m.entries() {
+		in := &instance{m: m, d: d, index: i, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
 			ID: heartbeat.InstanceID(m.id, i), Boot: m.c.h.boot, Interval: m.set.interval, Timeout: m.set.timeout,
 			ConnectInterval: m.set.connectInterval, ConnectTimeout: m.set.connectTimeout,
 			DuplicateCheck: 10 * time.Second})}
@@ -151,6 +157,10 @@ func (in *instance) run() {
 		in.step(e)
 	}
 	in.answers = in.answers[:0]
+	if in.freed {
+		in.freed = false
+		in.step(end.Event{Kind: end.Freed})
+	}
 	for in.end.Wake() <= in.m.c.w.now {
 		in.step(end.Event{Kind: end.Due})
 	}
@@ -217,8 +227,9 @@ func (in *instance) act(a *end.Action) {
 			in.queue = append(in.queue, end.Event{Kind: end.Unsent, Cause: "broken pipe"})
 		}
 	case end.Claim:
-		in.queue = append(in.queue, end.Event{Kind: end.Claimed,
-			Holder: end.Holder{Index: w.index(in.d), Local: a.Local, Since: w.now}})
+		in.queue = append(in.queue, end.Event{Kind: end.Claimed, Holder: in.claim(a)})
+	case end.Release:
+		in.release()
 	case end.Ask:
 		in.ask(a.Question)
 	case end.Established:
@@ -236,12 +247,12 @@ func (in *instance) act(a *end.Action) {
 // established: the watchdog has welcomed the conmgr.
 func (in *instance) established(loss *heartbeat.Loss) {
 	w := in.m.c.w
-	in.serves = true
+	in.serves = !in.duplicate
 	w.note("%s: conmgr %x: connection to %s stands", in.m.c.h.name, in.m.id[:2], in.d.h.name)
 	if loss != nil {
 		in.lost(loss)
 	}
-	if in.up == 0 {
+	if in.up == 0 && in.serves {
 		in.up = w.now
 		if in.known { // else the server has judged by itself; sessions that began after that are not covered
 			w.back(in)
@@ -251,7 +262,9 @@ func (in *instance) established(loss *heartbeat.Loss) {
 
 func (in *instance) lost(loss *heartbeat.Loss) {
 	in.m.c.w.note("%s: conmgr %x: %s is lost: %s", in.m.c.h.name, in.m.id[:2], in.d.h.name, loss)
-	in.m.c.w.told(in, loss)
+	if in.up != 0 || !in.duplicate { // else no application was sent there
+		in.m.c.w.told(in, loss)
+	}
 	in.up = 0
 }
 

@@ -8,6 +8,7 @@
 //	database.go  a database host: heartbeat/watchdog, its slots, the terminator
 //	sql.go       sessions, and the backlog of a postmaster that stands still
 //	client.go    a client host: conmgrs, heartbeat/instance, applications
+//	entries.go   its entries, of which two may lead to one server
 //	faults.go    random schedules
 //	rarer.go     what every second of them has in addition
 //	oracle.go    what is true, and the rules of docs/design.md

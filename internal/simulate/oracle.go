@@ -145,27 +145,17 @@ func (w *world) steady(m *conmgr, d *database, within time.Duration, own bool) b
 	return own || m.set.interval+2*longest+500*time.Millisecond < within
 }
 
-func (m *conmgr) instance(d *database) *instance {
-	for _, in := range m.instances {
-		if in.d == d {
-			return in
-		}
-	}
-	return nil
-}
-
 // ended: the terminator ends a session.
 func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 	w.ends++
 	if s.left || s.dead() {
 		return
 	}
-	if in := s.m.instance(s.d); s.m.running && heartbeat.InstanceID(s.m.id, w.index(s.d)) == r.Key.ID {
+	if in := s.m.entry(r.Key.ID); in != nil && !in.duplicate {
 		w.mustTell(in, 3*s.m.set.timeout)
 	}
 	for _, m := range s.c.conmgrs {
-		in := m.instance(s.d)
-		own := in != nil && m.running && heartbeat.InstanceID(m.id, w.index(s.d)) == r.Key.ID
+		own := m.entry(r.Key.ID) != nil
 		if own && r.Cause == terminator.GivenUp { // m has declared the server lost: that was looked at then
 			continue
 		}
@@ -400,9 +390,8 @@ func (w *world) knows(d *database, in *instance) bool {
 	if !d.running || d.stopping {
 		return false
 	}
-	id := heartbeat.InstanceID(in.m.id, w.index(d))
 	for i := range d.mem.Len() {
-		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.Key == (watchdog.Key{ID: id, Addr: in.m.c.h.seen()}) {
+		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.Key == (watchdog.Key{ID: in.id(), Addr: in.m.c.h.seen()}) {
 			return true
 		}
 	}

@@ -26,6 +26,10 @@ func (w *world) rarer(seed uint64) {
 	if len(w.clients) > 1 && r.chance(0.6) {
 		w.hide(netip.AddrFrom4([4]byte{10, 0, 9, 1}), w.clients...)
 	}
+	if r.chance(0.4) {
+		c := w.clients[r.IntN(len(w.clients))]
+		c.conmgrs[r.IntN(len(c.conmgrs))].twice(w.databases[r.IntN(len(w.databases))])
+	}
 	w.postmastersStandStill(r)
 }
 

@@ -90,6 +90,18 @@ var scenarios = []struct {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20*time.Second, func() { s.c.freeze(30 * time.Second) })
 	}},
+	{"two entries of one server", "", timings[2], func(s *stage) { // one heartbeat serves, and nothing is lost
+		s.m.twice(s.d)
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(40*time.Second, s.c.powerOff)
+	}},
+	{"two entries of one server and a loss", "", timings[2], func(s *stage) { // the other entry takes over
+		s.m.twice(s.d)
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(30*time.Second, func() { s.cutFor(10 * time.Second) })
+		s.after(50*time.Second, func() { s.session(s.c) })
+		s.after(70*time.Second, s.c.powerOff)
+	}},
 	{"two boots of a machine", "", timings[7], func(s *stage) { // and a verdict on each that is put off
 		s.after(time.Second, func() { s.c.add(timings[2]) })
 		s.after(15*time.Second, func() { s.session(s.c) })
