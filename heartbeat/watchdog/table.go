@@ -176,7 +176,7 @@ func awaited(peers []*peer) (n int) {
 }
 
 // hostOf is the address by which a host is known: the two ways to say loopback are one host.
-// extension/terminator.c folds them alike.
+// extension/sessions.c folds them alike.
 func hostOf(addr netip.Addr) netip.Addr {
 	if addr == netip.IPv6Loopback() {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})

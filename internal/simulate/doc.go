@@ -2,8 +2,7 @@
 // simulated clock and network, under random faults, and holds what they do against what is true.
 //
 //	clock.go     the clock, and what happens when
-//	hosts.go     machines, addresses, and the paths between them
-//	nat.go       several of them behind one address
+//	hosts.go     machines, addresses, the paths between them, several behind one address
 //	tcp.go       connections: retransmission, SYN timer, resets, half-open ones
 //	database.go  a database host: heartbeat/watchdog, its slots, the terminator
 //	sql.go       sessions, and the backlog of a postmaster that stands still

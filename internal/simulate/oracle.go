@@ -338,8 +338,7 @@ func (w *world) died(c *client) {
 			}
 		}
 		for _, s := range d.waiting {
-			// What begins after the cut-off is not found by it: a known limit of a cut-off by a clock.
-			if borne := d.still <= death.Add(w.lag(c)); s.c == c && !s.dead() && (borne || w.strict) {
+			if s.c == c && !s.dead() {
 				w.mustEnd(s, death, max(base, d.still.Add(200*ms)), timeout, interval)
 			}
 		}
@@ -405,6 +404,10 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 			return
 		}
 		d := s.d
+		// What has begun after the cut-off is not found by it: a known limit of a cut-off by a clock.
+		if !w.strict && s.began > death.Add(w.lag(s.c)) {
+			return
+		}
 		if d.stopping || d.stepped >= s.began && !w.strict {
 			return
 		}
