@@ -9,7 +9,9 @@
  *	  attributes.c  what it tells of the instance
  *	  process.c     its descriptors and signals
  *	  restarts.c    how soon it begins again after a failure
- *	  terminator.c  the terminator worker: ends sessions
+ *	  terminator.c  the terminator worker: requests, reports, its main loop
+ *	  sessions.c    its pass over all sessions
+ *	  followups.c   its requests that are looked at again
  *	  succession.c  which cluster this one succeeds (backends, watchdog worker)
  *	  view.c        pgx_stat_watchdog (backends)
  */

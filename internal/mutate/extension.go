@@ -27,7 +27,7 @@ var extensionMutations = []mutation{
 	{
 		name:      "extension/named-live",
 		invariant: "what terminate_on_silence_only names goes on when a conmgr only ends",
-		file:      "extension/terminator.c",
+		file:      "extension/sessions.c",
 		from:      "strcmp((char *) lfirst(lc), session->st_appname) == 0",
 		to:        "lfirst(lc) == NULL",
 		test:      "./test -run TestRewind$/one_with_a_name",
@@ -36,7 +36,7 @@ var extensionMutations = []mutation{
 	{
 		name:      "extension/named-die",
 		invariant: "a silent host's sessions end, whatever name they have given themselves",
-		file:      "extension/terminator.c",
+		file:      "extension/sessions.c",
 		from:      "	if (request->silence_cutoff != 0)\n",
 		to:        "	if (request->silence_cutoff != 0 && session->st_backendType == B_WAL_SENDER)\n",
 		test:      "./test -run TestRewind$/silence_ends",
@@ -45,7 +45,7 @@ var extensionMutations = []mutation{
 	{
 		name:      "extension/only-named-live",
 		invariant: "an ordinary session is not taken for one that terminate_on_silence_only names",
-		file:      "extension/terminator.c",
+		file:      "extension/sessions.c",
 		from:      "strcmp((char *) lfirst(lc), session->st_appname) == 0",
 		to:        "lfirst(lc) != NULL",
 		test:      "./test -run TestRewind$/ordinary",
@@ -72,7 +72,7 @@ var extensionMutations = []mutation{
 	{
 		name:      "extension/follow-ups",
 		invariant: "every host that dies is followed up until its starting sessions have ended",
-		file:      "extension/terminator.c",
+		file:      "extension/followups.c",
 		from:      "nfollow_ups = watchdog_shared->nslots + SPARE_FOLLOW_UPS",
 		to:        "nfollow_ups = 64",
 		test:      "./test -run TestManyHostsDie",
