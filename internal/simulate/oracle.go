@@ -191,8 +191,6 @@ func schedule(interval time.Duration) time.Duration {
 // dead: the machine, or the address, that the session came from is no more.
 func (s *session) dead() bool { return !s.c.h.up || s.c.h.boots != s.boots || s.c.h.addr != s.addr }
 
-func (w *world) index(d *database) int { return slices.Index(w.databases, d) }
-
 // mustTell looks, after a time, whether a conmgr has told that its sessions at a server have ended.
 func (w *world) mustTell(in *instance, within time.Duration) {
 	if in == nil || in.up == 0 {
