@@ -11,6 +11,7 @@
 #endif
 
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -69,6 +70,25 @@ wd_forget_sessions(void)
 	pgstat_clear_backend_activity_snapshot();
 #else
 	pgstat_clear_snapshot();
+#endif
+}
+
+/*
+ * Show this worker in pg_stat_activity. Before 17, an entry there belongs to a
+ * backend id, which only processes with a database connection have.
+ */
+static inline void
+wd_show_in_activity(void)
+{
+#if PG_VERSION_NUM >= 170000
+	InitializeSessionUserIdStandalone();	/* whose entry it is */
+	pgstat_beinit();
+#if PG_VERSION_NUM >= 180000
+	pgstat_bestart_initial();
+	pgstat_bestart_final();
+#else
+	pgstat_bestart();
+#endif
 #endif
 }
 

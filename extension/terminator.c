@@ -187,6 +187,7 @@ watchdog_terminator_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	wd_show_in_activity();
 
 	watchdog_make_room_for_follow_ups();
 	context = AllocSetContextCreate(TopMemoryContext, "terminator", ALLOCSET_DEFAULT_SIZES);

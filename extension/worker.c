@@ -235,6 +235,7 @@ watchdog_worker_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	wd_show_in_activity();
 
 	watchdog_pause_after_failures();
 	watchdog_load_succession();

@@ -13,9 +13,35 @@ import (
 	"testing"
 
 	"github.com/lib/pq"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 )
+
+// TestActivity: pg_stat_activity shows both workers, once each and also after a restart, where the
+// version has room for them.
+func TestActivity(t *testing.T) {
+	c := pgtest.New(t, pgtest.Watchdog())
+	const query = `SELECT coalesce(string_agg(backend_type, ', ' ORDER BY backend_type), 'none')
+		FROM pg_stat_activity WHERE backend_type IN ('watchdog worker', 'terminator worker')`
+	want := "none"
+	if c.Value("SELECT current_setting('server_version_num')::int >= 170000") == "true" {
+		want = "terminator worker, watchdog worker"
+	}
+	shown := func() (bool, string) { v := c.Value(query); return v == want, v }
+	eventually(t, "the workers are shown: "+want, shown)
+	for _, title := range []string{workerTitle, terminatorTitle} {
+		old := c.WorkerPid(title)
+		if err := unix.Kill(old, unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, title+" is back", func() (bool, string) {
+			pid := c.WorkerPid(title)
+			return pid != 0 && pid != old, fmt.Sprint(pid)
+		})
+	}
+	eventually(t, "the workers are shown again: "+want, shown)
+}
 
 // TestSettings: every setting as documented; a wrong one is pointed out.
 func TestSettings(t *testing.T) {
