@@ -26,6 +26,11 @@
 #include "storage/waiteventset.h"
 #endif
 
+/* Since 18 as C11 has it, before the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* Shared memory is requested in a hook of its own since 15. */
 #define WD_HAVE_SHMEM_REQUEST_HOOK (PG_VERSION_NUM >= 150000)
 

@@ -94,7 +94,7 @@ extern void watchdog_drain_go_log(void);
 extern void watchdog_stop_go(void);
 extern bool watchdog_report_go_failure(void);
 extern bool watchdog_go_is_stuck(void);
-extern void watchdog_leave_at_once(void) pg_attribute_noreturn();
+pg_noreturn extern void watchdog_leave_at_once(void);
 
 /* attributes.c */
 extern bool watchdog_server_is_stopping(void);
