@@ -15,9 +15,9 @@
 //	loop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
 //	cmlog.Logger   one goroutine a destination: nothing else ever waits for stderr or syslog
 //
-// event.Hub has its lock, which is held while subscribers take note. bind.Registry has its lock. session.wmu is held by the
-// session's own goroutine while it writes, which may block; all others only try it. relayed.mu and
-// loop.mu are held for a moment, each by itself.
+// event.Hub has its lock, which is held while subscribers take note. bind.Registry has its lock.
+// session.wmu is held by the session's own goroutine while it writes, which may block; all others
+// only try it. relayed.mu and loop.mu are held for a moment, each by itself.
 //
 //	group/ clock/ netio/                       what everything uses: goroutines, time, the network
 //	cmlog/                                     the log

@@ -107,6 +107,14 @@ var eventMutations = []mutation{
 		test:      waitingTests,
 	},
 	{
+		name:      "events/columns-for-cm_ctl",
+		invariant: "cm_ctl reads what conmgr's console has written, column by column",
+		file:      "conmgr/console/answers.go",
+		from:      "lastRole(e), system(e)})",
+		to:        "system(e), lastRole(e)})",
+		test:      "-run TestStatusOfConmgrsConsole ./control",
+	},
+	{
 		name:      "events/start-asks-an-older-conmgr",
 		invariant: "of a conmgr whose pid file does not tell, cm_ctl start asks for the primary",
 		file:      "control/start.go",
