@@ -37,7 +37,7 @@ GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress FORCE
+	reproducible clean deps demo test check check-unit lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress FORCE
 
 include libpq/front.mk
 
@@ -148,6 +148,9 @@ check: all faults testmodule bench-programs $(B)/ubsan/watchdog.so lint
 	$(GOTEST) $(UNIT)
 	$(MAKE) --no-print-directory fuzz mutate-fast
 	$(GOTEST) -v ./test | scripts/summary
+
+check-unit:  ## the tests that need neither root, nor a server, nor network namespaces: less than a minute
+	$(GO) run ./internal/unit
 
 test-patroni:  ## run beside a real Patroni cluster of three (as root): minutes; ROUNDS=5 repeats the first fault
 	@scripts/deps patroni

@@ -96,18 +96,26 @@ func TestShareOfBoundToAnInterface(t *testing.T) {
 func TestRefusedAreBounded(t *testing.T) {
 	r := static(t, "max_user_connections = 1\n", primary)
 	r.connect()
-	closed := 0
-	for range listen.RefusedMost + 10 {
-		c := r.dial()
-		c.c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		if _, err := c.c.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
-			closed++
-		}
-		if n := r.d.door.Explaining(); n > listen.RefusedMost {
+	explaining := func() int {
+		n := r.d.door.Explaining()
+		if n > listen.RefusedMost {
 			t.Fatalf("%d at a time", n)
 		}
+		return n
 	}
-	eventually(t, "they are closed", func() bool { return r.d.door.Explaining() == 0 })
+	for begin, closed := time.Now(), false; !closed; {
+		r.dial() // says nothing, so that it is not told at once
+		if explaining() == listen.RefusedMost {
+			c := r.dial()
+			c.c.SetReadDeadline(time.Now().Add(listen.RefusedTime / 2))
+			_, err := c.c.Read(make([]byte, 1))
+			closed = errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET)
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("%d are told why, and no other one is closed", explaining())
+		}
+	}
+	eventually(t, "they are closed", func() bool { return explaining() == 0 })
 }
 
 // Somebody takes all the connections that he can get: cm_ctl status works, and with the default

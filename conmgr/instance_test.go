@@ -226,9 +226,9 @@ func TestRefused(t *testing.T) {
 	if n := r.logged(`WARNING:  heartbeat connect is refused: instance 0 (host "127.0.0.1", port 27500): too many heartbeat connections`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
-	if d := r.entry(0).Detail; d != "heartbeat connect is refused: too many heartbeat connections" {
-		t.Errorf("detail %q", d)
-	}
+	eventually(t, "the detail is the refusal", func() bool {
+		return r.entry(0).Detail == "heartbeat connect is refused: too many heartbeat connections"
+	})
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)

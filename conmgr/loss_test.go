@@ -136,11 +136,17 @@ func TestBindingRacesLoss(t *testing.T) {
 		time.Sleep(time.Millisecond) // the rate of losses, not a wait
 	}
 	close(stop)
-	eventually(t, "all clients have been told of the last loss", func() bool {
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	eventually(t, "all clients have been told of a loss after their binding", func() bool {
 		r.d.board.Post(0, up(primary), &hb.Loss{Reason: hb.LossRestarted})
-		return len(r.d.registry.Members()) == 0
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
 	})
-	wg.Wait()
 }
 
 func TestMaxConnections(t *testing.T) {

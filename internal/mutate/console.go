@@ -21,6 +21,14 @@ var consoleMutations = []mutation{
 		test:      "-run TestUserShare ./conmgr",
 	},
 	{
+		name:      "console/refusals-bounded",
+		invariant: "not all who are refused are told why at the same time",
+		file:      "conmgr/listen/admission.go",
+		from:      "if s.refusing.Add(1) > RefusedMost {",
+		to:        "if s.refusing.Add(1) > 2*RefusedMost {",
+		test:      "-timeout 15s -run TestRefusedAreBounded ./conmgr",
+	},
+	{
 		name:      "console/reserved",
 		invariant: "cm_ctl has a place when applications have taken all",
 		file:      "conmgr/bind/share.go",
