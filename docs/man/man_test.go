@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/console"
 	"github.com/pgwatchdog/watchdog/control"
 )
 
@@ -111,6 +112,29 @@ func TestEveryOptionOfConmgrIsDescribed(t *testing.T) {
 		t.Fatalf("%s%v", help, err)
 	}
 	compareOptions(t, "conmgr.1", string(help))
+}
+
+// The statements of conmgr's console stand in its manual page and in the protocol's, as SHOW HELP has
+// them.
+func TestEveryStatementIsDescribed(t *testing.T) {
+	protocol, err := os.ReadFile("../protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual := words(page(t, "conmgr.1"))
+	for _, row := range console.HelpRows {
+		statement, _, _ := strings.Cut(row[0], " <")
+		statement = strings.TrimSuffix(strings.TrimSuffix(statement, " [INSTANCE"), " ")
+		if statement == "" {
+			continue // the list of attributes
+		}
+		if !strings.Contains(manual, statement) {
+			t.Errorf("conmgr.1 does not tell of %q", statement)
+		}
+		if !strings.Contains(string(protocol), "`"+statement) {
+			t.Errorf("protocol.md does not tell of %q", statement)
+		}
+	}
 }
 
 func compareOptions(t *testing.T, name, help string) {
