@@ -163,6 +163,6 @@ var consoleMutations = []mutation{
 		file:      "heartbeat/attempts.go",
 		from:      "\tcase !m.armed || m.state == Stopping",
 		to:        "\tcase m.state == Stopping",
-		test:      "-run TestPauses ./conmgr/watch",
+		test:      "-run TestPauses ./heartbeat",
 	},
 }

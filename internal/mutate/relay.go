@@ -17,7 +17,7 @@ var relayMutations = []mutation{
 		file:      "conmgr/relay/relaywatch.go",
 		from:      "\t\tif end != clientOpen {\n\t\t\tonEnd()",
 		to:        "\t\tif end != clientOpen && half {\n\t\t\tonEnd()",
-		test:      "-timeout 15s -run TestRelayClientLeaves(Mute|Full)Instance ./conmgr",
+		test:      "-timeout 15s -run TestRelayClientLeavesMuteInstance|TestRelayClientLeavesFullInstance ./conmgr",
 	},
 	{
 		name:      "relay/cancel-given-up",
