@@ -72,6 +72,25 @@ func TestEarlierPromotionsAreKept(t *testing.T) {
 	}
 }
 
+// A new timeline is in the file before an instance is offered by it: conmgr may be killed at once.
+func TestKeptBeforeItIsOffered(t *testing.T) {
+	dir := t.TempDir()
+	r := staticWith(t, "", keptIn(dir), primary, standby)
+	for timeline := uint32(2); timeline < 30; timeline++ {
+		now := promoted
+		now.Timeline = timeline
+		r.d.board.Post(1, server(1, now), nil)
+		var offered uint32
+		eventually(t, "the new timeline is known", func() bool {
+			offered = r.d.board.Table.Load().Known.Timeline
+			return offered == timeline
+		})
+		if s, err := control.LoadState(dir); err != nil || s.Timeline != offered {
+			t.Fatalf("timeline %d is offered, %d is kept: %v", offered, s.Timeline, err)
+		}
+	}
+}
+
 func TestDamagedFileIsSetAside(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, cm.StateFile)

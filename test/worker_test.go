@@ -145,6 +145,7 @@ func TestConmgrsAfterAStall(t *testing.T) {
 	const n = 30
 	w := newWorld(t)
 	worker := w.primary.WorkerPid(workerTitle)
+	w.dialHeartbeat().Close() // it listens
 	_ = syscall.Kill(worker, syscall.SIGSTOP)
 	var conns []net.Conn
 	for i := range n {

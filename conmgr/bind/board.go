@@ -24,6 +24,9 @@ import (
 // others: together they tell which database cluster the set is.
 const settleTime = time.Second
 
+// keepLimit bounds the time for which a table waits until what it is made of is on disk.
+const keepLimit = 100 * time.Millisecond
+
 type update struct {
 	Status
 	fresh  bool
@@ -184,6 +187,7 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 			entries[i].Losses++
 		}
 	}
+	b.keep(known, before.Known, slices.ContainsFunc(updates, func(u update) bool { return u.loss != nil }))
 	b.Table.Store(t)
 	var told []Member
 	for i := range entries {
@@ -195,16 +199,31 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 		}
 	}
 	finishAll(told)
-	if !known.Equal(before.Known) {
-		b.keeper.Put(known)
-		if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
-			b.events.Emit(event.KnownChanged{Known: known})
-		}
+	if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
+		b.events.Emit(event.KnownChanged{Known: known})
 	}
 	b.warn(t)
 	if p := t.Presence(); b.presence == nil || *b.presence != p {
 		b.presence = &p
 		b.events.Emit(event.PresenceChanged{Presence: p})
+	}
+}
+
+// keep has what is known written. Of a new timeline or cluster that is awaited: who is killed right
+// after offering it must not come back without it, and offer the one before. A loss does not wait.
+func (b *Board) keep(known, before route.Known, loss bool) {
+	if b.keeper == nil || known.Equal(before) {
+		return
+	}
+	tried := b.keeper.Put(known)
+	if loss || known.SystemIdentifier == before.SystemIdentifier && known.Timeline <= before.Timeline {
+		return
+	}
+	limit := time.NewTimer(keepLimit)
+	defer limit.Stop()
+	select {
+	case <-tried:
+	case <-limit.C:
 	}
 }
 

@@ -24,7 +24,8 @@ type Keeper struct {
 	wake chan struct{}
 
 	mu     sync.Mutex
-	latest route.Known // to be written
+	latest route.Known   // to be written
+	tried  chan struct{} // closed when that has been tried; nil: nobody waits
 
 	writing sync.Mutex // held while writing
 	written route.Known
@@ -61,18 +62,21 @@ func NewKeeper(dir string, events *event.Hub, now time.Time) (*Keeper, route.Kno
 	return k, known
 }
 
-// Put leaves what is to be written. It never blocks.
-func (k *Keeper) Put(known route.Known) {
-	if k == nil {
-		return
-	}
+// Put leaves what is to be written, and returns what is closed when that has been tried. It never
+// blocks.
+func (k *Keeper) Put(known route.Known) (tried <-chan struct{}) {
 	k.mu.Lock()
 	k.latest = known
+	if k.tried == nil {
+		k.tried = make(chan struct{})
+	}
+	tried = k.tried
 	k.mu.Unlock()
 	select {
 	case k.wake <- struct{}{}:
 	default:
 	}
+	return tried
 }
 
 // Save writes what put has left, unless the file has it already.
@@ -84,6 +88,10 @@ func (k *Keeper) Save() error {
 	defer k.writing.Unlock()
 	k.mu.Lock()
 	known := k.latest
+	if k.tried != nil {
+		defer close(k.tried)
+		k.tried = nil
+	}
 	k.mu.Unlock()
 	if known.Equal(k.written) {
 		return nil

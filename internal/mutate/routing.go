@@ -116,6 +116,14 @@ var routingMutations = []mutation{
 		test:      keptTests,
 	},
 	{
+		name:      "routing/kept-first",
+		invariant: "a new timeline is on disk before an instance is offered by it",
+		file:      "conmgr/bind/board.go",
+		from:      "if loss || known.SystemIdentifier == before.SystemIdentifier",
+		to:        "if true || known.SystemIdentifier == before.SystemIdentifier",
+		test:      keptTests,
+	},
+	{
 		name:      "routing/forget-permission",
 		invariant: "only root and conmgr's own user may have it forget",
 		file:      "conmgr/console/forgetting.go",
