@@ -108,7 +108,7 @@ var simulateMutations = []mutation{
 		file:      "heartbeat/monitor.go",
 		from:      "w.KnownSince != m.knownSince && w.KnownSince != 0 && m.knownSince != 0:",
 		to:        "false:",
-		test:      simulateTest,
+		test:      "-run TestScenarios/forgotten_WELCOME_that ./internal/simulate",
 	},
 	{
 		name:      "simulate/stopping",

@@ -403,7 +403,7 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 		}
 		d := s.d
 		// What has begun after the cut-off is not found by it: a known limit of a cut-off by a clock.
-		if !w.strict && s.began > death.Add(w.lag(s.c)) {
+		if !w.strict && (s.began > death.Add(w.lag(s.c)) || s.waits) {
 			return
 		}
 		if d.stopping || d.stepped >= s.began && !w.strict {

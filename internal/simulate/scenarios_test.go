@@ -90,6 +90,12 @@ var scenarios = []struct {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20*time.Second, func() { s.c.freeze(30 * time.Second) })
 	}},
+	{"forgotten WELCOME that is lost", "", timings[2], func(s *stage) { // the next one has resumed
+		s.path(s.c.h.addr, s.d.h.addr).delay, s.path(s.d.h.addr, s.c.h.addr).delay = 10*ms, 10*ms
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, func() { s.c.freeze(30 * time.Second) })
+		s.after(50045*ms, func() { s.holes[s.m.instances[0].e.local] = true })
+	}},
 	{"two entries of one server", "", timings[2], func(s *stage) { // one heartbeat serves, and nothing is lost
 		s.m.twice(s.d)
 		s.after(15*time.Second, func() { s.session(s.c) })

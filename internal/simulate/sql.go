@@ -18,6 +18,7 @@ type session struct {
 	addr  netip.Addr // of the client host
 	seen  netip.Addr // by the server
 	boots byte       // of the client's machine
+	waits bool       // in the backlog
 	began Mono
 	wall  terminator.Wall
 	over  bool
@@ -31,7 +32,7 @@ type session struct {
 func (d *database) open(c *client, m *conmgr, aware bool) {
 	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware}
 	if d.still > d.w.now {
-		s.began = d.w.now
+		s.began, s.waits = d.w.now, true
 		d.waiting = append(d.waiting, s)
 		return
 	}
@@ -39,7 +40,7 @@ func (d *database) open(c *client, m *conmgr, aware bool) {
 }
 
 func (d *database) begin(s *session) {
-	s.began, s.wall = d.w.now, d.wall()
+	s.began, s.wall, s.waits = d.w.now, d.wall(), false
 	d.sessions = append(d.sessions, s)
 }
 
