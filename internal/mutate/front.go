@@ -59,6 +59,15 @@ var frontMutations = []mutation{
 		build:     "front",
 	},
 	{
+		name:      "front/address-of-conmgr",
+		invariant: "while conmgr is asked, PQhostaddr() is its address",
+		file:      "libpq/handle/handle.c",
+		from:      "return (char *) link_peer(f->c.link);",
+		to:        "return \"\";",
+		test:      "-run TestAwaitingConmgr ./libpq/test",
+		build:     "front",
+	},
+	{
 		name:      "front/shows-what-was-tried",
 		invariant: "a handle that could not be connected shows what was tried, as libpq's",
 		file:      "libpq/connect/tried.c",

@@ -18,7 +18,7 @@ func TestAsynchronous(t *testing.T) {
 	cm.Freeze(true)
 	for _, more := range []string{"", "sslmode=require"} {
 		out = output(t, byPath(), "async", dsn(cm.Port(), more), "500")
-		wantAll(t, out, "gave up: status", "at localhost port "+cm.Port())
+		wantAll(t, out, "gave up: status", "at localhost (127.0.0.1) port "+cm.Port())
 		if strings.Contains(out, "could not match") {
 			t.Errorf("an error that is of no concern: %s", out)
 		}
@@ -36,7 +36,7 @@ func TestAwaitingConmgr(t *testing.T) {
 	cm := conmgr(t)
 	cm.FreezeAnswers(true)
 	out := output(t, byPath(), "async", dsn(cm.Port(), ""), "500")
-	wantAll(t, out, "gave up: status 1000", "at localhost port "+cm.Port()+" said <>")
+	wantAll(t, out, "gave up: status 1000", "at localhost (127.0.0.1) port "+cm.Port()+" said <>")
 	cm.FreezeAnswers(false)
 }
 
