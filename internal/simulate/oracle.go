@@ -247,7 +247,8 @@ func (w *world) gone(d *database) {
 // sessions that they have given up must end.
 func (w *world) back(in *instance) {
 	c, d := in.m.c, in.d
-	if len(c.conmgrs) > 1 || !w.strict && c.neighbours() { // the other one's life protects them
+	// Another one's life protects them, be it another entry that has looked just then.
+	if len(c.conmgrs) > 1 || !w.strict && (c.neighbours() || slices.Contains(in.m.again, d)) {
 		return
 	}
 	now, boots := w.now, c.h.boots
