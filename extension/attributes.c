@@ -14,7 +14,8 @@
 #include "access/xact.h"
 #include "utils/pidfile.h"
 
-#define POSTMASTER_PID_FILE	"postmaster.pid"	/* relative to the data directory, where we are */
+/* Relative to the data directory, where we are. */
+#define POSTMASTER_PID_FILE	"postmaster.pid"
 
 /* Is the postmaster shutting down? It says so in its pid file before it signals anybody. */
 bool

@@ -23,8 +23,8 @@
 #define WD_SLOT_FREE		0
 #define WD_SLOT_CONNECTED	1	/* heartbeats go both ways */
 #define WD_SLOT_WAITING		2	/* not connected, may still resume */
-#define WD_SLOT_ENDING		3	/* dead: the terminator ends its sessions, then
-								 * frees the slot */
+#define WD_SLOT_ENDING		3	/* dead: the terminator ends its sessions,
+								 * then frees the slot */
 
 /* Values of WatchdogSlot.cause: by which rule sessions are ended. */
 #define WD_CAUSE_NONE		0
@@ -63,8 +63,8 @@ typedef struct WatchdogSlot
 	uint8_t		addr[16];		/* IPv6 address, or IPv4-mapped */
 	uint32_t	scope;			/* zone of a link-local address, else 0 */
 	uint16_t	port;			/* of the heartbeat connection, at the conmgr */
-	uint8_t		closed;			/* WAITING: how the connection ended: 0 broken,
-								 * 1 closed by the conmgr, 2 reset */
+	uint8_t		closed;			/* WAITING: how the connection ended: 0
+								 * broken, 1 closed by the conmgr, 2 reset */
 	uint8_t		cause;			/* why there is a cut-off */
 	uint64_t	generation;
 	uint32_t	interval_ms;
@@ -78,8 +78,8 @@ typedef struct WatchdogSlot
 	uint64_t	resumed;		/* atomic; times that the conmgr resumed */
 	int64_t		cutoff;			/* atomic; µs since the Unix epoch: end the
 								 * sessions that started before; 0 = none */
-	int64_t		deferred;		/* a cut-off that waits for what becomes of the
-								 * other conmgrs of this address; 0 = none */
+	int64_t		deferred;		/* a cut-off that waits for what becomes of
+								 * the other conmgrs of this address; 0 = none */
 	uint32_t	deferred_cause; /* its cause */
 	uint32_t	reserved;
 } WatchdogSlot;
@@ -102,7 +102,8 @@ wd_fence(void)
 #define WD_ATTR_SHUTTING_DOWN	(UINT64_C(1) << 2)
 
 /* One log line on its way from Go to ereport(). */
-#define WD_LOG_RING		1024	/* so many conmgrs may die in the same moment: a switch */
+/* So many conmgrs may die in the same moment: a switch. */
+#define WD_LOG_RING		1024
 #define WD_LOG_MESSAGE	320
 #define WD_LOG_NOTE		224
 
@@ -120,7 +121,8 @@ typedef struct WatchdogLogLine
 
 /* Values of WatchdogBridge.stop. */
 #define WD_RUN				0
-#define WD_STOP_WORKER		1	/* the worker is restarted: conmgrs will resume */
+#define WD_STOP_WORKER		1	/* the worker is restarted: conmgrs will
+								 * resume */
 #define WD_STOP_SERVER		2	/* the server shuts down: tell the conmgrs */
 
 /* In the worker's private memory, for as long as the process lives. */
@@ -138,16 +140,17 @@ typedef struct WatchdogBridge
 	int32_t		to_c;			/* eventfd: something below has changed for C */
 
 	/* C writes, Go reads */
-	uint64_t	attributes;		/* atomic; flags << 32 | timeline, as on the wire */
+	uint64_t	attributes;		/* atomic; flags << 32 | timeline, as on the
+								 * wire */
 	uint32_t	stop;			/* atomic */
 	uint32_t	terminate_on_close; /* atomic */
 	uint32_t	max_timeout_ms; /* atomic; longest interval and timeout of a
 								 * HELLO */
 
 	/*
-	 * The declared succession, as on the wire; 0, 0: none. To change it, store
-	 * 0 into succeeds_system, then the timeline, then succeeds_system; then
-	 * wake Go.
+	 * The declared succession, as on the wire; 0, 0: none. To change it,
+	 * store 0 into succeeds_system, then the timeline, then succeeds_system;
+	 * then wake Go.
 	 */
 	uint64_t	succeeds_system;	/* atomic */
 	uint32_t	succeeds_timeline;	/* atomic */
@@ -160,7 +163,10 @@ typedef struct WatchdogBridge
 	uint32_t	wake_terminator;	/* atomic; a slot has got a cut-off */
 	uint32_t	pong;			/* atomic */
 
-	/* log lines: Go writes at head, C reads at tail; Go drops what does not fit */
+	/*
+	 * log lines: Go writes at head, C reads at tail; Go drops what does not
+	 * fit
+	 */
 	uint32_t	log_head;		/* atomic */
 	uint32_t	log_tail;		/* atomic */
 	uint32_t	log_dropped;	/* atomic */

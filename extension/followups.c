@@ -18,7 +18,9 @@
 #include "utils/timestamp.h"
 
 #define SPARE_FOLLOW_UPS	64	/* beyond one for each slot */
-#define FIRST_FOLLOW_UP_MS	1000	/* a thousand sessions take about as long to end */
+
+/* A thousand sessions take about as long to end. */
+#define FIRST_FOLLOW_UP_MS	1000
 
 /* A request that is looked at again. */
 typedef struct FollowUp

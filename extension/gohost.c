@@ -34,7 +34,9 @@
 
 static WatchdogBridge *bridge = NULL;
 static char load_error[256];	/* why the helper thread could not start Go */
-static volatile sig_atomic_t crash_signal = 0;	/* that hit the heartbeat thread */
+
+/* That hit the heartbeat thread. */
+static volatile sig_atomic_t crash_signal = 0;
 
 static const int crash_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 
@@ -153,7 +155,7 @@ watchdog_drain_go_log(void)
 	{
 		const WatchdogLogLine *line = &bridge->log[tail % WD_LOG_RING];
 		int			level = line->level == WD_LOG_WARNING ? WARNING :
-		line->level == WD_LOG_LOG ? LOG : DEBUG1;
+			line->level == WD_LOG_LOG ? LOG : DEBUG1;
 
 		ereport(level,
 				(errmsg_internal("%s", line->message),
@@ -197,7 +199,10 @@ run_go(void *arg)
 	watchdog_go_run_fn run = NULL;
 	sigset_t	faults;
 
-	/* A fault that is blocked would end the process, and with it all sessions. */
+	/*
+	 * A fault that is blocked would end the process, and with it all
+	 * sessions.
+	 */
 	sigemptyset(&faults);
 	for (int i = 0; i < lengthof(crash_signals); i++)
 		sigaddset(&faults, crash_signals[i]);

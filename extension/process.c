@@ -71,7 +71,7 @@ watchdog_raise_file_limit(void)
 {
 	struct rlimit lim;
 	rlim_t		need = (rlim_t) max_files_per_process +
-	2 * (rlim_t) watchdog_max_heartbeat_connections;
+		2 * (rlim_t) watchdog_max_heartbeat_connections;
 	bool		files_limited = false;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)

@@ -17,8 +17,10 @@
 #include "postmaster/interrupt.h"
 #include "utils/timestamp.h"
 
-#define FAILED_START_MS	1000	/* a worker that lived shorter has failed at its start */
-#define SHORT_LIFE_MS	10000	/* a worker that lived shorter has failed quickly */
+/* A worker that lived shorter has failed at its start, or quickly. */
+#define FAILED_START_MS	1000
+#define SHORT_LIFE_MS	10000
+
 #define FREE_STARTS		1		/* failed starts in a row without a pause */
 #define FREE_RESTARTS	10		/* quick failures in a row without a pause */
 #define MAX_PAUSE_S		30

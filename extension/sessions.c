@@ -134,7 +134,9 @@ void
 watchdog_end_sessions(Request *requests, int nrequests)
 {
 	int			nsessions = pgstat_fetch_stat_numbackends();
-	TimestampTz now = GetCurrentTimestamp();	/* after the snapshot: nothing in it has started later */
+
+	/* After the snapshot: nothing in it has started later. */
+	TimestampTz now = GetCurrentTimestamp();
 	List	   *applications = watchdog_silence_only_applications();
 
 	for (int i = 1; i <= nsessions; i++)

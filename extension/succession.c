@@ -61,29 +61,29 @@ set_succession(WatchdogSuccession s)
 
 /* The file's text, without its checksum. */
 static int
-format_succession(char *text, uint64 cluster, WatchdogSuccession s)
+format_succession(char *content, uint64 cluster, WatchdogSuccession s)
 {
-	return snprintf(text, MAX_TEXT,
+	return snprintf(content, MAX_TEXT,
 					"watchdog 1\ncluster " UINT64_FORMAT "\nsucceeds " UINT64_FORMAT
 					"\ntimeline %u\n", cluster, s.system_identifier, s.timeline);
 }
 
 static pg_crc32c
-checksum(const char *text, size_t len)
+checksum(const char *content, size_t len)
 {
 	pg_crc32c	crc;
 
 	INIT_CRC32C(crc);
-	COMP_CRC32C(crc, text, len);
+	COMP_CRC32C(crc, content, len);
 	FIN_CRC32C(crc);
 	return crc;
 }
 
 /* NULL, and the succession; or what is wrong with the text. */
 static const char *
-parse_succession(const char *text, WatchdogSuccession *s)
+parse_succession(const char *content, WatchdogSuccession *s)
 {
-	const char *sum = strstr(text, "checksum ");
+	const char *sum = strstr(content, "checksum ");
 	unsigned long long cluster;
 	unsigned long long succeeds;
 	unsigned int timeline;
@@ -91,9 +91,9 @@ parse_succession(const char *text, WatchdogSuccession *s)
 	char		end;
 
 	if (sum == NULL || sscanf(sum, "checksum %8x%c", &crc, &end) != 2 || end != '\n' ||
-		crc != checksum(text, sum - text))
+		crc != checksum(content, sum - content))
 		return "Its checksum is wrong.";
-	if (sscanf(text, "watchdog 1\ncluster %llu\nsucceeds %llu\ntimeline %u\n",
+	if (sscanf(content, "watchdog 1\ncluster %llu\nsucceeds %llu\ntimeline %u\n",
 			   &cluster, &succeeds, &timeline) != 3)
 		return "It is of another version.";
 	if (cluster != GetSystemIdentifier())
@@ -106,18 +106,18 @@ parse_succession(const char *text, WatchdogSuccession *s)
 static void
 write_file(WatchdogSuccession s)
 {
-	char		text[MAX_TEXT];
-	int			len = format_succession(text, GetSystemIdentifier(), s);
+	char		content[MAX_TEXT];
+	int			len = format_succession(content, GetSystemIdentifier(), s);
 	int			fd;
 
-	len += snprintf(text + len, sizeof(text) - len, "checksum %08x\n", checksum(text, len));
+	len += snprintf(content + len, sizeof(content) - len, "checksum %08x\n", checksum(content, len));
 	fd = OpenTransientFile(SUCCESSION_TEMP, O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not create file \"%s\": %m", SUCCESSION_TEMP)));
 	errno = 0;
-	if (write(fd, text, len) != len)
+	if (write(fd, content, len) != len)
 	{
 		if (errno == 0)
 			errno = ENOSPC;		/* write() does not say so */
@@ -138,16 +138,16 @@ write_file(WatchdogSuccession s)
 
 /* Read the file into text. false: there is none, or it was said why not. */
 static bool
-read_file(char *text)
+read_file(char *content)
 {
 	int			fd = OpenTransientFile(SUCCESSION_FILE, O_RDONLY | O_NONBLOCK | PG_BINARY);
 	int			len = -1;
 
 	if (fd >= 0)
 	{
-		len = read(fd, text, MAX_TEXT - 1);
+		len = read(fd, content, MAX_TEXT - 1);
 		if (len >= 0)
-			text[len] = '\0';
+			content[len] = '\0';
 		else
 			ereport(WARNING,
 					(errcode_for_file_access(),
@@ -166,13 +166,13 @@ void
 watchdog_load_succession(void)
 {
 	WatchdogSuccession s = {0};
-	char		text[MAX_TEXT];
+	char		content[MAX_TEXT];
 	const char *wrong;
 
 	LWLockAcquire(succession_lock(), LW_EXCLUSIVE);
-	if (read_file(text))
+	if (read_file(content))
 	{
-		wrong = parse_succession(text, &s);
+		wrong = parse_succession(content, &s);
 		if (wrong != NULL)
 			ereport(WARNING,
 					(errcode(ERRCODE_DATA_CORRUPTED),

@@ -94,18 +94,18 @@ watchdog_report(const Request *request)
 	if (request->first && request->spared > 0)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
-						request->text, request->signaled),
+						request->ipaddress, request->signaled),
 				 errdetail("%s Its host lives: connections that end by silence only, and are spared: %d.",
 						   cause_text(request->cause), request->spared)));
 	else if (request->first)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
-						request->text, request->signaled),
+						request->ipaddress, request->signaled),
 				 errdetail("%s", cause_text(request->cause))));
 	else if (request->signaled > 0)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections again: ipaddress=\"%s\", count=%d",
-						request->text, request->signaled),
+						request->ipaddress, request->signaled),
 				 errdetail("They were still starting, or have not ended yet.")));
 }
 
@@ -120,9 +120,9 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 	request->silence_cutoff = WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
 	request->first = true;
 	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) slot->addr))
-		inet_ntop(AF_INET, slot->addr + 12, request->text, sizeof(request->text));
+		inet_ntop(AF_INET, slot->addr + 12, request->ipaddress, sizeof(request->ipaddress));
 	else
-		inet_ntop(AF_INET6, slot->addr, request->text, sizeof(request->text));
+		inet_ntop(AF_INET6, slot->addr, request->ipaddress, sizeof(request->ipaddress));
 	watchdog_fold_loopback(request->addr);
 }
 
@@ -214,6 +214,9 @@ watchdog_terminator_main(Datum arg)
 						 wait, PG_WAIT_EXTENSION);
 	}
 
-	/* Not 0, which would mean never to be started again: an administrator may have sent the signal. */
+	/*
+	 * Not 0, which would mean never to be started again: an administrator may
+	 * have sent the signal.
+	 */
 	proc_exit(1);
 }

@@ -25,7 +25,7 @@ typedef struct Request
 	bool		first;			/* not a follow-up */
 	int			signaled;
 	int			spared;
-	char		text[INET6_ADDRSTRLEN];
+	char		ipaddress[INET6_ADDRSTRLEN];
 } Request;
 
 /* terminator.c */

@@ -25,14 +25,14 @@ PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog);
 static Datum
 inet_of(const WatchdogSlot *slot)
 {
-	char		text[INET6_ADDRSTRLEN];
+	char		ipaddress[INET6_ADDRSTRLEN];
 	const struct in6_addr *addr = (const struct in6_addr *) slot->addr;
 
 	if (IN6_IS_ADDR_V4MAPPED(addr))
-		inet_ntop(AF_INET, slot->addr + 12, text, sizeof(text));
+		inet_ntop(AF_INET, slot->addr + 12, ipaddress, sizeof(ipaddress));
 	else
-		inet_ntop(AF_INET6, slot->addr, text, sizeof(text));
-	return DirectFunctionCall1(inet_in, CStringGetDatum(text));
+		inet_ntop(AF_INET6, slot->addr, ipaddress, sizeof(ipaddress));
+	return DirectFunctionCall1(inet_in, CStringGetDatum(ipaddress));
 }
 
 static TimestampTz

@@ -24,9 +24,13 @@
 
 #define PING_INTERVAL_MS	1000
 #define PING_LIMIT			10	/* unanswered pings until Go counts as hung */
-#define TERMINATOR_PINGS	5	/* until a missing terminator is reported, and ... */
-#define NAG_PINGS			60	/* until it is reported again */
-#define CLOSE_LOOK_MS		10	/* between checks of the attributes while they may be about to change */
+
+/* Until a missing terminator is reported, and until it is again. */
+#define TERMINATOR_PINGS	5
+#define NAG_PINGS			60
+
+/* Between checks of the attributes while they may be about to change. */
+#define CLOSE_LOOK_MS		10
 #define CLOSE_LOOK_TIME_MS	10000
 
 static WatchdogBridge *bridge = NULL;
@@ -54,7 +58,8 @@ show_succession(void)
 /* What the main loop has to remember from turn to turn. */
 typedef struct MainLoop
 {
-	int			directory;		/* tells of changes in the data directory; -1: cannot be watched */
+	int			directory;		/* tells of changes in the data directory; -1:
+								 * cannot be watched */
 	TimestampTz now;			/* of this turn */
 	TimestampTz next_attributes;
 	TimestampTz next_ping;
@@ -199,7 +204,10 @@ show_attributes(MainLoop *loop)
 static void
 main_loop(void)
 {
-	MainLoop	loop = {.directory = watchdog_watch_data_directory(), .stopping = watchdog_server_is_stopping()};
+	MainLoop	loop = {
+		.directory = watchdog_watch_data_directory(),
+		.stopping = watchdog_server_is_stopping()
+	};
 	WaitEventSet *set = make_wait_event_set(loop.directory);
 
 	for (;;)

@@ -109,7 +109,7 @@ var extensionMutations = []mutation{
 		name:      "extension/succession-checksum",
 		invariant: "a damaged succession file is ignored",
 		file:      "extension/succession.c",
-		from:      "crc != checksum(text, sum - text)",
+		from:      "crc != checksum(content, sum - content)",
 		to:        "crc == 0",
 		test:      "./test -run TestSuccessionFile",
 		build:     extensionBuild,

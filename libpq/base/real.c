@@ -18,7 +18,9 @@
 const char *real_problem;
 static char problem[512];
 
-static void __attribute__((constructor))
+static void real_load(void) __attribute__((constructor));
+
+static void
 real_load(void)
 {
 	const char *path = secure_getenv("WATCHDOG_LIBPQ");

@@ -10,49 +10,49 @@
 #include <string.h>
 
 static bool
-text_room(Text *text, size_t more)
+text_room(Text *t, size_t more)
 {
-	size_t		need = text->len + more + 1;
+	size_t		need = t->len + more + 1;
 
-	if (text->broken)
+	if (t->broken)
 		return false;
-	if (need > text->size)
+	if (need > t->size)
 	{
-		size_t		size = text->size ? text->size : 128;
+		size_t		size = t->size ? t->size : 128;
 		char	   *data;
 
 		while (size < need)
 			size *= 2;
-		data = realloc(text->data, size);
+		data = realloc(t->data, size);
 		if (!data)
 		{
-			text->broken = true;
+			t->broken = true;
 			return false;
 		}
-		text->data = data;
-		text->size = size;
+		t->data = data;
+		t->size = size;
 	}
 	return true;
 }
 
 void
-text_addn(Text *text, const char *bytes, size_t n)
+text_addn(Text *t, const char *bytes, size_t n)
 {
-	if (!text_room(text, n))
+	if (!text_room(t, n))
 		return;
-	memcpy(text->data + text->len, bytes, n);
-	text->len += n;
-	text->data[text->len] = '\0';
+	memcpy(t->data + t->len, bytes, n);
+	t->len += n;
+	t->data[t->len] = '\0';
 }
 
 void
-text_add(Text *text, const char *string)
+text_add(Text *t, const char *string)
 {
-	text_addn(text, string, strlen(string));
+	text_addn(t, string, strlen(string));
 }
 
 void
-text_addf(Text *text, const char *fmt, ...)
+text_addf(Text *t, const char *fmt,...)
 {
 	va_list		args;
 	int			n;
@@ -60,58 +60,58 @@ text_addf(Text *text, const char *fmt, ...)
 	va_start(args, fmt);
 	n = vsnprintf(NULL, 0, fmt, args);
 	va_end(args);
-	if (n < 0 || !text_room(text, (size_t) n))
+	if (n < 0 || !text_room(t, (size_t) n))
 		return;
 	va_start(args, fmt);
-	vsnprintf(text->data + text->len, (size_t) n + 1, fmt, args);
+	vsnprintf(t->data + t->len, (size_t) n + 1, fmt, args);
 	va_end(args);
-	text->len += (size_t) n;
+	t->len += (size_t) n;
 }
 
 /* Appends keyword='value', quoted as a connection string wants it. */
 void
-text_add_conninfo(Text *text, const char *keyword, const char *value)
+text_add_conninfo(Text *t, const char *keyword, const char *value)
 {
-	if (text->len)
-		text_addn(text, " ", 1);
-	text_add(text, keyword);
-	text_addn(text, "='", 2);
+	if (t->len)
+		text_addn(t, " ", 1);
+	text_add(t, keyword);
+	text_addn(t, "='", 2);
 	for (;;)
 	{
 		size_t		plain = strcspn(value, "'\\");
 
-		text_addn(text, value, plain);
+		text_addn(t, value, plain);
 		value += plain;
 		if (!*value)
 			break;
-		text_addn(text, "\\", 1);
-		text_addn(text, value++, 1);
+		text_addn(t, "\\", 1);
+		text_addn(t, value++, 1);
 	}
-	text_addn(text, "'", 1);
+	text_addn(t, "'", 1);
 }
 
 void
-text_cut(Text *text, size_t len)
+text_cut(Text *t, size_t len)
 {
-	if (len < text->len)
+	if (len < t->len)
 	{
-		text->len = len;
-		text->data[len] = '\0';
+		t->len = len;
+		t->data[len] = '\0';
 	}
 }
 
 /* Passwords pass through here: nothing is left in freed memory. */
 void
-text_free(Text *text)
+text_free(Text *t)
 {
-	if (text->data)
-		explicit_bzero(text->data, text->len);
-	free(text->data);
-	memset(text, 0, sizeof *text);
+	if (t->data)
+		explicit_bzero(t->data, t->len);
+	free(t->data);
+	memset(t, 0, sizeof *t);
 }
 
 const char *
-text_of(const Text *text)
+text_of(const Text *t)
 {
-	return text->broken ? "out of memory\n" : text->data ? text->data : "";
+	return t->broken ? "out of memory\n" : t->data ? t->data : "";
 }

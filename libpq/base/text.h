@@ -16,14 +16,14 @@ typedef struct Text
 	bool		broken;
 } Text;
 
-void		text_add(Text *text, const char *string);
-void		text_addn(Text *text, const char *bytes, size_t n);
-void		text_addf(Text *text, const char *fmt, ...)
+void		text_add(Text *t, const char *string);
+void		text_addn(Text *t, const char *bytes, size_t n);
+void		text_addf(Text *t, const char *fmt,...)
 			__attribute__((format(printf, 2, 3)));
-void		text_add_conninfo(Text *text, const char *keyword,
+void		text_add_conninfo(Text *t, const char *keyword,
 							  const char *value);
-void		text_cut(Text *text, size_t len);
-void		text_free(Text *text);
-const char *text_of(const Text *text);
+void		text_cut(Text *t, size_t len);
+void		text_free(Text *t);
+const char *text_of(const Text *t);
 
 #endif							/* TEXT_H */

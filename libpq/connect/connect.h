@@ -38,8 +38,8 @@ typedef struct Options
 	char	  **keywords;		/* all but the ones below, in libpq's order */
 	char	  **values;
 	int			count;
-	char	   *host;			/* as the user gave them, for PQconninfo; NULL:
-								 * not given */
+	char	   *host;			/* as the user gave them, for PQconninfo;
+								 * NULL: not given */
 	char	   *hostaddr;
 	char	   *port;
 	char	   *target_session_attrs;
@@ -103,8 +103,8 @@ typedef enum Phase
 	PH_FAILED,					/* no connection was made; err says why */
 	PH_PROBE,					/* stage one, in the clear, without secrets */
 	PH_STAGE1,					/* stage one, by the real libpq */
-	PH_CHECK,					/* a plain server: asking an old one whether it
-								 * is what the user wants */
+	PH_CHECK,					/* a plain server: asking an old one whether
+								 * it is what the user wants */
 	PH_ASK,						/* waiting for conmgr's answer */
 	PH_STAGE2					/* connecting to the instance */
 } Phase;
@@ -124,16 +124,17 @@ struct Connection
 	PGconn	   *sql;			/* real; never NULL once begun */
 	bool		blank;			/* sql is none, only something to be asked */
 	Phase		phase;
-	unsigned	forks;			/* fork_count of the process that used it last;
-								 * also written by who adopts it in a child */
+	unsigned	forks;			/* fork_count of the process that used it
+								 * last; also written by who adopts it in a
+								 * child */
 
 	/* configuration: who holds it */
 	Options		options;
 	Settings	settings;
 
 	/*
-	 * The one call upwards: gives another real connection the event procedures
-	 * that sql has. False: out of memory.
+	 * The one call upwards: gives another real connection the event
+	 * procedures that sql has. False: out of memory.
 	 */
 	bool		(*carry_events) (Connection *c, PGconn *to);
 
@@ -158,8 +159,8 @@ struct Connection
 	int			refusals;
 
 	/* an attempt of either stage (tried.c, and the stage that makes it) */
-	bool		bogus_host;		/* sql's host list has an entry behind the real
-								 * one: see tried.c */
+	bool		bogus_host;		/* sql's host list has an entry behind the
+								 * real one: see tried.c */
 	Tried		tried;
 
 	/* established: from stage two on, until the end (stage2.c, sql.c) */

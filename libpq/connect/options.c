@@ -178,6 +178,7 @@ collect(Options *o, const PQconninfoOption *values, PGconn *hosts,
 		o->values = calloc((size_t) n, sizeof *o->values);
 		ok = o->keywords && o->values;
 	}
+
 	/*
 	 * Not among PQconninfo's answers, but PGSERVICE must not come in its
 	 * place.
@@ -215,8 +216,8 @@ finish_parse(Options *o, PGconn *rest, PGconn *hosts, const char *service,
 	const char *host = value_of(values, "host");
 
 	/*
-	 * libpq has resolved the string if the list of hosts that it was given has
-	 * arrived; else it says in rest what is wrong.
+	 * libpq has resolved the string if the list of hosts that it was given
+	 * has arrived; else it says in rest what is wrong.
 	 */
 	if (values && hosts && !(host && !strcmp(host, NO_HOST)))
 	{

@@ -20,11 +20,12 @@ bool
 later_address(Connection *c)
 {
 	struct addrinfo hints = {
-		.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC
+		.ai_socktype = SOCK_STREAM,
+		.ai_family = AF_UNSPEC
 	};
 	const Host *h = current_host(c);
 	const char *used = real.PQhostaddr(c->sql);
-	char		text[NI_MAXHOST];
+	char		shown[NI_MAXHOST];
 
 	if (h->hostaddr || !host_is_tcp(h))
 		return false;
@@ -38,9 +39,9 @@ later_address(Connection *c)
 		for (c->address = c->addresses; c->address;
 			 c->address = c->address->ai_next)
 		{
-			address_text(c->address->ai_addr, c->address->ai_addrlen, text,
-						 sizeof text);
-			if (!strcmp(text, used))
+			address_text(c->address->ai_addr, c->address->ai_addrlen, shown,
+						 sizeof shown);
+			if (!strcmp(shown, used))
 				break;
 		}
 	}

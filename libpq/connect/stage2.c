@@ -150,8 +150,8 @@ refused(Connection *c)
 		const char *said = watch_said(c->watch);
 
 		/*
-		 * conmgr knows by now that this instance is lost, or has ended itself:
-		 * begin with this host again
+		 * conmgr knows by now that this instance is lost, or has ended
+		 * itself: begin with this host again
 		 */
 		text_addf(&c->err, "%s\n", *said ? said :
 				  "the Connection Manager closed the connection");

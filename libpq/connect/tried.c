@@ -134,7 +134,8 @@ const char *
 tried_address(Connection *c)
 {
 	struct addrinfo hints = {
-		.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC
+		.ai_socktype = SOCK_STREAM,
+		.ai_family = AF_UNSPEC
 	};
 	struct addrinfo *list;
 	const Host *h = &c->tried.given;
@@ -197,8 +198,8 @@ awaits_word(const Connection *c, ConnStatusType status)
 			return c->phase == PH_STAGE2 ||
 				real.PQparameterStatus(c->sql, CM_VERSION_PARAMETER);
 		default:
-			return false;		/* before the socket is connected, a look would
-								 * take its error away */
+			return false;		/* before the socket is connected, a look
+								 * would take its error away */
 	}
 }
 

@@ -17,6 +17,7 @@
 #define THUNKS 64
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 /* Written once each, under the lock. */
 static _Atomic(PGEventProc) procs[THUNKS];
 
@@ -121,7 +122,10 @@ PQregisterEventProc(PGconn *conn, PGEventProc proc, const char *name,
 {
 	Front	   *f = front_of(conn);
 	FrontEvent *events;
-	FrontEvent	e = {.proc = proc, .pass_through = passThrough};
+	FrontEvent	e = {
+		.proc = proc,
+		.pass_through = passThrough
+	};
 
 	if (!f)
 		return real.PQregisterEventProc(conn, proc, name, passThrough);
@@ -241,7 +245,9 @@ release(void)
 	pthread_mutex_unlock(&lock);
 }
 
-static void __attribute__((constructor))
+static void events_load(void) __attribute__((constructor));
+
+static void
 events_load(void)
 {
 	pthread_atfork(hold, release, release);

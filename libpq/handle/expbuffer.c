@@ -5,18 +5,21 @@
  */
 #include "handle.h"
 
-void		appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+void		appendPQExpBuffer(PQExpBuffer str, const char *fmt,...)
 			__attribute__((format(printf, 2, 3)));
-void		printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+void		printfPQExpBuffer(PQExpBuffer str, const char *fmt,...)
 			__attribute__((format(printf, 2, 3)));
 bool		appendPQExpBufferVA(PQExpBuffer str, const char *fmt, va_list args)
 			__attribute__((format(printf, 2, 0)));
 
-static void __attribute__((format(printf, 2, 0)))
+static void append(PQExpBuffer str, const char *fmt, va_list args,
+				   int saved_errno) __attribute__((format(printf, 2, 0)));
+
+static void
 append(PQExpBuffer str, const char *fmt, va_list args, int saved_errno)
 {
 	char		fixed[1024];
-	char	   *text = fixed;
+	char	   *all = fixed;
 	va_list		again;
 	int			n;
 
@@ -25,25 +28,25 @@ append(PQExpBuffer str, const char *fmt, va_list args, int saved_errno)
 	n = vsnprintf(fixed, sizeof fixed, fmt, args);
 	if (n >= (int) sizeof fixed)
 	{
-		text = malloc((size_t) n + 1);
-		if (text)
+		all = malloc((size_t) n + 1);
+		if (all)
 		{
 			errno = saved_errno;
-			vsnprintf(text, (size_t) n + 1, fmt, again);
+			vsnprintf(all, (size_t) n + 1, fmt, again);
 		}
 	}
 	va_end(again);
 	/* what cannot be had marks the buffer as broken, as libpq does */
-	if (n < 0 || !text)
+	if (n < 0 || !all)
 		real.enlargePQExpBuffer(str, SIZE_MAX / 2);
 	else
-		real.appendBinaryPQExpBuffer(str, text, (size_t) n);
-	if (text != fixed)
-		free(text);
+		real.appendBinaryPQExpBuffer(str, all, (size_t) n);
+	if (all != fixed)
+		free(all);
 }
 
 EXPORT void
-appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+appendPQExpBuffer(PQExpBuffer str, const char *fmt,...)
 {
 	int			saved_errno = errno;
 	va_list		args;
@@ -54,7 +57,7 @@ appendPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
 }
 
 EXPORT void
-printfPQExpBuffer(PQExpBuffer str, const char *fmt, ...)
+printfPQExpBuffer(PQExpBuffer str, const char *fmt,...)
 {
 	int			saved_errno = errno;
 	va_list		args;

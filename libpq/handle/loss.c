@@ -115,23 +115,23 @@ PGresult *
 front_amend(Front *f, PGresult *r)
 {
 	Amended    *a;
-	Text		text = {0};
+	Text		whole = {0};
 	const char *own;
 
 	if (!r || real.PQresultStatus(r) != PGRES_FATAL_ERROR)
 		return r;
 	own = real.PQresultErrorMessage(r);
-	text_add(&text, own ? own : "");
-	text_add(&text, text_of(&f->loss));
+	text_add(&whole, own ? own : "");
+	text_add(&whole, text_of(&f->loss));
 	a = malloc(sizeof *a);
-	if (!a || text.broken)
+	if (!a || whole.broken)
 	{
 		free(a);
-		text_free(&text);
+		text_free(&whole);
 		return r;
 	}
 	a->result = r;
-	a->text = text.data;
+	a->text = whole.data;
 	pthread_mutex_lock(&lock);
 	a->next = amended;
 	amended = a;
@@ -153,7 +153,7 @@ find(const PGresult *res)
 EXPORT char *
 PQresultErrorMessage(const PGresult *res)
 {
-	char	   *text = NULL;
+	char	   *longer = NULL;
 
 	if (res && atomic_load_explicit(&namended, memory_order_relaxed) > 0)
 	{
@@ -162,22 +162,22 @@ PQresultErrorMessage(const PGresult *res)
 		pthread_mutex_lock(&lock);
 		a = *find(res);
 		if (a)
-			text = a->text;
+			longer = a->text;
 		pthread_mutex_unlock(&lock);
 	}
-	return text ? text : real.PQresultErrorMessage(res);
+	return longer ? longer : real.PQresultErrorMessage(res);
 }
 
 EXPORT char *
 PQresultVerboseErrorMessage(const PGresult *res, PGVerbosity verbosity,
 							PGContextVisibility show_context)
 {
-	char	   *text = PQresultErrorMessage(res);
+	char	   *longer = PQresultErrorMessage(res);
 
 	/* A result of a loss has no fields that a verbosity could show. */
-	if (text && text != real.PQresultErrorMessage(res) &&
+	if (longer && longer != real.PQresultErrorMessage(res) &&
 		!real.PQresultErrorField(res, PG_DIAG_SQLSTATE))
-		return strdup(text);
+		return strdup(longer);
 	return real.PQresultVerboseErrorMessage(res, verbosity, show_context);
 }
 
@@ -283,7 +283,9 @@ release(void)
 	pthread_mutex_unlock(&lock);
 }
 
-static void __attribute__((constructor))
+static void loss_load(void) __attribute__((constructor));
+
+static void
 loss_load(void)
 {
 	pthread_atfork(hold, release, release);

@@ -123,7 +123,8 @@ static bool
 dial_host(CmLink *link, const Host *h)
 {
 	struct addrinfo hints = {
-		.ai_socktype = SOCK_STREAM, .ai_family = AF_UNSPEC,
+		.ai_socktype = SOCK_STREAM,
+		.ai_family = AF_UNSPEC,
 		.ai_flags = AI_NUMERICSERV
 	};
 
@@ -285,7 +286,10 @@ connected(CmLink *link)
 	static const char ssl_request[8] = {
 		0, 0, 0, 8, 0x04, (char) 0xd2, 0x16, 0x2f
 	};
-	struct pollfd p = {.fd = link->fd, .events = POLLOUT};
+	struct pollfd p = {
+		.fd = link->fd,
+		.events = POLLOUT
+	};
 	int			error = 0;
 	socklen_t	size = sizeof error;
 

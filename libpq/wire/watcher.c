@@ -83,6 +83,7 @@ look(Watch *w)
 	if (atomic_load(&w->lost) || !news_read(w->cm, w->said, sizeof w->said))
 		return;
 	shut(w);
+
 	/*
 	 * Last, as it is read without the lock: whoever sees it finds the SQL
 	 * socket shut down. Whoever does not, takes the lock (watch_look).
@@ -101,7 +102,10 @@ woken_by(uint64_t event)
 {
 	uint32_t	slot = (uint32_t) event;
 	Watch	   *w = slot < nslots ? slots[slot].watch : NULL;
-	struct epoll_event again = {.events = EVENTS, .data.u64 = event};
+	struct epoll_event again = {
+		.events = EVENTS,
+		.data.u64 = event
+	};
 
 	if (!w || slots[slot].age != (uint32_t) (event >> 32))
 		return;
@@ -151,7 +155,10 @@ close_watcher(void)
 static const char *
 start_thread(void)
 {
-	struct epoll_event end = {.events = EPOLLIN, .data.u64 = NO_SLOT};
+	struct epoll_event end = {
+		.events = EPOLLIN,
+		.data.u64 = NO_SLOT
+	};
 	pthread_attr_t attr;
 	sigset_t	all;
 	sigset_t	old;
@@ -202,7 +209,9 @@ take_slot(Watch *w)
 		slots = bigger;
 		for (uint32_t i = n; i-- > nslots;)
 		{
-			slots[i] = (Slot) {.next_free = first_free};
+			slots[i].watch = NULL;
+			slots[i].age = 0;
+			slots[i].next_free = first_free;
 			first_free = i;
 		}
 		nslots = n;
@@ -378,16 +387,19 @@ after_fork_in_child(void)
 	fork_count++;
 	close_watcher();
 	for (uint32_t i = 0; i < nslots; i++)
-		slots[i] = (Slot)
-		{
-			.age = slots[i].age + 1,
-			.next_free = i + 1 < nslots ? i + 1 : NO_SLOT
-		};
+	{
+		slots[i].watch = NULL;
+		slots[i].age++;
+		slots[i].next_free = i + 1 < nslots ? i + 1 : NO_SLOT;
+	}
 	first_free = nslots ? 0 : NO_SLOT;
 	pthread_mutex_unlock(&lock);
 }
 
-static void __attribute__((constructor))
+static void watcher_load(void) __attribute__((constructor));
+static void watcher_unload(void) __attribute__((destructor));
+
+static void
 watcher_load(void)
 {
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
@@ -397,7 +409,7 @@ watcher_load(void)
  * exit(): ends the thread. Not if another thread, or this one below a signal
  * handler, is in the middle of something.
  */
-static void __attribute__((destructor))
+static void
 watcher_unload(void)
 {
 	struct timespec limit;
