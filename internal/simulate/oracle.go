@@ -412,9 +412,10 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 		}
 		w.checks++
 		latest := death.Add(timeout + w.path(s.addr, d.h.addr).delay + 200*time.Millisecond)
-		for _, k := range w.marks { // what has held the judge up
-			if k.d == d && k.c == nil && !k.hard && k.to >= death {
-				latest = max(latest.Add(k.to.Sub(max(k.from, death))+interval), k.to.Add(timeout+200*time.Millisecond))
+		silence := death.Add(-interval) // since then at the latest
+		for _, k := range w.marks {     // what has held the judge up
+			if k.d == d && k.c == nil && !k.hard && k.to >= silence {
+				latest = max(latest.Add(k.to.Sub(max(k.from, silence))+interval), k.to.Add(timeout+200*time.Millisecond))
 			}
 		}
 		if d.away != 0 {
