@@ -16,6 +16,7 @@ import (
 
 // tell tells what has become of the instance.
 func (in *Instance) tell(a *instance.Action) {
+	in.state = a.State
 	switch a.Kind {
 	case instance.FellBack:
 		in.fellBack(a.Err)
@@ -116,7 +117,7 @@ func (in *Instance) failed(err error) {
 		text = "heartbeat connect is timed out: " + text
 	}
 	in.events.Emit(failed)
-	if s := in.mon.State(); s != heartbeat.Stopping && s != heartbeat.Stopped { // whose watchdog is gone, of course
+	if s := in.state; s != heartbeat.Stopping && s != heartbeat.Stopped { // whose watchdog is gone, of course
 		in.say(text)
 	}
 }
@@ -152,7 +153,7 @@ func (in *Instance) sameServer() {
 // say makes a text the instance's detail: the last error. Of a lost instance it says as well why
 // that was lost.
 func (in *Instance) say(text string) {
-	if in.mon.State() == heartbeat.Lost && in.lossText != "" && text != in.lossText {
+	if in.state == heartbeat.Lost && in.lossText != "" && text != in.lossText {
 		text += " (lost: " + in.lossText + ")"
 	}
 	in.detail = text
@@ -175,9 +176,9 @@ func (in *Instance) portMismatch() string {
 	return text
 }
 
-// publish tells the board what the instance is now.
+// publish tells the board what the instance is.
 func (in *Instance) publish(loss *heartbeat.Loss) {
-	s := bind.Status{State: in.mon.State(), Generation: in.mon.Generation(), Detail: in.detail}
+	s := bind.Status{State: in.state, Generation: in.mon.Generation(), Detail: in.detail}
 	s.HostAddr, s.Addrs = in.end.Peer()
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),
 		in.mon.Succeeds()

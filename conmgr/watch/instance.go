@@ -45,6 +45,7 @@ type Instance struct {
 
 	questions  context.Context // to the SQL port of a stopping server; nil: none are asked
 	endStop    func()          // ends them
+	state      heartbeat.State // as it was when what is told came about
 	detail     string          // last error
 	lossText   string          // why the instance was lost, until it is established again
 	before     string          // attributes last told to the log

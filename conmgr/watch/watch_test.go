@@ -45,6 +45,12 @@ const second = hb.Mono(time.Second)
 // newBench is at second 100; heartbeat_interval is 1 s, heartbeat_timeout 3 s. HELLO is sent.
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchOf(t, "backend_hostaddr0 = 127.0.0.1", nil)
+}
+
+// newBenchOf is that of an entry of conmgr.conf.
+func newBenchOf(t *testing.T, entry string, resolve func(context.Context, string) ([]netip.Addr, error)) *bench {
+	t.Helper()
 	leak.Check(t)
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -52,13 +58,13 @@ func newBench(t *testing.T) *bench {
 	}
 	t.Cleanup(func() { l.Close() })
 	c, diags := conf.Parse("conmgr.conf", []byte(
-		"heartbeat_interval = 1\nheartbeat_timeout = 3\nbackend_hostaddr0 = 127.0.0.1\n"))
+		"heartbeat_interval = 1\nheartbeat_timeout = 3\n"+entry+"\n"))
 	if c == nil {
 		t.Fatal(diags)
 	}
 	b := &bench{t: t, port: l}
 	b.time.Store(int64(100 * second))
-	network := netio.Network{Dial: func(ctx context.Context, _ netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+	network := netio.Network{Resolve: resolve, Dial: func(ctx context.Context, _ netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 		if to.Port() != uint16(c.Instances[0].WatchdogPort) {
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -67,7 +73,8 @@ func newBench(t *testing.T) *bench {
 	}}
 	g := &group.Group{OnPanic: func(name string, v any, _ []byte) { t.Errorf("%s: %v", name, v) }}
 	t.Cleanup(func() { g.Wait(patience) })
-	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, route.Known{}),
+	known := route.Known{SystemIdentifier: 7, Timeline: 1}
+	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, known),
 		Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Goodbye: new(atomic.Bool),
 		Process: hb.ID{9}})[0]
 	var stop context.CancelFunc
@@ -83,7 +90,9 @@ func newBench(t *testing.T) *bench {
 // connect makes the connection that is due.
 func (b *bench) connect() {
 	b.t.Helper()
-	b.due()
+	if b.due(); b.dialer == nil { // the name comes first
+		b.step(<-b.inbox)
+	}
 	b.dialled(<-b.dialer.results())
 	var err error
 	if b.peer, err = b.port.AcceptTCP(); err != nil {
@@ -183,6 +192,40 @@ func TestReadsStopAnswerBeforeItJudges(t *testing.T) {
 	b.at(105 * second)
 	b.due()
 	b.is(hb.Lost)
+}
+
+// A server that is reached says that it was promoted; and its name, in the same moment, that it is not the
+// one that is meant any more. Its word counts.
+func TestEstablishedForAMoment(t *testing.T) {
+	answers := make(chan netip.Addr, 1)
+	answers <- netip.MustParseAddr("10.0.0.1")
+	b := newBenchOf(t, "backend_host0 = db0", func(ctx context.Context, _ string) ([]netip.Addr, error) {
+		select {
+		case a := <-answers:
+			return []netip.Addr{a}, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	b.welcome()
+	b.peer.CloseWrite()
+	b.read()
+	b.at(101 * second)
+	b.due() // the next look-up
+	b.at(101*second + second/4)
+	b.connect() // which is late
+	answers <- netip.MustParseAddr("10.0.0.2")
+	b.step(<-b.inbox)
+	b.brings(hb.Welcome{Version: 1, Flags: hb.Resumed, SystemIdentifier: 7, PostmasterStart: 1,
+		Attributes: hb.Attributes{Timeline: 2}}.Append(nil))
+	b.is(hb.Connecting)
+	stop := make(chan struct{})
+	defer close(stop)
+	go b.board.Run(stop)
+	testkit.Eventually(t, patience, "the promotion is known", func() (bool, string) {
+		k := b.board.Table.Load().Known
+		return k.Timeline == 2, k.String()
+	})
 }
 
 // A connection that merely breaks keeps its server: a duplicate that looks meanwhile does not take

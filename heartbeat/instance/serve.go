@@ -85,10 +85,8 @@ func (in *Instance) closed(now heartbeat.Mono, why error, o heartbeat.Outcome) {
 	in.rest(now, o)
 }
 
-// judge asks whether the silence has lasted too long. A process that was held up gives its peer
-// time.
+// judge asks whether the silence has lasted too long.
 func (in *Instance) judge(now heartbeat.Mono) {
-	in.mon.Late(now.Sub(in.timer()))
 	loss := in.mon.Judge(now)
 	if loss == nil {
 		return

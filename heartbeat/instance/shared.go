@@ -33,7 +33,7 @@ type Holder struct {
 
 // claim asks who serves the server that WELCOME has named.
 func (in *Instance) claim() {
-	in.phase = claiming
+	in.phase, in.until = claiming, never
 	in.act(Action{Kind: Claim, Local: in.local,
 		Server: Server{System: in.mon.SystemIdentifier(), Start: in.mon.PostmasterStart()}})
 }

@@ -55,8 +55,7 @@ const (
 	Release                     // serve no server any more
 	Ask                         // Question to the SQL port of To: Answered
 	AskNoMore                   // give up the questions that are under way
-	// What follows is for the log, and for whoever routes by it. What the instance is after that, View
-	// tells.
+	// What follows is for the log, and for whoever routes by it. What the instance was then, State tells.
 	FellBack    // a look-up has failed: addresses that were known are used. Err
 	Failed      // an attempt has come to nothing: Err
 	Established // the watchdog has welcomed us; Loss, if this is not what the applications knew
@@ -79,6 +78,7 @@ type Action struct {
 	Question Question
 	Loss     *heartbeat.Loss
 	Err      error
+	State    heartbeat.State // of the instance, when this came about: there may be more in one Step
 }
 
 // Config is what does not change.
@@ -140,7 +140,7 @@ type Instance struct {
 	mon      *heartbeat.Monitor
 	attempts heartbeat.Attempts
 	phase    phase
-	until    heartbeat.Mono // of the phase; there is no such time while serving
+	until    heartbeat.Mono // of the phase; there is no such time while claiming, or serving
 	actions  []Action
 	beat     [heartbeat.HeaderSize + 16]byte
 
@@ -168,6 +168,7 @@ func New(c Config) *Instance {
 // Step takes in an event. The actions, and their bytes, are valid until the next Step.
 func (in *Instance) Step(now heartbeat.Mono, e Event) []Action {
 	in.actions = in.actions[:0]
+	in.mon.Late(now.Sub(in.timer())) // whatever comes first after a process was held up: that moves the timer
 	switch e.Kind {
 	case Due:
 		in.due(now)
@@ -225,7 +226,10 @@ func (in *Instance) Peer() (a netip.Addr, all []netip.Addr) { return in.peer, in
 // ServedBy is the index of the entry whose heartbeats serve for this one's server.
 func (in *Instance) ServedBy() int { return in.servedBy }
 
-func (in *Instance) act(a Action) { in.actions = append(in.actions, a) }
+func (in *Instance) act(a Action) {
+	a.State = in.mon.State()
+	in.actions = append(in.actions, a)
+}
 
 // due does what is due.
 func (in *Instance) due(now heartbeat.Mono) {

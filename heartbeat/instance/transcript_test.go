@@ -14,7 +14,8 @@ package instance
 //	                                         entry, number 0
 //	freed; answered goes-on | refused | silent [quiet] [round=1] [until=] [at=]; stop [goodbye]
 //
-// What comes of them: the actions, and then what the instance is, and when something is due again.
+// What comes of them: the actions (with what the instance was then, if it has changed since), and then
+// what the instance is, and when something is due again.
 
 import (
 	"fmt"
@@ -204,7 +205,11 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 func (s *script) step(prefix string, e Event) {
 	var claims bool
 	for _, a := range s.in.Step(s.now, e) {
-		s.out = append(s.out, prefix+said(a))
+		text := prefix + said(a)
+		if a.Kind >= FellBack && a.State != s.in.View().State() {
+			text += fmt.Sprintf(" (%s then)", a.State)
+		}
+		s.out = append(s.out, text)
 		claims = claims || a.Kind == Claim
 	}
 	if claims {

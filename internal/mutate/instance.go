@@ -7,9 +7,9 @@ var instanceMutations = []mutation{
 	{
 		name:      "instance/frozen-while-connecting",
 		invariant: "a conmgr that was frozen while it connected gives the next attempt time",
-		file:      "heartbeat/instance/serve.go",
-		from:      "\tin.mon.Late(now.Sub(in.timer()))\n",
-		to:        "",
+		file:      "heartbeat/instance/step.go",
+		from:      "\tin.mon.Late(now.Sub(in.timer())) //",
+		to:        "\t//",
 		test:      "-run TestFrozenWhileConnecting ./conmgr",
 	},
 	{
@@ -71,10 +71,26 @@ var instanceMutations = []mutation{
 	{
 		name:      "instance/held-up",
 		invariant: "a conmgr that was held up gives its instance time",
-		file:      "heartbeat/instance/serve.go",
-		from:      "\tin.mon.Late(now.Sub(in.timer()))\n",
-		to:        "",
+		file:      "heartbeat/instance/step.go",
+		from:      "\tin.mon.Late(now.Sub(in.timer())) //",
+		to:        "\t//",
 		test:      simulateTest,
+	},
+	{
+		name:      "instance/held-up-then-told",
+		invariant: "that holds as well if something else than a timer is taken in first",
+		file:      "heartbeat/instance/step.go",
+		from:      "\tin.mon.Late(now.Sub(in.timer())) //",
+		to:        "\tif e.Kind == Due {\n\t\tin.mon.Late(now.Sub(in.timer()))\n\t} //",
+		test:      "-run TestTranscripts ./heartbeat/instance",
+	},
+	{
+		name:      "instance/established-for-a-moment",
+		invariant: "what a server says in its WELCOME counts, even if the connection is given up at once",
+		file:      "conmgr/watch/events.go",
+		from:      "s := bind.Status{State: in.state, Generation",
+		to:        "s := bind.Status{State: in.mon.State(), Generation",
+		test:      "-run TestEstablishedForAMoment ./conmgr/watch",
 	},
 	{
 		name:      "instance/beats",
