@@ -45,6 +45,7 @@ type Board struct {
 	registry *Registry
 	OnLost   func(entries []Entry, index int) // called by run at each loss, if it is not nil
 	keeper   *Keeper                          // nil: nothing is kept
+	patience time.Duration                    // keepLimit; tests have their own
 
 	Table atomic.Pointer[Table]
 	Heard []atomic.Int64 // Mono of the last reception; 0: none
@@ -62,7 +63,7 @@ type Board struct {
 
 // NewBoard makes the first table; known is what was kept.
 func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, known route.Known) *Board {
-	b := &Board{conf: conf, events: events, registry: r, keeper: k,
+	b := &Board{conf: conf, events: events, registry: r, keeper: k, patience: keepLimit,
 		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
 		forgets: make(chan forgetRequest), ended: make(chan struct{})}
@@ -97,6 +98,10 @@ func (b *Board) Post(index int, s Status, loss *heartbeat.Loss) {
 		u.loss = loss
 	}
 	b.mu.Unlock()
+	b.rouse()
+}
+
+func (b *Board) rouse() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -210,7 +215,8 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 }
 
 // keep has what is known written. Of a new timeline or cluster that is awaited: who is killed right
-// after offering it must not come back without it, and offer the one before. A loss does not wait.
+// after offering it must not come back without it, and offer the one before. A loss does not wait,
+// nor one that comes meanwhile.
 func (b *Board) keep(known, before route.Known, loss bool) {
 	if b.keeper == nil || known.Equal(before) {
 		return
@@ -219,12 +225,28 @@ func (b *Board) keep(known, before route.Known, loss bool) {
 	if loss || known.SystemIdentifier == before.SystemIdentifier && known.Timeline <= before.Timeline {
 		return
 	}
-	limit := time.NewTimer(keepLimit)
+	limit := time.NewTimer(b.patience)
 	defer limit.Stop()
-	select {
-	case <-tried:
-	case <-limit.C:
+	defer b.rouse() // there may be something new for the next table
+	for {
+		select {
+		case <-tried:
+			return
+		case <-limit.C:
+			return
+		case <-b.wake:
+			if b.hasLoss() {
+				return
+			}
+		}
 	}
+}
+
+// hasLoss tells whether one is to be told.
+func (b *Board) hasLoss() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.pending, func(u update) bool { return u.loss != nil })
 }
 
 // lost ends what is bound to an instance, and returns it for finishAll.

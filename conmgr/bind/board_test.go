@@ -5,12 +5,14 @@ package bind
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // A new primary says so and is gone, before the next table is made: its word counts.
@@ -85,6 +87,51 @@ func TestPresence(t *testing.T) {
 		}
 		if p := told[len(told)-1]; p.HasPrimary() != x.primary || p.IsComplete() != x.whole {
 			t.Errorf("%d: %+v: primary %v, complete %v", i, p, p.HasPrimary(), p.IsComplete())
+		}
+	}
+}
+
+// The disk stands still: a promotion waits for it, whatever else there is to tell, until an instance is
+// lost. That is told at once.
+func TestLossDoesNotWaitForDisk(t *testing.T) {
+	for _, news := range []bool{false, true} {
+		c, _ := conf.Parse("conmgr.conf", []byte("backend_host0 = a\nbackend_host1 = b"))
+		k, known := NewKeeper(t.TempDir(), nil, time.Now()) // nobody writes
+		known.SystemIdentifier, known.Timeline = 7, 1
+		b := NewBoard(c, nil, NewRegistry(2, 10), k, known)
+		b.patience = time.Hour
+		promoted := Status{State: hb.Established, Known: true, Attributes: hb.Attributes{Timeline: 2}, SystemIdentifier: 7,
+			PostmasterStart: 101}
+		b.Post(1, promoted, nil)
+		<-b.wake
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			b.rebuild()
+		}()
+		testkit.Eventually(t, 10*time.Second, "it is to be written", func() (bool, string) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			return k.latest.Timeline == 2, k.latest.String()
+		})
+		if news {
+			b.Post(1, promoted, nil)
+			testkit.Eventually(t, 10*time.Second, "news are looked at", func() (bool, string) { return len(b.wake) == 0, "" })
+		}
+		if tab := b.Table.Load(); tab.Known.Timeline != 1 {
+			t.Errorf("it is offered before it is on disk: %s", tab.Known)
+		}
+		b.Post(0, Status{State: hb.Lost}, &hb.Loss{Reason: hb.LossSilence})
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the loss waits")
+		}
+		if len(b.wake) == 0 {
+			t.Fatal("the loss is forgotten")
+		}
+		if b.rebuild(); b.Table.Load().Entries[0].Losses != 1 {
+			t.Error("the loss is not told")
 		}
 	}
 }

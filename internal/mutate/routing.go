@@ -124,6 +124,22 @@ var routingMutations = []mutation{
 		test:      keptTests,
 	},
 	{
+		name:      "routing/loss-before-disk",
+		invariant: "a loss is told though the disk stands still",
+		file:      "conmgr/bind/board.go",
+		from:      "if b.hasLoss() {",
+		to:        "if false {",
+		test:      "-run TestLossDoesNotWaitForDisk ./conmgr/bind",
+	},
+	{
+		name:      "routing/loss-after-disk",
+		invariant: "what came while a table waited for the disk is not forgotten",
+		file:      "conmgr/bind/board.go",
+		from:      "\tdefer b.rouse() //",
+		to:        "\t//",
+		test:      "-run TestLossDoesNotWaitForDisk ./conmgr/bind",
+	},
+	{
 		name:      "routing/forget-permission",
 		invariant: "only root and conmgr's own user may have it forget",
 		file:      "conmgr/console/forgetting.go",
