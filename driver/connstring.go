@@ -128,7 +128,10 @@ func NewConfig(settings map[string]string) (*Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("invalid value for parameter \"connect_timeout\": %q (allowed: a number of seconds; 0 for no limit)", t)
 		}
-		c.ConnectTimeout = max(0, time.Duration(seconds)*time.Second)
+		seconds = max(0, seconds)
+		c.ConnectTimeout = time.Duration(seconds) * time.Second
+		// A negative one is no limit, as in libpq. lib/pq would fail at once, and pgx refuses it.
+		c.Settings["connect_timeout"] = strconv.FormatInt(seconds, 10)
 	}
 	host, hostaddr := get("host", "PGHOST"), get("hostaddr", "PGHOSTADDR")
 	c.HostsGiven = host != "" || hostaddr != ""
@@ -140,6 +143,7 @@ func NewConfig(settings map[string]string) (*Config, error) {
 	for k, v := range settings {
 		switch k {
 		case "host", "hostaddr", "port", "target_session_attrs":
+		case "connect_timeout": // above
 		case "requirepeer": // no real driver here knows it: it would become a setting of the session
 		default:
 			c.Settings[k] = v

@@ -40,6 +40,7 @@ func TestParseConfig(t *testing.T) {
 		{"postgres://u:p%40%3a@a:1,[::1]:2,b/d%20b?target_session_attrs=standby&application_name=x%26y",
 			[]Host{{"a", "", "1"}, {"::1", "", "2"}, {"b", "", "5432"}}, Standby,
 			map[string]string{"user": "u", "password": "p@:", "dbname": "d b", "application_name": "x&y"}},
+		{"connect_timeout=-1", []Host{{"localhost", "", "5432"}}, Any, map[string]string{"connect_timeout": "0"}},
 		{"postgres:///d?host=/run/pg&port=7", []Host{{"/run/pg", "", "7"}}, Any, map[string]string{"dbname": "d"}},
 		{"postgres://u@/?ssl=true", []Host{{"localhost", "", "5432"}}, Any,
 			map[string]string{"user": "u", "sslmode": "require"}},

@@ -105,6 +105,15 @@ var goclientMutations = []mutation{
 		build:     "all",
 	},
 	{
+		name:      "goclient/negative-connect-timeout",
+		invariant: "a negative connect_timeout is no limit, for the real driver, too",
+		file:      "driver/connstring.go",
+		from:      "seconds = max(0, seconds)",
+		to:        "seconds = max(-1, seconds)",
+		test:      "-run TestDatabaseSQL/NoConnectTimeout ./driver/pqcm",
+		build:     "all",
+	},
+	{
 		name:      "goclient/zero-bytes",
 		invariant: "no connection parameter has a zero byte",
 		file:      "driver/connstring.go",

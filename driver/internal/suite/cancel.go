@@ -137,3 +137,18 @@ func connectTimeout(t *test) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Zero and a negative connect_timeout are no limit, as in libpq.
+func noConnectTimeout(t *test) {
+	s := t.conmgr()
+	for _, seconds := range []string{"0", "-1"} {
+		if got := t.roleOf("host=localhost port=%d user=postgres sslmode=disable connect_timeout=%s", s.Port(),
+			seconds); got != "primary" {
+			t.Errorf("connect_timeout=%s: got %s", seconds, got)
+		}
+	}
+	t.Setenv("PGCONNECT_TIMEOUT", "-1")
+	if got := t.roleOf("host=localhost port=%d user=postgres sslmode=disable", s.Port()); got != "primary" {
+		t.Errorf("PGCONNECT_TIMEOUT=-1: got %s", got)
+	}
+}

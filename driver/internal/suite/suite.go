@@ -125,6 +125,7 @@ func Test(t *testing.T, pair *livepg.Pair, a Adapter) {
 		{"CancelOfALostInstance", cancelLost},
 		{"Context", contextOfConnect},
 		{"ConnectTimeout", connectTimeout},
+		{"NoConnectTimeout", noConnectTimeout},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			leak.Check(t)
