@@ -123,15 +123,8 @@ func NewConfig(settings map[string]string) (*Config, error) {
 			c.Attribute = PreferStandby
 		}
 	}
-	if t := get("connect_timeout", "PGCONNECT_TIMEOUT"); t != "" {
-		seconds, err := strconv.ParseInt(strings.TrimSpace(t), 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("invalid value for parameter \"connect_timeout\": %q (allowed: a number of seconds; 0 for no limit)", t)
-		}
-		seconds = max(0, seconds)
-		c.ConnectTimeout = time.Duration(seconds) * time.Second
-		// A negative one is no limit, as in libpq. lib/pq would fail at once, and pgx refuses it.
-		c.Settings["connect_timeout"] = strconv.FormatInt(seconds, 10)
+	if err := c.setConnectTimeout(get("connect_timeout", "PGCONNECT_TIMEOUT")); err != nil {
+		return nil, err
 	}
 	host, hostaddr := get("host", "PGHOST"), get("hostaddr", "PGHOSTADDR")
 	c.HostsGiven = host != "" || hostaddr != ""
@@ -143,13 +136,30 @@ func NewConfig(settings map[string]string) (*Config, error) {
 	for k, v := range settings {
 		switch k {
 		case "host", "hostaddr", "port", "target_session_attrs":
-		case "connect_timeout": // above
+		case "connect_timeout": // set already
 		case "requirepeer": // no real driver here knows it: it would become a setting of the session
 		default:
 			c.Settings[k] = v
 		}
 	}
 	return c, nil
+}
+
+// setConnectTimeout reads connect_timeout, which may be empty.
+func (c *Config) setConnectTimeout(t string) error {
+	if t == "" {
+		return nil
+	}
+	seconds, err := strconv.ParseInt(strings.TrimSpace(t), 10, 32)
+	if err != nil {
+		return fmt.Errorf("invalid value for parameter \"connect_timeout\": %q "+
+			"(allowed: a number of seconds; 0 for no limit)", t)
+	}
+	seconds = max(0, seconds)
+	c.ConnectTimeout = time.Duration(seconds) * time.Second
+	// A negative one is no limit, as in libpq. lib/pq would fail at once, and pgx refuses it.
+	c.Settings["connect_timeout"] = strconv.FormatInt(seconds, 10)
+	return nil
 }
 
 // ConnString is a keyword/value connection string for the real driver: Settings, with one host.
