@@ -36,6 +36,7 @@ func (in *Instance) tell(a *instance.Action) {
 	case instance.Stopped:
 		in.stopped()
 	case instance.Lost:
+		in.sameServer() // which may be why
 		in.lost(a.Loss)
 	}
 }

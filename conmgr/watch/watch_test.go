@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
@@ -36,6 +38,7 @@ type bench struct {
 	*Instance
 	t    *testing.T
 	time atomic.Int64
+	told []event.Event
 	port *net.TCPListener
 	peer *net.TCPConn
 }
@@ -74,8 +77,10 @@ func newBenchOf(t *testing.T, entry string, resolve func(context.Context, string
 	g := &group.Group{OnPanic: func(name string, v any, _ []byte) { t.Errorf("%s: %v", name, v) }}
 	t.Cleanup(func() { g.Wait(patience) })
 	known := route.Known{SystemIdentifier: 7, Timeline: 1}
+	events := &event.Hub{}
+	events.Subscribe(func(e event.Event) { b.told = append(b.told, e) })
 	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, known),
-		Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Goodbye: new(atomic.Bool),
+		Events: events, Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Goodbye: new(atomic.Bool),
 		Process: hb.ID{9}})[0]
 	var stop context.CancelFunc
 	b.ctx, stop = context.WithCancel(context.Background())
@@ -226,6 +231,31 @@ func TestEstablishedForAMoment(t *testing.T) {
 		k := b.board.Table.Load().Known
 		return k.Timeline == 2, k.String()
 	})
+}
+
+// An address leads to a server that is there already: that is told first, and then that the one before is
+// lost.
+func TestDuplicateIsToldBeforeTheLoss(t *testing.T) {
+	b := newBenchOf(t, "backend_hostaddr0 = 127.0.0.1\nbackend_hostaddr1 = 127.0.0.2", nil)
+	b.welcome()
+	b.peer.CloseWrite()
+	b.read()
+	b.at(101 * second)
+	b.connect()
+	b.servers.claim(1, instance.Server{System: 7, Start: 2}, b.link.local(), 0)
+	b.told = nil
+	b.brings(hb.Welcome{Version: 1, SystemIdentifier: 7, PostmasterStart: 2}.Append(nil))
+	b.is(hb.Duplicate)
+	var told []string
+	for _, e := range b.told {
+		told = append(told, e.Text())
+	}
+	want := []string{
+		`instance 0 (host "127.0.0.1", port 27500) is the same server as instance 1, whose heartbeats serve for both`,
+		`instance 0 (host "127.0.0.1", port 27500) is lost: its address leads to another server now`}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q", told)
+	}
 }
 
 // A connection that merely breaks keeps its server: a duplicate that looks meanwhile does not take
