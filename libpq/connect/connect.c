@@ -277,7 +277,7 @@ connection_disconnect(Connection *c)
 		connect_give_up(c);
 	leave_conmgr(c);
 	c->settings.nonblocking = false;	/* as libpq does */
-	replace_sql(c, real_blank(), quietly);
+	(void) replace_sql(c, real_blank(), quietly);
 	c->blank = true;
 	tried_free(c);
 	c->forks = fork_count;

@@ -59,11 +59,24 @@ real_finish(PGconn *real_conn, bool quietly)
 		real.PQfinish(real_conn);
 }
 
-/* Takes over what the application has set. */
+/* The application does not see it end. */
 static void
+finish_unseen(Connection *c, PGconn *real_conn, bool quietly)
+{
+	c->quiet = true;
+	real_finish(real_conn, quietly);
+	c->quiet = false;
+}
+
+/*
+ * Takes over what the application has set. False: out of memory, and it has
+ * ended.
+ */
+static bool
 carry(Connection *c, PGconn *to)
 {
 	const Settings *s = &c->settings;
+	bool		ok;
 
 	if (s->receiver_set)
 		real.PQsetNoticeReceiver(to, s->receiver, s->receiver_arg);
@@ -81,32 +94,33 @@ carry(Connection *c, PGconn *to)
 	if (s->nonblocking)
 		real.PQsetnonblocking(to, 1);
 	c->quiet = true;
-	if (!c->carry_events(c, to))
-		text_add(&c->err, "out of memory\n");
+	ok = c->carry_events(c, to);
 	c->quiet = false;
+	if (!ok)
+		finish_unseen(c, to, false);
+	return ok;
 }
 
 /*
  * Replaces the real connection; the one before ends. A NULL stands for one
- * that memory did not suffice for.
+ * that memory did not suffice for. False: out of memory, and the one before
+ * stays.
  */
-void
+bool
 replace_sql(Connection *c, PGconn *real_conn, bool quietly)
 {
 	PGconn	   *old = c->sql;
 
-	if (!real_conn)
-		return;
-	carry(c, real_conn);
+	if (!real_conn || !carry(c, real_conn))
+		return false;
 	c->sql = real_conn;
-	c->quiet = true;
-	real_finish(old, quietly);
-	c->quiet = false;
+	finish_unseen(c, old, quietly);
+	return true;
 }
 
 /*
  * What stage one connected to is a conmgr: it becomes the link. False: out of
- * memory.
+ * memory; leave_conmgr() ends it then, as ever.
  */
 bool
 adopt_conmgr(Connection *c)
@@ -114,21 +128,15 @@ adopt_conmgr(Connection *c)
 	PGconn	   *blank = real_blank();
 	PGconn	   *old = c->sql;
 
-	if (!blank)
+	if (!blank || !carry(c, blank))
 		return false;
-	carry(c, blank);
 	c->sql = blank;
 	c->blank = true;
 	if (c->settings.trace)
 		real.PQuntrace(old);
-	c->link = link_adopt(real.PQsocket(old));
-	if (!c->link)
-	{
-		real_finish(old, false);
-		return false;
-	}
 	c->conmgr = old;
-	return true;
+	c->link = link_adopt(real.PQsocket(old));
+	return c->link != NULL;
 }
 
 void
@@ -138,10 +146,8 @@ leave_conmgr(Connection *c)
 
 	watch_end(c->watch);
 	c->watch = NULL;
-	c->quiet = true;
 	link_close(c->link, quietly);
-	real_finish(c->conmgr, quietly);
-	c->quiet = false;
+	finish_unseen(c, c->conmgr, quietly);
 	c->link = NULL;
 	c->conmgr = NULL;
 }

@@ -30,7 +30,7 @@ const char *options_verify(const Options *o);
 /* sql.c */
 PGconn	   *real_blank(void);
 bool		ends_quietly(const Connection *c);
-void		replace_sql(Connection *c, PGconn *real_conn, bool quietly);
+bool		replace_sql(Connection *c, PGconn *real_conn, bool quietly);
 bool		adopt_conmgr(Connection *c);
 void		leave_conmgr(Connection *c);
 void		real_finish(PGconn *real_conn, bool quietly);

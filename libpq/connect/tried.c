@@ -110,7 +110,8 @@ tried_show(Connection *c)
 	text_add_conninfo(&conninfo, "sslmode", "none of libpq's");
 	shown = conninfo.broken ? NULL : real.PQconnectStart(conninfo.data);
 	text_free(&conninfo);
-	replace_sql(c, shown, ends_quietly(c));
+	if (!replace_sql(c, shown, ends_quietly(c)))
+		return;
 	c->bogus_host = false;
 	c->blank = true;
 }
@@ -170,14 +171,13 @@ start_real(Connection *c, Text *conninfo)
 	connecting = NULL;
 	text_free(conninfo);
 	c->reached = false;
-	if (conn)
+	if (!replace_sql(c, conn, ends_quietly(c)))
 	{
-		replace_sql(c, conn, ends_quietly(c));
-		c->blank = false;
-	}
-	else
 		text_add(&c->err, "out of memory\n");
-	return conn != NULL;
+		return false;
+	}
+	c->blank = false;
+	return true;
 }
 
 /*
