@@ -117,8 +117,17 @@ var frontMutations = []mutation{
 		invariant: "event procedures that memory does not suffice for are no connection without them",
 		file:      "libpq/connect/sql.c",
 		from:      "\tif (!ok)\n\t\tfinish_unseen(c, to, false);\n\treturn ok;",
-		to:        "\treturn true;",
+		to:        "\treturn ok || true;",
 		test:      "-run TestNoMemory ./libpq/test",
+		build:     "front",
+	},
+	{
+		name:      "front/no-secret-in-freed-memory",
+		invariant: "a string of the front that grows or ends leaves no password in freed memory",
+		file:      "libpq/base/text.c",
+		from:      "\t\ttext_wipe(t);\n\t\tt->data = data;",
+		to:        "\t\tfree(t->data);\n\t\tt->data = data;",
+		test:      "-run TestFreedMemory ./libpq/test",
 		build:     "front",
 	},
 	{

@@ -9,6 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Passwords pass through here: nothing is left in freed memory. */
+static void
+text_wipe(Text *t)
+{
+	if (t->data)
+		explicit_bzero(t->data, t->size);
+	free(t->data);
+}
+
 static bool
 text_room(Text *t, size_t more)
 {
@@ -23,12 +32,15 @@ text_room(Text *t, size_t more)
 
 		while (size < need)
 			size *= 2;
-		data = realloc(t->data, size);
+		data = malloc(size);
 		if (!data)
 		{
 			t->broken = true;
 			return false;
 		}
+		if (t->data)
+			memcpy(data, t->data, t->len + 1);
+		text_wipe(t);
 		t->data = data;
 		t->size = size;
 	}
@@ -100,13 +112,10 @@ text_cut(Text *t, size_t len)
 	}
 }
 
-/* Passwords pass through here: nothing is left in freed memory. */
 void
 text_free(Text *t)
 {
-	if (t->data)
-		explicit_bzero(t->data, t->len);
-	free(t->data);
+	text_wipe(t);
 	memset(t, 0, sizeof *t);
 }
 

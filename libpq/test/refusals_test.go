@@ -215,7 +215,7 @@ func TestExceptedInstanceIsNotTaken(t *testing.T) {
 func TestNoDescriptorForTheInstance(t *testing.T) {
 	cm := conmgrWith(t, primary.instance(0, isPrimary))
 	async := filepath.Join(bindir, "async")
-	out := output(t, byPath(), "sh", "-c", "ulimit -n 4; exec "+async+" '"+dsn(cm.Port(), "")+"'")
+	out := output(t, byPath(), "sh", "-c", "exec 3>&-; ulimit -n 4; exec "+async+" '"+dsn(cm.Port(), "")+"'")
 	wantAll(t, out, "failed: connection to server at", "port "+primary.port+" failed: could not create socket: Too many open files")
 }
 

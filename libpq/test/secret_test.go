@@ -1,6 +1,6 @@
 package libpqtest
 
-// What the front says in the clear on behalf of a user who has asked for TLS.
+// What the front says in the clear on behalf of a user who has asked for TLS, and leaves in memory.
 
 import (
 	"context"
@@ -47,6 +47,10 @@ func TestNoSecretInTheClear(t *testing.T) {
 	if n == 0 {
 		t.Error("the peer heard nothing at all")
 	}
+}
+
+func TestFreedMemoryHasNoSecret(t *testing.T) {
+	wantAll(t, output(t, plain(), "wiped"), "ok")
 }
 
 func thief(c net.Conn, heard chan<- string) {
