@@ -16,7 +16,7 @@ import (
 // saveAgain is the time until a failed write is tried again.
 const saveAgain = time.Minute
 
-// Keeper writes the file. A nil one does nothing: tests without a directory.
+// Keeper writes the file. A nil one, of tests without a directory, has nothing to save.
 type Keeper struct {
 	dir    string
 	events *event.Hub
@@ -25,7 +25,7 @@ type Keeper struct {
 
 	mu     sync.Mutex
 	latest route.Known   // to be written
-	tried  chan struct{} // closed when that has been tried; nil: nobody waits
+	tried  chan struct{} // closed when that has been tried; nil: it has been
 
 	writing sync.Mutex // held while writing
 	written route.Known

@@ -19,8 +19,8 @@ type PidFile struct {
 	due  bool
 }
 
-// Take notes what an event means to cm_ctl. What was there is not taken back when an instance is
-// lost later.
+// Take notes what an event means to cm_ctl. That something has been there is not taken back when an
+// instance is lost later.
 func (f *PidFile) Take(e event.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

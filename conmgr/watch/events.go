@@ -104,8 +104,11 @@ func (in *Instance) declare(loss *heartbeat.Loss) {
 	in.publish(loss)
 }
 
-// failed: an attempt to connect came to nothing.
+// failed: an attempt to connect came to nothing. At the end of conmgr that is its own doing.
 func (in *Instance) failed(err error) {
+	if in.ctx.Err() != nil {
+		return
+	}
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	failed := event.ConnectFailed{Instance: in.id, Why: text}
 	var refused *instance.RefusedError

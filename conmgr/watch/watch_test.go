@@ -37,6 +37,7 @@ var primary = hb.Attributes{Timeline: 1}
 type bench struct {
 	*Instance
 	t    *testing.T
+	stop func()
 	time atomic.Int64
 	told []event.Event
 	port *net.TCPListener
@@ -82,10 +83,9 @@ func newBenchOf(t *testing.T, entry string, resolve func(context.Context, string
 	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, known),
 		Events: events, Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Goodbye: new(atomic.Bool),
 		Process: hb.ID{9}})[0]
-	var stop context.CancelFunc
-	b.ctx, stop = context.WithCancel(context.Background())
+	b.ctx, b.stop = context.WithCancel(context.Background())
 	t.Cleanup(func() {
-		stop()
+		b.stop()
 		b.step(instance.Event{Kind: instance.Stop})
 	})
 	b.connect()
@@ -255,6 +255,24 @@ func TestDuplicateIsToldBeforeTheLoss(t *testing.T) {
 		`instance 0 (host "127.0.0.1", port 27500) is lost: its address leads to another server now`}
 	if !slices.Equal(told, want) {
 		t.Errorf("told %q", told)
+	}
+}
+
+// The end of conmgr breaks an attempt off, and nobody complains of that.
+func TestBrokenOffAtTheEnd(t *testing.T) {
+	b := newBench(t)
+	b.welcome()
+	b.peer.CloseWrite()
+	b.read()
+	b.stop()
+	b.told = nil
+	b.at(101 * second)
+	b.due()
+	b.dialled(<-b.dialer.results())
+	for _, e := range b.told {
+		if _, is := e.(event.ConnectFailed); is {
+			t.Errorf("told: %s", e.Text())
+		}
 	}
 }
 

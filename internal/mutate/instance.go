@@ -85,6 +85,14 @@ var instanceMutations = []mutation{
 		test:      "-run TestTranscripts ./heartbeat/instance",
 	},
 	{
+		name:      "instance/broken-off-at-the-end",
+		invariant: "the end of conmgr is no failure of an attempt",
+		file:      "conmgr/watch/events.go",
+		from:      "\tif in.ctx.Err() != nil {\n\t\treturn\n\t}\n\ttext :=",
+		to:        "\ttext :=",
+		test:      "-run TestBrokenOffAtTheEnd ./conmgr/watch",
+	},
+	{
 		name:      "instance/established-for-a-moment",
 		invariant: "what a server says in its WELCOME counts, even if the connection is given up at once",
 		file:      "conmgr/watch/events.go",
