@@ -113,7 +113,9 @@ func (in *Instance) step(e instance.Event) {
 	in.queue = append(in.queue[:0], e)
 	for i := 0; i < len(in.queue); i++ {
 		actions := in.end.Step(in.now(), in.queue[i])
-		in.received()
+		if n := len(actions); n == 0 || actions[n-1].Kind != instance.Claim { // else it may be a duplicate
+			in.received()
+		}
 		for j := range actions {
 			in.act(&actions[j])
 		}

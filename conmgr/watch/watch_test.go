@@ -246,6 +246,9 @@ func TestDuplicateIsToldBeforeTheLoss(t *testing.T) {
 	b.told = nil
 	b.brings(hb.Welcome{Version: 1, SystemIdentifier: 7, PostmasterStart: 2}.Append(nil))
 	b.is(hb.Duplicate)
+	if at := b.board.Heard[0].Load(); at != int64(100*second) {
+		t.Errorf("SHOW INSTANCES has heartbeats of the duplicate, at %d", at)
+	}
 	var told []string
 	for _, e := range b.told {
 		told = append(told, e.Text())

@@ -85,6 +85,14 @@ var instanceMutations = []mutation{
 		test:      "-run TestTranscripts ./heartbeat/instance",
 	},
 	{
+		name:      "instance/heard-by-the-other-entry",
+		invariant: "the look of a duplicate is no heartbeat in SHOW INSTANCES",
+		file:      "conmgr/watch/instance.go",
+		from:      "n == 0 || actions[n-1].Kind != instance.Claim {",
+		to:        "n >= 0 {",
+		test:      "-run TestDuplicateIsToldBeforeTheLoss ./conmgr/watch",
+	},
+	{
 		name:      "instance/broken-off-at-the-end",
 		invariant: "the end of conmgr is no failure of an attempt",
 		file:      "conmgr/watch/events.go",
