@@ -17,7 +17,10 @@
 /* Relative to the data directory, where we are. */
 #define POSTMASTER_PID_FILE	"postmaster.pid"
 
-/* Is the postmaster shutting down? It says so in its pid file before it signals anybody. */
+/*
+ * Is the postmaster shutting down? It says so in its pid file before it
+ * signals anybody.
+ */
 bool
 watchdog_server_is_stopping(void)
 {
@@ -40,10 +43,13 @@ watchdog_server_is_stopping(void)
 		if (line != NULL)
 			line++;
 	}
-	return line != NULL && strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+	return line != NULL &&
+		strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
 }
 
-/* As they go over the wire: flags in the high half, timeline in the low one. */
+/*
+ * As they go over the wire: flags in the high half, timeline in the low one.
+ */
 uint64
 watchdog_attributes(bool stopping)
 {
@@ -88,7 +94,10 @@ watchdog_watch_data_directory(void)
 	return fd;
 }
 
-/* Has anything changed there? Which file it was does not matter: a needless look costs little. */
+/*
+ * Has anything changed there? Which file it was does not matter: a needless
+ * look costs little.
+ */
 bool
 watchdog_data_directory_changed(int fd)
 {

@@ -84,7 +84,8 @@ typedef struct WatchdogSlot
 	uint32_t	reserved;
 } WatchdogSlot;
 
-_Static_assert(sizeof(WatchdogSlot) <= 200, "the guide promises about 200 bytes a connection");
+_Static_assert(sizeof(WatchdogSlot) <= 200,
+			   "the guide promises about 200 bytes a connection");
 
 /*
  * For the writer of a slot, after it has made the serial odd: Go's atomic

@@ -64,7 +64,8 @@ clock_skew(void)
 		if (after - before >= 0 && after - before < window)
 		{
 			window = after - before;
-			skew = before - (mono.tv_sec * USECS_PER_SEC + mono.tv_nsec / 1000);
+			skew = before -
+				(mono.tv_sec * USECS_PER_SEC + mono.tv_nsec / 1000);
 		}
 	}
 	return skew;
@@ -74,11 +75,15 @@ void
 watchdog_make_room_for_follow_ups(void)
 {
 	nfollow_ups = watchdog_shared->nslots + SPARE_FOLLOW_UPS;
-	follow_ups = MemoryContextAllocExtended(TopMemoryContext, nfollow_ups * sizeof(FollowUp),
+	follow_ups = MemoryContextAllocExtended(TopMemoryContext,
+											nfollow_ups * sizeof(FollowUp),
 											MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
-/* The clock was set since this follow-up was made: its cut-off says nothing any more. */
+/*
+ * The clock was set since this follow-up was made: its cut-off says nothing
+ * any more.
+ */
 static bool
 is_void(const FollowUp *f, int64 skew)
 {
@@ -87,7 +92,10 @@ is_void(const FollowUp *f, int64 skew)
 	return step > MAX_CLOCK_STEP_US || step < -MAX_CLOCK_STEP_US;
 }
 
-/* The place for a request: the one that its host has already, a free one, or the oldest. */
+/*
+ * The place for a request: the one that its host has already, a free one, or
+ * the oldest.
+ */
 static FollowUp *
 follow_up_place(const Request *request)
 {
@@ -97,7 +105,8 @@ follow_up_place(const Request *request)
 	{
 		FollowUp   *f = &follow_ups[i];
 
-		if (f->next != 0 && watchdog_same_host(&f->request, request->addr, request->scope))
+		if (f->next != 0 &&
+			watchdog_same_host(&f->request, request->addr, request->scope))
 			return f;
 		if (place->next != 0 && (f->next == 0 || f->until < place->until))
 			place = f;
@@ -113,11 +122,13 @@ watchdog_follow_up(const Request *request)
 	int64		skew = clock_skew();
 	Request		merged = *request;
 
-	if (place->next != 0 && watchdog_same_host(&place->request, request->addr, request->scope) &&
+	if (place->next != 0 &&
+		watchdog_same_host(&place->request, request->addr, request->scope) &&
 		!is_void(place, skew))
 	{
 		merged.cutoff = Max(merged.cutoff, place->request.cutoff);
-		merged.silence_cutoff = Max(merged.silence_cutoff, place->request.silence_cutoff);
+		merged.silence_cutoff = Max(merged.silence_cutoff,
+									place->request.silence_cutoff);
 	}
 	place->request = merged;
 	place->request.first = false;
@@ -128,7 +139,9 @@ watchdog_follow_up(const Request *request)
 	place->skew = skew;
 }
 
-/* Follow up what is due. Returns the time until the next one in ms, -1: none. */
+/*
+ * Follow up what is due. Returns the time until the next one in ms, -1: none.
+ */
 long
 watchdog_serve_follow_ups(void)
 {
@@ -136,7 +149,8 @@ watchdog_serve_follow_ups(void)
 	TimestampTz next = 0;
 	int64		skew = clock_skew();
 	int			ndue = 0;
-	Request    *due = palloc_extended(nfollow_ups * sizeof(Request), MCXT_ALLOC_HUGE);
+	Request    *due = palloc_extended(nfollow_ups * sizeof(Request),
+									  MCXT_ALLOC_HUGE);
 
 	for (int i = 0; i < nfollow_ups; i++)
 	{
@@ -148,7 +162,8 @@ watchdog_serve_follow_ups(void)
 		{
 			due[ndue++] = f->request;
 			f->delay_ms *= 2;
-			f->next = now >= f->until ? 0 : now + f->delay_ms * INT64CONST(1000);
+			f->next = now >= f->until ? 0 :
+				now + f->delay_ms * INT64CONST(1000);
 		}
 		if (f->next != 0 && (next == 0 || f->next < next))
 			next = f->next;

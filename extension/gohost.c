@@ -91,7 +91,8 @@ handle_quit(int signo, siginfo_t *info, void *context)
 }
 
 static void
-set_handler(int signo, void (*handler) (int), void (*action) (int, siginfo_t *, void *))
+set_handler(int signo, void (*handler) (int),
+			void (*action) (int, siginfo_t *, void *))
 {
 	struct sigaction act;
 
@@ -116,7 +117,8 @@ WatchdogBridge *
 watchdog_make_bridge(void)
 {
 	bridge = MemoryContextAllocZero(TopMemoryContext, sizeof(WatchdogBridge));
-	bridge->listen_addresses = MemoryContextStrdup(TopMemoryContext, watchdog_listen_addresses);
+	bridge->listen_addresses = MemoryContextStrdup(TopMemoryContext,
+												   watchdog_listen_addresses);
 	bridge->port = watchdog_port;
 	bridge->nslots = watchdog_shared->nslots;
 	bridge->slots = watchdog_shared->slots;
@@ -258,22 +260,28 @@ watchdog_start_go(void)
 	pthread_detach(thread);
 }
 
-/* Tell Go to end, and give it a moment to tell the conmgrs. Never delays a shutdown. */
+/*
+ * Tell Go to end, and give it a moment to tell the conmgrs. Never delays a
+ * shutdown.
+ */
 void
 watchdog_stop_go(void)
 {
 	TimestampTz until = GetCurrentTimestamp() + FAREWELL_MS * 1000;
 
-	wd_store(&bridge->stop, watchdog_server_is_stopping() ? WD_STOP_SERVER : WD_STOP_WORKER);
+	wd_store(&bridge->stop, watchdog_server_is_stopping() ? WD_STOP_SERVER :
+			 WD_STOP_WORKER);
 	watchdog_poke_go();
-	while (wd_load(&bridge->running) && !wd_load(&bridge->finished) && !wd_load(&bridge->failed))
+	while (wd_load(&bridge->running) && !wd_load(&bridge->finished) &&
+		   !wd_load(&bridge->failed))
 	{
 		TimestampTz now = GetCurrentTimestamp();
 		uint64_t	count;
 
 		if (now >= until)
 			break;
-		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE |
+								 WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 bridge->to_c, (until - now) / 1000 + 1, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN)
@@ -286,7 +294,8 @@ watchdog_stop_go(void)
 bool
 watchdog_go_is_stuck(void)
 {
-	return crash_signal != 0 || (wd_load(&bridge->running) && !wd_load(&bridge->finished));
+	return crash_signal != 0 ||
+		(wd_load(&bridge->running) && !wd_load(&bridge->finished));
 }
 
 /*

@@ -24,7 +24,9 @@
 bool
 watchdog_signals_are_blocked(char *culprit, size_t size)
 {
-	static const int signals[] = {SIGURG, SIGUSR1, SIGTERM, SIGHUP, SIGQUIT, SIGINT};
+	static const int signals[] = {
+		SIGURG, SIGUSR1, SIGTERM, SIGHUP, SIGQUIT, SIGINT
+	};
 	DIR		   *dir = opendir("/proc/self/task");
 	struct dirent *entry;
 	bool		good = true;
@@ -39,7 +41,8 @@ watchdog_signals_are_blocked(char *culprit, size_t size)
 
 		if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
 			continue;
-		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status",
+				 entry->d_name);
 		status = fopen(path, "r");
 		if (status == NULL)
 			continue;			/* the thread has ended */
@@ -54,7 +57,8 @@ watchdog_signals_are_blocked(char *culprit, size_t size)
 			{
 				if ((mask & (UINT64CONST(1) << (signals[i] - 1))) == 0)
 				{
-					snprintf(culprit, size, "signal %d in thread %.20s", signals[i], entry->d_name);
+					snprintf(culprit, size, "signal %d in thread %.20s",
+							 signals[i], entry->d_name);
 					good = false;
 				}
 			}
@@ -65,7 +69,10 @@ watchdog_signals_are_blocked(char *culprit, size_t size)
 	return good;
 }
 
-/* Every heartbeat connection is a descriptor that PostgreSQL's own accounting does not know. */
+/*
+ * Every heartbeat connection is a descriptor that PostgreSQL's own accounting
+ * does not know.
+ */
 void
 watchdog_raise_file_limit(void)
 {
@@ -74,7 +81,8 @@ watchdog_raise_file_limit(void)
 		2 * (rlim_t) watchdog_max_heartbeat_connections;
 	bool		files_limited = false;
 
-	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 ||
+		lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)
 		return;
 	if (lim.rlim_max == RLIM_INFINITY || lim.rlim_max > need)
 		lim.rlim_cur = need + SPARE_FILES;

@@ -23,7 +23,9 @@
 void
 watchdog_fold_loopback(uint8 *addr)
 {
-	static const uint8 loopback4[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
+	static const uint8 loopback4[16] = {
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1
+	};
 
 	if (IN6_IS_ADDR_LOOPBACK((const struct in6_addr *) addr))
 		memcpy(addr, loopback4, sizeof(loopback4));
@@ -41,12 +43,14 @@ client_address(const SockAddr *client, uint8 *addr, uint32 *scope)
 	{
 		memset(addr, 0, 10);
 		memset(addr + 10, 0xff, 2);
-		memcpy(addr + 12, &((const struct sockaddr_in *) &client->addr)->sin_addr, 4);
+		memcpy(addr + 12,
+			   &((const struct sockaddr_in *) &client->addr)->sin_addr, 4);
 		return true;
 	}
 	if (client->addr.ss_family == AF_INET6)
 	{
-		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *) &client->addr;
+		const struct sockaddr_in6 *in6 =
+			(const struct sockaddr_in6 *) &client->addr;
 
 		memcpy(addr, &in6->sin6_addr, 16);
 		watchdog_fold_loopback(addr);
@@ -61,19 +65,21 @@ static bool
 is_client_session(const PgBackendStatus *session)
 {
 	return session->st_procpid > 0 &&
-		(session->st_backendType == B_BACKEND || session->st_backendType == B_WAL_SENDER);
+		(session->st_backendType == B_BACKEND ||
+		 session->st_backendType == B_WAL_SENDER);
 }
 
 bool
 watchdog_same_host(const Request *request, const uint8 *addr, uint32 scope)
 {
-	return memcmp(addr, request->addr, sizeof(request->addr)) == 0 && scope == request->scope;
+	return memcmp(addr, request->addr, sizeof(request->addr)) == 0 &&
+		scope == request->scope;
 }
 
 /* Did the session start before the cut-off? */
 static bool
-started_before(const PgBackendStatus *session, const Request *request, TimestampTz cutoff,
-			   TimestampTz now)
+started_before(const PgBackendStatus *session, const Request *request,
+			   TimestampTz cutoff, TimestampTz now)
 {
 	if (session->st_proc_start_timestamp <= cutoff)
 		return true;
@@ -117,7 +123,8 @@ ends_by_silence_only(const PgBackendStatus *session, List *applications)
 
 /* Does the request want the end of this session, which is of its host? */
 static bool
-wants_end_of(Request *request, const PgBackendStatus *session, List *applications, TimestampTz now)
+wants_end_of(Request *request, const PgBackendStatus *session,
+			 List *applications, TimestampTz now)
 {
 	if (!started_before(session, request, request->cutoff, now))
 		return false;

@@ -19,7 +19,10 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 #endif
 
-/* A copy is taken in nanoseconds; a slot that stays odd is one whose writer died in the middle. */
+/*
+ * A copy is taken in nanoseconds; a slot that stays odd is one whose writer
+ * died in the middle.
+ */
 #define READ_ATTEMPTS 100
 
 static Size

@@ -28,7 +28,10 @@
 PG_FUNCTION_INFO_V1(watchdog_succeeds);
 PG_FUNCTION_INFO_V1(watchdog_succession);
 
-/* Relative to the data directory. Base backups leave files with that prefix out. */
+/*
+ * Relative to the data directory. Base backups leave files with that prefix
+ * out.
+ */
 #define SUCCESSION_FILE		"watchdog.succession"
 #define SUCCESSION_TEMP		"pgsql_tmp_" SUCCESSION_FILE
 #define MAX_TEXT			256
@@ -110,8 +113,10 @@ write_file(WatchdogSuccession s)
 	int			len = format_succession(content, GetSystemIdentifier(), s);
 	int			fd;
 
-	len += snprintf(content + len, sizeof(content) - len, "checksum %08x\n", checksum(content, len));
-	fd = OpenTransientFile(SUCCESSION_TEMP, O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
+	len += snprintf(content + len, sizeof(content) - len, "checksum %08x\n",
+					checksum(content, len));
+	fd = OpenTransientFile(SUCCESSION_TEMP,
+						   O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY);
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -140,7 +145,8 @@ write_file(WatchdogSuccession s)
 static bool
 read_file(char *content)
 {
-	int			fd = OpenTransientFile(SUCCESSION_FILE, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	int			fd = OpenTransientFile(SUCCESSION_FILE,
+									   O_RDONLY | O_NONBLOCK | PG_BINARY);
 	int			len = -1;
 
 	if (fd >= 0)
@@ -232,11 +238,13 @@ watchdog_succession(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	TupleDesc	desc;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 2)
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+		desc->natts != 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("return type must be a row of two columns")));
 	values[0] = Int64GetDatum((int64) s.system_identifier);
 	values[1] = Int32GetDatum((int32) s.timeline);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
 }

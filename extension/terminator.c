@@ -61,7 +61,8 @@ report_left_out(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (!TimestampDifferenceExceeds(idle_since, now, IDLE_REPORTS_MS) && now >= idle_since)
+	if (!TimestampDifferenceExceeds(idle_since, now, IDLE_REPORTS_MS) &&
+		now >= idle_since)
 		return;
 	if (idle_left_out > 0)
 		ereport(LOG,
@@ -117,12 +118,15 @@ make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
 	request->scope = slot->scope;
 	request->cutoff = cutoff;
 	request->cause = slot->cause;
-	request->silence_cutoff = WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
+	request->silence_cutoff =
+		WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
 	request->first = true;
 	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) slot->addr))
-		inet_ntop(AF_INET, slot->addr + 12, request->ipaddress, sizeof(request->ipaddress));
+		inet_ntop(AF_INET, slot->addr + 12, request->ipaddress,
+				  sizeof(request->ipaddress));
 	else
-		inet_ntop(AF_INET6, slot->addr, request->ipaddress, sizeof(request->ipaddress));
+		inet_ntop(AF_INET6, slot->addr, request->ipaddress,
+				  sizeof(request->ipaddress));
 	watchdog_fold_loopback(request->addr);
 }
 
@@ -149,7 +153,8 @@ serve_slots(void)
 			slots = repalloc(slots, limit * sizeof(uint32));
 		}
 		/* The address does not change while there is a cut-off. */
-		make_request(&requests[nrequests], &watchdog_shared->slots[i], cutoff - WD_EPOCH_DIFF_US);
+		make_request(&requests[nrequests], &watchdog_shared->slots[i],
+					 cutoff - WD_EPOCH_DIFF_US);
 		slots[nrequests++] = i;
 	}
 	if (nrequests > 0)
@@ -164,9 +169,12 @@ serve_slots(void)
 		watchdog_follow_up(&requests[r]);
 
 		/* A later cut-off than the one that we served is another request. */
-		if (__atomic_compare_exchange_n(&slot->cutoff, &expected, 0, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-			(void) __atomic_compare_exchange_n(&slot->state, &ending, WD_SLOT_FREE, false,
-											   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		if (__atomic_compare_exchange_n(&slot->cutoff, &expected, 0, false,
+										__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+			(void) __atomic_compare_exchange_n(&slot->state, &ending,
+											   WD_SLOT_FREE, false,
+											   __ATOMIC_SEQ_CST,
+											   __ATOMIC_SEQ_CST);
 	}
 	pfree(requests);
 	pfree(slots);
@@ -190,7 +198,8 @@ watchdog_terminator_main(Datum arg)
 	wd_show_in_activity();
 
 	watchdog_make_room_for_follow_ups();
-	context = AllocSetContextCreate(TopMemoryContext, "terminator", ALLOCSET_DEFAULT_SIZES);
+	context = AllocSetContextCreate(TopMemoryContext, "terminator",
+									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	on_shmem_exit(withdraw_latch, (Datum) 0);
 	watchdog_publish_latch(&watchdog_shared->terminator_latch, MyLatch);
@@ -210,7 +219,8 @@ watchdog_terminator_main(Datum arg)
 		wait = watchdog_serve_follow_ups();
 		report_left_out();
 		MemoryContextReset(context);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0),
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+						 (wait >= 0 ? WL_TIMEOUT : 0),
 						 wait, PG_WAIT_EXTENSION);
 	}
 

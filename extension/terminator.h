@@ -33,7 +33,8 @@ extern void watchdog_report(const Request *request);
 
 /* sessions.c */
 extern void watchdog_fold_loopback(uint8 *addr);
-extern bool watchdog_same_host(const Request *request, const uint8 *addr, uint32 scope);
+extern bool watchdog_same_host(const Request *request, const uint8 *addr,
+							   uint32 scope);
 extern void watchdog_end_sessions(Request *requests, int nrequests);
 
 /* followups.c */

@@ -41,7 +41,10 @@ timestamp_of(int64 unix_us)
 	return unix_us - WD_EPOCH_DIFF_US;
 }
 
-/* The guide's columns are whole seconds; shorter settings must not look like 0. */
+/*
+ * The guide's columns are whole seconds; shorter settings must not look like
+ * 0.
+ */
 static int32
 seconds_up(uint32 ms)
 {
@@ -60,7 +63,8 @@ hash_of(const uint8 *id)
 
 	SET_VARSIZE(bytes, VARHDRSZ + UUID_LEN);
 	memcpy(VARDATA(bytes), id, UUID_LEN);
-	bytes = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea, PointerGetDatum(bytes)));
+	bytes = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
+												PointerGetDatum(bytes)));
 	memcpy(shown->data, VARDATA_ANY(bytes), UUID_LEN);
 	return UUIDPGetDatum(shown);
 }
@@ -103,7 +107,8 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("set-valued function called in context that cannot accept a set")));
 
-	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	oldcontext =
+		MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),

@@ -33,7 +33,10 @@
 #define WATCHDOG_WORKER_NAME	"watchdog worker"
 #define TERMINATOR_WORKER_NAME	"terminator worker"
 
-/* TimestampTz counts from 2000-01-01, everything outside PostgreSQL from 1970-01-01. */
+/*
+ * TimestampTz counts from 2000-01-01, everything outside PostgreSQL from
+ * 1970-01-01.
+ */
 #define WD_EPOCH_DIFF_US \
 	(((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY)
 

@@ -47,7 +47,8 @@ show_succession(void)
 {
 	WatchdogSuccession s = watchdog_get_succession();
 
-	if (s.system_identifier == bridge->succeeds_system && s.timeline == bridge->succeeds_timeline)
+	if (s.system_identifier == bridge->succeeds_system &&
+		s.timeline == bridge->succeeds_timeline)
 		return;
 	wd_store(&bridge->succeeds_system, 0);
 	wd_store(&bridge->succeeds_timeline, s.timeline);
@@ -70,7 +71,10 @@ typedef struct MainLoop
 	bool		stopping;		/* the server shuts down */
 } MainLoop;
 
-/* Is something due that is done every interval_ms? A clock that was set back does not put it off. */
+/*
+ * Is something due that is done every interval_ms? A clock that was set back
+ * does not put it off.
+ */
 static bool
 is_due(TimestampTz now, TimestampTz next, int interval_ms)
 {
@@ -90,13 +94,17 @@ make_wait_event_set(int directory)
 	return set;
 }
 
-/* Go's wake-ups and the latch are taken back before what they stand for is looked at. */
+/*
+ * Go's wake-ups and the latch are taken back before what they stand for is
+ * looked at.
+ */
 static void
 clear_wake_ups(void)
 {
 	uint64_t	count;
 
-	if (read(bridge->to_c, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
+	if (read(bridge->to_c, &count, sizeof(count)) < 0 &&
+		errno != EAGAIN && errno != EINTR)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("could not read from an event descriptor: %m")));
@@ -140,7 +148,10 @@ watch_directory(MainLoop *loop)
 	loop->next_attributes = 0;
 }
 
-/* A hang of Go is a failure too. Counted, not timed: a process that was stopped does not hang. */
+/*
+ * A hang of Go is a failure too. Counted, not timed: a process that was
+ * stopped does not hang.
+ */
 static void
 check_pong(MainLoop *loop)
 {
@@ -220,7 +231,8 @@ main_loop(void)
 			watchdog_set_latch(&watchdog_shared->terminator_latch);
 		show_succession();
 		watchdog_drain_go_log();
-		if (ShutdownRequestPending || wd_load(&bridge->failed) || wd_load(&bridge->finished))
+		if (ShutdownRequestPending || wd_load(&bridge->failed) ||
+			wd_load(&bridge->finished))
 			break;
 		if (ConfigReloadPending)
 			reload_settings(&loop);
@@ -232,7 +244,8 @@ main_loop(void)
 		show_attributes(&loop);
 
 		next = Min(loop.next_ping, loop.next_attributes);
-		(void) WaitEventSetWait(set, next > loop.now ? (next - loop.now + 999) / 1000 : 0,
+		(void) WaitEventSetWait(set, next > loop.now ?
+								(next - loop.now + 999) / 1000 : 0,
 								&event, 1, PG_WAIT_EXTENSION);
 	}
 }

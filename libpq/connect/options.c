@@ -1,8 +1,8 @@
 /*
  * options.c: the connection string as libpq resolves it (keywords, URI, dbname
  * expansion, service, environment, defaults), and its list of hosts. Run by
- * the application's threads; blocks on reading the service file alone, as
- * libpq does.
+ * the application's threads; blocks on reading the service file, and on asking
+ * for the root certificate, as libpq does.
  *
  * Only libpq knows its rules, so libpq is asked: a connection is started with
  * a list of hosts that cannot be matched, which libpq refuses after it has

@@ -1,6 +1,7 @@
 /*
  * stage2.c: asking conmgr for an instance, and connecting to that. Run by the
- * application's thread that connects; never blocks.
+ * application's thread that connects; blocks as trust.c and options_verify()
+ * do, on looking up a user or a file.
  *
  * The watcher has the connection from here on: an instance that is lost while
  * it is being connected to wakes whoever waits.

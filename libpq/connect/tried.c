@@ -1,8 +1,9 @@
 /*
  * tried.c: an attempt of the real libpq to connect: its steps, what to make of
  * its failure, and what was tried. Run by the application's thread that
- * connects; never blocks, but for PQhostaddr() of a failed connection, which
- * may look the name up that libpq has just looked up.
+ * connects; never blocks, but for the address of a failed connection
+ * (PQhostaddr(), note_silence), for which it may look the name up that libpq
+ * has just looked up.
  *
  * Whether a refusal ends the list of hosts or leads to the next one is for
  * libpq to say, by rules that differ from version to version. So it is given
