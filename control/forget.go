@@ -99,7 +99,7 @@ func (r *run) forgetFile() error {
 			return err
 		}
 		if state = state.Forget(r.instance); state.SystemIdentifier != 0 {
-			if err := SaveState(r.dir, state); err != nil {
+			if err := SaveState(r.dir, state, nil); err != nil {
 				return err
 			}
 		}

@@ -52,7 +52,7 @@ func (d *desk) known(want string) {
 func TestForgetWithoutConmgr(t *testing.T) {
 	d := newDesk(t, "prompt")
 	all := `system identifier 7712353144152596028, timeline 2 of instance 1 (host "db\"2 ")`
-	if err := SaveState(d.dir, someState); err != nil {
+	if err := SaveState(d.dir, someState, nil); err != nil {
 		t.Fatal(err)
 	}
 	d.want(d.cmctl("forget"), 1, "standard input is not a terminal", "use --yes")
@@ -93,7 +93,7 @@ func TestForgetDamaged(t *testing.T) {
 func TestForgetWithConmgr(t *testing.T) {
 	d := newDesk(t, "prompt")
 	d.want(d.cmctl("start"), 0)
-	if err := SaveState(d.dir, someState); err != nil {
+	if err := SaveState(d.dir, someState, nil); err != nil {
 		t.Fatal(err)
 	}
 	d.want(d.cmctl("forget", "--yes"), 0, "forgotten; known now: system identifier 7")
@@ -119,7 +119,7 @@ func TestForgetOptions(t *testing.T) {
 func TestForgetInterrupted(t *testing.T) {
 	d := newDesk(t, "prompt")
 	d.tty = terminal(t, "")
-	if err := SaveState(d.dir, someState); err != nil {
+	if err := SaveState(d.dir, someState, nil); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)

@@ -27,6 +27,8 @@ const (
 	stateVersion  = "1"
 	maxStateFile  = 64 * 1024
 	damagedSuffix = ".damaged"
+
+	temporarySuffix = ".tmp"
 )
 
 // State is the content of the file. The zero value is: nothing is known, and no file.
@@ -72,6 +74,13 @@ func (e *DamagedError) Unwrap() error { return e.Reason }
 // *DamagedError.
 func LoadState(dir string) (State, error) {
 	path := filepath.Join(dir, cm.StateFile)
+	if s, err := loadState(path + temporarySuffix); err == nil && s.SystemIdentifier != 0 {
+		return s, nil // its writer was killed before it could rename it
+	}
+	return loadState(path)
+}
+
+func loadState(path string) (State, error) {
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
@@ -114,23 +123,26 @@ func linkCause(err error) error {
 }
 
 // SaveState replaces the file of a directory, so that a reader, also one after a power failure,
-// finds the old or the new one whole.
-func SaveState(dir string, s State) error {
+// finds the old or the new one whole. written, unless it is nil, is called as soon as it is the new
+// one if this process is killed: before the disk has it.
+func SaveState(dir string, s State, written func()) error {
 	path := filepath.Join(dir, cm.StateFile)
-	if err := replaceFile(dir, path, s.encode()); err != nil {
+	if err := replaceFile(dir, path, s.encode(), written); err != nil {
 		return fmt.Errorf("could not write file \"%s\": %w", path, linkCause(err))
 	}
 	return nil
 }
 
-func replaceFile(dir, path string, content []byte) error {
-	temporary := path + ".tmp"
+func replaceFile(dir, path string, content []byte, written func()) error {
+	temporary := path + temporarySuffix
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
-	if err == nil {
+	if _, err = file.Write(content); err == nil {
+		if written != nil {
+			written()
+		}
 		err = file.Sync()
 	}
 	if cerr := file.Close(); err == nil {

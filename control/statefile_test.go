@@ -47,7 +47,7 @@ func TestStateFile(t *testing.T) {
 	noAddress := someState
 	noAddress.HostAddr = netip.Addr{}
 	for _, want := range []State{{}, {SystemIdentifier: 1<<64 - 1}, noAddress, someState} {
-		if err := SaveState(dir, want); err != nil {
+		if err := SaveState(dir, want, nil); err != nil {
 			t.Fatal(err)
 		}
 		if s, err := LoadState(dir); err != nil || !reflect.DeepEqual(s, want) {
@@ -64,6 +64,39 @@ func TestStateFile(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
+// Who is killed before the disk has it, leaves the temporary file: whole, it is the newest.
+func TestStateOfAKilledWriter(t *testing.T) {
+	dir := t.TempDir()
+	old, newer := State{SystemIdentifier: 7}, someState
+	if err := SaveState(dir, old, nil); err != nil {
+		t.Fatal(err)
+	}
+	var left []byte
+	err := SaveState(dir, newer, func() {
+		left, _ = os.ReadFile(filepath.Join(dir, cm.StateFile+".tmp"))
+		if s, err := LoadState(dir); err != nil || !reflect.DeepEqual(s, newer) {
+			t.Errorf("when it is written: %+v, %v", s, err)
+		}
+		if s, err := loadState(filepath.Join(dir, cm.StateFile)); err != nil || !reflect.DeepEqual(s, old) {
+			t.Errorf("the file itself has it already: %+v, %v", s, err)
+		}
+	})
+	if err != nil || left == nil {
+		t.Fatalf("never written: %v", err)
+	}
+	if err := SaveState(dir, old, nil); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int]State{len(left): newer, len(left) - 1: old, 0: old} {
+		if err := os.WriteFile(filepath.Join(dir, cm.StateFile+".tmp"), left[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := LoadState(dir); err != nil || !reflect.DeepEqual(s, want) {
+			t.Errorf("%d bytes are left: %+v, %v", n, s, err)
+		}
 	}
 }
 

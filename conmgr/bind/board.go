@@ -24,7 +24,7 @@ import (
 // others: together they tell which database cluster the set is.
 const settleTime = time.Second
 
-// keepLimit bounds the time for which a table waits until what it is made of is on disk.
+// keepLimit bounds the time for which a table waits until what it is made of is in the file.
 const keepLimit = 100 * time.Millisecond
 
 type update struct {
@@ -214,14 +214,14 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 	}
 }
 
-// keep has what is known written. Of a new timeline or cluster that is awaited: who is killed right
-// after offering it must not come back without it, and offer the one before. A loss does not wait,
-// nor one that comes meanwhile.
+// keep has what is known written. Of a new timeline or cluster that is awaited (not the disk: some
+// 0.1 ms): who is killed right after offering it must not come back without it, and offer the one
+// before. A loss does not wait, nor one that comes meanwhile.
 func (b *Board) keep(known, before route.Known, loss bool) {
 	if b.keeper == nil || known.Equal(before) {
 		return
 	}
-	tried := b.keeper.Put(known)
+	kept := b.keeper.Put(known)
 	if loss || known.SystemIdentifier == before.SystemIdentifier && known.Timeline <= before.Timeline {
 		return
 	}
@@ -230,7 +230,7 @@ func (b *Board) keep(known, before route.Known, loss bool) {
 	defer b.rouse() // there may be something new for the next table
 	for {
 		select {
-		case <-tried:
+		case <-kept:
 			return
 		case <-limit.C:
 			return

@@ -25,7 +25,7 @@ type Keeper struct {
 
 	mu     sync.Mutex
 	latest route.Known   // to be written
-	tried  chan struct{} // closed when that has been tried; nil: it has been
+	kept   chan struct{} // closed when that outlives this process, or cannot; nil: it does
 
 	writing sync.Mutex // held while writing
 	written route.Known
@@ -62,21 +62,21 @@ func NewKeeper(dir string, events *event.Hub, now time.Time) (*Keeper, route.Kno
 	return k, known
 }
 
-// Put leaves what is to be written, and returns what is closed when that has been tried. It never
-// blocks.
-func (k *Keeper) Put(known route.Known) (tried <-chan struct{}) {
+// Put leaves what is to be written, and returns what is closed when that outlives this process, or
+// could not be written. It never blocks.
+func (k *Keeper) Put(known route.Known) (kept <-chan struct{}) {
 	k.mu.Lock()
 	k.latest = known
-	if k.tried == nil {
-		k.tried = make(chan struct{})
+	if k.kept == nil {
+		k.kept = make(chan struct{})
 	}
-	tried = k.tried
+	kept = k.kept
 	k.mu.Unlock()
 	select {
 	case k.wake <- struct{}{}:
 	default:
 	}
-	return tried
+	return kept
 }
 
 // Save writes what put has left, unless the file has it already.
@@ -88,15 +88,17 @@ func (k *Keeper) Save() error {
 	defer k.writing.Unlock()
 	k.mu.Lock()
 	known := k.latest
-	if k.tried != nil {
-		defer close(k.tried)
-		k.tried = nil
+	kept := func() {}
+	if c := k.kept; c != nil {
+		kept = sync.OnceFunc(func() { close(c) })
+		k.kept = nil
 	}
 	k.mu.Unlock()
+	defer kept()
 	if known.Equal(k.written) {
 		return nil
 	}
-	err := control.SaveState(k.dir, stateOf(known))
+	err := control.SaveState(k.dir, stateOf(known), kept)
 	switch {
 	case err == nil:
 		k.written, k.failure = known, ""

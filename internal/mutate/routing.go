@@ -140,6 +140,14 @@ var routingMutations = []mutation{
 		test:      "-run TestLossDoesNotWaitForDisk ./conmgr/bind",
 	},
 	{
+		name:      "routing/killed-writer",
+		invariant: "what conmgr has written outlives it, if it is killed before the disk has it",
+		file:      "control/statefile.go",
+		from:      "err == nil && s.SystemIdentifier != 0",
+		to:        "err == nil && false && s.SystemIdentifier != 0",
+		test:      "-run TestStateOfAKilledWriter ./control",
+	},
+	{
 		name:      "routing/forget-permission",
 		invariant: "only root and conmgr's own user may have it forget",
 		file:      "conmgr/console/forgetting.go",
