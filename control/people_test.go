@@ -126,15 +126,15 @@ func TestStopTellsOfSessions(t *testing.T) {
 	if d.want(r, 0); strings.Contains(r.stdout+r.stderr, notice) {
 		t.Errorf("there are no sessions:\n%s", r.stderr)
 	}
-	for range 2 {
+	d.want(d.cmctl("start"), 0)
+	for _, there := range []string{"there is 1 connection to them", "there are 2 connections to them"} {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		d.want(d.cmctl("restart"), 0, notice, there)
 	}
-	d.want(d.cmctl("start"), 0)
-	d.want(d.cmctl("restart"), 0, notice, "there are 2 connections to them")
 	d.want(d.cmctl("stop"), 0, notice, "there are 2 connections to them")
 }
 

@@ -36,9 +36,13 @@ func (r *run) warnOfSessions(ctx context.Context, info Info) {
 	if n == 0 {
 		return
 	}
+	there := "is 1 connection"
+	if n > 1 {
+		there = fmt.Sprintf("are %d connections", n)
+	}
 	r.hint(fmt.Sprintf("NOTICE: The servers end all SQL sessions of this host now, also those that do not use\n"+
 		"the Connection Manager, unless watchdog.terminate_on_close is off there. At present\n"+
-		"there are %d connections to them. Replication connections stay.", n))
+		"there %s to them. Replication connections stay.", there))
 }
 
 // countConnections counts the established connections of this network namespace that lead to one of
