@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
@@ -54,7 +53,6 @@ type set struct {
 	registry *bind.Registry
 	console  *console.Service
 	stop     chan struct{}
-	told     atomic.Pointer[event.Presence]
 }
 
 // end stops the board.
@@ -78,11 +76,6 @@ func (c *Conmgr) configure(instances []Instance) error {
 	s.registry.Group = c.group
 	events := &event.Hub{}
 	events.Subscribe(c.take)
-	events.Subscribe(func(e event.Event) {
-		if p, is := e.(event.PresenceChanged); is {
-			s.told.Store(&p.Presence)
-		}
-	})
 	s.board = bind.NewBoard(cfg, events, s.registry, nil, route.Known{SystemIdentifier: systemIdentifier})
 	door := listen.New(cfg, events, c.group, s.registry)
 	s.console = console.New(cfg, s.board, door, &bind.Trace{Events: events}, clock.Monotonic, console.Options{})
@@ -152,13 +145,19 @@ func (s *set) set(instances []Instance) {
 	})
 }
 
-// settle waits for a table, and until its losses were told: that precedes what is told of who is
-// there.
+// settle waits for a table, and until its losses were told: that precedes the next table, which is
+// asked for.
 func (s *set) settle(ok func(*bind.Table) bool) {
+	t := s.await(ok)
+	s.board.Post(0, t.Entries[0].Status, nil)
+	s.await(func(next *bind.Table) bool { return next != t })
+}
+
+// await waits for a table.
+func (s *set) await(ok func(*bind.Table) bool) *bind.Table {
 	for limit := time.Now().Add(patience); ; runtime.Gosched() {
-		t := s.board.Table.Load()
-		if told := s.told.Load(); told != nil && *told == t.Presence() && ok(t) {
-			return
+		if t := s.board.Table.Load(); ok(t) {
+			return t
 		}
 		if time.Now().After(limit) {
 			panic("the board of a scripted conmgr makes no table")

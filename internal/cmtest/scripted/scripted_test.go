@@ -145,6 +145,7 @@ func TestScript(t *testing.T) {
 	if c.Bound(0) != 1 {
 		t.Error("who is bound was ended")
 	}
+	must(t, c.WaitBound(1)) // those that have asked have gone
 	if told := c.Lose(7); told != 0 {
 		t.Errorf("told %d of another's loss", told)
 	}
