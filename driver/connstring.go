@@ -95,6 +95,9 @@ func NewConfig(settings map[string]string) (*Config, error) {
 		if err := ZeroFree(key, settings[key]); err != nil {
 			return nil, err
 		}
+		if _, uri := cutScheme(key); uri { // the real driver would take what we write for one
+			return nil, errors.New("invalid connection string: a URI stands at its beginning: is there a space before it?")
+		}
 	}
 	get := func(key, env string) string {
 		if v, ok := settings[key]; ok {

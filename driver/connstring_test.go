@@ -115,9 +115,20 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// What is written for the real driver would be read by it as the URI, whoever conmgr has named.
+func TestURIIsNoKeyword(t *testing.T) {
+	for _, s := range []string{" postgres://u:secret@elsewhere/d?x=y", "host=a postgresql://u:secret@elsewhere/d?x=y",
+		"postgres://a/d?postgres%3A%2F%2Fu:secret@elsewhere/d=y"} {
+		if _, err := ParseConfig(s); err == nil || !strings.Contains(err.Error(), "is there a space before it?") ||
+			strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
 	for _, s := range []string{"host=a port='1'", `a=\`, "postgres://u:p@[::1]:2,b/d?x=y", "a='", "postgres://%",
-		" = "} {
+		" = ", " postgres://u:p@[::1]62,b/d?x=y"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {

@@ -114,6 +114,14 @@ var goclientMutations = []mutation{
 		build:     "all",
 	},
 	{
+		name:      "goclient/uri-is-no-keyword",
+		invariant: "the real driver is not led to a URI that stands where a keyword does",
+		file:      "driver/connstring.go",
+		from:      "if _, uri := cutScheme(key); uri {",
+		to:        "if _, uri := cutScheme(key); uri && false {",
+		test:      "-run TestURIIsNoKeyword ./driver",
+	},
+	{
 		name:      "goclient/zero-bytes",
 		invariant: "no connection parameter has a zero byte",
 		file:      "driver/connstring.go",
