@@ -121,7 +121,7 @@ var routingMutations = []mutation{
 		file:      "conmgr/bind/board.go",
 		from:      "if loss || known.SystemIdentifier == before.SystemIdentifier",
 		to:        "if true || known.SystemIdentifier == before.SystemIdentifier",
-		test:      keptTests,
+		test:      "-run TestLossDoesNotWaitForDisk ./conmgr/bind",
 	},
 	{
 		name:      "routing/loss-before-disk",
