@@ -150,7 +150,7 @@ func (b *bench) against(dir string) {
 		})
 	}
 
-	apps := Pick(b, 8000, 1000) // relay ports take half of the descriptors
+	apps := Pick(b, 5000, 1000) // relay ports take half of the descriptors, other users a share
 	for _, v := range builds {
 		base := b.memory(v.cm.Pid, "RssAnon")
 		c := newCrowd(b, v.client, conmgrPort, apps)
