@@ -7,8 +7,6 @@ package rules
 import (
 	"fmt"
 	"go/ast"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -95,21 +93,8 @@ func TestEventRuleBites(t *testing.T) {
 		{map[string]string{"conmgr/watch/a.go": one, "conmgr/b.go": one}, "event.Lost is emitted at conmgr/"},
 		{map[string]string{"conmgr/watch/a_test.go": one}, "event.Lost is emitted nowhere"},
 	} {
-		root := t.TempDir()
 		c.files["conmgr/event/event.go"] = room
-		for name, text := range c.files {
-			file := filepath.Join(root, name)
-			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		tr, err := load(root)
-		if err != nil {
-			t.Fatal(err)
-		}
+		tr := treeOf(t, c.files)
 		if got := strings.Join(tr.emissions(), "\n"); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%v: found %q, want %q", c.files, got, c.want)
 		}

@@ -41,6 +41,26 @@ type tree struct {
 	cs   []string // C files and headers
 }
 
+// treeOf is a tree of these files, by path.
+func treeOf(t *testing.T, files map[string]string) *tree {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr, err := load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
 func load(root string) (*tree, error) {
 	t := &tree{root: root}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -462,18 +482,7 @@ func TestRulesBite(t *testing.T) {
 		{"cgo/a.go", "package main\n\n/*\n#include \"postgres.h\"\n*/\nimport \"C\"\n", "cgo/a.go includes postgres.h"},
 		{"cgo/a.go", "package main\n\n/*\n#include \"bridge.h\"\n*/\nimport \"C\"\n", ""},
 	} {
-		root := t.TempDir()
-		path := filepath.Join(root, c.path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		tr, err := load(root)
-		if err != nil {
-			t.Fatal(err)
-		}
+		tr := treeOf(t, map[string]string{c.path: c.text})
 		all, err := tr.breaches()
 		if err != nil {
 			t.Fatal(err)

@@ -6,9 +6,7 @@ package rules
 import (
 	"fmt"
 	"go/ast"
-	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -157,20 +155,7 @@ func TestSizesBite(t *testing.T) {
 			"control/b.go": "package control", "control/c.go": "package control", "control/d.go": "package control"}, nil,
 			"does not say what d.go is for\ncontrol: the package comment tells of e.go, which is not there"},
 	} {
-		root := t.TempDir()
-		for name, text := range c.files {
-			file := filepath.Join(root, name)
-			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		tr, err := load(root)
-		if err != nil {
-			t.Fatal(err)
-		}
+		tr := treeOf(t, c.files)
 		got := strings.Join(append(tr.sizes(c.exceptions), tr.maps()...), "\n")
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%v: found %q, want %q", c.files, got, c.want)
