@@ -38,7 +38,7 @@ type conmgrSim struct {
 	fd       int
 	welcome  bool // the first frame has come
 	silent   bool // sends nothing any more
-	sequence uint32
+	channel  heartbeat.Channel
 	lastSent time.Duration
 	verdict  time.Duration // when the watchdog's GOODBYE came, or the connection ended; 0: it is alive
 	end      string        // how it ended
@@ -87,7 +87,7 @@ func (h *herd) connect(from, to int) error {
 		}
 		id := heartbeat.ID{byte(i >> 16), byte(i >> 8), byte(i), 1}
 		hello := heartbeat.Hello{MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, ID: id, Boot: id,
-			Interval: h.interval, Timeout: h.timeout}.Append(nil)
+			Interval: h.interval, Timeout: h.timeout, Attempt: 1}.Append(nil)
 		err = errors.Join(
 			unix.SetsockoptInt(c.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
 			unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
@@ -104,6 +104,7 @@ func (h *herd) connect(from, to int) error {
 		if err != nil {
 			return fmt.Errorf("number %d: %w", i, err)
 		}
+		c.channel = heartbeat.Channel{Version: heartbeat.MaxVersion, Attempt: 1}
 		c.lastSent = testnet.Monotonic()
 	}
 	return nil
@@ -133,10 +134,9 @@ func (h *herd) beat(c *conmgrSim) {
 	if c.silent || c.verdict != 0 {
 		return
 	}
-	c.sequence++
 	c.lastSent = testnet.Monotonic()
 	var frame [16]byte
-	if _, err := unix.Write(c.fd, heartbeat.AppendConmgrBeat(frame[:0], c.sequence)); err != nil {
+	if _, err := unix.Write(c.fd, c.channel.ConmgrBeat(frame[:0])); err != nil {
 		h.ended(c, err.Error())
 	}
 }
@@ -206,10 +206,9 @@ func (h *herd) waiting() bool {
 
 // close ends all with a GOODBYE.
 func (h *herd) close() {
-	bye := heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil)
 	for i := range h.conmgrs {
 		if c := &h.conmgrs[i]; c.fd >= 0 {
-			_, _ = unix.Write(c.fd, bye)
+			_, _ = unix.Write(c.fd, c.channel.ConmgrGoodbye(nil, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}, 0))
 			unix.Close(c.fd)
 			c.fd = -1
 		}

@@ -240,7 +240,7 @@ func TestRefused(t *testing.T) {
 func TestMisbehavingWatchdog(t *testing.T) {
 	for name, bytes := range map[string][]byte{
 		"garbage":        []byte("HTTP/1.1 400 Bad Request\r\n"),
-		"beat first":     hb.WatchdogBeat{Sequence: 1, Attributes: primary}.Append(nil),
+		"beat first":     hb.WatchdogBeat{Sequence: 1, Attributes: primary}.Append(nil, 1),
 		"short welcome":  {0, 6, 2, 0, 0, 1},
 		"zero length":    {0, 0, 0, 0},
 		"unknown type":   {0, 4, 99, 0},

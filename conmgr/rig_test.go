@@ -338,7 +338,7 @@ func (w *watchdog) forget() {
 
 func (c *wdConn) beat(a hb.Attributes) {
 	c.seq++
-	c.send(hb.WatchdogBeat{Sequence: c.seq, Attributes: a}.Append(nil))
+	c.send(hb.WatchdogBeat{Sequence: c.seq, Attributes: a}.Append(nil, 1))
 }
 
 func (c *wdConn) send(b []byte) { c.c.Write(b) } // conmgr may have closed already

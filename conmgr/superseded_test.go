@@ -226,6 +226,6 @@ func TestSuccessionInBeat(t *testing.T) {
 	c.welcome(1, 8, primary)
 	r.waitState(0, hb.Established)
 	eventually(t, "it is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Void })
-	c.send(hb.WatchdogBeat{Sequence: 1, Attributes: primary, Succeeds: hb.Succession{SystemIdentifier: 7, Timeline: 2}}.Append(nil))
+	c.send(hb.WatchdogBeat{Sequence: 1, Attributes: primary, Succeeds: hb.Succession{SystemIdentifier: 7, Timeline: 2}}.Append(nil, 1))
 	eventually(t, "it has taken the set over", func() bool { return r.d.board.Table.Load().Primary == 0 })
 }

@@ -81,7 +81,7 @@ func checkFrame(t *testing.T, f Frame) {
 			if h.Interval < MinInterval || h.Interval > MaxInterval || h.Timeout < MinInterval || h.Timeout > MaxInterval {
 				t.Fatalf("settings %v, %v", h.Interval, h.Timeout)
 			}
-			same(h.Append(nil))
+			same(h.Append(nil)) // an attempt of 0 is left out
 		}
 	case TypeWelcome:
 		if w, err := ParseWelcome(f.Payload); err == nil {
@@ -99,15 +99,20 @@ func checkFrame(t *testing.T, f Frame) {
 			same(end(b[:HeaderSize+whole], 0))
 		}
 	case TypeBeat:
-		if s, err := ParseConmgrBeat(f.Payload); err == nil {
-			same(AppendConmgrBeat(nil, s))
-		}
-		if w, err := ParseWatchdogBeat(f.Payload); err == nil {
-			same(w.Append(nil))
+		for v := uint16(MinVersion); v <= MaxVersion; v++ {
+			if c, err := ParseConmgrBeat(f.Payload, v); err == nil {
+				same(c.Append(nil, v))
+			}
+			if w, err := ParseWatchdogBeat(f.Payload, v); err == nil {
+				same(w.Append(nil, v))
+			}
 		}
 	case TypeGoodbye:
 		if g, err := ParseGoodbye(f.Payload); err == nil {
 			text(g.Text, g.Append(nil))
+		}
+		if g, err := ParseConmgrGoodbye(f.Payload, MaxVersion); err == nil {
+			text(g.Text, g.Append(nil, MaxVersion))
 		}
 	case TypeRefused:
 		if r, err := ParseRefused(f.Payload); err == nil {
@@ -118,15 +123,18 @@ func checkFrame(t *testing.T, f Frame) {
 
 // TestDecodingDoesNotAllocate: no side allocates by what it receives.
 func TestDecodingDoesNotAllocate(t *testing.T) {
-	hello, beat, welcome := testHello().Append(nil), WatchdogBeat{Sequence: 1}.Append(nil), Welcome{Version: 1}.Append(nil)
+	hello, beat, welcome := testHello().Append(nil), WatchdogBeat{Sequence: 1}.Append(nil, 2), Welcome{Version: 1}.Append(nil)
 	out := make([]byte, 0, MaxFrame)
 	for name, f := range map[string]func(){
 		"Next":    func() { _, _, _ = Next(hello) },
 		"HELLO":   func() { _, _ = ParseHello(hello[HeaderSize:]) },
 		"WELCOME": func() { _, _ = ParseWelcome(welcome[HeaderSize:]) },
-		"BEAT":    func() { _, _ = ParseWatchdogBeat(beat[HeaderSize:]); _, _ = ParseConmgrBeat(beat[HeaderSize:]) },
+		"BEAT":    func() { _, _ = ParseWatchdogBeat(beat[HeaderSize:], 2); _, _ = ParseConmgrBeat(beat[HeaderSize:], 2) },
 		"prefix":  func() { _ = CheckHelloPrefix(hello) },
-		"encode":  func() { WatchdogBeat{Sequence: 1, Succeeds: Succession{1, 1}}.Append(out); AppendConmgrBeat(out, 1) },
+		"encode": func() {
+			WatchdogBeat{Sequence: 1, Succeeds: Succession{1, 1}}.Append(out, 2)
+			ConmgrBeat{1, 2}.Append(out, 2)
+		},
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)

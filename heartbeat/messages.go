@@ -39,9 +39,15 @@ type Hello struct {
 	Generation             uint64 // times that this conmgr has declared this instance lost
 	Interval, Timeout      time.Duration
 	Flags                  uint32
+	// Attempt rises by each HELLO of one process to one instance, from 1: the latest connection is the one
+	// with the highest. 0: not told, as conmgr 1.0 does not. A HELLO of it replaces the connection before.
+	Attempt uint32
 }
 
-const helloSize = 4 + 2 + 2 + 16 + 16 + 8 + 4 + 4 + 4
+const (
+	helloSize   = 4 + 2 + 2 + 16 + 16 + 8 + 4 + 4 + 4
+	attemptSize = 4
+)
 
 // Append appends the frame to b.
 func (h Hello) Append(b []byte) []byte {
@@ -56,6 +62,9 @@ func (h Hello) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Interval/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Timeout/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, h.Flags)
+	if h.Attempt != 0 {
+		b = binary.BigEndian.AppendUint32(b, h.Attempt)
+	}
 	return end(b, start)
 }
 
@@ -93,6 +102,9 @@ func ParseHello(p []byte) (h Hello, err error) {
 	h.Interval = time.Duration(binary.BigEndian.Uint32(p[48:])) * time.Millisecond
 	h.Timeout = time.Duration(binary.BigEndian.Uint32(p[52:])) * time.Millisecond
 	h.Flags = binary.BigEndian.Uint32(p[56:])
+	if rest := p[helloSize:]; len(rest) >= attemptSize {
+		h.Attempt = binary.BigEndian.Uint32(rest)
+	}
 	if h.MinVersion > MaxVersion || h.MaxVersion < MinVersion || h.MinVersion > h.MaxVersion {
 		return h, &ProtocolError{RefusedVersion, fmt.Sprintf("conmgr speaks versions %d to %d of the heartbeat protocol, watchdog %d to %d",
 			h.MinVersion, h.MaxVersion, MinVersion, MaxVersion)}
@@ -166,8 +178,10 @@ func parseAttributes(p []byte) Attributes {
 // WelcomeFlags of a WELCOME.
 type WelcomeFlags uint16
 
-// Resumed tells that the watchdog knew this conmgr, and nothing was ended.
-const Resumed WelcomeFlags = 1 << 0
+const (
+	Resumed     WelcomeFlags = 1 << 0 // the watchdog knew this conmgr, and nothing was ended
+	KnowsLabels WelcomeFlags = 1 << 1 // the server takes conmgr.client for its sessions
+)
 
 // Succession is what an instance says of the database cluster whose place it has taken: after
 // pg_upgrade, for example, the system identifier is another one on purpose. The zero value: none is
@@ -251,11 +265,20 @@ func ParseWelcome(p []byte) (w Welcome, err error) {
 	return w, nil
 }
 
-// AppendConmgrBeat appends conmgr's BEAT.
-func AppendConmgrBeat(b []byte, sequence uint32) []byte {
+// ConmgrBeat is conmgr's BEAT.
+type ConmgrBeat struct {
+	Sequence uint32
+	Echo     uint32 // since version 2: the last sequence received on this connection, 0: none
+}
+
+// Append appends the frame to b.
+func (c ConmgrBeat) Append(b []byte, version uint16) []byte {
 	start := len(b)
 	b = begin(b, TypeBeat)
-	b = binary.BigEndian.AppendUint32(b, sequence)
+	b = binary.BigEndian.AppendUint32(b, c.Sequence)
+	if version >= 2 {
+		b = binary.BigEndian.AppendUint32(b, c.Echo)
+	}
 	return end(b, start)
 }
 
@@ -263,36 +286,62 @@ func AppendConmgrBeat(b []byte, sequence uint32) []byte {
 type WatchdogBeat struct {
 	Sequence   uint32
 	Attributes Attributes
-	Succeeds   Succession // sent only if one is declared
+	Succeeds   Succession // in version 1 sent only if one is declared
+	Echo       uint32     // since version 2: the last sequence received on this connection, 0: none
 }
 
 // Append appends the frame to b.
-func (w WatchdogBeat) Append(b []byte) []byte {
+func (w WatchdogBeat) Append(b []byte, version uint16) []byte {
 	start := len(b)
 	b = begin(b, TypeBeat)
 	b = binary.BigEndian.AppendUint32(b, w.Sequence)
 	b = w.Attributes.append(b)
-	if w.Succeeds != (Succession{}) {
+	if version >= 2 || w.Succeeds != (Succession{}) {
 		b = w.Succeeds.append(b)
+	}
+	if version >= 2 {
+		b = binary.BigEndian.AppendUint32(b, w.Echo)
 	}
 	return end(b, start)
 }
 
+const (
+	sequenceSize = 4
+	echoSize     = 4
+)
+
 // ParseConmgrBeat decodes conmgr's BEAT.
-func ParseConmgrBeat(p []byte) (sequence uint32, err error) {
-	if len(p) < 4 {
-		return 0, malformed("malformed BEAT of %d bytes", len(p))
+func ParseConmgrBeat(p []byte, version uint16) (c ConmgrBeat, err error) {
+	size := sequenceSize
+	if version >= 2 {
+		size += echoSize
 	}
-	return binary.BigEndian.Uint32(p), nil
+	if len(p) < size {
+		return c, malformed("malformed BEAT of %d bytes", len(p))
+	}
+	c.Sequence = binary.BigEndian.Uint32(p)
+	if version >= 2 {
+		c.Echo = binary.BigEndian.Uint32(p[sequenceSize:])
+	}
+	return c, nil
 }
 
 // ParseWatchdogBeat decodes the watchdog's BEAT.
-func ParseWatchdogBeat(p []byte) (w WatchdogBeat, err error) {
-	const size = 4 + attributesSize
+func ParseWatchdogBeat(p []byte, version uint16) (w WatchdogBeat, err error) {
+	const first = sequenceSize + attributesSize
+	size := first
+	if version >= 2 {
+		size += successionSize + echoSize
+	}
 	if len(p) < size {
 		return w, malformed("malformed BEAT of %d bytes", len(p))
 	}
-	return WatchdogBeat{binary.BigEndian.Uint32(p), parseAttributes(p[4:]), parseSuccession(p[size:])}, nil
+	w = WatchdogBeat{Sequence: binary.BigEndian.Uint32(p), Attributes: parseAttributes(p[sequenceSize:]),
+		Succeeds: parseSuccession(p[first:])}
+	if version >= 2 {
+		w.Echo = binary.BigEndian.Uint32(p[first+successionSize:])
+	}
+	return w, nil
 }
 
 // Goodbye announces the end of a connection.
@@ -308,6 +357,38 @@ func (g Goodbye) Append(b []byte) []byte { return appendCoded(b, TypeGoodbye, ui
 func ParseGoodbye(p []byte) (Goodbye, error) {
 	code, text, err := parseCoded(TypeGoodbye, p)
 	return Goodbye{GoodbyeCode(code), text}, err
+}
+
+// ConmgrGoodbye is conmgr's, which tells since version 2 what it belongs to.
+type ConmgrGoodbye struct {
+	Goodbye
+	Generation uint64
+	Attempt    uint32 // of the connection that it is sent on
+}
+
+// Append appends the frame to b.
+func (g ConmgrGoodbye) Append(b []byte, version uint16) []byte {
+	start := len(b)
+	b = g.Goodbye.Append(b)
+	if version >= 2 {
+		b = binary.BigEndian.AppendUint64(b, g.Generation)
+		b = binary.BigEndian.AppendUint32(b, g.Attempt)
+	}
+	return end(b, start)
+}
+
+// ParseConmgrGoodbye decodes conmgr's GOODBYE.
+func ParseConmgrGoodbye(p []byte, version uint16) (g ConmgrGoodbye, err error) {
+	if g.Goodbye, err = ParseGoodbye(p); err != nil || version < 2 {
+		return g, err
+	}
+	rest := p[codedSize+int(binary.BigEndian.Uint16(p[2:])):]
+	if len(rest) < 8+attemptSize {
+		return g, malformed("malformed GOODBYE of %d bytes", len(p))
+	}
+	g.Generation = binary.BigEndian.Uint64(rest)
+	g.Attempt = binary.BigEndian.Uint32(rest[8:])
+	return g, nil
 }
 
 // Refused is the watchdog's last message to a peer that it does not serve.
@@ -338,15 +419,17 @@ func appendCoded(b []byte, t Type, code uint16, text string) []byte {
 	return end(b, start)
 }
 
+const codedSize = 2 + 2 // without the text
+
 func parseCoded(t Type, p []byte) (code uint16, text string, err error) {
-	if len(p) < 4 {
+	if len(p) < codedSize {
 		return 0, "", malformed("malformed %s of %d bytes", t, len(p))
 	}
 	n := int(binary.BigEndian.Uint16(p[2:]))
-	if n > MaxText || n > len(p)-4 {
+	if n > MaxText || n > len(p)-codedSize {
 		return 0, "", malformed("malformed %s: its text of %d bytes is too long", t, n)
 	}
-	return binary.BigEndian.Uint16(p), printable(p[4 : 4+n]), nil
+	return binary.BigEndian.Uint16(p), printable(p[codedSize : codedSize+n]), nil
 }
 
 // printable makes a peer's text fit for a log line: valid UTF-8, no control characters.

@@ -93,9 +93,9 @@ type Monitor struct {
 	state      State
 	generation uint64
 	offered    uint64 // generation in the last HELLO
+	attempt    uint32 // and its number
 	pulse      Pulse  // valid while armed
 	armed      bool   // a deadline runs: the instance was established and has not been lost since (see Armed)
-	sequence   uint32
 
 	known            bool // the following are from a WELCOME
 	systemIdentifier uint64
@@ -146,8 +146,9 @@ func (m *Monitor) PostmasterPort() uint16 { return m.postmasterPort }
 // Hello is the message to open a connection with.
 func (m *Monitor) Hello() Hello {
 	m.offered = m.generation
+	m.attempt++
 	return Hello{MinVersion: MinVersion, MaxVersion: MaxVersion, ID: m.id, Boot: m.boot, Generation: m.generation,
-		Interval: m.interval, Timeout: m.timeout}
+		Interval: m.interval, Timeout: m.timeout, Attempt: m.attempt}
 }
 
 // Welcome establishes the connection. A loss is returned when this is not the server that the
@@ -176,18 +177,17 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	m.state = Established
 	m.pulse = NewPulse(m.interval, m.timeout, now)
 	m.armed = true
-	m.sequence = 0
 	return loss, nil
 }
 
-// Frame takes in a frame that came after WELCOME. changed: the attributes are others than before.
+// Frame takes in a frame that has come on c after WELCOME. changed: the attributes are others than before.
 // An error is a *ProtocolError: close the connection, and call Closed. A server that shuts down is
 // not lost: it still delivers to whoever is connected, and its kernel will close those connections.
 // See StopAnswer.
-func (m *Monitor) Frame(now Mono, f Frame) (changed bool, err error) {
+func (m *Monitor) Frame(now Mono, c *Channel, f Frame) (changed bool, err error) {
 	switch f.Type {
 	case TypeBeat:
-		b, err := ParseWatchdogBeat(f.Payload)
+		b, err := c.FromWatchdog(f.Payload)
 		if err != nil {
 			return false, err
 		}
@@ -242,13 +242,12 @@ func (m *Monitor) Closed() {
 	}
 }
 
-// Beat tells whether a BEAT is due, and returns it appended to b.
-func (m *Monitor) Beat(now Mono, b []byte) ([]byte, bool) {
+// Beat tells whether a BEAT is due on c, and returns it appended to b.
+func (m *Monitor) Beat(now Mono, c *Channel, b []byte) ([]byte, bool) {
 	if m.state != Established || !m.pulse.SendDue(now) {
 		return b, false
 	}
-	m.sequence++
-	return AppendConmgrBeat(b, m.sequence), true
+	return c.ConmgrBeat(b), true
 }
 
 // Judge returns a loss when the silence has lasted too long. Read what the kernel holds before

@@ -33,6 +33,7 @@ func TestMonitorScenarios(t *testing.T) {
 
 type scenario struct {
 	m     *Monitor
+	c     Channel
 	now   Mono
 	attrs Attributes
 	was   string // as it was shown last
@@ -73,7 +74,7 @@ func (s *scenario) step(at time.Duration, words []string) (said []string, err er
 	case "hello":
 		h := s.m.Hello()
 		if h.ID != (ID{1}) || h.Boot != (ID{2}) || h.Interval != time.Second || h.Timeout != 2500*time.Millisecond ||
-			h.MinVersion != 1 || h.MaxVersion != 1 {
+			h.MinVersion != 1 || h.MaxVersion != 2 {
 			return nil, fmt.Errorf("HELLO is %+v", h)
 		}
 		said = append(said, fmt.Sprintf("offers %d", h.Generation))
@@ -87,25 +88,26 @@ func (s *scenario) step(at time.Duration, words []string) (said []string, err er
 		if args["since"] != "" {
 			since = number("since")
 		}
+		s.c = Channel{Version: 1}
 		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"),
 			PostmasterStart: int64(number("start")), Attributes: s.attrs, KnownSince: since})
 	case "beat":
 		attributes()
-		f, _, _ := Next(WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil))
-		changed, failure = s.m.Frame(s.now, f)
+		f, _, _ := Next(WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil, 1))
+		changed, failure = s.m.Frame(s.now, &s.c, f)
 	case "goodbye":
 		code, e := strconv.Atoi(words[1])
 		if e != nil {
 			return nil, e
 		}
 		f, _, _ := Next(Goodbye{Code: GoodbyeCode(code)}.Append(nil))
-		changed, failure = s.m.Frame(s.now, f)
+		changed, failure = s.m.Frame(s.now, &s.c, f)
 	case "frame":
 		typ, e := strconv.Atoi(words[1])
 		if e != nil {
 			return nil, e
 		}
-		changed, failure = s.m.Frame(s.now, Frame{Type: Type(typ), Payload: nil})
+		changed, failure = s.m.Frame(s.now, &s.c, Frame{Type: Type(typ), Payload: nil})
 		var pe *ProtocolError
 		if failure != nil && !errors.As(failure, &pe) {
 			return nil, failure
@@ -135,14 +137,14 @@ func (s *scenario) step(at time.Duration, words []string) (said []string, err er
 		}
 		s.m.Late(by)
 	case "send":
-		b, due := s.m.Beat(s.now, nil)
+		b, due := s.m.Beat(s.now, &s.c, nil)
 		if !due {
 			said = append(said, "nothing to send")
 			break
 		}
 		f, _, _ := Next(b)
-		seq, e := ParseConmgrBeat(f.Payload)
-		said = append(said, fmt.Sprintf("beat %d", seq))
+		x, e := ParseConmgrBeat(f.Payload, 1)
+		said = append(said, fmt.Sprintf("beat %d", x.Sequence))
 		failure = e
 	case "wake":
 		if at, ok := s.m.Wake(); ok {

@@ -1,7 +1,7 @@
 package heartbeat
 
 // Frames and the numbers of the protocol. ONLY EVER APPEND to the lists below: the values are part
-// of the protocol (docs/protocol.md). Version 1 has everything here.
+// of the protocol (docs/protocol.md), whose column "since" says what version 2 has added.
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 // Versions that this package speaks.
 const (
 	MinVersion = 1
-	MaxVersion = 1
+	MaxVersion = 2
 )
 
 // Frame sizes in bytes, header included.
@@ -29,7 +29,9 @@ const (
 	TypeBeat    Type = 3
 	TypeGoodbye Type = 4
 	TypeRefused Type = 5
-	// 6 and 7 are reserved for authentication between HELLO and WELCOME.
+	// Reserved for authentication between HELLO and WELCOME, since version 2.
+	TypeChallenge Type = 6
+	TypeResponse  Type = 7
 )
 
 func (t Type) String() string {
@@ -44,6 +46,10 @@ func (t Type) String() string {
 		return "GOODBYE"
 	case TypeRefused:
 		return "REFUSED"
+	case TypeChallenge:
+		return "CHALLENGE"
+	case TypeResponse:
+		return "RESPONSE"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }

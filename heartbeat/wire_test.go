@@ -55,8 +55,14 @@ func messages() []message {
 	first.PostmasterPort, first.Succeeds, first.KnownSince = 0, Succession{}, 0
 	second := welcome // and before it told since when it knows the conmgr
 	second.KnownSince = 0
-	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}}
-	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}}
+	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}, 0}
+	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}, 0}
+	wb2 := wb
+	wb2.Echo = 0x51525354
+	hello2, welcome2 := hello, welcome
+	hello2.MaxVersion, hello2.Attempt = 2, 0x0a0b0c0d
+	welcome2.Version, welcome2.Flags = 2, Resumed|KnowsLabels
+	bye2 := ConmgrGoodbye{Goodbye{GoodbyeGivenUp, "bye"}, 0x0102030405060708, 0x0a0b0c0d}
 	goodbye := Goodbye{GoodbyeServerEnds, "bye"}
 	refused := Refused{RefusedFull, "käse"}
 	return []message{
@@ -79,16 +85,37 @@ func messages() []message {
 			func(b []byte) []byte { return end(first.Append(b)[:len(b)+32], len(b)) }, first,
 			func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
 		{"BEAT of conmgr", TypeBeat, `0008 03 00  00000005`,
-			func(b []byte) []byte { return AppendConmgrBeat(b, 5) }, uint32(5),
-			func(p []byte) (any, error) { return ParseConmgrBeat(p) }, 4},
+			func(b []byte) []byte { return ConmgrBeat{Sequence: 5}.Append(b, 1) }, ConmgrBeat{Sequence: 5},
+			func(p []byte) (any, error) { return ParseConmgrBeat(p, 1) }, 4},
 		{"BEAT of the watchdog", TypeBeat, `0010 03 00  fffffffe  00000002 01020304`,
-			wb.Append, wb, func(p []byte) (any, error) { return ParseWatchdogBeat(p) }, 12},
+			func(b []byte) []byte { return wb.Append(b, 1) }, wb,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 1) }, 12},
 		{"BEAT of a successor", TypeBeat, `001c 03 00  00000001  00000000 00000003  2122232425262728 31323334`,
-			successor.Append, successor, func(p []byte) (any, error) { return ParseWatchdogBeat(p) }, 12},
+			func(b []byte) []byte { return successor.Append(b, 1) }, successor,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 1) }, 12},
 		{"GOODBYE", TypeGoodbye, `000b 04 00  0010 0003 627965`,
 			goodbye.Append, goodbye, func(p []byte) (any, error) { return ParseGoodbye(p) }, 7},
 		{"REFUSED", TypeRefused, `000d 05 00  0003 0005 6bc3a47365`,
 			refused.Append, refused, func(p []byte) (any, error) { return ParseRefused(p) }, 9},
+		{"HELLO of version 2", TypeHello,
+			`0044 01 00  50475744 0001 0002
+			 101112131415161718191a1b1c1d1e1f  f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff
+			 0102030405060708  000003e8 000007d0 00000000  0a0b0c0d`,
+			hello2.Append, hello2, func(p []byte) (any, error) { return ParseHello(p) }, 60},
+		{"WELCOME of version 2", TypeWelcome,
+			`0038 02 00  0002 0003 1122334455667788 fffffffffffffffe  00000005 00000007
+			 1538 0000  2122232425262728 31323334  4142434445464748`,
+			welcome2.Append, welcome2, func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
+		{"BEAT of conmgr of version 2", TypeBeat, `000c 03 00  00000005 00000007`,
+			func(b []byte) []byte { return ConmgrBeat{5, 7}.Append(b, 2) }, ConmgrBeat{5, 7},
+			func(p []byte) (any, error) { return ParseConmgrBeat(p, 2) }, 8},
+		{"BEAT of the watchdog of version 2", TypeBeat,
+			`0020 03 00  fffffffe  00000002 01020304  0000000000000000 00000000  51525354`,
+			func(b []byte) []byte { return wb2.Append(b, 2) }, wb2,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
+		{"GOODBYE of conmgr of version 2", TypeGoodbye, `0017 04 00  0002 0003 627965  0102030405060708 0a0b0c0d`,
+			func(b []byte) []byte { return bye2.Append(b, 2) }, bye2,
+			func(p []byte) (any, error) { return ParseConmgrGoodbye(p, 2) }, 19},
 	}
 }
 
@@ -100,7 +127,7 @@ func TestNumbers(t *testing.T) {
 	}{
 		{"HELLO", uint64(TypeHello), 1}, {"WELCOME", uint64(TypeWelcome), 2}, {"BEAT", uint64(TypeBeat), 3},
 		{"GOODBYE", uint64(TypeGoodbye), 4},
-		{"REFUSED", uint64(TypeRefused), 5},
+		{"REFUSED", uint64(TypeRefused), 5}, {"CHALLENGE", uint64(TypeChallenge), 6}, {"RESPONSE", uint64(TypeResponse), 7},
 		{"GOODBYE: conmgr ends", uint64(GoodbyeConmgrEnds), 1}, {"GOODBYE: given up", uint64(GoodbyeGivenUp), 2},
 		{"GOODBYE: duplicate", uint64(GoodbyeDuplicate), 3},
 		{"GOODBYE: server ends", uint64(GoodbyeServerEnds), 16},
@@ -110,11 +137,11 @@ func TestNumbers(t *testing.T) {
 		{"REFUSED: setting", uint64(RefusedSetting), 4}, {"REFUSED: slow", uint64(RefusedTooSlow), 5},
 		{"in recovery", uint64(InRecovery), 1}, {"read only", uint64(ReadOnly), 2},
 		{"shutting down", uint64(ShuttingDown), 4},
-		{"resumed", uint64(Resumed), 1}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4},
+		{"resumed", uint64(Resumed), 1}, {"knows labels", uint64(KnowsLabels), 2}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4},
 		{"longest text", MaxText, 255},
 		{"smallest setting", uint64(MinInterval.Milliseconds()), 10},
 		{"largest setting", uint64(MaxInterval.Milliseconds()), 2147483647},
-		{"version", MaxVersion, 1},
+		{"lowest version", MinVersion, 1}, {"version", MaxVersion, 2},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is %d, the protocol says %d", c.name, c.got, c.want)
@@ -288,9 +315,9 @@ func TestHelloIsChecked(t *testing.T) {
 		{"timeout 2^31", raw(52, 1<<31), RefusedSetting, "heartbeat_timeout is 2147483648 ms"},
 		{"newer conmgr that still speaks 1", with(func(h *Hello) { h.MaxVersion = 9 }), 0, ""},
 		{"a lower version than ours too", with(func(h *Hello) { h.MinVersion = 0 }), 0, ""},
-		{"newer only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 2, 3 }), RefusedVersion,
-			"conmgr speaks versions 2 to 3 of the heartbeat protocol, watchdog 1 to 1"},
-		{"older only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 0, 0 }), RefusedVersion, "watchdog 1 to 1"},
+		{"newer only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 3, 4 }), RefusedVersion,
+			"conmgr speaks versions 3 to 4 of the heartbeat protocol, watchdog 1 to 2"},
+		{"older only", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 0, 0 }), RefusedVersion, "watchdog 1 to 2"},
 		{"range upside down", with(func(h *Hello) { h.MinVersion, h.MaxVersion = 1, 0 }), RefusedVersion, ""},
 		{"magic", raw(0, 0x50475745), RefusedMalformed, "malformed HELLO of 60 bytes"},
 		{"generation 2^63", raw(40, 1<<31), RefusedMalformed, "is too large"},
@@ -302,8 +329,8 @@ func TestHelloIsChecked(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if v := h.Version(); v != 1 {
-					t.Errorf("chosen version %d, want 1", v)
+				if v := h.Version(); v != min(h.MaxVersion, 2) {
+					t.Errorf("chosen version %d of %d to %d", v, h.MinVersion, h.MaxVersion)
 				}
 				return
 			}
@@ -318,7 +345,7 @@ func TestHelloIsChecked(t *testing.T) {
 func TestWelcomeVersionIsChecked(t *testing.T) {
 	for version := uint16(0); version < 4; version++ {
 		_, err := ParseWelcome(Welcome{Version: version}.Append(nil)[HeaderSize:])
-		if (err == nil) != (version == 1) {
+		if (err == nil) != (version == 1 || version == 2) {
 			t.Errorf("version %d: %v", version, err)
 		}
 	}
@@ -396,7 +423,7 @@ func TestAttributes(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for typ, want := range map[Type]string{TypeHello: "HELLO", TypeWelcome: "WELCOME", TypeBeat: "BEAT",
-		TypeGoodbye: "GOODBYE", TypeRefused: "REFUSED", 9: "type 9"} {
+		TypeGoodbye: "GOODBYE", TypeRefused: "REFUSED", TypeChallenge: "CHALLENGE", TypeResponse: "RESPONSE", 9: "type 9"} {
 		if typ.String() != want {
 			t.Errorf("%d is %q, want %q", uint8(typ), typ, want)
 		}

@@ -79,7 +79,7 @@ func (r *rawConmgr) next(want heartbeat.Type) []byte {
 func (r *rawConmgr) hears(want heartbeat.Succession) {
 	r.Helper()
 	for {
-		b, err := heartbeat.ParseWatchdogBeat(r.next(heartbeat.TypeBeat))
+		b, err := heartbeat.ParseWatchdogBeat(r.next(heartbeat.TypeBeat), 1)
 		if err != nil {
 			r.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func TestNoHello(t *testing.T) {
 		{"PostgreSQL", append([]byte("\x00\x00\x00\x08\x04\xd2\x16\x2f"), rest...), heartbeat.RefusedMalformed, "not a HELLO"},
 		{"zeros", rest, heartbeat.RefusedMalformed, "not a HELLO"},
 		{"BEAT first", append(beatFrame(1), rest...), heartbeat.RefusedMalformed, "not a HELLO"},
-		{"a version of the future", append(with(func(h *heartbeat.Hello) { h.MinVersion, h.MaxVersion = 7, 9 }), rest...), heartbeat.RefusedVersion, "watchdog 1 to 1"},
+		{"a version of the future", append(with(func(h *heartbeat.Hello) { h.MinVersion, h.MaxVersion = 7, 9 }), rest...), heartbeat.RefusedVersion, "watchdog 1 to 2"},
 		{"interval", with(func(h *heartbeat.Hello) { h.Interval = time.Millisecond }), heartbeat.RefusedSetting, "heartbeat_interval is 1 ms"},
 		{"timeout", with(func(h *heartbeat.Hello) { h.Timeout = 0 }), heartbeat.RefusedSetting, "heartbeat_timeout is 0 ms"},
 	} {

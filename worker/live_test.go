@@ -332,4 +332,4 @@ func (l *live) conmgr(id byte) *remote {
 	return r
 }
 
-func beatFrame(seq uint32) []byte { return heartbeat.AppendConmgrBeat(nil, seq) }
+func beatFrame(seq uint32) []byte { return heartbeat.ConmgrBeat{Sequence: seq}.Append(nil, 1) }

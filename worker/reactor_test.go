@@ -32,7 +32,7 @@ func TestHeartbeats(t *testing.T) {
 	const beats = 45 // longer than the timeout
 	for i := uint32(1); i <= beats; i++ {
 		c.write(beatFrame(i))
-		b, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+		b, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload, 1)
 		if err != nil || b != (heartbeat.WatchdogBeat{Sequence: i, Attributes: w.Attributes}) {
 			t.Fatalf("BEAT %+v, %v; want number %d", b, err, i)
 		}
@@ -76,7 +76,7 @@ func TestAttributesArePushed(t *testing.T) {
 		l.host.setAttributes(attrs)
 		l.host.wake()
 		for _, c := range []*remote{a, b} {
-			got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+			got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload, 1)
 			if want := (heartbeat.WatchdogBeat{Sequence: uint32(i + 1), Attributes: attrs}); err != nil || got != want {
 				t.Fatalf("BEAT %+v, %v; want %+v", got, err, want)
 			}
@@ -184,7 +184,7 @@ func TestViolations(t *testing.T) {
 		{"HELLO again", helloOf(1, 0, time.Hour, time.Hour).Append(nil), "unexpected HELLO"},
 		{"WELCOME", heartbeat.Welcome{Version: 1}.Append(nil), "unexpected WELCOME"},
 		{"REFUSED", heartbeat.Refused{}.Append(nil), "unexpected REFUSED"},
-		{"reserved type", raw(4, 6), "unexpected type 6"},
+		{"reserved type", raw(4, 6), "unexpected CHALLENGE"},
 		{"unknown type", raw(4, 200), "unexpected type 200"},
 		{"BEAT without its number", raw(4, 3), "malformed BEAT"},
 		{"GOODBYE with a text beyond its end", []byte{0, 8, 4, 0, 0, 1, 0, 1}, "malformed GOODBYE"},
@@ -290,7 +290,7 @@ func TestPausedProcess(t *testing.T) {
 	for pause := range 3 {
 		l.pass(time.Minute)
 		for range 5 { // the reactor turns, and sends
-			if _, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil {
+			if _, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload, 1); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -326,7 +326,7 @@ func TestManyConmgrs(t *testing.T) {
 	l.host.setAttributes(heartbeat.Attributes{Timeline: 2})
 	l.host.wake()
 	for _, c := range all {
-		if b, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload); err != nil || b.Attributes.Timeline != 2 {
+		if b, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload, 1); err != nil || b.Attributes.Timeline != 2 {
 			t.Fatalf("%+v, %v", b, err)
 		}
 	}

@@ -159,7 +159,7 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 	half := func(t *testing.T, x *pair) {
 		t.Helper()
 		x.drain()
-		frame := heartbeat.WatchdogBeat{Sequence: 9}.Append(nil)
+		frame := heartbeat.WatchdogBeat{Sequence: 9}.Append(nil, 1)
 		if n, err := unix.Write(x.c.fd, frame[:5]); n != 5 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -177,7 +177,7 @@ func TestNothingIsSentIntoTheMiddleOfAFrame(t *testing.T) {
 			half(t, x)
 			next(x)
 			got := x.drain()
-			want := heartbeat.WatchdogBeat{Sequence: 9}.Append(nil)
+			want := heartbeat.WatchdogBeat{Sequence: 9}.Append(nil, 1)
 			if n := min(len(got), len(want)); !bytes.Equal(got[:n], want[:n]) {
 				t.Errorf("the peer gets %x, which does not begin with the BEAT %x", got, want)
 			}

@@ -28,7 +28,7 @@ func TestSuccessionIsPushed(t *testing.T) {
 		l.host.succession.Store(&s)
 		l.host.wake()
 		for _, c := range []*remote{a, b} {
-			got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload)
+			got, err := heartbeat.ParseWatchdogBeat(c.expect(heartbeat.TypeBeat).Payload, 1)
 			want := heartbeat.WatchdogBeat{Sequence: uint32(i + 1), Attributes: heartbeat.Attributes{Timeline: 1},
 				Succeeds: s}
 			if err != nil || got != want {

@@ -150,7 +150,7 @@ func (b *bench) unread() (n int) {
 func TestReadsBeforeItJudges(t *testing.T) {
 	b := newBench(t)
 	b.welcome()
-	b.arrives(hb.WatchdogBeat{Sequence: 1, Attributes: primary}.Append(nil))
+	b.arrives(hb.WatchdogBeat{Sequence: 1, Attributes: primary}.Append(nil, 1))
 	b.at(103*second + 1) // late by less than what a grace is for
 	b.read()             // the time is over; there are bytes
 	b.read()

@@ -95,7 +95,9 @@ func (in *Instance) dialled(now heartbeat.Mono, e Event) {
 		in.unreached(now, causeError(e.Cause))
 	default:
 		in.phase, in.attempt.local = greeting, e.Local
-		in.act(Action{Kind: Send, Data: in.mon.Hello().Append(nil)})
+		h := in.mon.Hello()
+		in.ch = heartbeat.Channel{Attempt: h.Attempt}
+		in.act(Action{Kind: Send, Data: h.Append(nil)})
 	}
 }
 
@@ -156,6 +158,7 @@ func (in *Instance) greeted(now heartbeat.Mono, f heartbeat.Frame) error {
 			return nil
 		}
 		in.askNoMore()
+		in.ch.Version = w.Version
 		in.peer, in.addrs, in.local = in.attempt.to, in.attempt.all, in.attempt.local
 		in.claim()
 		return nil

@@ -114,7 +114,7 @@ func (w *witness) frame() hb.Frame {
 		}
 		b = welcome.Append(nil)
 	case k < 8:
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: uint32(w.rng.IntN(5) / 4)}}.Append(nil)
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: uint32(w.rng.IntN(5) / 4)}}.Append(nil, w.ch.Version)
 	case k < 11:
 		b = hb.Goodbye{Code: hb.GoodbyeServerEnds}.Append(nil)
 	default:
@@ -129,7 +129,7 @@ func (w *witness) do(e Event) {
 	var claims []Holder
 	for _, a := range w.Step(w.now, e) {
 		if w.over {
-			w.t.Errorf("%s, when it has stopped", said(a))
+			w.t.Errorf("%s, when it has stopped", actionNames[a.Kind])
 		}
 		w.act(a)
 		if a.Kind == Claim {
@@ -180,6 +180,6 @@ func (w *witness) act(a Action) {
 		ok, w.known = !w.connected, false
 	}
 	if !ok {
-		w.t.Errorf("%s at %v, which cannot be: %+v", said(a), time.Duration(w.now), w)
+		w.t.Errorf("%s at %v, which cannot be: %+v", actionNames[a.Kind], time.Duration(w.now), w)
 	}
 }

@@ -21,7 +21,7 @@ func (in *Instance) serve(now heartbeat.Mono) {
 	case in.freed && in.isDuplicate():
 		in.closed(now, causeError("the entry that served for it does not any more"), heartbeat.AtOnce)
 	default:
-		if b, due := in.mon.Beat(now, in.beat[:0]); due {
+		if b, due := in.mon.Beat(now, &in.ch, in.beat[:0]); due {
 			in.act(Action{Kind: Send, Data: b})
 		}
 	}
@@ -35,7 +35,7 @@ func (in *Instance) received(now heartbeat.Mono, f heartbeat.Frame) {
 			return
 		}
 	}
-	changed, err := in.mon.Frame(now, f)
+	changed, err := in.mon.Frame(now, &in.ch, f)
 	switch {
 	case err != nil:
 		in.closed(now, err, heartbeat.Severed)
@@ -85,6 +85,12 @@ func (in *Instance) closed(now heartbeat.Mono, why error, o heartbeat.Outcome) {
 	in.rest(now, o)
 }
 
+// sayGoodbye announces the end of the connection.
+func (in *Instance) sayGoodbye(code heartbeat.GoodbyeCode, text string) {
+	in.act(Action{Kind: Send,
+		Data: in.ch.ConmgrGoodbye(nil, heartbeat.Goodbye{Code: code, Text: text}, in.mon.Generation())})
+}
+
 // judge asks whether the silence has lasted too long.
 func (in *Instance) judge(now heartbeat.Mono) {
 	loss := in.mon.Judge(now)
@@ -93,8 +99,7 @@ func (in *Instance) judge(now heartbeat.Mono) {
 	}
 	in.lost(loss)
 	if in.phase == serving {
-		in.act(Action{Kind: Send, Data: heartbeat.Goodbye{Code: heartbeat.GoodbyeGivenUp,
-			Text: "no heartbeat"}.Append(nil)})
+		in.sayGoodbye(heartbeat.GoodbyeGivenUp, "no heartbeat")
 		in.act(Action{Kind: HangUp})
 		in.rest(now, heartbeat.AtOnce)
 	}

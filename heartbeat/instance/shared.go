@@ -54,8 +54,7 @@ func (in *Instance) claimed(now heartbeat.Mono, h Holder) {
 		in.established(now)
 		return
 	}
-	in.act(Action{Kind: Send, Data: heartbeat.Goodbye{Code: heartbeat.GoodbyeDuplicate,
-		Text: fmt.Sprintf("this server is monitored as instance %d", h.Number)}.Append(nil)})
+	in.sayGoodbye(heartbeat.GoodbyeDuplicate, fmt.Sprintf("this server is monitored as instance %d", h.Number))
 	in.act(Action{Kind: HangUp})
 	in.mon.Duplicate()
 	if loss != nil {

@@ -143,6 +143,7 @@ type Instance struct {
 	until    heartbeat.Mono // of the phase; there is no such time while claiming, or serving
 	actions  []Action
 	beat     [heartbeat.HeaderSize + 16]byte
+	ch       heartbeat.Channel // of the connection
 
 	names   names
 	attempt attempt
@@ -257,8 +258,7 @@ func (in *Instance) expired(now heartbeat.Mono) {
 // stop ends it all.
 func (in *Instance) stop(goodbye bool) {
 	if in.phase == serving && goodbye {
-		in.act(Action{Kind: Send, Data: heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds,
-			Text: "conmgr is shutting down"}.Append(nil)})
+		in.sayGoodbye(heartbeat.GoodbyeConmgrEnds, "conmgr is shutting down")
 	}
 	if in.connected() {
 		in.act(Action{Kind: HangUp})

@@ -7,7 +7,7 @@ package instance
 //	due                                      late
 //	resolved <addresses> | <cause> [missing=4|6]
 //	dialled [from=]; failed <cause>; ended; broken <cause>; unsent <cause>
-//	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=]
+//	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=] [version=1]
 //	beat [attrs=] [tl=]
 //	goodbye <code> <text>; refused <text>; frame <type>
 //	holder <entry> [from=] [since=]          who serves what is claimed from now on: at first, this
@@ -182,14 +182,17 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 	var b []byte
 	switch kind {
 	case "welcome":
-		x := hb.Welcome{Version: 1, SystemIdentifier: w.number("sys"), PostmasterStart: int64(w.number("start")),
+		x := hb.Welcome{Version: 2, SystemIdentifier: w.number("sys"), PostmasterStart: int64(w.number("start")),
 			Attributes: s.attrs, KnownSince: w.number("since")}
+		if w.value("version") == "1" {
+			x.Version = 1
+		}
 		if w.has("resumed") {
 			x.Flags = hb.Resumed
 		}
 		b = x.Append(nil)
 	case "beat":
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil)
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil, s.in.ch.Version)
 	case "goodbye":
 		b = hb.Goodbye{Code: hb.GoodbyeCode(code), Text: w[1:].plain()}.Append(nil)
 	case "refused":
@@ -205,7 +208,7 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 func (s *script) step(prefix string, e Event) {
 	var claims bool
 	for _, a := range s.in.Step(s.now, e) {
-		text := prefix + said(a)
+		text := prefix + s.said(a)
 		if a.Kind >= FellBack && a.State != s.in.View().State() {
 			text += fmt.Sprintf(" (%s then)", a.State)
 		}
@@ -232,7 +235,7 @@ var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "re
 	"failed", "established", "duplicate", "changed", "closed", "stopping", "stopped", "lost"}
 
 // said is an action in words.
-func said(a Action) string {
+func (s *script) said(a Action) string {
 	text := actionNames[a.Kind]
 	switch a.Kind {
 	case Dial:
@@ -241,7 +244,7 @@ func said(a Action) string {
 			text += " from " + a.From.String()
 		}
 	case Send:
-		text += " " + sent(a.Data)
+		text += " " + s.sent(a.Data)
 	case Claim:
 		text += fmt.Sprintf(" sys=%d start=%d", a.Server.System, a.Server.Start)
 	case Ask:
@@ -260,21 +263,20 @@ func said(a Action) string {
 }
 
 // sent is a frame in words.
-func sent(b []byte) string {
+func (s *script) sent(b []byte) string {
 	f, _, err := hb.Next(b)
 	switch f.Type {
 	case hb.TypeHello:
 		if h, err := hb.ParseHello(f.Payload); err == nil && h.ID == (hb.ID{1}) && h.Boot == (hb.ID{2}) {
-			return fmt.Sprintf("HELLO, generation %d", h.Generation)
+			return fmt.Sprintf("HELLO %d, generation %d", h.Attempt, h.Generation)
 		}
 	case hb.TypeBeat:
-		n, err := hb.ParseConmgrBeat(f.Payload)
-		if err == nil {
-			return fmt.Sprintf("BEAT %d", n)
+		if x, err := hb.ParseConmgrBeat(f.Payload, s.in.ch.Version); err == nil && len(f.Payload) == 4*int(s.in.ch.Version) {
+			return strings.TrimSuffix(fmt.Sprintf("BEAT %d, echo %d", x.Sequence, x.Echo), ", echo 0")
 		}
 	case hb.TypeGoodbye:
-		if g, err := hb.ParseGoodbye(f.Payload); err == nil {
-			return fmt.Sprintf("GOODBYE %d: %s", g.Code, g.Text)
+		if g, err := hb.ParseConmgrGoodbye(f.Payload, s.in.ch.Version); err == nil {
+			return fmt.Sprintf("GOODBYE %d: %s, generation %d, attempt %d", g.Code, g.Text, g.Generation, g.Attempt)
 		}
 	}
 	return fmt.Sprintf("%q, %v", b, err)

@@ -149,7 +149,7 @@ func (b *bench) broke(ms int64, p *peer) {
 }
 func (b *bench) bye(ms int64, p *peer, code heartbeat.GoodbyeCode) {
 	b.until(ms)
-	b.table.goodbye(at(ms), p, heartbeat.Goodbye{Code: code, Text: "bye"})
+	b.table.goodbye(at(ms), p, heartbeat.ConmgrGoodbye{Goodbye: heartbeat.Goodbye{Code: code, Text: "bye"}})
 }
 
 // until lets time pass: every timer that comes due is served, as Reactor.fire does.
@@ -168,7 +168,7 @@ func (b *bench) until(ms int64) {
 				b.table.timers.set(p, p.pulse.Deadline())
 			default:
 				if p.pulse.SendDue(now.Mono) {
-					b.table.nextBeat(p)
+					b.table.countSent(p)
 				}
 				b.table.timers.set(p, p.pulse.Wake())
 			}

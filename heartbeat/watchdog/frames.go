@@ -18,6 +18,7 @@ type conn struct {
 	port    uint16
 	addr    netip.Addr
 	peer    *peer // nil: pending, or refused
+	ch      heartbeat.Channel
 	due     heartbeat.Mono
 	place   place  // in pending or refused
 	in      []byte // begin of a frame that is not complete yet
@@ -58,7 +59,7 @@ func (t *Table) input(now Now, c *conn, data []byte) {
 func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 	switch {
 	case c.peer != nil && f.Type == heartbeat.TypeBeat:
-		if _, err := heartbeat.ParseConmgrBeat(f.Payload); err != nil {
+		if err := c.ch.FromConmgr(f.Payload); err != nil {
 			return err
 		}
 		t.received(now, c.peer)
@@ -66,7 +67,7 @@ func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 	case c.peer == nil && f.Type == heartbeat.TypeHello:
 		return t.greet(now, c, f)
 	case c.peer != nil && f.Type == heartbeat.TypeGoodbye:
-		g, err := heartbeat.ParseGoodbye(f.Payload)
+		g, err := heartbeat.ParseConmgrGoodbye(f.Payload, c.ch.Version)
 		if err != nil {
 			return err
 		}
@@ -96,9 +97,9 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 		t.refuse(now, d, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: t.shortage()})
 	}
 	t.pending.remove(c)
-	c.peer = a.peer
+	c.peer, c.ch = a.peer, heartbeat.Channel{Version: h.Version(), Attempt: h.Attempt}
 	t.act(Action{Kind: Admitted, Conn: c.id, Timeout: h.Timeout, Flags: h.Flags})
-	t.send(c, heartbeat.Welcome{Version: h.Version(), Flags: a.flags, SystemIdentifier: t.server.SystemIdentifier,
+	t.send(c, heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags, SystemIdentifier: t.server.SystemIdentifier,
 		PostmasterStart: t.server.PostmasterStart, Attributes: t.settings.Attributes,
 		PostmasterPort: t.server.PostmasterPort, Succeeds: t.settings.Succeeds,
 		KnownSince: uint64(a.peer.ConnectedAt)}.Append(t.bytes))

@@ -60,7 +60,7 @@ func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 	}
 	p.State, p.Closed, p.remembered, p.Deferred, p.DeferredCause = Connected, Broken, false, 0, terminator.None
 	p.Boot, p.Port, p.Generation, p.Interval, p.Timeout = h.Boot, port, h.Generation, h.Interval, h.Timeout
-	p.conn, p.sequence = c, 0
+	p.conn = c
 	p.pulse = heartbeat.NewPulse(h.Interval, h.Timeout, now.Mono)
 	p.Received++
 	p.Sent++

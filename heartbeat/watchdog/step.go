@@ -308,8 +308,8 @@ func (t *Table) beat(c *conn) {
 	if c.blocked {
 		return
 	}
-	t.send(c, heartbeat.WatchdogBeat{Sequence: t.nextBeat(c.peer), Attributes: t.settings.Attributes,
-		Succeeds: t.settings.Succeeds}.Append(t.bytes))
+	t.countSent(c.peer)
+	t.send(c, c.ch.WatchdogBeat(t.bytes, t.settings.Attributes, t.settings.Succeeds))
 }
 
 // stopServer tells the conmgrs that the server ends. A frame that is half out cannot be followed by

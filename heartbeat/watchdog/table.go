@@ -20,9 +20,8 @@ type peer struct {
 	due       heartbeat.Mono
 
 	Slot
-	pulse    heartbeat.Pulse
-	conn     *conn // nil: not connected
-	sequence uint32
+	pulse heartbeat.Pulse
+	conn  *conn // nil: not connected
 	// remembered: its time to resume is over and its sessions were spared,
 	// but should it come back with a higher generation, they are ended.
 	remembered bool
@@ -157,12 +156,10 @@ func (t *Table) received(now Now, p *peer) {
 	}
 }
 
-// nextBeat counts a frame to p and returns its sequence number.
-func (t *Table) nextBeat(p *peer) uint32 {
-	p.sequence++
+// countSent counts a frame to p.
+func (t *Table) countSent(p *peer) {
 	p.Sent++
 	t.store.Sent(p.slot, p.Sent)
-	return p.sequence
 }
 
 // awaited is how many of a host's conmgrs are connected or may resume.

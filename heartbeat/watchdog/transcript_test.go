@@ -6,8 +6,9 @@ package watchdog
 //	server [slots=4] [attributes=standby] [keep] [max=10s]   a new server; keep: terminate_on_close is off
 //	worker                                   another worker with the same slots
 //	set [keep] [attributes=standby] [max=]   settings are others now
-//	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s]   opens the connection as well
-//	open n <address> [count=1]; beat n; goodbye n <code>; bytes n <text>
+//	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s] [attempt=]   opens the connection as
+//	                                         well; attempt: in version 2
+//	open n <address> [count=1]; beat n; goodbye n <code> [gen=0]; bytes n <text>
 //	fin n; rst n; broken n                   it has ended
 //	blocked n; writable n                    the network does not take what is sent, or does again
 //	held <time>                              a timer of this process was late by that
@@ -53,8 +54,8 @@ type script struct {
 	settings Settings
 	now      time.Duration
 	open     map[Conn]bool
-	sent     map[Conn]uint32 // BEATs of the conmgrs
-	slots    []string        // as they were shown last
+	channels map[Conn]*heartbeat.Channel // of the conmgrs
+	slots    []string                    // as they were shown last
 	out      []string
 	words    words
 }
@@ -141,11 +142,11 @@ func (s *script) event(kind string) {
 		s.hello(conn())
 	case "beat":
 		c := conn()
-		s.sent[c]++
-		s.do(Event{Kind: Bytes, Conn: c, Data: heartbeat.AppendConmgrBeat(nil, s.sent[c])})
+		s.do(Event{Kind: Bytes, Conn: c, Data: s.channel(c).ConmgrBeat(nil)})
 	case "goodbye":
 		g := heartbeat.Goodbye{Code: heartbeat.GoodbyeCode(w.number(w.word(2))), Text: "bye"}
-		s.do(Event{Kind: Bytes, Conn: conn(), Data: g.Append(nil)})
+		c := conn()
+		s.do(Event{Kind: Bytes, Conn: c, Data: s.channel(c).ConmgrGoodbye(nil, g, w.number(w.arg("gen", "0")))})
 	case "bytes":
 		s.do(Event{Kind: Bytes, Conn: conn(), Data: []byte(w.word(2))})
 	case "fin":
@@ -185,7 +186,7 @@ func (s *script) set() {
 
 // worker is a new process: no connection is left.
 func (s *script) worker() {
-	s.open, s.sent = map[Conn]bool{}, map[Conn]uint32{}
+	s.open, s.channels = map[Conn]bool{}, map[Conn]*heartbeat.Channel{}
 	var actions []Action
 	s.table, actions = NewTable(Server{SystemIdentifier: 7, PostmasterStart: 5}, s.settings, s.store, s.clock())
 	s.show("", actions)
@@ -200,14 +201,27 @@ func (s *script) accept(c Conn) {
 	s.do(Event{Kind: Opened, Conn: c, From: from})
 }
 
+// channel is the conmgr's end of a connection.
+func (s *script) channel(c Conn) *heartbeat.Channel {
+	if s.channels[c] == nil {
+		s.channels[c] = &heartbeat.Channel{Version: 1}
+	}
+	return s.channels[c]
+}
+
 func (s *script) hello(c Conn) {
 	w := &s.words
+	ch := &heartbeat.Channel{Version: 1, Attempt: uint32(w.number(w.arg("attempt", "0")))}
+	if ch.Attempt != 0 {
+		ch.Version = 2
+	}
+	s.channels[c] = ch
 	if !s.open[c] {
 		s.accept(c)
 	}
 	s.do(Event{Kind: Bytes, Conn: c, Data: heartbeat.Hello{ID: heartbeat.ID{byte(w.number(w.arg("id", "")))},
 		Boot: heartbeat.ID{byte(w.number(w.arg("boot", "1")))}, Generation: w.number(w.arg("gen", "0")),
-		MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, Interval: w.duration(w.arg("interval", "1s")),
+		MinVersion: heartbeat.MinVersion, MaxVersion: ch.Version, Attempt: ch.Attempt, Interval: w.duration(w.arg("interval", "1s")),
 		Timeout: w.duration(w.arg("timeout", "3s"))}.Append(nil)})
 }
 
@@ -239,7 +253,7 @@ func (s *script) show(prefix string, actions []Action) (catchUp bool) {
 		line := ""
 		switch a.Kind {
 		case Send:
-			line = fmt.Sprintf("send %d %s", a.Conn, frame(a.Data))
+			line = fmt.Sprintf("send %d %s", a.Conn, frame(a.Data, s.channel(a.Conn).Version))
 		case Finish:
 			line = fmt.Sprintf("finish %d", a.Conn)
 		case CloseNow:
@@ -260,7 +274,7 @@ func (s *script) show(prefix string, actions []Action) (catchUp bool) {
 }
 
 // frame is what a frame of the watchdog says.
-func frame(b []byte) string {
+func frame(b []byte, version uint16) string {
 	f, n, err := heartbeat.Next(b)
 	if err != nil || n != len(b) {
 		return fmt.Sprintf("%d bytes that are no frame, %v", len(b), err)
@@ -275,8 +289,12 @@ func frame(b []byte) string {
 		return fmt.Sprintf("WELCOME %s, known since %s, %s%s", what, since(terminator.Wall(w.KnownSince)), w.Attributes,
 			failed(err))
 	case heartbeat.TypeBeat:
-		w, err := heartbeat.ParseWatchdogBeat(f.Payload)
-		return fmt.Sprintf("BEAT %d, %s%s", w.Sequence, w.Attributes, failed(err))
+		w, err := heartbeat.ParseWatchdogBeat(f.Payload, version)
+		echo := ""
+		if version > 1 {
+			echo = fmt.Sprintf(", echo %d", w.Echo)
+		}
+		return fmt.Sprintf("BEAT %d, %s%s%s", w.Sequence, w.Attributes, echo, failed(err))
 	case heartbeat.TypeGoodbye:
 		g, err := heartbeat.ParseGoodbye(f.Payload)
 		return fmt.Sprintf("GOODBYE %d, %s%s", g.Code, g.Text, failed(err))

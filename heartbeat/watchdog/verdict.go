@@ -57,7 +57,7 @@ func parting(code heartbeat.GoodbyeCode) terminator.Parting {
 }
 
 // goodbye records an announced end.
-func (t *Table) goodbye(now Now, p *peer, g heartbeat.Goodbye) {
+func (t *Table) goodbye(now Now, p *peer, g heartbeat.ConmgrGoodbye) {
 	t.received(now, p)
 	p.conn = nil
 	line := Line{Level: Log, Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()),
