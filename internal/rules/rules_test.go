@@ -136,7 +136,8 @@ func leafBut(folders ...string) forbids {
 var importRules = []importRule{
 	{[]string{"heartbeat"}, func(s *source, i string) bool {
 		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal")) &&
-			!(s.in("heartbeat/watchdog") && i == "terminator")
+			!(s.in("heartbeat/watchdog") && i == "terminator") &&
+			!(s.in("heartbeat/watchdog", "heartbeat/instance") && i == "heartbeat/proof")
 	},
 		"both ends of the protocol share it, and neither needs the other: whatever it imported would be linked into both; only the watchdog's end asks whose sessions end"},
 	{[]string{"heartbeat"}, forbids(func(_ *source, i string) bool {
@@ -159,7 +160,8 @@ var importRules = []importRule{
 		return under(i, "github.com/jackc/pgproto3") && !s.in("internal/pgwire/backend")
 	}).notInTests(),
 		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side, and its backend the server's"},
-	{[]string{"control"}, leafBut("cm", "internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
+	{[]string{"heartbeat/proof"}, leaf, "cm_ctl makes keys by it, and knows nothing else of heartbeats; what it computes depends on nothing but its arguments"},
+	{[]string{"control"}, leafBut("cm", "heartbeat/proof", "internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
 	{[]string{"conmgr/route"}, func(s *source, i string) bool {
 		return local(i) && i != "heartbeat" && i != "cm" && !(s.test && under(i, "internal"))

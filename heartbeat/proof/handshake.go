@@ -1,0 +1,112 @@
+package proof
+
+// From HELLO and CHALLENGE to RESPONSE and WELCOME. Frames are whole ones, with their headers.
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"net/netip"
+)
+
+// Sizes in bytes of what is appended to frames.
+const (
+	ResponseSize   = sumSize
+	WelcomeMACSize = sumSize
+	FrameMACSize   = 16
+)
+
+// Transcript is TH: what both ends have said before anybody has proved anything.
+type Transcript = sum
+
+// TranscriptOf is that of a HELLO and a CHALLENGE.
+func TranscriptOf(hello, challenge []byte) (th Transcript) {
+	h := sha256.New()
+	h.Write([]byte("PGWD/2 transcript"))
+	h.Write(hello)
+	h.Write(challenge)
+	h.Sum(th[:0])
+	return th
+}
+
+// Handshake has the keys of one connection.
+type Handshake struct {
+	Key      *Key
+	th, prk  sum
+	response sum
+}
+
+// NewHandshake is conmgr's.
+func NewHandshake(k *Key, th Transcript) *Handshake {
+	h := &Handshake{Key: k, th: th, prk: extract(&th, &k.secret)}
+	h.response = respond(&h.prk, &th)
+	return h
+}
+
+func respond(prk, th *sum) sum {
+	kc := expand(prk, "PGWD/2 conmgr")
+	return hmacOf(&kc, th[:])
+}
+
+// Response is the payload of RESPONSE.
+func (h *Handshake) Response() [ResponseSize]byte { return h.response }
+
+// Check is the watchdog's: nil if a RESPONSE proves nothing. Both secrets that a keyid may have are
+// tried, and where one is missing, or all of it, another one that fits nobody: the work is the same.
+func (ks *Keys) Check(id KeyID, from netip.Addr, th Transcript, response []byte) *Handshake {
+	var candidates [perID]*Key
+	if ks != nil {
+		copy(candidates[:], ks.byID[id])
+	}
+	nobody := Key{}
+	var found *Handshake
+	for _, k := range candidates {
+		known := k != nil && k.from(from)
+		tried := &nobody
+		if known {
+			tried = k
+		}
+		h := Handshake{Key: tried, th: th, prk: extract(&th, &tried.secret)}
+		h.response = respond(&h.prk, &th)
+		if subtle.ConstantTimeCompare(h.response[:], response) == 1 && known {
+			found = &h
+		}
+	}
+	return found
+}
+
+func (h *Handshake) welcomeMAC(frame []byte) sum {
+	kw := expand(&h.prk, "PGWD/2 watchdog")
+	return hmacOf(&kw, h.th[:], h.response[:], frame)
+}
+
+// SealWelcome ends the WELCOME that begins at start in b with its MAC.
+func (h *Handshake) SealWelcome(b []byte, start int) []byte {
+	lengthen(b[start:], WelcomeMACSize)
+	mac := h.welcomeMAC(b[start:])
+	return append(b, mac[:]...)
+}
+
+// OpenWelcome tells whether the other end has proved that it knows the secret. The payload is what
+// is left without the MAC.
+func (h *Handshake) OpenWelcome(frame []byte) (payload []byte, ok bool) {
+	n := len(frame) - WelcomeMACSize
+	if n < headerSize {
+		return nil, false
+	}
+	mac := h.welcomeMAC(frame[:n])
+	return frame[headerSize:n], subtle.ConstantTimeCompare(mac[:], frame[n:]) == 1
+}
+
+// Link is for the frames that follow, to be sent in a direction.
+func (h *Handshake) Link(send Direction) *Link {
+	return &Link{key: h.Key, frames: expand(&h.prk, "PGWD/2 frames"), send: send}
+}
+
+// headerSize is heartbeat.HeaderSize: two bytes of length come first.
+const headerSize = 4
+
+// lengthen has a frame's header tell that more bytes follow.
+func lengthen(frame []byte, by int) {
+	binary.BigEndian.PutUint16(frame, uint16(len(frame)+by))
+}

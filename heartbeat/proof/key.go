@@ -1,0 +1,116 @@
+package proof
+
+// Who has which secret, and from where it may be used.
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Sizes in bytes.
+const (
+	SecretSize = 32
+	NonceSize  = 32
+	KeyIDSize  = 16
+)
+
+// KeyID names a key, and by that a client host: zero-padded. The zero value: none.
+type KeyID [KeyIDSize]byte
+
+func (id KeyID) String() string { return string(bytes.TrimRight(id[:], "\x00")) }
+
+// allowedID says what a keyid is.
+const allowedID = "1 to 16 characters out of A-Z, a-z, 0-9, '_', '.' and '-'"
+
+// ParseKeyID checks a name. The error does not repeat it: it may be a secret in the wrong place.
+func ParseKeyID(s string) (id KeyID, err error) {
+	if len(s) < 1 || len(s) > KeyIDSize {
+		return id, fmt.Errorf("a keyid has %s: this one has %d", allowedID, len(s))
+	}
+	for _, c := range []byte(s) {
+		if !('A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' || c == '.' || c == '-') {
+			return id, fmt.Errorf("a keyid has %s: this one has another one", allowedID)
+		}
+	}
+	copy(id[:], s)
+	return id, nil
+}
+
+// Secret is what both ends know and nobody else. It does not print.
+type Secret [SecretSize]byte
+
+// Format implements fmt.Formatter.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("(secret)")) }
+
+// Format implements fmt.Formatter, which does not ask the fields that are not exported.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("key " + k.ID.String())) }
+
+// Nonce is a number used once.
+type Nonce = [NonceSize]byte
+
+// Key is one line of a key file.
+type Key struct {
+	ID       KeyID
+	secret   Secret
+	networks []netip.Prefix // from which it is believed; none: from everywhere
+}
+
+// NewKey returns a key that is believed from everywhere.
+func NewKey(id KeyID, secret Secret) *Key { return &Key{ID: id, secret: secret} }
+
+// Line is the line of a key file for a key.
+func Line(id KeyID, secret Secret) string {
+	return id.String() + " " + base64.StdEncoding.EncodeToString(secret[:])
+}
+
+// from tells whether the key is believed from an address.
+func (k *Key) from(a netip.Addr) bool {
+	a = a.WithZone("").Unmap()
+	return len(k.networks) == 0 || slices.ContainsFunc(k.networks, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// same tells whether both are one secret of one name.
+func (k *Key) same(o *Key) bool {
+	return k.ID == o.ID && subtle.ConstantTimeCompare(k.secret[:], o.secret[:]) == 1
+}
+
+// perID is how many secrets a keyid may have: the one that goes, and the one that comes.
+const perID = 2
+
+// Keys are those of a key file. Any goroutine; a nil one has none.
+type Keys struct{ byID map[KeyID][]*Key }
+
+// Len is the number of keyids.
+func (ks *Keys) Len() int {
+	if ks == nil {
+		return 0
+	}
+	return len(ks.byID)
+}
+
+// Believes tells whether a key is still among them, from an address.
+func (ks *Keys) Believes(k *Key, from netip.Addr) bool {
+	return ks != nil && slices.ContainsFunc(ks.byID[k.ID], func(o *Key) bool { return o.same(k) && o.from(from) })
+}
+
+// Only is the key of a file that has one.
+func (ks *Keys) Only() (*Key, error) {
+	if ks.Len() == 1 {
+		for _, list := range ks.byID {
+			if len(list) == 1 {
+				return list[0], nil
+			}
+		}
+	}
+	n := 0
+	if ks != nil {
+		for _, list := range ks.byID {
+			n += len(list)
+		}
+	}
+	return nil, fmt.Errorf("there are %d keys: conmgr has exactly one, that of its host", n)
+}
