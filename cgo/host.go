@@ -18,7 +18,6 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
-	"github.com/pgwatchdog/watchdog/terminator"
 	"github.com/pgwatchdog/watchdog/worker"
 )
 
@@ -117,6 +116,6 @@ func newClock() worker.Clock {
 	start := time.Now()
 	return func() watchdog.Now {
 		now := time.Now()
-		return watchdog.Now{Mono: heartbeat.Mono(ts.Nano()).Add(now.Sub(start)), Wall: terminator.Wall(now.UnixMicro())}
+		return watchdog.Now{Mono: heartbeat.Mono(ts.Nano()).Add(now.Sub(start)), Wall: watchdog.Wall(now.UnixMicro())}
 	}
 }

@@ -20,62 +20,77 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-type store []C.WatchdogSlot
+type store struct {
+	slots  []C.WatchdogSlot
+	latest *int64
+}
 
-var _ watchdog.Store = store(nil)
+var _ watchdog.Store = store{}
 
-func newStore(b *C.WatchdogBridge) store { return unsafe.Slice(b.slots, int(b.nslots)) }
+func newStore(b *C.WatchdogBridge) store {
+	return store{unsafe.Slice(b.slots, int(b.nslots)), (*int64)(b.latest_cutoff)}
+}
 
-func (s store) Len() int { return len(s) }
+func (s store) Len() int { return len(s.slots) }
 
 func (s store) State(i int) watchdog.State {
-	return watchdog.State(atomic.LoadUint32((*uint32)(&s[i].state)))
+	return watchdog.State(atomic.LoadUint32((*uint32)(&s.slots[i].state)))
 }
 
 func (s store) SetState(i int, state watchdog.State) {
-	if state == watchdog.Free {
-		atomic.StoreInt64((*int64)(&s[i].cutoff), 0)
-	}
-	atomic.StoreUint32((*uint32)(&s[i].state), uint32(state))
+	atomic.StoreUint32((*uint32)(&s.slots[i].state), uint32(state))
 }
 
-func (s store) Pending(i int) bool { return atomic.LoadInt64((*int64)(&s[i].cutoff)) != 0 }
+func (s store) Pending(i int) bool {
+	return atomic.LoadUint32((*uint32)(&s.slots[i].verdict)) != atomic.LoadUint32((*uint32)(&s.slots[i].served))
+}
 
-// CutOff writes the cause first: the terminator reads it after the cut-off.
-func (s store) CutOff(i int, cause terminator.Cause, cutOff terminator.Wall) {
-	s[i].cause = C.uint8_t(cause)
-	atomic.StoreInt64((*int64)(&s[i].cutoff), int64(cutOff))
+// Ask is called when the verdict stands in the slot. A session that starts and finds the latest
+// cut-off before this one has a row by now, which the terminator will read.
+func (s store) Ask(i int, latest terminator.Time) {
+	if int64(latest) > atomic.LoadInt64(s.latest) {
+		atomic.StoreInt64(s.latest, int64(latest))
+	}
+	atomic.AddUint32((*uint32)(&s.slots[i].verdict), 1)
 }
 
 func (s store) Received(i int, n uint64, at watchdog.Now) {
-	atomic.StoreInt64((*int64)(&s[i].last_received_mono), int64(at.Mono))
-	atomic.StoreInt64((*int64)(&s[i].last_received_at), int64(at.Wall))
-	atomic.StoreUint64((*uint64)(&s[i].received), n)
+	atomic.StoreInt64((*int64)(&s.slots[i].last_received_mono), int64(at.Mono))
+	atomic.StoreInt64((*int64)(&s.slots[i].last_received_at), int64(at.Wall))
+	atomic.StoreUint64((*uint64)(&s.slots[i].received), n)
 }
 
-func (s store) Sent(i int, n uint64) { atomic.StoreUint64((*uint64)(&s[i].sent), n) }
+func (s store) Sent(i int, n uint64) { atomic.StoreUint64((*uint64)(&s.slots[i].sent), n) }
 
 // Put writes a slot under an odd serial. A worker that dies in the middle leaves it odd; the next
 // writer makes it even again.
 func (s store) Put(i int, v *watchdog.Slot) {
-	c := &s[i]
+	c := &s.slots[i]
 	serial := atomic.LoadUint32((*uint32)(&c.serial)) | 1
 	atomic.StoreUint32((*uint32)(&c.serial), serial)
 	C.wd_fence() // nothing of what follows may be seen before the odd serial
 	c.id = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Key.ID))
 	c.boot = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Boot))
+	label := heartbeat.LabelID(v.Key.ID)
+	c.label = *(*[16]C.uint8_t)(unsafe.Pointer(&label))
 	addr := v.Key.Addr.As16()
-	c.addr = *(*[16]C.uint8_t)(unsafe.Pointer(&addr))
+	c.addr[0] = *(*[16]C.uint8_t)(unsafe.Pointer(&addr))
 	zone, _ := strconv.ParseUint(v.Key.Addr.Zone(), 10, 32) // ours are numbers: see fromSockaddr
-	c.scope = C.uint32_t(zone)
+	c.scope[0] = C.uint32_t(zone)
+	c.naddrs, c.ended, c.addr_time[0] = 1, 0, C.int64_t(v.Since)
+	if v.CutOff != 0 {
+		c.ended, c.addr_time[0] = 1, C.int64_t(v.CutOff)
+	}
+	c.cause, c.cutoff = C.uint8_t(v.Cause), C.int64_t(v.CutOff)
 	c.port = C.uint16_t(v.Port)
 	c.closed = C.uint8_t(v.Closed)
 	c.deferred = C.int64_t(v.Deferred)
-	c.deferred_cause = C.uint32_t(v.DeferredCause)
+	c.deferred_cause = C.uint8_t(v.DeferredCause)
 	c.generation = C.uint64_t(v.Generation)
 	c.interval_ms = C.uint32_t(v.Interval.Milliseconds())
 	c.timeout_ms = C.uint32_t(v.Timeout.Milliseconds())
 	c.connected_at = C.int64_t(v.ConnectedAt)
+	c.connected_mono = C.int64_t(v.Since)
 	c.waiting_since = C.int64_t(v.WaitingSince)
 	atomic.StoreUint64((*uint64)(&c.resumed), v.Resumed)
 	s.Received(i, v.Received, v.LastReceived)
@@ -86,10 +101,10 @@ func (s store) Put(i int, v *watchdog.Slot) {
 
 // Load is for the start of the worker, when nobody else writes.
 func (s store) Load(i int) watchdog.Slot {
-	c := &s[i]
-	addr := netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&c.addr))).Unmap()
-	if c.scope != 0 && addr.Is6() {
-		addr = addr.WithZone(strconv.FormatUint(uint64(c.scope), 10))
+	c := &s.slots[i]
+	addr := netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&c.addr[0]))).Unmap()
+	if c.scope[0] != 0 && addr.Is6() {
+		addr = addr.WithZone(strconv.FormatUint(uint64(c.scope[0]), 10))
 	}
 	return watchdog.Slot{
 		State:         s.State(i),
@@ -100,14 +115,17 @@ func (s store) Load(i int) watchdog.Slot {
 		Generation:    uint64(c.generation),
 		Interval:      time.Duration(c.interval_ms) * time.Millisecond,
 		Timeout:       time.Duration(c.timeout_ms) * time.Millisecond,
-		ConnectedAt:   terminator.Wall(c.connected_at),
-		WaitingSince:  terminator.Wall(c.waiting_since),
-		Deferred:      terminator.Wall(c.deferred),
+		ConnectedAt:   watchdog.Wall(c.connected_at),
+		Since:         heartbeat.Mono(c.connected_mono),
+		WaitingSince:  heartbeat.Mono(c.waiting_since),
+		Deferred:      terminator.Time(c.deferred),
 		DeferredCause: terminator.Cause(c.deferred_cause),
+		Cause:         terminator.Cause(c.cause),
+		CutOff:        terminator.Time(c.cutoff),
 		Resumed:       uint64(c.resumed),
 		Received:      uint64(c.received),
 		Sent:          uint64(c.sent),
 		LastReceived: watchdog.Now{Mono: heartbeat.Mono(c.last_received_mono),
-			Wall: terminator.Wall(c.last_received_at)},
+			Wall: watchdog.Wall(c.last_received_at)},
 	}
 }

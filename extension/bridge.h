@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 2
+#define WATCHDOG_ABI_VERSION 3
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -44,48 +44,97 @@
  * One conmgr, in shared memory, so that it outlives a restart of the worker
  * and backends can show it.
  *
- * Owners: the Go side writes everything, except that a slot with a cut-off
- * is a request to the terminator, which answers it by setting cutoff back to
- * 0, and in state ENDING then state to FREE. So the table itself is the queue
- * between the two: it cannot overflow, and a request survives the death of
- * either process.
+ * A verdict has two parts: the sessions with the conmgr's label, wherever they
+ * come from, and those of its addresses, one by one, which may be put off for
+ * the sake of other conmgrs. Both stand in the slot until it is used again, so
+ * that a session that starts later finds them, also in a slot that is free.
+ *
+ * Owners: the Go side writes everything but served, and the state of a slot in
+ * state ENDING: the terminator sets that to FREE. A verdict that is not served
+ * yet is a request to the terminator, so the table itself is the queue between
+ * the two: it cannot overflow, and a request survives the death of either
+ * process.
  *
  * To read a slot: load serial, copy, load serial again; it is even and
  * unchanged if the copy is good. Counters and times may be newer than the
  * rest, which does no harm.
  */
+#define WD_SLOT_ADDRESSES	4
+
 typedef struct WatchdogSlot
 {
 	uint32_t	state;			/* atomic */
-	uint32_t	serial;			/* atomic; odd while the slot is being claimed */
+	uint32_t	serial;			/* atomic; odd while the slot is being written */
 	uint8_t		id[16];			/* conmgr id */
 	uint8_t		boot[16];		/* boot id of its machine */
-	uint8_t		addr[16];		/* IPv6 address, or IPv4-mapped */
-	uint32_t	scope;			/* zone of a link-local address, else 0 */
+	uint8_t		label[16];		/* what its sessions carry: a hash of the id */
+	uint8_t		heir[16];		/* label of the conmgr that has taken over what
+								 * carries ours; zeros: none */
+
+	/* addresses that it has proved, the latest first: IPv6, or IPv4-mapped */
+	uint8_t		addr[WD_SLOT_ADDRESSES][16];
+	uint32_t	scope[WD_SLOT_ADDRESSES];	/* zone of a link-local address,
+											 * else 0 */
+	int64_t		addr_time[WD_SLOT_ADDRESSES];	/* ns, CLOCK_MONOTONIC: since
+												 * when, or the cut-off */
+	uint8_t		naddrs;
+	uint8_t		ended;			/* bit i: the verdict on addr[i] has fallen */
 	uint16_t	port;			/* of the heartbeat connection, at the conmgr */
 	uint8_t		closed;			/* WAITING: how the connection ended: 0
 								 * broken, 1 closed by the conmgr, 2 reset */
-	uint8_t		cause;			/* why there is a cut-off */
-	uint64_t	generation;
+	uint8_t		cause;			/* of the verdict */
+	uint8_t		remembered;		/* WAITING: it was spared, its time is over */
+	uint8_t		deferred_cause; /* of the part that is put off */
 	uint32_t	interval_ms;
 	uint32_t	timeout_ms;
+	uint64_t	generation;
 	int64_t		connected_at;	/* µs since the Unix epoch: the HELLO */
-	int64_t		waiting_since;	/* µs since the Unix epoch, state WAITING */
+	int64_t		connected_mono; /* ns, CLOCK_MONOTONIC: the same */
+	int64_t		waiting_since;	/* ns, CLOCK_MONOTONIC, state WAITING */
 	int64_t		last_received_mono; /* atomic; ns, CLOCK_MONOTONIC */
 	int64_t		last_received_at;	/* atomic; µs since the Unix epoch */
 	uint64_t	received;		/* atomic; frames */
 	uint64_t	sent;			/* atomic; frames */
 	uint64_t	resumed;		/* atomic; times that the conmgr resumed */
-	int64_t		cutoff;			/* atomic; µs since the Unix epoch: end the
-								 * sessions that started before; 0 = none */
-	int64_t		deferred;		/* a cut-off that waits for what becomes of
-								 * the other conmgrs of this address; 0 = none */
-	uint32_t	deferred_cause; /* its cause */
-	uint32_t	reserved;
+	int64_t		cutoff;			/* ns, CLOCK_MONOTONIC: sessions with the
+								 * label that were heard up to then end; 0:
+								 * none */
+	int64_t		deferred;		/* the cut-off of the addresses whose verdict
+								 * is put off; 0: none */
+	uint32_t	verdict;		/* atomic; counts the verdicts in this slot */
+	uint32_t	served;			/* atomic; the last one that was carried out */
 } WatchdogSlot;
 
-_Static_assert(sizeof(WatchdogSlot) <= 200,
-			   "the guide promises about 200 bytes a connection");
+/*
+ * The guide promises about 200 bytes a connection. What it does not have takes
+ * more: identity (label, heir, addresses), and proof.
+ */
+_Static_assert(sizeof(WatchdogSlot) <= 328, "the documented size of a slot");
+
+/*
+ * One session of a client host, in shared memory; its index is that of its
+ * process. The session writes it, the pid last, and takes the pid back at its
+ * end: a copy is good if the pid is the same before and after.
+ */
+typedef struct WatchdogSession
+{
+	uint32_t	pid;			/* atomic; 0: none */
+	uint32_t	scope;			/* zone of a link-local address, else 0 */
+	uint8_t		addr[16];		/* of the client: IPv6, or IPv4-mapped */
+	uint8_t		server[16];		/* the server's address for it */
+	uint8_t		label[16];		/* conmgr.client; zeros: none */
+	uint64_t	cookie;			/* SO_COOKIE; 0: not known */
+	int64_t		heard;			/* ns, CLOCK_MONOTONIC: when the client was
+								 * last heard, at the start of the session */
+	uint32_t	signaled;		/* atomic, of the terminator: the pid, if it
+								 * has been told to end */
+	uint32_t	reserved;
+	void	   *status;			/* its entry in the backend status array */
+	uint16_t	port;			/* of the client */
+	uint16_t	server_port;
+	uint8_t		walsender;
+	char		application[64];	/* application_name, as it began */
+} WatchdogSession;
 
 /*
  * For the writer of a slot, after it has made the serial odd: Go's atomic
@@ -134,6 +183,10 @@ typedef struct WatchdogBridge
 	int32_t		port;
 	uint32_t	nslots;
 	WatchdogSlot *slots;		/* shared memory */
+	WatchdogSession *sessions;	/* shared memory */
+	uint32_t	nsessions;
+	int64_t    *latest_cutoff;	/* shared memory; atomic: no verdict means a
+								 * session that was heard after it */
 	uint64_t	system_identifier;
 	int64_t		postmaster_start;	/* µs since the Unix epoch */
 	uint32_t	postmaster_port;	/* of SQL connections; 0 = not told */
@@ -161,7 +214,7 @@ typedef struct WatchdogBridge
 	uint32_t	running;		/* atomic; Go's run function has begun */
 	uint32_t	failed;			/* atomic; Go cannot go on: restart the worker */
 	uint32_t	finished;		/* atomic; Go's run function has returned */
-	uint32_t	wake_terminator;	/* atomic; a slot has got a cut-off */
+	uint32_t	wake_terminator;	/* atomic; a slot has got a verdict */
 	uint32_t	pong;			/* atomic */
 
 	/*

@@ -13,6 +13,10 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/autovacuum.h"
+#include "postmaster/bgworker_internals.h"
+#include "replication/walsender.h"
+#include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #if PG_VERSION_NUM >= 140000
@@ -22,6 +26,7 @@
 #include "access/xlogrecovery.h"
 #endif
 #include "storage/latch.h"
+#include "storage/shmem.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
@@ -55,26 +60,59 @@ wd_primary_timeline(void)
 #endif
 }
 
-/* Entry i, from 1, of a snapshot of all sessions. */
-static inline PgBackendStatus *
-wd_session(int i)
+/* So many processes can have a session. */
+static inline int
+wd_max_backends(void)
 {
-#if PG_VERSION_NUM >= 160000
-	LocalPgBackendStatus *local = pgstat_get_local_beentry_by_index(i);
+#if PG_VERSION_NUM >= 150000
+	return MaxBackends;
 #else
-	LocalPgBackendStatus *local = pgstat_fetch_stat_local_beentry(i);
+	/* Asked while libraries are loaded, before the server has computed it. */
+	return MaxConnections + autovacuum_max_workers + 1 +
+		max_worker_processes + max_wal_senders;
 #endif
-
-	return local ? &local->backendStatus : NULL;
 }
 
-static inline void
-wd_forget_sessions(void)
+/* This process among them, from 0. */
+static inline int
+wd_process_number(void)
 {
-#if PG_VERSION_NUM >= 140000
-	pgstat_clear_backend_activity_snapshot();
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
 #else
-	pgstat_clear_snapshot();
+	return MyProc->pgprocno;
+#endif
+}
+
+/*
+ * Entries of the backend status array, which are read without a lock. Before
+ * 14 only the server itself knows its own one.
+ */
+#define WD_NEEDS_STATUS_ARRAY (PG_VERSION_NUM < 140000)
+#if WD_NEEDS_STATUS_ARRAY
+extern PgBackendStatus *wd_status_array;
+#endif
+
+static inline void
+wd_find_status_array(void)
+{
+#if WD_NEEDS_STATUS_ARRAY
+	bool		found;
+
+	wd_status_array = ShmemInitStruct("Backend Status Array",
+									  mul_size(sizeof(PgBackendStatus),
+											   MaxBackends + NUM_AUXPROCTYPES),
+									  &found);
+#endif
+}
+
+static inline PgBackendStatus *
+wd_status_entry(void)
+{
+#if WD_NEEDS_STATUS_ARRAY
+	return &wd_status_array[MyBackendId - 1];
+#else
+	return MyBEEntry;
 #endif
 }
 

@@ -122,6 +122,9 @@ watchdog_make_bridge(void)
 	bridge->port = watchdog_port;
 	bridge->nslots = watchdog_shared->nslots;
 	bridge->slots = watchdog_shared->slots;
+	bridge->sessions = watchdog_sessions;
+	bridge->nsessions = watchdog_nsessions;
+	bridge->latest_cutoff = &watchdog_shared->latest_cutoff;
 	bridge->system_identifier = GetSystemIdentifier();
 	bridge->postmaster_port = PostPortNumber;
 	bridge->postmaster_start = PgStartTime + WD_EPOCH_DIFF_US;

@@ -1,169 +1,146 @@
 /*
  * sessions.c
- *	  The terminator's pass over all sessions: which of them a request means,
+ *	  The terminator's pass over all sessions: which of them a verdict means,
  *	  and their end.
  *
- * Runs in the terminator worker. The snapshot of the backend status array takes
- * no lock; that what is signaled is a process of this server still is asked of
- * the process array, whose lock nobody holds for long.
+ * Runs in the terminator worker. Takes no lock, so that nothing which a session
+ * holds can hold it up.
  */
 #include "terminator.h"
 
-#include <netinet/in.h>
 #include <signal.h>
 
 #include "miscadmin.h"
-#include "storage/procarray.h"
-#include "utils/timestamp.h"
+
+/* The name of a session that never stops changing it is the one it began with. */
+#define READ_ATTEMPTS 100
 
 /*
- * ::1 and 127.0.0.1 are one host: a name such as localhost leads to either.
- * hostOf() in heartbeat/watchdog/table.go folds them alike.
- */
-void
-watchdog_fold_loopback(uint8 *addr)
-{
-	static const uint8 loopback4[16] = {
-		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1
-	};
-
-	if (IN6_IS_ADDR_LOOPBACK((const struct in6_addr *) addr))
-		memcpy(addr, loopback4, sizeof(loopback4));
-}
-
-/*
- * The client address in the form of a slot: 16 bytes, IPv4 mapped. false: no
- * client host (unix socket, internal process).
+ * What pg_terminate_backend() does, but for its checks of privileges, and for
+ * asking the process array, which has a lock: a session that has ended has
+ * taken its row back.
  */
 static bool
-client_address(const SockAddr *client, uint8 *addr, uint32 *scope)
+end_session(WatchdogSession *row, uint32 pid)
 {
-	*scope = 0;
-	if (client->addr.ss_family == AF_INET)
-	{
-		memset(addr, 0, 10);
-		memset(addr + 10, 0xff, 2);
-		memcpy(addr + 12,
-			   &((const struct sockaddr_in *) &client->addr)->sin_addr, 4);
+	if (wd_load(&row->pid) != pid)
+		return false;
+	wd_store(&row->signaled, pid);
+	if (kill(-(pid_t) pid, SIGTERM) == 0)
 		return true;
-	}
-	if (client->addr.ss_family == AF_INET6)
-	{
-		const struct sockaddr_in6 *in6 =
-			(const struct sockaddr_in6 *) &client->addr;
-
-		memcpy(addr, &in6->sin6_addr, 16);
-		watchdog_fold_loopback(addr);
-		if (IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr))
-			*scope = in6->sin6_scope_id;
-		return true;
-	}
-	return false;
-}
-
-static bool
-is_client_session(const PgBackendStatus *session)
-{
-	return session->st_procpid > 0 &&
-		(session->st_backendType == B_BACKEND ||
-		 session->st_backendType == B_WAL_SENDER);
-}
-
-bool
-watchdog_same_host(const Request *request, const uint8 *addr, uint32 scope)
-{
-	return memcmp(addr, request->addr, sizeof(request->addr)) == 0 &&
-		scope == request->scope;
-}
-
-/* Did the session start before the cut-off? */
-static bool
-started_before(const PgBackendStatus *session, const Request *request,
-			   TimestampTz cutoff, TimestampTz now)
-{
-	if (session->st_proc_start_timestamp <= cutoff)
-		return true;
-
-	/* Started in the future: before somebody set the clock back. */
-	return request->first && session->st_proc_start_timestamp > now;
-}
-
-/* What pg_terminate_backend() does, but for its checks of privileges. */
-static void
-end_session(int pid, Request *request)
-{
-	if (BackendPidGetProc(pid) == NULL)
-		return;					/* it has ended meanwhile */
-	if (kill(-pid, SIGTERM) == 0)
-		request->signaled++;
-	else if (errno != ESRCH)
+	if (errno != ESRCH)
 		ereport(WARNING,
 				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("could not send signal to process %d: %m", pid)));
+				 errmsg("could not send signal to process %d: %m", (int) pid)));
+	return false;
 }
 
 /*
- * Walsenders, and applications of the setting. An application names itself,
- * which proves nothing: so a name protects from no end by silence.
+ * Signal what was signaled and is there still. A session whose client takes
+ * nothing any more waits for it with its last message, until it is told again.
+ * Returns how many.
  */
-static bool
-ends_by_silence_only(const PgBackendStatus *session, List *applications)
+int
+watchdog_end_again(void)
 {
-	ListCell   *lc;
+	int			n = 0;
 
-	if (session->st_backendType == B_WAL_SENDER)
-		return true;
-	foreach(lc, applications)
+	for (uint32 i = 0; i < watchdog_nsessions; i++)
 	{
-		if (strcmp((char *) lfirst(lc), session->st_appname) == 0)
-			return true;
+		WatchdogSession *row = &watchdog_sessions[i];
+		uint32		pid = wd_load(&row->pid);
+
+		if (pid != 0 && wd_load(&row->signaled) == pid && end_session(row, pid))
+			n++;
 	}
-	return false;
+	return n;
 }
 
-/* Does the request want the end of this session, which is of its host? */
-static bool
-wants_end_of(Request *request, const PgBackendStatus *session,
-			 List *applications, TimestampTz now)
+/*
+ * The name that the application of a session has now, as far as its entry in
+ * the backend status array tells. It has none while it starts.
+ */
+static void
+current_name(WatchdogSession *session)
 {
-	if (!started_before(session, request, request->cutoff, now))
+	volatile PgBackendStatus *entry = session->status;
+	char		name[sizeof(session->application)];
+
+	for (int i = 0; i < READ_ATTEMPTS && entry != NULL; i++)
+	{
+		int			before;
+		int			after;
+		int			pid;
+
+		pgstat_begin_read_activity(entry, before);
+		pid = entry->st_procpid;
+		strlcpy(name, (char *) entry->st_appname, sizeof(name));
+		pgstat_end_read_activity(entry, after);
+		if (pgstat_read_activity_complete(before, after))
+		{
+			if (pid == (int) session->pid)
+				memcpy(session->application, name, sizeof(name));
+			return;
+		}
+		pg_spin_delay();
+	}
+}
+
+/* A copy of a row, with the name that the application has now. */
+static bool
+read_row(const WatchdogSession *row, WatchdogSession *copy)
+{
+	uint32		pid = wd_load(&row->pid);
+
+	if (pid == 0)
 		return false;
-	if (!ends_by_silence_only(session, applications))
-		return true;
-	if (request->silence_cutoff != 0)
-		return started_before(session, request, request->silence_cutoff, now);
-	request->spared++;
-	return false;
+	memcpy(copy, row, sizeof(*copy));
+	pg_read_barrier();
+	if (wd_load(&row->pid) != pid)
+		return false;			/* one that starts asks for itself */
+	copy->pid = pid;
+	current_name(copy);
+	return true;
+}
+
+/* Does the request want the end of this session? */
+static bool
+wants_end_of(const WatchdogSlots *slots, Request *request,
+			 const WatchdogSession *session, List *applications)
+{
+	if (!watchdog_means(slots, request->slot, session))
+		return false;
+	if (WD_CAUSE_SPARES_WALSENDERS(request->slot->cause) &&
+		watchdog_ends_by_silence_only(session, applications))
+	{
+		request->spared++;
+		return false;
+	}
+	return true;
 }
 
 /* One pass over all sessions for all requests. */
 void
-watchdog_end_sessions(Request *requests, int nrequests)
+watchdog_end_sessions(const WatchdogSlots *slots, Request *requests,
+					  int nrequests)
 {
-	int			nsessions = pgstat_fetch_stat_numbackends();
-
-	/* After the snapshot: nothing in it has started later. */
-	TimestampTz now = GetCurrentTimestamp();
 	List	   *applications = watchdog_silence_only_applications();
 
-	for (int i = 1; i <= nsessions; i++)
+	wd_fence();					/* the verdicts are written */
+	for (uint32 i = 0; i < watchdog_nsessions; i++)
 	{
-		PgBackendStatus *session = wd_session(i);
-		uint8		addr[16];
-		uint32		scope;
+		WatchdogSession session;
 
-		if (session == NULL || !is_client_session(session) ||
-			!client_address(&session->st_clientaddr, addr, &scope))
+		if (!read_row(&watchdog_sessions[i], &session))
 			continue;
 		for (int r = 0; r < nrequests; r++)
 		{
-			if (watchdog_same_host(&requests[r], addr, scope) &&
-				wants_end_of(&requests[r], session, applications, now))
+			if (wants_end_of(slots, &requests[r], &session, applications))
 			{
-				end_session(session->st_procpid, &requests[r]);
+				if (end_session(&watchdog_sessions[i], session.pid))
+					requests[r].signaled++;
 				break;
 			}
 		}
 	}
-	wd_forget_sessions();
 }

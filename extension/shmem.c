@@ -1,7 +1,7 @@
 /*
  * shmem.c
- *	  The shared memory of watchdog: one slot for each conmgr, and the
- *	  terminator's latch.
+ *	  The shared memory of watchdog: one slot for each conmgr, the table of
+ *	  sessions, and the workers' latches.
  *
  * Reading takes no lock; see WatchdogSlot in bridge.h for the rules.
  */
@@ -13,6 +13,8 @@
 #include "storage/shmem.h"
 
 WatchdogShared *watchdog_shared = NULL;
+WatchdogSession *watchdog_sessions = NULL;
+uint32		watchdog_nsessions = 0;
 
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 #if WD_HAVE_SHMEM_REQUEST_HOOK
@@ -39,7 +41,7 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 #endif
-	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(add_size(shared_size(), watchdog_table_size()));
 	RequestNamedLWLockTranche(WATCHDOG_TRANCHE, 1);
 }
 
@@ -59,6 +61,7 @@ startup_shmem(void)
 		SpinLockInit(&watchdog_shared->mutex);
 		watchdog_shared->nslots = watchdog_max_heartbeat_connections;
 	}
+	watchdog_make_table();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -75,7 +78,10 @@ watchdog_shmem_init(void)
 	shmem_startup_hook = startup_shmem;
 }
 
-/* Copy a slot. false: it is being written, or was when its writer died. */
+/*
+ * Copy a slot. false: it is being written, or was when its writer died, and
+ * the copy may be half of one and half of the other.
+ */
 bool
 watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy)
 {

@@ -2,19 +2,19 @@
  * terminator.c
  *	  The terminator worker: ends the sessions of dead client hosts.
  *
- * A slot with a cut-off is a request (see bridge.h). The terminator takes a
- * snapshot of all sessions from shared memory, and does to each that comes
- * from the slot's address, and started at or before the cut-off, what
- * pg_terminate_backend() does. Pure C, no database connection; blocks on its
- * latch only, and on nothing that a session holds.
+ * A verdict in a slot that is not served yet is a request (see bridge.h). The
+ * terminator reads the table of sessions (table.c), and does to each that the
+ * verdict means (verdicts.c) what pg_terminate_backend() does. Pure C, no
+ * database connection; blocks on its latch only, and on nothing that a session
+ * holds.
  *
  * Walsenders end by silence only, and so do the applications that
  * watchdog.terminate_on_silence_only names. A conmgr that says goodbye, closes
  * or has given this instance up is no dead host: what replicates to that host,
  * or takes a backup of this server, goes on.
  *
- * A session that was still being authenticated is not in the snapshot yet, so
- * the same request is followed up: followups.c.
+ * A session that is still being authenticated has no row yet, and asks for the
+ * verdicts itself when it has one.
  */
 #include "terminator.h"
 
@@ -25,24 +25,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-static const char *
-cause_text(uint8 cause)
-{
-	switch (cause)
-	{
-		case WD_CAUSE_SILENCE:
-			return "Nothing was received from the conmgr process for heartbeat_timeout.";
-		case WD_CAUSE_GOODBYE:
-			return "The conmgr process has ended.";
-		case WD_CAUSE_GIVEN_UP:
-			return "The conmgr process has declared this instance lost.";
-		case WD_CAUSE_CLOSED:
-			return "The conmgr process has closed its heartbeat connection and did not resume.";
-		default:
-			return "";
-	}
-}
 
 /*
  * A request that finds no session is logged as well, but a peer can cause them
@@ -87,98 +69,162 @@ may_report(const Request *request)
 	return false;
 }
 
-void
-watchdog_report(const Request *request)
+static void
+report(const Request *request)
 {
-	if (request->first && !may_report(request))
+	const char *cause = watchdog_cause_text(request->slot->cause);
+
+	/* A verdict whose addresses are put off may mean nobody yet. */
+	if (request->signaled == 0 &&
+		(request->again || request->slot->ended == 0))
 		return;
-	if (request->first && request->spared > 0)
+	if (!may_report(request))
+		return;
+	if (request->spared > 0)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
 						request->ipaddress, request->signaled),
 				 errdetail("%s Its host lives: connections that end by silence only, and are spared: %d.",
-						   cause_text(request->cause), request->spared)));
-	else if (request->first)
+						   cause, request->spared)));
+	else
 		ereport(LOG,
 				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
 						request->ipaddress, request->signaled),
-				 errdetail("%s", cause_text(request->cause))));
-	else if (request->signaled > 0)
-		ereport(LOG,
-				(errmsg("terminator: terminated connections again: ipaddress=\"%s\", count=%d",
-						request->ipaddress, request->signaled),
-				 errdetail("They were still starting, or have not ended yet.")));
+				 errdetail("%s", cause)));
 }
 
 static void
-make_request(Request *request, const WatchdogSlot *slot, TimestampTz cutoff)
+make_request(Request *request, const WatchdogSlot *slot, uint32 index,
+			 uint32 verdict)
 {
+	const uint8 *addr = slot->addr[0];
+
 	memset(request, 0, sizeof(*request));
-	memcpy(request->addr, slot->addr, sizeof(request->addr));
-	request->scope = slot->scope;
-	request->cutoff = cutoff;
-	request->cause = slot->cause;
-	request->silence_cutoff =
-		WD_CAUSE_SPARES_WALSENDERS(slot->cause) ? 0 : cutoff;
-	request->first = true;
-	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) slot->addr))
-		inet_ntop(AF_INET, slot->addr + 12, request->ipaddress,
+	request->slot = slot;
+	request->index = index;
+	request->verdict = verdict;
+	request->again = slot->served == verdict;
+	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) addr))
+		inet_ntop(AF_INET, addr + 12, request->ipaddress,
 				  sizeof(request->ipaddress));
 	else
-		inet_ntop(AF_INET6, slot->addr, request->ipaddress,
+		inet_ntop(AF_INET6, addr, request->ipaddress,
 				  sizeof(request->ipaddress));
-	watchdog_fold_loopback(request->addr);
 }
 
-/* Serve the slots with a cut-off, and answer them. Returns how many. */
-static int
-serve_slots(void)
+/* The verdict was carried out. One that has fallen since is another request. */
+static void
+answer(const Request *request)
 {
-	uint32		n = watchdog_shared->nslots;
-	int			nrequests = 0;
-	int			limit = 16;
-	Request    *requests = palloc(limit * sizeof(Request));
-	uint32	   *slots = palloc(limit * sizeof(uint32));
+	WatchdogSlot *slot = &watchdog_shared->slots[request->index];
+	uint32		ending = WD_SLOT_ENDING;
 
-	for (uint32 i = 0; i < n; i++)
+	wd_store(&slot->served, request->verdict);
+	if (wd_load(&slot->verdict) == request->verdict)
+		(void) __atomic_compare_exchange_n(&slot->state, &ending,
+										   WD_SLOT_FREE, false,
+										   __ATOMIC_SEQ_CST,
+										   __ATOMIC_SEQ_CST);
+}
+
+/* Is there a verdict to carry out? It stays odd for a moment at most. */
+static bool
+is_request(const WatchdogSlot *slot, bool all)
+{
+	if (slot->state == WD_SLOT_ENDING || slot->verdict != slot->served)
+		return true;
+	return all && (slot->cutoff != 0 || slot->ended != 0);
+}
+
+static bool
+any_request(void)
+{
+	for (uint32 i = 0; i < watchdog_shared->nslots; i++)
 	{
-		int64		cutoff = wd_load(&watchdog_shared->slots[i].cutoff);
+		const WatchdogSlot *slot = &watchdog_shared->slots[i];
 
-		if (cutoff == 0)
-			continue;
-		if (nrequests == limit)
-		{
-			limit *= 2;
-			requests = repalloc(requests, limit * sizeof(Request));
-			slots = repalloc(slots, limit * sizeof(uint32));
-		}
-		/* The address does not change while there is a cut-off. */
-		make_request(&requests[nrequests], &watchdog_shared->slots[i],
-					 cutoff - WD_EPOCH_DIFF_US);
-		slots[nrequests++] = i;
+		if (wd_load(&slot->state) == WD_SLOT_ENDING ||
+			wd_load(&slot->verdict) != wd_load(&slot->served))
+			return true;
+	}
+	return false;
+}
+
+/* A thousand sessions take about as long to end. */
+#define FIRST_AGAIN_MS	1000
+#define MAX_AGAIN_MS	60000
+
+static int	again_ms = 0;		/* until the next time; 0: nobody is left */
+static int64 again_at = 0;		/* ns, CLOCK_MONOTONIC */
+
+static void
+plan_again(int ms)
+{
+	again_ms = ms;
+	again_at = wd_monotonic_now() + ms * INT64CONST(1000000);
+}
+
+/* Who has not ended yet is signaled again, ever later. */
+static void
+serve_again(void)
+{
+	int			left;
+
+	if (again_ms == 0 || wd_monotonic_now() < again_at)
+		return;
+	left = watchdog_end_again();
+	if (left > 0)
+		ereport(LOG,
+				(errmsg("terminator: terminated connections again: count=%d", left),
+				 errdetail("They have not ended yet.")));
+	plan_again(left > 0 ? Min(2 * again_ms, MAX_AGAIN_MS) : 0);
+}
+
+/* How long to wait in ms, -1: until there is something to do. */
+static long
+next_turn(void)
+{
+	long		wait = idle_left_out > 0 ? IDLE_REPORTS_MS : -1;
+	int64		left = again_at - wd_monotonic_now();
+
+	if (again_ms == 0)
+		return wait;
+	left = left > 0 ? left / 1000000 + 1 : 0;
+	return wait < 0 ? (long) left : Min(wait, (long) left);
+}
+
+/*
+ * Carry out the verdicts that were not yet, or all that stand: after a restart
+ * of this worker, nobody knows where it was.
+ */
+static void
+serve_slots(bool all)
+{
+	WatchdogSlots *slots;
+	Request    *requests;
+	int			nrequests = 0;
+
+	if (!all && !any_request())
+		return;
+	slots = watchdog_read_slots();
+	requests = palloc_extended(slots->n * sizeof(Request), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < slots->n; i++)
+	{
+		if (is_request(&slots->slots[i], all))
+			make_request(&requests[nrequests++], &slots->slots[i], i,
+						 slots->slots[i].verdict);
 	}
 	if (nrequests > 0)
-		watchdog_end_sessions(requests, nrequests);
+		watchdog_end_sessions(slots, requests, nrequests);
 	for (int r = 0; r < nrequests; r++)
 	{
-		WatchdogSlot *slot = &watchdog_shared->slots[slots[r]];
-		int64		expected = requests[r].cutoff + WD_EPOCH_DIFF_US;
-		uint32		ending = WD_SLOT_ENDING;
-
-		watchdog_report(&requests[r]);
-		watchdog_follow_up(&requests[r]);
-
-		/* A later cut-off than the one that we served is another request. */
-		if (__atomic_compare_exchange_n(&slot->cutoff, &expected, 0, false,
-										__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-			(void) __atomic_compare_exchange_n(&slot->state, &ending,
-											   WD_SLOT_FREE, false,
-											   __ATOMIC_SEQ_CST,
-											   __ATOMIC_SEQ_CST);
+		report(&requests[r]);
+		answer(&requests[r]);
+		if (requests[r].signaled > 0)
+			plan_again(FIRST_AGAIN_MS);
 	}
 	pfree(requests);
-	pfree(slots);
-	return nrequests;
+	watchdog_free_slots(slots);
 }
 
 static void
@@ -191,13 +237,13 @@ void
 watchdog_terminator_main(Datum arg)
 {
 	MemoryContext context;
+	bool		all = true;
 
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	wd_show_in_activity();
 
-	watchdog_make_room_for_follow_ups();
 	context = AllocSetContextCreate(TopMemoryContext, "terminator",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
@@ -215,10 +261,14 @@ watchdog_terminator_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		serve_slots();
-		wait = watchdog_serve_follow_ups();
+		serve_slots(all);
+		if (all)
+			plan_again(FIRST_AGAIN_MS);
+		all = false;
+		serve_again();
 		report_left_out();
 		MemoryContextReset(context);
+		wait = next_turn();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
 						 (wait >= 0 ? WL_TIMEOUT : 0),
 						 wait, PG_WAIT_EXTENSION);

@@ -26,10 +26,10 @@ static Datum
 inet_of(const WatchdogSlot *slot)
 {
 	char		ipaddress[INET6_ADDRSTRLEN];
-	const struct in6_addr *addr = (const struct in6_addr *) slot->addr;
+	const struct in6_addr *addr = (const struct in6_addr *) slot->addr[0];
 
 	if (IN6_IS_ADDR_V4MAPPED(addr))
-		inet_ntop(AF_INET, slot->addr + 12, ipaddress, sizeof(ipaddress));
+		inet_ntop(AF_INET, slot->addr[0] + 12, ipaddress, sizeof(ipaddress));
 	else
 		inet_ntop(AF_INET6, slot->addr, ipaddress, sizeof(ipaddress));
 	return DirectFunctionCall1(inet_in, CStringGetDatum(ipaddress));

@@ -35,6 +35,7 @@ char	   *watchdog_listen_addresses;
 bool		watchdog_terminate_on_close;
 char	   *watchdog_terminate_on_silence_only;
 int			watchdog_max_heartbeat_timeout;
+static char *watchdog_client_label;
 
 /* An empty name would be that of all applications that tell none. */
 static bool
@@ -68,6 +69,18 @@ watchdog_silence_only_applications(void)
 
 	(void) SplitGUCList(pstrdup(watchdog_terminate_on_silence_only), ',', &names);
 	return names;
+}
+
+/* What a session's label looks like: see read_label() in table.c. */
+static bool
+check_label(char **newval, void **extra, GucSource source)
+{
+	uint8		label[16];
+
+	if (**newval == '\0' || watchdog_parse_label(*newval, label))
+		return true;
+	GUC_check_errdetail("It is 32 lower-case hexadecimal digits, or empty.");
+	return false;
 }
 
 static void
@@ -115,6 +128,13 @@ define_settings(void)
 							&watchdog_max_heartbeat_timeout,
 							3600000, 1000, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("conmgr.client",
+							   "Label of the conmgr process by which the client has found this server.",
+							   "Clients set it in the options of their connection; it cannot be changed later.",
+							   &watchdog_client_label,
+							   "",
+							   PGC_BACKEND, GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
+							   check_label, NULL, NULL);
 	wd_reserve_guc_prefix("watchdog");
 }
 

@@ -11,7 +11,8 @@
  *	  restarts.c    how soon it begins again after a failure
  *	  terminator.c  the terminator worker: requests, reports, its main loop
  *	  sessions.c    its pass over all sessions
- *	  followups.c   its requests that are looked at again
+ *	  table.c       the table of sessions (backends)
+ *	  verdicts.c    which sessions a verdict means (terminator, backends)
  *	  succession.c  which cluster this one succeeds (backends, watchdog worker)
  *	  view.c        pgx_stat_watchdog (backends)
  */
@@ -19,6 +20,8 @@
 #define WATCHDOG_H
 
 #include "postgres.h"
+
+#include <time.h>
 
 #include "bridge.h"
 #include "compat.h"
@@ -63,6 +66,8 @@ typedef struct WatchdogShared
 	int			quick_restarts; /* in a row, each after a short life */
 	int			failed_starts;	/* in a row, each after hardly any life */
 
+	int64		latest_cutoff;	/* atomic; ns, CLOCK_MONOTONIC: of all verdicts
+								 * that have ever fallen */
 	uint32		nslots;
 	WatchdogSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } WatchdogShared;
@@ -79,11 +84,41 @@ extern List *watchdog_silence_only_applications(void);
 
 /* shmem.c */
 extern WatchdogShared *watchdog_shared;
+extern WatchdogSession *watchdog_sessions;
+extern uint32 watchdog_nsessions;
 extern void watchdog_shmem_init(void);
 extern bool watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy);
 extern void watchdog_publish_latch(Latch **place, Latch *latch);
 extern Latch *watchdog_published_latch(Latch **place);
 extern void watchdog_set_latch(Latch **place);
+
+/* table.c */
+extern Size watchdog_table_size(void);
+extern void watchdog_make_table(void);
+extern bool watchdog_parse_label(const char *text, uint8 *label);
+
+/* All slots as they were at one moment. */
+typedef struct WatchdogSlots
+{
+	uint32		n;
+	WatchdogSlot *slots;		/* loopback addresses are folded */
+	uint32		nlabels;
+	uint32	   *by_label;		/* of those that have a label */
+} WatchdogSlots;
+
+/* verdicts.c */
+extern WatchdogSlots *watchdog_read_slots(void);
+extern void watchdog_free_slots(WatchdogSlots *all);
+extern void watchdog_fold_loopback(uint8 *addr);
+extern const WatchdogSlot *watchdog_owner(const WatchdogSlots *all,
+										  const WatchdogSession *session);
+extern int	watchdog_has_proved(const WatchdogSlot *slot,
+								const WatchdogSession *session);
+extern bool watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
+						   const WatchdogSession *session);
+extern bool watchdog_ends_by_silence_only(const WatchdogSession *session,
+										  List *applications);
+extern const char *watchdog_cause_text(uint8 cause);
 
 /* succession.c */
 extern WatchdogSuccession watchdog_get_succession(void);
@@ -116,6 +151,16 @@ extern void watchdog_forget_failures(void);
 /* entry points of the workers */
 extern PGDLLEXPORT void watchdog_worker_main(Datum arg);
 extern PGDLLEXPORT void watchdog_terminator_main(Datum arg);
+
+/* CLOCK_MONOTONIC, in ns */
+static inline int64
+wd_monotonic_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64CONST(1000000000) + ts.tv_nsec;
+}
 
 /* atomic access to fields that Go shares with us */
 #define wd_load(p)		__atomic_load_n((p), __ATOMIC_SEQ_CST)

@@ -7,7 +7,7 @@ import "time"
 // Deferred is a cut-off that was put off, as another conmgr of the address was alive.
 type Deferred struct {
 	Cause            Cause
-	CutOff           Wall
+	CutOff           Time
 	Timeout          time.Duration // heartbeat_timeout of the conmgr whose verdict it was
 	Age              time.Duration // since it was put off first
 	Others           []Other

@@ -38,7 +38,7 @@ func TestProtects(t *testing.T) {
 }
 
 func TestReview(t *testing.T) {
-	const cutOff, timeout = Wall(1000), 2 * time.Second
+	const cutOff, timeout = Time(1000), 2 * time.Second
 	other := func(silent, timeout time.Duration) Other { return Other{Silent: silent, Timeout: timeout} }
 	closed := Other{Left: Finished, Timeout: timeout}
 	for _, c := range []struct {

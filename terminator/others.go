@@ -64,7 +64,7 @@ func (o Other) covers(timeout time.Duration) bool {
 // Rebooted tells whether the machine of a conmgr was restarted between its last word and the other
 // one's first: then that proves nothing of what ran before. After a stall of the watchdog, both may
 // be read in one turn.
-func Rebooted(sameBoot bool, connected, lastWord Wall) bool {
+func Rebooted(sameBoot bool, connected, lastWord Time) bool {
 	return !sameBoot && connected >= lastWord
 }
 

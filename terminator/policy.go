@@ -14,12 +14,12 @@ package terminator
 
 import "time"
 
-// Wall is a time of the wall clock in microseconds since 1970-01-01 00:00 UTC. Sessions are dated
-// by it, so the cut-off has to be.
-type Wall int64
+// Time is a time of CLOCK_MONOTONIC in nanoseconds. The sessions are dated by it: a wall clock may be
+// set at any moment.
+type Time int64
 
 // Add returns t + d.
-func (t Wall) Add(d time.Duration) Wall { return t + Wall(d.Microseconds()) }
+func (t Time) Add(d time.Duration) Time { return t + Time(d) }
 
 // Cause is by which rule a conmgr's sessions may have to end.
 type Cause uint8
@@ -43,9 +43,9 @@ func (c Cause) SparesWalsenders() bool { return !c.Silent() }
 
 // Facts about the conmgr in question, at the time of the verdict.
 type Facts struct {
-	Now              Wall          // the verdict
-	LastReceived     Wall          // Silence: the last frame
-	ClosedAt         Wall          // Closed: when the connection was closed
+	Now              Time          // the verdict
+	LastReceived     Time          // Silence: the last frame
+	ClosedAt         Time          // Closed: when the connection was closed
 	Interval         time.Duration // heartbeat_interval
 	Timeout          time.Duration // heartbeat_timeout
 	Back             bool          // it has connected again, with this verdict
@@ -68,7 +68,7 @@ const (
 type Decision struct {
 	Action Action
 	Cause  Cause         // End, Defer: which of the sessions, see SparesWalsenders
-	CutOff Wall          // End, Defer
+	CutOff Time          // End, Defer
 	Wait   time.Duration // Defer: for so long; never more than heartbeat_timeout
 	Why    string        // Spare, Defer: for the log; "": nothing is said, as there was no cause
 }

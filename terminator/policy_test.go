@@ -6,8 +6,8 @@ import (
 )
 
 func TestDecide(t *testing.T) {
-	const now = Wall(1_000_000_000_000_000)
-	ago := func(d time.Duration) Wall { return now.Add(-d) }
+	const now = Time(1_000_000_000_000)
+	ago := func(d time.Duration) Time { return now.Add(-d) }
 	alive := []Other{{Silent: time.Second, Timeout: time.Hour}}
 	base := Facts{Now: now, LastReceived: ago(2 * time.Second), ClosedAt: ago(700 * time.Millisecond),
 		Interval: time.Second, Timeout: 2 * time.Second, TerminateOnClose: true}
@@ -17,7 +17,7 @@ func TestDecide(t *testing.T) {
 		cause  Cause
 		facts  Facts
 		action Action
-		cutOff Wall
+		cutOff Time
 	}{
 		{"silence: half an interval after the missing beat", Silence, base, End, ago(500 * time.Millisecond)},
 		{"silence: never later than the verdict", Silence,
@@ -38,7 +38,7 @@ func TestDecide(t *testing.T) {
 			End, now},
 		{"given up by one of two conmgrs", GivenUp, with(func(f *Facts) { f.Others = alive }), Defer, now},
 		{"closed: as of the close", Closed, base, End, ago(700 * time.Millisecond)},
-		{"closed: never later than the verdict, as the wall clock was set back", Closed,
+		{"closed: never later than the verdict, whatever is told", Closed,
 			with(func(f *Facts) { f.ClosedAt = now + 1 }), End, now},
 		{"closed, terminate_on_close off", Closed, with(func(f *Facts) { f.TerminateOnClose = false }), Remember, 0},
 		{"no cause", None, base, Spare, 0},

@@ -6,7 +6,7 @@ package terminator
 type Holder struct {
 	Standing Standing
 	Left     Parting // how its connection ended, if it has
-	Since    Wall    // when that was
+	Since    Time    // when that was
 	Order    uint64  // of its admission
 	Siblings int     // the conmgrs of its address that are awaited, itself among them
 	Claimed  bool    // the terminator has to end its sessions first

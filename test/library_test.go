@@ -201,7 +201,7 @@ func TestManyHostsDie(t *testing.T) {
 	eventually(t, "all of them are gone", func() (bool, string) {
 		var n int
 		err := w.admin.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE client_addr <<= '127.0.1.0/24'").Scan(&n)
-		again := strings.Count(w.primary.Log(), "terminated connections again: ")
-		return err == nil && n == 0 && again == hosts, fmt.Sprintf("%d are there, %d were ended: %v", n, again, err)
+		ended := strings.Count(w.primary.Log(), "terminated connections: ipaddress=\"127.0.1.")
+		return err == nil && n == 0 && ended == hosts, fmt.Sprintf("%d are there, %d were ended: %v", n, ended, err)
 	})
 }

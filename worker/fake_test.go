@@ -14,7 +14,6 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
-	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 // fakeStore is the array of slots, with the terminator's answers.
@@ -105,10 +104,10 @@ func (h *fakeHost) log() string {
 func (h *fakeHost) count(text string) int { return strings.Count(h.log(), text) }
 
 // wallAtZero is the wall clock when the tests' monotonic clock is 0.
-const wallAtZero = terminator.Wall(1_700_000_000_000_000)
+const wallAtZero = watchdog.Wall(1_700_000_000_000_000)
 
 func at(ms int64) watchdog.Now {
-	return watchdog.Now{Mono: heartbeat.Mono(time.Duration(ms) * time.Millisecond), Wall: wallAtZero + terminator.Wall(ms*1000)}
+	return watchdog.Now{Mono: heartbeat.Mono(time.Duration(ms) * time.Millisecond), Wall: wallAtZero + watchdog.Wall(ms*1000)}
 }
 
 const (

@@ -41,7 +41,7 @@ type Host interface {
 	WakeFD() int               // an eventfd that becomes readable when one of the above has changed
 	Alive()                    // the worker has looked at WakeFD: it still works
 	Log(watchdog.Line)
-	WakeTerminator() // a slot has got a cut-off
+	WakeTerminator() // a slot has got a verdict
 	Fail(why string) // the worker cannot go on: have the process restarted
 }
 

@@ -24,7 +24,6 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
-	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 const patience = 10 * time.Second
@@ -55,7 +54,7 @@ func (l *live) clock() watchdog.Now {
 	}
 	ahead := l.ahead.Load()
 	l.seen.Store(ahead)
-	return watchdog.Now{Mono: heartbeat.Mono(ts.Nano() + ahead), Wall: terminator.Wall(time.Now().UnixMicro() + ahead/1000)}
+	return watchdog.Now{Mono: heartbeat.Mono(ts.Nano() + ahead), Wall: watchdog.Wall(time.Now().UnixMicro() + ahead/1000)}
 }
 
 // pass lets d pass for the reactor, and wakes it so that it looks at its clock.

@@ -64,8 +64,8 @@ func TestSilentConmgr(t *testing.T) {
 		t.Errorf("the verdict fell after %v", took)
 	}
 	s := l.slotOf(1, "ending", inState(watchdog.Ending))
-	if s.Cause != terminator.Silence || s.CutOff < before.Wall || s.CutOff > l.clock().Wall || l.host.wakes.Load() != 1 {
-		t.Errorf("cause %d, cut-off %v after the HELLO", s.Cause, s.CutOff-before.Wall)
+	if s.Cause != terminator.Silence || s.CutOff < terminator.Time(before.Mono) || s.CutOff > terminator.Time(l.clock().Mono) || l.host.wakes.Load() != 1 {
+		t.Errorf("cause %d, cut-off %v after the HELLO", s.Cause, s.CutOff-terminator.Time(before.Mono))
 	}
 }
 

@@ -58,10 +58,10 @@ func (h *fakeHost) log() string {
 func (h *fakeHost) count(text string) int { return strings.Count(h.log(), text) }
 
 // wallAtZero is the wall clock when the tests' monotonic clock is 0.
-const wallAtZero = terminator.Wall(1_700_000_000_000_000)
+const wallAtZero = Wall(1_700_000_000_000_000)
 
 func at(ms int64) Now {
-	return Now{Mono: heartbeat.Mono(time.Duration(ms) * time.Millisecond), Wall: wallAtZero + terminator.Wall(ms*1000)}
+	return Now{Mono: heartbeat.Mono(time.Duration(ms) * time.Millisecond), Wall: wallAtZero + Wall(ms*1000)}
 }
 
 // bench is a table with its surroundings, driven as the reactor drives it.
@@ -189,8 +189,8 @@ func (b *bench) until(ms int64) {
 func (b *bench) cutOff(addr netip.Addr) (ms int64, cause terminator.Cause) {
 	ms = -1
 	for i := range b.store.Len() {
-		if s := b.store.Slot(i); s.CutOff != 0 && s.Key.Addr == addr && int64(s.CutOff-wallAtZero)/1000 > ms {
-			ms, cause = int64(s.CutOff-wallAtZero)/1000, s.Cause
+		if s := b.store.Slot(i); s.Pending() && s.Key.Addr == addr && int64(s.CutOff)/1e6 > ms {
+			ms, cause = int64(s.CutOff)/1e6, s.Cause
 		}
 	}
 	return ms, cause

@@ -51,7 +51,7 @@ func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 			return a, err
 		}
 		a.displaced = displaced
-		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, addr}, ConnectedAt: now.Wall}}
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, addr}, ConnectedAt: now.Wall, Since: now.Mono}}
 		t.add(p)
 	}
 	a.peer = p

@@ -131,7 +131,7 @@ func TestLoopsAreLimited(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, 4)
 			b.timeout = time.Hour
-			b.store.Answered = b.store.Terminate
+			b.store.Asked = b.store.Terminate
 			for n := range uint64(1000) {
 				round(b, int64(n)*10, n)
 				b.table.log.tick(int64(n) * 10)

@@ -10,19 +10,23 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// MemorySlot is a slot with its cut-off.
+// MemorySlot is a slot, with how many verdicts there have been in it, and how many the terminator has
+// carried out.
 type MemorySlot struct {
 	Slot
-	Cause  terminator.Cause
-	CutOff terminator.Wall
+	Verdicts, Served uint32
 }
 
-// Memory is a Store. Answered, if set, is called after each CutOff.
+// Pending tells whether the terminator has to carry out the verdict.
+func (s MemorySlot) Pending() bool { return s.Verdicts != s.Served }
+
+// Memory is a Store. Asked, if set, is called after each Ask.
 type Memory struct {
-	Answered func(i int)
+	Asked func(i int)
 
 	mu     sync.Mutex
 	slots  []MemorySlot
+	latest terminator.Time
 	faults []string
 }
 
@@ -34,7 +38,7 @@ func NewMemory(n int) *Memory { return &Memory{slots: make([]MemorySlot, n)} }
 // Len is the number of slots.
 func (m *Memory) Len() int { return len(m.slots) }
 
-// Slot is a copy of slot i, with its cut-off.
+// Slot is a copy of slot i.
 func (m *Memory) Slot(i int) MemorySlot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,12 +59,19 @@ func (m *Memory) State(i int) State { return m.Slot(i).State }
 func (m *Memory) Load(i int) Slot { return m.Slot(i).Slot }
 
 // Pending implements Store.
-func (m *Memory) Pending(i int) bool { return m.Slot(i).CutOff != 0 }
+func (m *Memory) Pending(i int) bool { return m.Slot(i).Pending() }
+
+// Latest is the latest cut-off of all.
+func (m *Memory) Latest() terminator.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.latest
+}
 
 // Put implements Store.
 func (m *Memory) Put(i int, v *Slot) {
 	m.Edit(i, func(s *MemorySlot) {
-		if s.CutOff != 0 && s.Key != v.Key {
+		if s.Pending() && s.Key != v.Key {
 			m.faults = append(m.faults,
 				fmt.Sprintf("slot %d is taken from %v while the terminator has to end its sessions", i, s.Key.Addr))
 		}
@@ -76,31 +87,26 @@ func (m *Memory) Received(i int, n uint64, at Now) {
 // Sent implements Store.
 func (m *Memory) Sent(i int, n uint64) { m.Edit(i, func(s *MemorySlot) { s.Slot.Sent = n }) }
 
-// CutOff implements Store.
-func (m *Memory) CutOff(i int, cause terminator.Cause, cutOff terminator.Wall) {
-	m.Edit(i, func(s *MemorySlot) { s.Cause, s.CutOff = cause, cutOff })
-	if m.Answered != nil {
-		m.Answered(i)
+// Ask implements Store.
+func (m *Memory) Ask(i int, latest terminator.Time) {
+	m.Edit(i, func(s *MemorySlot) {
+		s.Verdicts++
+		m.latest = max(m.latest, latest)
+	})
+	if m.Asked != nil {
+		m.Asked(i)
 	}
 }
 
 // SetState implements Store.
 func (m *Memory) SetState(i int, st State) {
-	m.Edit(i, func(s *MemorySlot) {
-		s.State = st
-		if st == Free {
-			s.CutOff = 0
-		}
-	})
+	m.Edit(i, func(s *MemorySlot) { s.State = st })
 }
 
 // Terminate does what extension/terminator.c does when it has served slot i.
 func (m *Memory) Terminate(i int) {
 	m.Edit(i, func(s *MemorySlot) {
-		if s.CutOff == 0 {
-			return
-		}
-		s.CutOff = 0
+		s.Served = s.Verdicts
 		if s.State == Ending {
 			s.State = Free
 		}

@@ -33,12 +33,20 @@ func (l Line) String() string {
 	return strings.Join([]string{level, l.Message, l.Detail, l.Hint}, "|")
 }
 
-// Now is a moment on both clocks: verdicts are measured on the monotonic one, sessions are dated by
-// the wall clock.
+// Now is a moment on both clocks: the monotonic one decides, the wall clock is for those who read.
 type Now struct {
 	Mono heartbeat.Mono
-	Wall terminator.Wall
+	Wall Wall
 }
+
+// Wall is a time of the wall clock in microseconds since 1970-01-01 00:00 UTC.
+type Wall int64
+
+// Add returns t + d.
+func (t Wall) Add(d time.Duration) Wall { return t + Wall(d.Microseconds()) }
+
+// cutOff is a moment as terminator/ has it.
+func (n Now) cutOff() terminator.Time { return terminator.Time(n.Mono) }
 
 // Never is a time that does not come.
 const Never = heartbeat.Mono(1<<63 - 1)
@@ -77,28 +85,32 @@ type Slot struct {
 	Closed            Close // Waiting: how its connection ended, else Broken
 	Generation        uint64
 	Interval, Timeout time.Duration
-	ConnectedAt       terminator.Wall
-	WaitingSince      terminator.Wall
+	ConnectedAt       Wall           // for those who read, and the name of what is known of it
+	Since             heartbeat.Mono // the same
+	WaitingSince      heartbeat.Mono
 	// A cut-off that waits for what becomes of the other conmgrs of the address, and by which rule;
 	// 0: there is none. State Waiting.
-	Deferred       terminator.Wall
-	DeferredCause  terminator.Cause
+	Deferred      terminator.Time
+	DeferredCause terminator.Cause
+	// The verdict that has fallen, which stands until the slot is used again: by which rule, and up to
+	// when sessions end; 0: none.
+	Cause          terminator.Cause
+	CutOff         terminator.Time
 	Resumed        uint64
 	Received, Sent uint64
 	LastReceived   Now
 }
 
-// Store is the array of slots in shared memory. The watchdog owns it, but for slots with a cut-off:
-// those are requests to the terminator, which takes the cut-off back when it is done, and sets an
-// Ending slot Free.
+// Store is the array of slots in shared memory. The watchdog owns it. A verdict in a slot is a request
+// to the terminator, which answers it when it is done, and sets an Ending slot Free.
 type Store interface {
 	Len() int
 	State(i int) State
 	Load(i int) Slot
-	Put(i int, s *Slot)                                           // everything but the cut-off
-	Received(i int, n uint64, at Now)                             // a frame came in: count and time
-	Sent(i int, n uint64)                                         // a frame went out
-	CutOff(i int, cause terminator.Cause, cutOff terminator.Wall) // asks the terminator
-	Pending(i int) bool                                           // the terminator has not answered yet
-	SetState(i int, s State)                                      // Free takes a cut-off back as well
+	Put(i int, s *Slot)
+	Received(i int, n uint64, at Now)  // a frame came in: count and time
+	Sent(i int, n uint64)              // a frame went out
+	Ask(i int, latest terminator.Time) // the slot has a verdict: asks the terminator. latest: of its cut-offs
+	Pending(i int) bool                // the terminator has not answered yet
+	SetState(i int, s State)
 }

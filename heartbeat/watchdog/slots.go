@@ -41,8 +41,8 @@ func (t *Table) allocate(now Now, addr netip.Addr, replaces bool) (slot int, dis
 		}
 		displaced = t.displace(now, found, addr)
 	}
-	i := t.free[len(t.free)-1]
-	t.free = t.free[:len(t.free)-1]
+	i := t.free[0]
+	t.free = t.free[1:]
 	return i, displaced
 }
 
@@ -83,7 +83,7 @@ func (t *Table) givesWay(first bool) (found *peer) {
 	for _, host := range t.byHost {
 		siblings := awaited(host)
 		for _, p := range host {
-			h := terminator.Holder{Standing: p.standing(), Left: p.Closed, Since: p.WaitingSince, Order: p.order,
+			h := terminator.Holder{Standing: p.standing(), Left: p.Closed, Since: terminator.Time(p.WaitingSince), Order: p.order,
 				Siblings: siblings, Claimed: t.store.Pending(p.slot)}
 			if h.GivesWay(first) && (found == nil || h.Before(best, first)) {
 				best, found = h, p

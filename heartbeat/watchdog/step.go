@@ -66,7 +66,7 @@ const (
 	CloseNow                         // close the connection
 	Admitted                         // it is a conmgr's: the kernel gives it up after Timeout; Flags are of its HELLO
 	CatchUp                          // read all that the kernel holds; then comes Due with CaughtUp
-	WakeTerminator                   // a slot has got a cut-off
+	WakeTerminator                   // a slot has got a verdict
 	Write                            // Line, to the server's log
 )
 

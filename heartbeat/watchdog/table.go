@@ -47,8 +47,8 @@ type Table struct {
 	timers timers
 	peers  map[Key]*peer
 	byHost map[netip.Addr][]*peer // by hostOf its address
-	free   []int
-	ending []int // slots that the terminator will free
+	free   []int                  // the first one has been free for longest: its verdict may be needed least
+	ending []int                  // slots that the terminator will free
 	log    *logLimiter
 	orders uint64
 	// deferrals is how many verdicts are put off.
@@ -65,17 +65,20 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
 	known := 0
-	for i := store.Len() - 1; i >= 0; i-- {
+	for i := range store.Len() {
 		s := store.Load(i)
 		switch {
-		case s.State == Ending && store.Pending(i):
+		case s.State == Ending:
+			if !store.Pending(i) { // that worker died before it could ask
+				t.ask(i, s.CutOff)
+			}
 			t.ending = append(t.ending, i)
-		case s.State == Free || s.State == Ending || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
+		case s.State == Free || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
 			store.SetState(i, Free)
 			t.free = append(t.free, i)
 		default:
 			if s.State == Connected {
-				s.State, s.Closed, s.WaitingSince = Waiting, Broken, now.Wall
+				s.State, s.Closed, s.WaitingSince = Waiting, Broken, now.Mono
 			}
 			if s.Deferred == 0 {
 				known++
@@ -108,7 +111,7 @@ func (t *Table) add(p *peer) {
 	t.byHost[hostOf(p.Key.Addr)] = append(t.byHost[hostOf(p.Key.Addr)], p)
 }
 
-// drop forgets a peer. Its slot becomes free, unless a cut-off keeps it for the terminator.
+// drop forgets a peer. Its slot becomes free, unless a verdict keeps it for the terminator.
 func (t *Table) drop(p *peer, end State) {
 	t.timers.remove(p)
 	delete(t.peers, p.Key)
@@ -129,7 +132,7 @@ func (t *Table) drop(p *peer, end State) {
 	} else {
 		t.byHost[host] = list
 	}
-	if t.store.Pending(p.slot) {
+	if end == Free && t.store.Pending(p.slot) {
 		end = Ending
 	}
 	t.store.SetState(p.slot, end)

@@ -38,9 +38,9 @@ func liveRandomly(t *testing.T, data []byte) {
 	addrs := []netip.Addr{addrA, netip.MustParseAddr("2001:db8::1")}
 	gens := map[Key]uint64{}
 	what := ""
-	b.store.Answered = func(i int) { // a cut-off has just been written
+	b.store.Asked = func(i int) { // a cut-off has just been written
 		s := b.store.Slot(i)
-		if s.CutOff > at(b.now).Wall {
+		if s.CutOff > at(b.now).cutOff() {
 			t.Fatalf("%s at %d ms: a cut-off in the future", what, b.now)
 		}
 		for _, o := range b.table.peers {
@@ -126,7 +126,7 @@ func liveRandomly(t *testing.T, data []byte) {
 		}
 	}
 	for i := range slots {
-		if s := b.store.Slot(i); s.State == Ending || s.State == Connected || s.CutOff != 0 {
+		if s := b.store.Slot(i); s.State == Ending || s.State == Connected || s.Pending() {
 			t.Fatalf("slot %d is left: %+v", i, s)
 		}
 	}
@@ -151,13 +151,13 @@ func checkTable(t *testing.T, b *bench, what string) {
 	}
 	for _, i := range b.table.free {
 		own(i, "free")
-		if s := b.store.Slot(i); s.State != Free || s.CutOff != 0 {
+		if s := b.store.Slot(i); s.State != Free || s.Pending() {
 			fail("slot %d is said to be free, state %d, cut-off %d", i, s.State, s.CutOff)
 		}
 	}
 	for _, i := range b.table.ending {
 		own(i, "ending")
-		if s := b.store.Slot(i); s.State == Ending && s.CutOff == 0 {
+		if s := b.store.Slot(i); s.State == Ending && !s.Pending() {
 			fail("slot %d is ending, and nobody ends it", i)
 		} else if s.State != Ending && s.State != Free {
 			fail("slot %d is said to be ending, state %d", i, s.State)

@@ -92,7 +92,7 @@ func TestClosedAndNotResumed(t *testing.T) {
 	b.beat(1000, p)
 	b.fin(1400, p)
 	if b.states() != "waiting free" || b.store.Slot(0).Closed != Finished ||
-		b.store.Slot(0).WaitingSince != at(1400).Wall {
+		b.store.Slot(0).WaitingSince != at(1400).Mono {
 		t.Errorf("slot %+v", b.store.Slot(0))
 	}
 	b.until(3999)
@@ -427,7 +427,7 @@ func TestPendingCutOffKeepsTheSlot(t *testing.T) {
 // Ending for ever.
 func TestTerminatorIsFaster(t *testing.T) {
 	b := newBench(t, 1)
-	b.store.Answered = b.store.Terminate
+	b.store.Asked = b.store.Terminate
 	for id := byte(1); id < 10; id++ {
 		p := b.admit(int64(id)*1000, who{id, addrA, 1, 0})
 		b.bye(int64(id)*1000+500, p, heartbeat.GoodbyeConmgrEnds)
@@ -448,7 +448,7 @@ func TestWorkerRestart(t *testing.T) {
 	b.fin(500, closed)
 	bye := b.admit(600, who{3, addrs[2], 1, 0})
 	b.bye(700, bye, heartbeat.GoodbyeConmgrEnds)
-	answered := b.admit(800, who{4, addrs[3], 1, 0}) // its worker died before it could see the answer
+	answered := b.admit(800, who{4, addrs[3], 1, 0}) // its worker died before it could ask, or see the answer
 	torn := b.admit(900, who{5, addrs[4], 1, 0})
 	b.store.Edit(answered.slot, func(s *MemorySlot) { s.State = Ending })
 	b.store.Edit(torn.slot, func(s *MemorySlot) { s.Interval = 0 })
@@ -461,11 +461,11 @@ func TestWorkerRestart(t *testing.T) {
 	for i := range b.store.Len() {
 		counts[b.store.State(i)]++
 	}
-	if counts[Waiting] != 2 || counts[Ending] != 1 || counts[Free] != 3 {
+	if counts[Waiting] != 2 || counts[Ending] != 2 || counts[Free] != 2 {
 		t.Errorf("slots: %s", b.states())
 	}
 	if s := b.store.Slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken ||
-		s.WaitingSince != at(5000).Wall || s.Generation != 7 || s.Slot.Sent != sent {
+		s.WaitingSince != at(5000).Mono || s.Generation != 7 || s.Slot.Sent != sent {
 		t.Errorf("slot of the connected one: %+v", s)
 	}
 	// Both have heartbeat_timeout from now on.

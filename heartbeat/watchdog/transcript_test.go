@@ -32,7 +32,6 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/transcript"
-	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 func TestTranscripts(t *testing.T) {
@@ -286,7 +285,7 @@ func frame(b []byte, version uint16) string {
 		if w.Flags&heartbeat.Resumed != 0 {
 			what = "resumed"
 		}
-		return fmt.Sprintf("WELCOME %s, known since %s, %s%s", what, since(terminator.Wall(w.KnownSince)), w.Attributes,
+		return fmt.Sprintf("WELCOME %s, known since %s, %s%s", what, ms(int64(w.KnownSince)-int64(wallAtZero)), w.Attributes,
 			failed(err))
 	case heartbeat.TypeBeat:
 		w, err := heartbeat.ParseWatchdogBeat(f.Payload, version)
@@ -312,8 +311,7 @@ func failed(err error) string {
 	return ", " + err.Error()
 }
 
-// since is a time of the wall clock, from the script's begin.
-func since(w terminator.Wall) string { return fmt.Sprintf("%dms", int64(w-wallAtZero)/1000) }
+func ms(us int64) string { return fmt.Sprintf("%dms", us/1000) }
 
 // changes writes down the slots that are others now.
 func (s *script) changes() {
@@ -333,14 +331,14 @@ func describe(m MemorySlot) string {
 	}
 	text := [...]string{"free", "connected", "waiting", "ending"}[m.State]
 	if m.State == Waiting && m.Deferred == 0 {
-		text += [...]string{" broken", " closed", " reset"}[m.Closed] + " at " + since(m.WaitingSince)
+		text += [...]string{" broken", " closed", " reset"}[m.Closed] + " at " + ms(int64(m.WaitingSince)/1000)
 	}
 	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.Key.ID[0], m.Key.Addr, m.Boot[0], m.Generation)
 	if m.State == Waiting && m.Deferred != 0 {
-		text += fmt.Sprintf(", put off: until %s by %s", since(m.Deferred), causes[m.DeferredCause])
+		text += fmt.Sprintf(", put off: until %s by %s", ms(int64(m.Deferred)/1000), causes[m.DeferredCause])
 	}
-	if m.CutOff != 0 {
-		text += fmt.Sprintf(", sessions until %s end by %s", since(m.CutOff), causes[m.Cause])
+	if m.Pending() {
+		text += fmt.Sprintf(", sessions until %s end by %s", ms(int64(m.CutOff)/1000), causes[m.Cause])
 	}
 	return text
 }

@@ -18,7 +18,7 @@ import (
 // deadline.
 func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 	p.conn = nil
-	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Wall
+	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Mono
 	t.store.Put(p.slot, &p.Slot)
 	t.timers.set(p, p.pulse.Deadline())
 	what := "heartbeat connection is broken"
@@ -109,6 +109,7 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
 	d := terminator.Decide(cause, t.facts(now, p))
 	switch d.Action {
 	case terminator.End:
+		p.State = Ending
 		t.end(p, d)
 		t.drop(p, Ending)
 		return
@@ -133,6 +134,7 @@ func (t *Table) review(now Now, p *peer) {
 			Message: fmt.Sprintf("no other conmgr of %s is heard of: the sessions that conmgr %s has left are terminated",
 				p.Key.Addr, p.remote()),
 			Detail: fmt.Sprintf("Its heartbeat_timeout was %d ms.", p.Timeout.Milliseconds())})
+		p.State = Ending
 		t.end(p, d)
 		t.drop(p, Ending)
 	case terminator.Defer:
@@ -193,7 +195,13 @@ func (t *Table) waitFor(now Now, p *peer, wait time.Duration) {
 
 // end asks the terminator for the end of sessions.
 func (t *Table) end(p *peer, d terminator.Decision) {
-	t.store.CutOff(p.slot, d.Cause, d.CutOff)
+	p.Cause, p.CutOff = d.Cause, d.CutOff
+	t.store.Put(p.slot, &p.Slot)
+	t.ask(p.slot, d.CutOff)
+}
+
+func (t *Table) ask(slot int, latest terminator.Time) {
+	t.store.Ask(slot, latest)
 	t.act(Action{Kind: WakeTerminator})
 }
 
@@ -209,7 +217,7 @@ func (t *Table) spared(now Now, p *peer, why string) {
 // facts is what the terminator's policy has to know of p.
 func (t *Table) facts(now Now, p *peer) terminator.Facts {
 	return terminator.Facts{
-		Now: now.Wall, LastReceived: now.Wall.Add(-now.Mono.Sub(p.pulse.LastReceived())), ClosedAt: p.WaitingSince,
+		Now: now.cutOff(), LastReceived: terminator.Time(p.pulse.LastReceived()), ClosedAt: terminator.Time(p.WaitingSince),
 		Interval: p.Interval, Timeout: p.Timeout, Others: t.others(now, p), TerminateOnClose: t.settings.TerminateOnClose,
 	}
 }
@@ -236,8 +244,8 @@ func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
 // other is what counts of o when it is asked for p.
 func (p *peer) other(now Now, o *peer) terminator.Other {
 	return terminator.Other{Left: o.Closed, Standing: o.standing(),
-		Rebooted: terminator.Rebooted(o.Boot == p.Boot, o.ConnectedAt, p.LastReceived.Wall),
-		Senior:   o.ConnectedAt < p.ConnectedAt, Silent: now.Mono.Sub(o.LastReceived.Mono),
+		Rebooted: terminator.Rebooted(o.Boot == p.Boot, terminator.Time(o.Since), terminator.Time(p.LastReceived.Mono)),
+		Senior:   o.Since < p.Since, Silent: now.Mono.Sub(o.LastReceived.Mono),
 		Interval: o.Interval, Timeout: o.Timeout}
 }
 

@@ -299,7 +299,7 @@ func TestDeferredSurvivesARestart(t *testing.T) {
 	b.until(5000)
 	b.wantCutOff(addrA, 3500, terminator.Silence) // the other one's own; and the one put off
 	for i := range b.store.Len() {
-		if s := b.store.Slot(i); s.Key.ID[0] == 1 && (s.CutOff != at(1500).Wall || s.Cause != terminator.GivenUp) {
+		if s := b.store.Slot(i); s.Key.ID[0] == 1 && (s.CutOff != at(1500).cutOff() || s.Cause != terminator.GivenUp) {
 			t.Errorf("slot %+v", s)
 		}
 	}

@@ -9,13 +9,12 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
-	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 const (
 	watchdogPort = 27545
 	slots        = 8
-	epoch        = terminator.Wall(1_800_000_000_000_000)
+	epoch        = watchdog.Wall(1_800_000_000_000_000)
 )
 
 // database is a server and its host.
@@ -26,22 +25,21 @@ type database struct {
 	onClose bool
 	step    time.Duration // by which somebody has set the wall clock
 
-	running      bool // the postmaster
-	stopping     bool
-	start        int64
-	started      Mono
-	table        *watchdog.Table
-	worker       *process
-	serving      Mono // since when there is a worker
-	away         Mono // no worker since; 0: there is one
-	conns        []*endpoint
-	unused       []watchdog.Conn
-	backlog      []*endpoint
-	sessions     []*session
-	waiting      []*session // in the backlog of the postmaster
-	still        Mono       // it stands still until then
-	changed      Mono       // when the server last started, stopped or ended
-	set, stepped Mono       // when somebody last set the clock, and set it back
+	running  bool // the postmaster
+	stopping bool
+	start    int64
+	started  Mono
+	table    *watchdog.Table
+	worker   *process
+	serving  Mono // since when there is a worker
+	away     Mono // no worker since; 0: there is one
+	conns    []*endpoint
+	unused   []watchdog.Conn
+	backlog  []*endpoint
+	sessions []*session
+	waiting  []*session // in the backlog of the postmaster
+	still    Mono       // it stands still until then
+	changed  Mono       // when the server last started, stopped or ended
 }
 
 func (w *world) newDatabase(name string, addr netip.Addr) *database {
@@ -51,9 +49,7 @@ func (w *world) newDatabase(name string, addr netip.Addr) *database {
 	return d
 }
 
-func (d *database) wall() terminator.Wall {
-	return epoch + terminator.Wall(d.w.now/1000) + terminator.Wall(d.step.Microseconds())
-}
+func (d *database) wall() watchdog.Wall { return epoch.Add(time.Duration(d.w.now) + d.step) }
 
 func (d *database) clock() watchdog.Now { return watchdog.Now{Mono: d.w.now, Wall: d.wall()} }
 
@@ -307,16 +303,14 @@ func (d *database) terminate() {
 	}
 	for i := range d.mem.Len() {
 		r := d.mem.Slot(i)
-		if r.CutOff == 0 {
+		if r.State != watchdog.Ending && !r.Pending() {
 			continue
 		}
 		d.w.note("%s: terminator: sessions of %s until %.3f, cause %d", d.h.name, r.Key.Addr,
-			float64(r.CutOff-epoch-terminator.Wall(d.step.Microseconds()))/1e6, r.Cause)
+			time.Duration(r.CutOff).Seconds(), r.Cause)
 		for _, s := range d.sessions {
-			// Started in the future: before somebody set the clock back.
-			if s.seen == r.Key.Addr && !s.over && (s.wall <= r.CutOff || s.wall > d.wall()) {
-				d.w.ended(s, &r)
-				s.over = true
+			if means(&r, s) {
+				d.end(s, &r)
 			}
 		}
 		d.mem.Terminate(i)

@@ -171,7 +171,7 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 func (w *world) bornInTheCutOff(s *session, r *watchdog.MemorySlot) bool {
 	// A new worker counts from its start.
 	due := max(r.LastReceived.Mono, s.d.serving).Add(schedule(r.Interval) + time.Millisecond)
-	return !w.strict && r.Boot != s.c.h.boot && (s.began <= due || s.d.set >= s.began)
+	return !w.strict && r.Boot != s.c.h.boot && s.heard <= due
 }
 
 // takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for the
@@ -255,7 +255,7 @@ func (w *world) back(in *instance) {
 	w.in(time.Second, func() {
 		for _, s := range d.sessions {
 			if s.lost == in && !s.over && s.began < now && s.boots == boots && c.h.boots == boots && !s.dead() &&
-				d.h.frozen < now && d.stepped < s.began {
+				d.h.frozen < now {
 				w.fail("R4", "%s still has a session of %s, whose application was told that it is lost", d.h.name, c.h.name)
 			}
 		}
@@ -344,16 +344,6 @@ func (w *world) died(c *client) {
 	}
 }
 
-// lag is for how long after the death of a host a session that it has asked for may begin, to be found
-// by the cut-off: that lies no later than the verdict.
-func (w *world) lag(c *client) time.Duration {
-	lag := terminator.MinJourney
-	for _, m := range c.conmgrs {
-		lag = min(lag, m.set.timeout-m.set.interval)
-	}
-	return lag - 100*ms
-}
-
 // promise is within what time the sessions of a host that dies now have to end: the shortest
 // heartbeat_timeout, but not less than the schedule of another conmgr, which may stand in for it.
 func (w *world) promise(c *client, d *database) (timeout, interval, longest time.Duration) {
@@ -403,11 +393,7 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 			return
 		}
 		d := s.d
-		// What has begun after the cut-off is not found by it: a known limit of a cut-off by a clock.
-		if !w.strict && (s.began > death.Add(w.lag(s.c)) || s.waits) {
-			return
-		}
-		if d.stopping || d.stepped >= s.began && !w.strict {
+		if d.stopping {
 			return
 		}
 		w.checks++

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -20,7 +21,7 @@ type session struct {
 	boots byte       // of the client's machine
 	waits bool       // in the backlog
 	began Mono
-	wall  terminator.Wall
+	heard Mono // when the client was last heard, at the start of the session
 	over  bool
 	left  bool      // the application has given it up
 	lost  *instance // that has told the application so
@@ -30,7 +31,7 @@ type session struct {
 // open is an application's connection, which is complete when the kernel has it. A postmaster that
 // stands still begins the session later.
 func (d *database) open(c *client, m *conmgr, aware bool) {
-	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware}
+	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware, heard: d.w.now}
 	if d.still > d.w.now {
 		s.began, s.waits = d.w.now, true
 		d.waiting = append(d.waiting, s)
@@ -40,8 +41,34 @@ func (d *database) open(c *client, m *conmgr, aware bool) {
 }
 
 func (d *database) begin(s *session) {
-	s.began, s.wall, s.waits = d.w.now, d.wall(), false
+	s.began, s.waits = d.w.now, false
 	d.sessions = append(d.sessions, s)
+	d.lookUp(s)
+}
+
+// lookUp is what a session does that has just got its row: it may have lain in the backlog while its
+// host died. It reads what the terminator reads.
+func (d *database) lookUp(s *session) {
+	if terminator.Time(s.heard) > d.mem.Latest() {
+		return
+	}
+	for i := range d.mem.Len() {
+		if r := d.mem.Slot(i); means(&r, s) {
+			d.w.note("%s: a session of %s ends itself", d.h.name, s.seen)
+			d.end(s, &r)
+		}
+	}
+	d.sweep()
+}
+
+// means tells whether a verdict that stands means a session: extension/verdicts.c.
+func means(r *watchdog.MemorySlot, s *session) bool {
+	return !s.over && s.seen == r.Key.Addr && terminator.Time(s.heard) <= r.CutOff
+}
+
+func (d *database) end(s *session, r *watchdog.MemorySlot) {
+	d.w.ended(s, r)
+	s.over = true
 }
 
 // standStill stops the postmaster for a time: it accepts nothing, and starts nothing.
