@@ -3,29 +3,57 @@ package heartbeat
 // What either end knows of one connection once both have said who they are: how its frames are
 // written, and which numbers have been used. Pure.
 
+import "github.com/pgwatchdog/watchdog/heartbeat/proof"
+
 // Channel is one end of a connection.
 type Channel struct {
 	Version uint16
-	Attempt uint32 // of its HELLO, 0: not told
-	sent    uint32 // sequence of the last BEAT that was sent
-	heard   uint32 // and of the last one that has come
+	Attempt uint32      // of its HELLO, 0: not told
+	Link    *proof.Link // nil: without a key
+	sent    uint32      // sequence of the last BEAT that was sent
+	heard   uint32      // and of the last one that has come
 }
 
 // ConmgrBeat appends conmgr's next BEAT to b.
 func (c *Channel) ConmgrBeat(b []byte) []byte {
 	c.sent++
-	return ConmgrBeat{Sequence: c.sent, Echo: c.heard}.Append(b, c.Version)
+	return c.seal(ConmgrBeat{Sequence: c.sent, Echo: c.heard}.Append(b, c.Version), len(b))
 }
 
 // WatchdogBeat appends the watchdog's next BEAT to b.
 func (c *Channel) WatchdogBeat(b []byte, a Attributes, s Succession) []byte {
 	c.sent++
-	return WatchdogBeat{Sequence: c.sent, Attributes: a, Succeeds: s, Echo: c.heard}.Append(b, c.Version)
+	return c.seal(WatchdogBeat{Sequence: c.sent, Attributes: a, Succeeds: s, Echo: c.heard}.Append(b, c.Version), len(b))
 }
 
 // ConmgrGoodbye appends conmgr's GOODBYE to b.
 func (c *Channel) ConmgrGoodbye(b []byte, g Goodbye, generation uint64) []byte {
-	return ConmgrGoodbye{g, generation, c.Attempt}.Append(b, c.Version)
+	return c.seal(ConmgrGoodbye{g, generation, c.Attempt}.Append(b, c.Version), len(b))
+}
+
+// WatchdogGoodbye appends the watchdog's GOODBYE to b.
+func (c *Channel) WatchdogGoodbye(b []byte, g Goodbye) []byte { return c.seal(g.Append(b), len(b)) }
+
+// Refused appends a REFUSED to b.
+func (c *Channel) Refused(b []byte, r Refused) []byte { return c.seal(r.Append(b), len(b)) }
+
+// seal proves the frame that begins at start.
+func (c *Channel) seal(b []byte, start int) []byte {
+	if c.Link == nil {
+		return b
+	}
+	return c.Link.Seal(b, start)
+}
+
+// Open checks the proof of a frame that has come, and takes it off. false: nothing may follow from
+// it, and the connection is of no use any more.
+func (c *Channel) Open(f Frame) (Frame, bool) {
+	if c.Link == nil {
+		return f, true
+	}
+	payload, ok := c.Link.Open(f.Whole)
+	f.Payload = payload
+	return f, ok
 }
 
 // FromConmgr takes in conmgr's BEAT.

@@ -6,6 +6,7 @@
 // in, so that tests own time.
 //
 //	wire.go      frames and numbers of the protocol
+//	keyed.go     the two messages of a proof
 //	messages.go  one encoder and one decoder a message
 //	pulse.go     the two timers of an end: when to send, when to judge
 //	monitor.go   what conmgr knows of an instance

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // FuzzFrames: no bytes make the decoders panic or read beyond the frame, and what they accept
@@ -113,6 +115,14 @@ func checkFrame(t *testing.T, f Frame) {
 		}
 		if g, err := ParseConmgrGoodbye(f.Payload, MaxVersion); err == nil {
 			text(g.Text, g.Append(nil, MaxVersion))
+		}
+	case TypeChallenge:
+		if CheckChallenge(f.Payload) == nil {
+			same(AppendChallenge(nil, proof.Nonce(f.Payload)))
+		}
+	case TypeResponse:
+		if r, err := ParseResponse(f.Payload); err == nil {
+			same(AppendResponse(nil, [proof.ResponseSize]byte(r)))
 		}
 	case TypeRefused:
 		if r, err := ParseRefused(f.Payload); err == nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // Settings travel as milliseconds in 32 bits; the lower bound keeps one peer from making the server
@@ -42,11 +44,15 @@ type Hello struct {
 	// Attempt rises by each HELLO of one process to one instance, from 1: the latest connection is the one
 	// with the highest. 0: not told, as conmgr 1.0 does not. A HELLO of it replaces the connection before.
 	Attempt uint32
+	// KeyID is that of conmgr's key, and Nonce is used once. Zero: without a key.
+	KeyID proof.KeyID
+	Nonce proof.Nonce
 }
 
 const (
 	helloSize   = 4 + 2 + 2 + 16 + 16 + 8 + 4 + 4 + 4
 	attemptSize = 4
+	helloKey    = proof.KeyIDSize + proof.NonceSize
 )
 
 // Append appends the frame to b.
@@ -62,8 +68,11 @@ func (h Hello) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Interval/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Timeout/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, h.Flags)
-	if h.Attempt != 0 {
+	if h.Attempt != 0 || h.KeyID != (proof.KeyID{}) {
 		b = binary.BigEndian.AppendUint32(b, h.Attempt)
+	}
+	if h.KeyID != (proof.KeyID{}) {
+		b = append(append(b, h.KeyID[:]...), h.Nonce[:]...)
 	}
 	return end(b, start)
 }
@@ -104,6 +113,10 @@ func ParseHello(p []byte) (h Hello, err error) {
 	h.Flags = binary.BigEndian.Uint32(p[56:])
 	if rest := p[helloSize:]; len(rest) >= attemptSize {
 		h.Attempt = binary.BigEndian.Uint32(rest)
+		if rest = rest[attemptSize:]; len(rest) >= helloKey && h.MaxVersion >= 2 && rest[0] != 0 {
+			copy(h.KeyID[:], rest)
+			copy(h.Nonce[:], rest[proof.KeyIDSize:])
+		}
 	}
 	if h.MinVersion > MaxVersion || h.MaxVersion < MinVersion || h.MinVersion > h.MaxVersion {
 		return h, &ProtocolError{RefusedVersion, fmt.Sprintf("conmgr speaks versions %d to %d of the heartbeat protocol, watchdog %d to %d",

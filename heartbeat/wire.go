@@ -29,7 +29,7 @@ const (
 	TypeBeat    Type = 3
 	TypeGoodbye Type = 4
 	TypeRefused Type = 5
-	// Reserved for authentication between HELLO and WELCOME, since version 2.
+	// Between HELLO and WELCOME, where both ends have a key; since version 2.
 	TypeChallenge Type = 6
 	TypeResponse  Type = 7
 )
@@ -74,6 +74,8 @@ const (
 	RefusedFull      RefusedCode = 3
 	RefusedSetting   RefusedCode = 4
 	RefusedTooSlow   RefusedCode = 5
+	RefusedUnproved  RefusedCode = 6 // a proof is needed, and there is none
+	RefusedNoKey     RefusedCode = 7 // the key is not known any more
 )
 
 // ProtocolError is a violation of the protocol by the peer. Its code and text are what a REFUSED
@@ -89,10 +91,12 @@ func malformed(format string, args ...any) *ProtocolError {
 	return &ProtocolError{Code: RefusedMalformed, Text: fmt.Sprintf(format, args...)}
 }
 
-// Frame is one frame as it came in. Payload is a part of the buffer that was given to Next.
+// Frame is one frame as it came in. Payload is a part of the buffer that was given to Next, and so
+// is Whole, which has the header, too.
 type Frame struct {
 	Type    Type
 	Payload []byte
+	Whole   []byte
 }
 
 // Next splits the first frame off buf. n is its size on the wire; 0 with a nil error: buf does not
@@ -109,7 +113,7 @@ func Next(buf []byte) (f Frame, n int, err error) {
 	if len(buf) < n {
 		return Frame{}, 0, nil
 	}
-	return Frame{Type: Type(buf[2]), Payload: buf[HeaderSize:n]}, n, nil
+	return Frame{Type: Type(buf[2]), Payload: buf[HeaderSize:n], Whole: buf[:n]}, n, nil
 }
 
 // begin appends the header of a frame; end writes its length when the payload is complete.

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // unhex reads hex with spaces and line breaks, as written beside the tables of the protocol page.
@@ -63,6 +65,10 @@ func messages() []message {
 	hello2.MaxVersion, hello2.Attempt = 2, 0x0a0b0c0d
 	welcome2.Version, welcome2.Flags = 2, Resumed|KnowsLabels
 	bye2 := ConmgrGoodbye{Goodbye{GoodbyeGivenUp, "bye"}, 0x0102030405060708, 0x0a0b0c0d}
+	keyed := hello2
+	keyed.MinVersion, keyed.KeyID, keyed.Nonce = 2, proof.KeyID([]byte("client1\x00\x00\x00\x00\x00\x00\x00\x00\x00")), proof.Nonce{0: 0x20, 31: 0x3f}
+	nonce := proof.Nonce{0: 0x40, 31: 0x5f}
+	zeros := strings.Repeat("00", 30)
 	goodbye := Goodbye{GoodbyeServerEnds, "bye"}
 	refused := Refused{RefusedFull, "käse"}
 	return []message{
@@ -102,6 +108,18 @@ func messages() []message {
 			 101112131415161718191a1b1c1d1e1f  f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff
 			 0102030405060708  000003e8 000007d0 00000000  0a0b0c0d`,
 			hello2.Append, hello2, func(p []byte) (any, error) { return ParseHello(p) }, 60},
+		{"HELLO with a key", TypeHello,
+			`0074 01 00  50475744 0002 0002
+			 101112131415161718191a1b1c1d1e1f  f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff
+			 0102030405060708  000003e8 000007d0 00000000  0a0b0c0d
+			 636c69656e7431000000000000000000  20` + zeros + `3f`,
+			keyed.Append, keyed, func(p []byte) (any, error) { return ParseHello(p) }, 60},
+		{"CHALLENGE", TypeChallenge, `0024 06 00  40` + zeros + `5f`,
+			func(b []byte) []byte { return AppendChallenge(b, nonce) }, nil,
+			func(p []byte) (any, error) { return nil, CheckChallenge(p) }, 32},
+		{"RESPONSE", TypeResponse, `0024 07 00  40` + zeros + `5f`,
+			func(b []byte) []byte { return AppendResponse(b, nonce) }, nonce[:],
+			func(p []byte) (any, error) { return ParseResponse(p) }, 32},
 		{"WELCOME of version 2", TypeWelcome,
 			`0038 02 00  0002 0003 1122334455667788 fffffffffffffffe  00000005 00000007
 			 1538 0000  2122232425262728 31323334  4142434445464748`,
@@ -135,6 +153,7 @@ func TestNumbers(t *testing.T) {
 		{"REFUSED: malformed", uint64(RefusedMalformed), 1}, {"REFUSED: version", uint64(RefusedVersion), 2},
 		{"REFUSED: full", uint64(RefusedFull), 3},
 		{"REFUSED: setting", uint64(RefusedSetting), 4}, {"REFUSED: slow", uint64(RefusedTooSlow), 5},
+		{"REFUSED: unproved", uint64(RefusedUnproved), 6}, {"REFUSED: no key", uint64(RefusedNoKey), 7},
 		{"in recovery", uint64(InRecovery), 1}, {"read only", uint64(ReadOnly), 2},
 		{"shutting down", uint64(ShuttingDown), 4},
 		{"resumed", uint64(Resumed), 1}, {"knows labels", uint64(KnowsLabels), 2}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4},

@@ -137,7 +137,7 @@ var importRules = []importRule{
 	{[]string{"heartbeat"}, func(s *source, i string) bool {
 		return local(i) && i != "heartbeat" && !(s.test && under(i, "internal")) &&
 			!(s.in("heartbeat/watchdog") && i == "terminator") &&
-			!(s.in("heartbeat/watchdog", "heartbeat/instance") && i == "heartbeat/proof")
+			!(!s.in("heartbeat/proof") && i == "heartbeat/proof")
 	},
 		"both ends of the protocol share it, and neither needs the other: whatever it imported would be linked into both; only the watchdog's end asks whose sessions end"},
 	{[]string{"heartbeat"}, forbids(func(_ *source, i string) bool {

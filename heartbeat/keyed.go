@@ -1,0 +1,37 @@
+package heartbeat
+
+// The two messages with which conmgr proves that it has its key: docs/protocol.md 1.7. Pure.
+
+import "github.com/pgwatchdog/watchdog/heartbeat/proof"
+
+// AppendChallenge appends a CHALLENGE.
+func AppendChallenge(b []byte, nonce proof.Nonce) []byte {
+	return appendBytes(b, TypeChallenge, nonce[:])
+}
+
+// CheckChallenge tells whether a payload is that of a CHALLENGE: what it says goes into the
+// transcript as it came.
+func CheckChallenge(p []byte) error {
+	if len(p) < proof.NonceSize {
+		return malformed("malformed CHALLENGE of %d bytes", len(p))
+	}
+	return nil
+}
+
+// AppendResponse appends a RESPONSE.
+func AppendResponse(b []byte, response [proof.ResponseSize]byte) []byte {
+	return appendBytes(b, TypeResponse, response[:])
+}
+
+// ParseResponse decodes a RESPONSE.
+func ParseResponse(p []byte) ([]byte, error) {
+	if len(p) < proof.ResponseSize {
+		return nil, malformed("malformed RESPONSE of %d bytes", len(p))
+	}
+	return p[:proof.ResponseSize], nil
+}
+
+func appendBytes(b []byte, t Type, payload []byte) []byte {
+	start := len(b)
+	return end(append(begin(b, t), payload...), start)
+}
