@@ -34,6 +34,7 @@ Usage:
                   [--complete] [-t SECS]
   cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [--check=WHAT] [-t SECS]
   cm_ctl forget   [-D DIRECTORY] [-i INSTANCE] [--yes] [-t SECS]
+  cm_ctl genkey   NAME
 
 Common options:
   -D, --directory=DIRECTORY  directory of the conmgr process, with conmgr.conf
@@ -64,6 +65,9 @@ Options for forget:
   -i, --instance=INSTANCE    forget only what the instance of this number has told
                              of the timeline
       --yes                  do not ask
+
+genkey prints a new key for the client host NAME: a line for the key files of
+its conmgr process (heartbeat_key_file) and of the servers (watchdog.key_file).
 
 Shutdown modes are:
   smart       quit after all applications have disconnected
@@ -98,7 +102,7 @@ func (c Command) Run(ctx context.Context) int {
 	o, err := parseOptions(c.Args)
 	code := c.act(ctx, o, err)
 	// An action that is done is done; an answer that is not whole is none.
-	if asked := o.help || o.version || o.action == "status"; asked && code == exitOK && *c.unsaid != nil {
+	if asked := o.help || o.version || o.action == "status" || o.action == "genkey"; asked && code == exitOK && *c.unsaid != nil {
 		c.fail("could not write to standard output: %v", cause(*c.unsaid))
 		return exitFailure
 	}
@@ -113,6 +117,9 @@ func (c Command) act(ctx context.Context, o options, err error) int {
 	case o.version:
 		c.say("cm_ctl (watchdog) %s\n", cm.Version)
 		return exitOK
+	}
+	if err == nil && o.action == "genkey" { // which touches nothing
+		return c.genkey(o)
 	}
 	if c.Euid == 0 {
 		c.fail("cannot be run as root")

@@ -1,5 +1,5 @@
 // Package control is the directory of a conmgr process and the ways to control that process: the
-// pid file with its lock, and what the command cm_ctl does (start, stop, restart, status). conmgr
+// pid file with its lock, and what the command cm_ctl does (start, stop, restart, status, forget, genkey). conmgr
 // itself uses the pid file only.
 //
 //	info.go     the record in conmgr.pid
@@ -9,6 +9,7 @@
 //	options.go  the command line of cm_ctl
 //	command.go  the command itself: help, checks, dispatch
 //	start.go stop.go status.go forget.go  the actions
+//	genkey.go   a new key for heartbeats
 //	check.go    status --check: an exit status for monitoring
 //	sessions.go what the end of conmgr does to this host's sessions
 //	console.go  questions to conmgr over its port

@@ -29,6 +29,7 @@ type options struct {
 	items    string // of status
 	instance int    // of forget; -1: everything
 	yes      bool
+	name     string // of genkey
 	check    string // what --check asks for; empty: nothing
 	json     bool
 	help     bool
@@ -141,15 +142,22 @@ func parseOptions(args []string) (options, error) {
 	if o.help || o.version {
 		return o, nil
 	}
-	switch len(operands) {
-	case 0:
+	if len(operands) == 0 {
 		return o, usage("no operation specified")
-	case 1:
-		o.action = operands[0]
-	default:
-		return o, usage("too many command-line arguments (first is \"%s\")", operands[1])
+	}
+	o.action, operands = operands[0], operands[1:]
+	if o.action == "genkey" {
+		if len(operands) == 0 {
+			return o, usage("no name specified: that of the client host that the key is for")
+		}
+		o.name, operands = operands[0], operands[1:]
+	}
+	if len(operands) > 0 {
+		return o, usage("too many command-line arguments (first is \"%s\")", operands[0])
 	}
 	switch o.action {
+	case "genkey":
+		return o, nil
 	case "start", "stop", "restart", "status", "forget":
 		return o, o.setItems()
 	}

@@ -72,6 +72,7 @@ func TestOptions(t *testing.T) {
 		"start -D -W":                  with(func(o *options) { o.dir = "-W" }),
 		"--help --nonsense":            with(func(o *options) { o.action, o.help = "", true }),
 		"start -?":                     with(func(o *options) { o.action, o.help = "", true }),
+		"genkey a":                     with(func(o *options) { o.action, o.name = "genkey", "a" }),
 		"-V":                           with(func(o *options) { o.action, o.version = "", true }),
 		"--version -x":                 with(func(o *options) { o.action, o.version = "", true }),
 	} {
@@ -82,6 +83,8 @@ func TestOptions(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                              "no operation specified",
 		"start stop":                    "too many command-line arguments (first is \"stop\")",
+		"genkey":                        "no name specified",
+		"genkey a b":                    "too many command-line arguments (first is \"b\")",
 		"launch":                        "unrecognized operation mode \"launch\"",
 		"start --zz":                    "unrecognized option '--zz'",
 		"start --co=1":                  "option '--complete' doesn't allow an argument",
@@ -114,6 +117,8 @@ func TestRefusals(t *testing.T) {
 	d.want(run("start", "-x"), 1, "cm_ctl: invalid option -- 'x'", try)
 	d.want(run("--help"), 0, "Usage:", "cm_ctl restart", "CMDATA", "--complete", "--json")
 	d.want(run("--version"), 0, "cm_ctl (watchdog) 1.0\n")
+
+	d.want(run("genkey", "a/b"), 1, "cm_ctl: invalid name \"a/b\": a keyid has 1 to 16 characters out of")
 
 	missing := filepath.Join(d.dir, "missing")
 	for action, code := range map[string]int{"start": 1, "stop": 1, "restart": 1, "status": 4} {

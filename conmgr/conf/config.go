@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 const (
@@ -73,6 +74,8 @@ type Config struct {
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
 	StandbyTimelineGrace                time.Duration // negative: for ever
+	KeyFile                             string        // absolute; "": without a key
+	Key                                 *proof.Key    // as it was when the file was loaded
 
 	LogStderr, LogSyslog bool
 	SyslogFacility       int // 0 to 7: LOCALn
@@ -119,7 +122,8 @@ func Load(dir string) (*Config, []Diagnostic) {
 		return nil, []Diagnostic{{File: file, Text: fmt.Sprintf("the configuration file is larger than %d bytes",
 			maxConfigSize)}}
 	}
-	return Parse(file, data)
+	c, diags := Parse(file, data)
+	return loadKey(c, diags)
 }
 
 // rootCause is the operating system's text alone, where there is one.
@@ -264,6 +268,9 @@ func (p *configParser) build() *Config {
 	p.sockets(w)
 	p.relayPorts(w)
 	p.relayNetworks(c)
+	if c.KeyFile != "" && !filepath.IsAbs(c.KeyFile) {
+		c.KeyFile = filepath.Join(c.Dir, c.KeyFile)
+	}
 	p.instances(c)
 	if c.HeartbeatTimeout <= c.HeartbeatInterval {
 		line := max(p.set[key{"heartbeat_timeout", -1}].line, p.set[key{"heartbeat_interval", -1}].line)

@@ -259,6 +259,22 @@ stayed with the old primary, and what it tells is outdated. 0: such a standby is
 all; -1: it is offered for ever. Applications that are connected to it already are left alone.`,
 		target: func(w *written) any { return &w.StandbyTimelineGrace }},
 
+	{Name: KeyParam, Type: String, Default: "",
+		Doc: "file with the key by which conmgr and the servers prove who they are; empty: none",
+		Manual: `The file with the key of this host, the one line that *cm_ctl genkey* prints (see *cm_ctl*(1)). A
+relative path begins at the directory of *conmgr.conf*. By the key, *conmgr* and the servers,
+which have it in their *watchdog.key_file*, prove to each other who they are, and each message
+proves that it has not been changed. With a key, *conmgr* believes no server that does not prove
+it, and goes on trying to connect to it; so the servers get the key first, and
+*watchdog.authentication* there must not be *off*. Empty is no key.
+
+The file must be owned by the user who runs *conmgr*, with permissions *u=rw* (0600) or less, or
+by root, with *u=rw,g=r* (0640) or less. It is read at the start, and again when a server does not
+know its key any more: to replace it, see the operations manual. If it cannot be used at the
+start, *conmgr* does not start.`,
+		Added:  true,
+		target: func(w *written) any { return &w.KeyFile }},
+
 	{Name: "log_destination", Type: List, Values: []string{"stderr", "syslog"}, Default: "stderr",
 		Doc: "where messages go, separated by commas",
 		Manual: `Where messages go: *stderr*, *syslog*, or both, separated by a comma, in quotes. If no syslog
