@@ -23,15 +23,20 @@ import (
 type store struct {
 	slots  []C.WatchdogSlot
 	latest *int64
+	alive  *int64
 }
 
 var _ watchdog.Store = store{}
 
 func newStore(b *C.WatchdogBridge) store {
-	return store{unsafe.Slice(b.slots, int(b.nslots)), (*int64)(b.latest_cutoff)}
+	return store{unsafe.Slice(b.slots, int(b.nslots)), (*int64)(b.latest_cutoff), (*int64)(b.alive_mono)}
 }
 
 func (s store) Len() int { return len(s.slots) }
+
+func (s store) Alive() heartbeat.Mono { return heartbeat.Mono(atomic.LoadInt64(s.alive)) }
+
+func (s store) SetAlive(now heartbeat.Mono) { atomic.StoreInt64(s.alive, int64(now)) }
 
 func (s store) State(i int) watchdog.State {
 	return watchdog.State(atomic.LoadUint32((*uint32)(&s.slots[i].state)))
@@ -83,6 +88,7 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	}
 	c.cause, c.cutoff = C.uint8_t(v.Cause), C.int64_t(v.CutOff)
 	c.port = C.uint16_t(v.Port)
+	c.attempt = C.uint32_t(v.Attempt)
 	c.closed = C.uint8_t(v.Closed)
 	c.deferred = C.int64_t(v.Deferred)
 	c.deferred_cause = C.uint8_t(v.DeferredCause)
@@ -111,6 +117,7 @@ func (s store) Load(i int) watchdog.Slot {
 		Key:           watchdog.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
 		Boot:          *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
 		Port:          uint16(c.port),
+		Attempt:       uint32(c.attempt),
 		Closed:        watchdog.Close(c.closed),
 		Generation:    uint64(c.generation),
 		Interval:      time.Duration(c.interval_ms) * time.Millisecond,

@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 3
+#define WATCHDOG_ABI_VERSION 4
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -103,6 +103,8 @@ typedef struct WatchdogSlot
 								 * is put off; 0: none */
 	uint32_t	verdict;		/* atomic; counts the verdicts in this slot */
 	uint32_t	served;			/* atomic; the last one that was carried out */
+	uint32_t	attempt;		/* the highest of its HELLOs; 0: it tells none */
+	uint32_t	reserved;
 } WatchdogSlot;
 
 /*
@@ -187,6 +189,8 @@ typedef struct WatchdogBridge
 	uint32_t	nsessions;
 	int64_t    *latest_cutoff;	/* shared memory; atomic: no verdict means a
 								 * session that was heard after it */
+	int64_t    *alive_mono;		/* shared memory, of Go; atomic: when there last
+								 * was a worker, ns, CLOCK_MONOTONIC; 0: never */
 	uint64_t	system_identifier;
 	int64_t		postmaster_start;	/* µs since the Unix epoch */
 	uint32_t	postmaster_port;	/* of SQL connections; 0 = not told */

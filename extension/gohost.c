@@ -125,6 +125,7 @@ watchdog_make_bridge(void)
 	bridge->sessions = watchdog_sessions;
 	bridge->nsessions = watchdog_nsessions;
 	bridge->latest_cutoff = &watchdog_shared->latest_cutoff;
+	bridge->alive_mono = &watchdog_shared->alive_mono;
 	bridge->system_identifier = GetSystemIdentifier();
 	bridge->postmaster_port = PostPortNumber;
 	bridge->postmaster_start = PgStartTime + WD_EPOCH_DIFF_US;

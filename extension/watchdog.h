@@ -65,6 +65,7 @@ typedef struct WatchdogShared
 	TimestampTz last_start;		/* 0: there is no failure to remember */
 	int			quick_restarts; /* in a row, each after a short life */
 	int			failed_starts;	/* in a row, each after hardly any life */
+	int64		alive_mono;		/* WatchdogBridge has it */
 
 	int64		latest_cutoff;	/* atomic; ns, CLOCK_MONOTONIC: of all verdicts
 								 * that have ever fallen */

@@ -32,6 +32,7 @@ type Reactor struct {
 	host  Host
 	clock Clock
 	core  *watchdog.Table
+	store watchdog.Store
 
 	settings watchdog.Settings // as the core knows them
 	caughtUp bool              // in this turn: nothing is left to read
@@ -69,7 +70,7 @@ const (
 // NewReactor takes over the store; Run does the rest.
 func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reactor, error) {
 	now := clock()
-	r := &Reactor{cfg: cfg, host: host, clock: clock, listenAt: now.Mono, listeners: make(map[int]netip.Addr),
+	r := &Reactor{cfg: cfg, host: host, clock: clock, store: store, listenAt: now.Mono, listeners: make(map[int]netip.Addr),
 		resolved: make(chan resolution, 1), settings: settingsOf(host)}
 	var lines []watchdog.Action
 	r.core, lines = watchdog.NewTable(watchdog.Server{SystemIdentifier: cfg.SystemIdentifier,
@@ -114,6 +115,7 @@ func (r *Reactor) Run(spawn func(func())) error {
 			return fmt.Errorf("could not wait for events: %w", err)
 		}
 		now := r.clock()
+		r.store.SetAlive(now.Mono)
 		if late := now.Mono.Sub(planned); late > heartbeat.MinInterval/2 {
 			r.step(now, watchdog.Event{Kind: watchdog.Held, Late: late})
 		}

@@ -5,6 +5,7 @@ package worker
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"testing"
 	"time"
 
@@ -332,4 +333,15 @@ func TestManyConmgrs(t *testing.T) {
 	}
 	all[0].write(beatFrame(1))
 	l.slotOf(0, "still served", func(s fakeSlot) bool { return s.Key.ID[3] == 1 && s.Slot.Received == 2 })
+}
+
+// TestAlive: each turn tells, in shared memory, that there is a worker.
+func TestAlive(t *testing.T) {
+	l := start(t, 1).listening()
+	before := l.store.Alive()
+	l.host.wake()
+	testkit.Eventually(t, patience, "a time at which there was a worker", func() (bool, string) {
+		now := l.store.Alive()
+		return now > before && now <= l.clock().Mono, fmt.Sprint(before, now)
+	})
 }

@@ -116,13 +116,19 @@ type who struct {
 func (b *bench) hello(ms int64, w who) (*peer, heartbeat.WelcomeFlags, *conn, error) {
 	b.until(ms)
 	b.conns++
-	c := &conn{id: Conn(b.conns)}
+	c := &conn{id: Conn(b.conns), addr: w.addr, port: uint16(40000 + b.conns)}
+	for int(c.id) >= len(b.table.conns) {
+		b.table.conns = append(b.table.conns, nil)
+	}
+	b.table.conns[c.id] = c
 	h := heartbeat.Hello{ID: heartbeat.ID{w.id}, Boot: heartbeat.ID{w.boot}, Generation: w.gen, Interval: b.interval,
 		Timeout: b.timeout}
-	a, err := b.table.hello(at(ms), c, w.addr, uint16(40000+b.conns), h)
-	b.displaced = a.displaced
-	return a.peer, a.flags, a.replaced, err
+	a, err := b.table.hello(at(ms), c, h)
+	c.peer, b.displaced = a.peer, latest(a.displaced)
+	return a.peer, a.flags, latest(a.replaced), err
 }
+
+func latest(conns []*conn) *conn { return (&peer{conns: conns}).latest() }
 
 // admit is a hello that has to succeed.
 func (b *bench) admit(ms int64, w who) *peer {
@@ -137,19 +143,19 @@ func (b *bench) admit(ms int64, w who) *peer {
 func (b *bench) beat(ms int64, p *peer) { b.until(ms); b.table.received(at(ms), p) }
 func (b *bench) fin(ms int64, p *peer) {
 	b.until(ms)
-	b.table.closed(at(ms), p, Finished, "the connection was closed")
+	b.table.parted(at(ms), p, p.latest(), Finished, "the connection was closed")
 }
 func (b *bench) rst(ms int64, p *peer) {
 	b.until(ms)
-	b.table.closed(at(ms), p, Reset, "connection reset by peer")
+	b.table.parted(at(ms), p, p.latest(), Reset, "connection reset by peer")
 }
 func (b *bench) broke(ms int64, p *peer) {
 	b.until(ms)
-	b.table.closed(at(ms), p, Broken, "connection timed out")
+	b.table.parted(at(ms), p, p.latest(), Broken, "connection timed out")
 }
 func (b *bench) bye(ms int64, p *peer, code heartbeat.GoodbyeCode) {
 	b.until(ms)
-	b.table.goodbye(at(ms), p, heartbeat.ConmgrGoodbye{Goodbye: heartbeat.Goodbye{Code: code, Text: "bye"}})
+	b.table.goodbye(at(ms), p.latest(), heartbeat.ConmgrGoodbye{Goodbye: heartbeat.Goodbye{Code: code, Text: "bye"}})
 }
 
 // until lets time pass: every timer that comes due is served, as Reactor.fire does.
@@ -164,7 +170,7 @@ func (b *bench) until(ms int64) {
 			switch {
 			case p.pulse.Dead(now.Mono):
 				b.table.dead(now, p)
-			case p.conn == nil:
+			case p.latest() == nil:
 				b.table.timers.set(p, p.pulse.Deadline())
 			default:
 				if p.pulse.SendDue(now.Mono) {

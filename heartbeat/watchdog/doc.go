@@ -5,7 +5,7 @@
 //
 //	step.go      events, actions, and what follows from one
 //	frames.go    bytes into frames, and what each frame means
-//	table.go     the conmgrs that are known: docs/protocol.md 1.4
+//	table.go     the conmgrs that are known, and their connections: docs/protocol.md 1.4
 //	hello.go     who is admitted, and as whom
 //	slots.go     whose slot a new conmgr gets
 //	verdict.go   the ends of conmgrs: docs/protocol.md 1.5; terminator/ decides

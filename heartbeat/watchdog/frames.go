@@ -71,9 +71,7 @@ func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 		if err != nil {
 			return err
 		}
-		p := c.peer
-		t.close(c)
-		t.goodbye(now, p, g)
+		t.goodbye(now, c, g)
 		return nil
 	}
 	return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed, Text: fmt.Sprintf("unexpected %s", f.Type)}
@@ -85,19 +83,24 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 	if err != nil {
 		return err
 	}
-	a, err := t.hello(now, c, c.addr, c.port, h)
+	c.ch = heartbeat.Channel{Version: h.Version(), Attempt: h.Attempt}
+	a, err := t.hello(now, c, h)
 	if err != nil {
 		return err
 	}
-	if a.replaced != nil {
-		t.close(a.replaced)
+	if a.peer == nil {
+		t.close(c)
+		return nil
 	}
-	if d := a.displaced; d != nil {
+	for _, r := range a.replaced {
+		t.close(r)
+	}
+	for _, d := range a.displaced {
 		d.peer = nil
 		t.refuse(now, d, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: t.shortage()})
 	}
 	t.pending.remove(c)
-	c.peer, c.ch = a.peer, heartbeat.Channel{Version: h.Version(), Attempt: h.Attempt}
+	c.peer = a.peer
 	t.act(Action{Kind: Admitted, Conn: c.id, Timeout: h.Timeout, Flags: h.Flags})
 	t.send(c, heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags, SystemIdentifier: t.server.SystemIdentifier,
 		PostmasterStart: t.server.PostmasterStart, Attributes: t.settings.Attributes,
@@ -120,7 +123,7 @@ func (t *Table) refuse(now Now, c *conn, err error) {
 	t.pending.remove(c)
 	if p := c.peer; p != nil {
 		c.peer = nil
-		t.closed(now, p, Broken, "it violated the protocol")
+		t.parted(now, p, c, Broken, "it violated the protocol")
 	}
 	t.send(c, heartbeat.Refused{Code: pe.Code, Text: pe.Text}.Append(t.bytes))
 	t.finish(now, c)

@@ -22,22 +22,30 @@ const repeatLog = 1 * time.Minute
 
 // admission is what became of a HELLO.
 type admission struct {
-	peer      *peer
+	peer      *peer // nil: nothing is to be heard of it
 	flags     heartbeat.WelcomeFlags
-	replaced  *conn // its older connection, if it still has one: to be closed
-	displaced *conn // of another conmgr, that has lost its slot: to be refused
+	replaced  []*conn // its older connections that end by that: to be closed
+	displaced []*conn // of another conmgr, that has lost its slot: to be refused
 }
 
-// hello admits a conmgr. The error is a *heartbeat.ProtocolError, and then nothing has changed.
-func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbeat.Hello) (a admission, err error) {
-	p := t.peers[Key{h.ID, addr}]
+// hello admits a conmgr, or another connection of one. The error is a *heartbeat.ProtocolError, and
+// then nothing has changed.
+func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err error) {
+	p := t.peers[Key{h.ID, c.addr}]
 	cause := terminator.None
+	connected := false
 	if p != nil {
+		if err := p.same(h); err != nil {
+			return a, err
+		}
+		if p.outrun(h) {
+			return a, nil
+		}
 		if err := p.accepts(h); err != nil {
 			return a, err
 		}
 		cause = terminator.AtHello(p.Generation, h.Generation)
-		a.replaced = p.conn
+		connected = len(p.conns) > 0
 		p.Resumed++
 		if cause == terminator.None {
 			a.flags |= heartbeat.Resumed
@@ -46,52 +54,64 @@ func (t *Table) hello(now Now, c *conn, addr netip.Addr, port uint16, h heartbea
 		if err := withinLimit(h, t.settings.MaxTimeout); err != nil {
 			return a, err
 		}
-		slot, displaced, err := t.place(now, addr, port, h)
+		slot, displaced, err := t.place(now, c.addr, c.port, h)
 		if err != nil {
 			return a, err
 		}
 		a.displaced = displaced
-		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, addr}, ConnectedAt: now.Wall, Since: now.Mono}}
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, c.addr}, ConnectedAt: now.Wall, Since: now.Mono}}
 		t.add(p)
 	}
 	a.peer = p
+	a.replaced = p.join(c, h.Attempt, cause != terminator.None)
+	t.admit(now, p, h, connected)
+	switch {
+	case cause != terminator.None:
+		t.back(now, p, cause)
+		t.tellEstablished(now, p, "established again, after conmgr had declared this instance lost")
+	case a.flags&heartbeat.Resumed != 0:
+		t.tellResumed(now, p)
+	default:
+		t.tellEstablished(now, p, "established")
+	}
+	return a, nil
+}
+
+// admit records what a HELLO has said. What it says of the connection counts if it is the latest one's.
+func (t *Table) admit(now Now, p *peer, h heartbeat.Hello, connected bool) {
 	if p.Deferred != 0 {
 		t.deferrals--
 	}
 	p.State, p.Closed, p.remembered, p.Deferred, p.DeferredCause = Connected, Broken, false, 0, terminator.None
-	p.Boot, p.Port, p.Generation, p.Interval, p.Timeout = h.Boot, port, h.Generation, h.Interval, h.Timeout
-	p.conn = c
-	p.pulse = heartbeat.NewPulse(h.Interval, h.Timeout, now.Mono)
+	p.Boot, p.Generation, p.Interval, p.Timeout = h.Boot, h.Generation, h.Interval, h.Timeout
+	p.Port = p.latest().port
+	if h.Attempt == 0 || h.Attempt > p.Attempt {
+		p.Attempt = h.Attempt
+	}
+	if connected {
+		p.pulse.Received(now.Mono) // and the BEATs keep their time
+	} else {
+		p.pulse = heartbeat.NewPulse(h.Interval, h.Timeout, now.Mono)
+	}
 	p.Received++
 	p.Sent++
 	p.LastReceived = now
 	t.store.Put(p.slot, &p.Slot)
 	t.timers.set(p, p.pulse.Wake())
 	if t.deferrals > 0 {
-		t.settle(now, addr)
+		t.settle(now, p.Key.Addr)
 	}
-	what := "established"
-	if cause != terminator.None {
-		t.back(now, p, cause)
-		what = "established again, after conmgr had declared this instance lost"
-	} else if a.flags&heartbeat.Resumed != 0 {
-		what = "resumed"
-	}
-	t.log.routine(now, addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what,
-		p.remote()),
-		Detail: fmt.Sprintf("heartbeat_interval is %d ms, heartbeat_timeout is %d ms.",
-			p.Interval.Milliseconds(), p.Timeout.Milliseconds())})
-	return a, nil
 }
 
-// accepts tells whether h can be of the conmgr that is known as p. What a conmgr says of itself
-// does not change while its process lives, and its generation moves by small steps. Somebody else
-// with its id must neither take its place nor have it refused from then on.
-func (p *peer) accepts(h heartbeat.Hello) error {
-	if h.Generation < p.Generation || !p.remembered && h.Generation-p.Generation > maxGenerationStep {
-		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
-			Text: fmt.Sprintf("generation %d after %d", h.Generation, p.Generation)}
-	}
+func (t *Table) tellEstablished(now Now, p *peer, what string) {
+	t.log.routine(now, p.Key.Addr, Line{Level: Log,
+		Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what, p.remote()), Detail: p.schedule()})
+}
+
+// same tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does not
+// change while its process lives. Somebody else with its id must neither take its place nor have it
+// refused from then on.
+func (p *peer) same(h heartbeat.Hello) error {
 	if h.Boot != p.Boot {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
 			Text: "this conmgr id is known with another boot id"}
@@ -100,6 +120,18 @@ func (p *peer) accepts(h heartbeat.Hello) error {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
 			Text: fmt.Sprintf("this conmgr id is known with heartbeat_interval %d ms and heartbeat_timeout %d ms",
 				p.Interval.Milliseconds(), p.Timeout.Milliseconds())}
+	}
+	return nil
+}
+
+// accepts tells whether the generation of h can be its next one: it moves by small steps, and has
+// risen by a later attempt only.
+func (p *peer) accepts(h heartbeat.Hello) error {
+	early := h.Attempt != 0 && h.Attempt <= p.Attempt
+	if h.Generation < p.Generation || early && h.Generation > p.Generation ||
+		!p.remembered && h.Generation-p.Generation > maxGenerationStep {
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
+			Text: fmt.Sprintf("generation %d after %d", h.Generation, p.Generation)}
 	}
 	return nil
 }
@@ -121,7 +153,7 @@ func withinLimit(h heartbeat.Hello, limit time.Duration) error {
 }
 
 // place makes room for a new conmgr.
-func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) (slot int, displaced *conn, err error) {
+func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) (slot int, displaced []*conn, err error) {
 	replaces := t.supersede(now, addr, h)
 	slot, displaced = t.allocate(now, addr, replaces)
 	if slot >= 0 {

@@ -45,7 +45,7 @@ func TestSomebodyElseWithAKnownID(t *testing.T) {
 				if state == "reset" {
 					b.rst(500, p)
 				}
-				before, conn := b.store.Slot(p.slot), p.conn
+				before, conn := b.store.Slot(p.slot), p.latest()
 				other := real
 				c.with(b, &other)
 				_, _, replaced, err := b.hello(900, other)
@@ -56,8 +56,8 @@ func TestSomebodyElseWithAKnownID(t *testing.T) {
 				if state == "reset" {
 					before.Slot.Sent = b.store.Slot(p.slot).Slot.Sent
 				}
-				if after := b.store.Slot(p.slot); after != before || p.conn != conn || replaced != nil {
-					t.Errorf("slot %+v, was %+v; connection %v, was %v", after, before, p.conn, conn)
+				if after := b.store.Slot(p.slot); after != before || p.latest() != conn || replaced != nil {
+					t.Errorf("slot %+v, was %+v; connection %v, was %v", after, before, p.latest(), conn)
 				}
 				b.wantNone(addrA)
 				b.interval, b.timeout = testInterval, testTimeout

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -27,6 +28,7 @@ type Memory struct {
 	mu     sync.Mutex
 	slots  []MemorySlot
 	latest terminator.Time
+	alive  heartbeat.Mono
 	faults []string
 }
 
@@ -37,6 +39,20 @@ func NewMemory(n int) *Memory { return &Memory{slots: make([]MemorySlot, n)} }
 
 // Len is the number of slots.
 func (m *Memory) Len() int { return len(m.slots) }
+
+// Alive implements Store.
+func (m *Memory) Alive() heartbeat.Mono {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.alive
+}
+
+// SetAlive implements Store.
+func (m *Memory) SetAlive(now heartbeat.Mono) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.alive = now
+}
 
 // Slot is a copy of slot i.
 func (m *Memory) Slot(i int) MemorySlot {

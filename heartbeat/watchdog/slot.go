@@ -81,8 +81,9 @@ type Slot struct {
 	State             State
 	Key               Key
 	Boot              heartbeat.ID
-	Port              uint16
-	Closed            Close // Waiting: how its connection ended, else Broken
+	Port              uint16 // of the latest connection
+	Attempt           uint32 // the highest of its HELLOs, 0: a conmgr of version 1
+	Closed            Close  // Waiting: how its connection ended, else Broken
 	Generation        uint64
 	Interval, Timeout time.Duration
 	ConnectedAt       Wall           // for those who read, and the name of what is known of it
@@ -105,6 +106,8 @@ type Slot struct {
 // to the terminator, which answers it when it is done, and sets an Ending slot Free.
 type Store interface {
 	Len() int
+	Alive() heartbeat.Mono // when there last was a worker, 0: not known
+	SetAlive(now heartbeat.Mono)
 	State(i int) State
 	Load(i int) Slot
 	Put(i int, s *Slot)

@@ -29,9 +29,9 @@ func (t *Table) shortage() string {
 }
 
 // allocate finds a slot for a new conmgr, -1 if there is none. An address that has none yet always
-// gets one, as long as any other has more than one: displaced is the connection of the conmgr whose
+// gets one, as long as any other has more than one: displaced are the connections of the conmgr whose
 // slot it is then. replaces: the new one has just freed a slot of its address.
-func (t *Table) allocate(now Now, addr netip.Addr, replaces bool) (slot int, displaced *conn) {
+func (t *Table) allocate(now Now, addr netip.Addr, replaces bool) (slot int, displaced []*conn) {
 	t.collect()
 	first := awaited(t.byHost[hostOf(addr)]) == 0
 	if n := len(t.free); n == 0 || !first && !replaces && n <= t.reserved() {
@@ -60,10 +60,10 @@ func (t *Table) collect() {
 }
 
 // displace takes the slot of p, whose sessions stay.
-func (t *Table) displace(now Now, p *peer, addr netip.Addr) *conn {
-	c := p.conn
+func (t *Table) displace(now Now, p *peer, addr netip.Addr) []*conn {
+	conns := p.leave()
 	switch {
-	case c != nil:
+	case len(conns) > 0:
 		t.log.routine(now, addr, Line{Level: Warning,
 			Message: fmt.Sprintf("conmgr %s has to make room for one of %s, which had no slot", p.remote(), addr),
 			Detail:  "Its address has more slots than any other. Its sessions are not terminated.", Hint: hintSlots})
@@ -72,9 +72,8 @@ func (t *Table) displace(now Now, p *peer, addr netip.Addr) *conn {
 			Message: fmt.Sprintf("conmgr %s, which is not connected, is forgotten: its slot is needed", p.remote()),
 			Detail:  "Its sessions are not terminated.", Hint: hintSlots})
 	}
-	p.conn = nil
 	t.drop(p, Free)
-	return c
+	return conns
 }
 
 // givesWay is the conmgr whose slot is needed, nil if none has to give it up.

@@ -28,7 +28,7 @@ func TestFullTable(t *testing.T) {
 	if b.host.count("WARNING|could not accept heartbeat connection from host=192.0.2.3 port=40003|All 2 heartbeat connections that watchdog.max_heartbeat_connections allows are taken.|Raise watchdog.max_heartbeat_connections.") != 1 {
 		t.Errorf("the log:\n%s", b.host.log())
 	}
-	if p.conn == nil || q.conn == nil {
+	if p.latest() == nil || q.latest() == nil {
 		t.Error("those that were there are harmed")
 	}
 	if _, flags, _, err := b.hello(200, who{1, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
@@ -100,14 +100,14 @@ func TestOneAddressTakesAllSlots(t *testing.T) {
 				t.Errorf("displacement %d: the youngest has kept its slot", displaced)
 			}
 		}
-		if p.conn == nil {
+		if p.latest() == nil {
 			t.Fatalf("conmgr of %s is not connected", p.Key.Addr)
 		}
 	}
 	if want := slots - 1 - slots/reserveShare; displaced != want {
 		t.Errorf("%d lost their slots, want %d", displaced, want)
 	}
-	if real.conn == nil || b.table.peers[real.Key] != real {
+	if real.latest() == nil || b.table.peers[real.Key] != real {
 		t.Error("the conmgr that was at that address before has lost its slot")
 	}
 	if _, _, _, err := b.hello(30, who{100, addrA, 1, 0}); err == nil {

@@ -204,7 +204,7 @@ func (t *Table) ended(now Now, e Event) {
 	p := c.peer
 	t.forget(c)
 	if p != nil {
-		t.closed(now, p, e.How, e.Cause)
+		t.parted(now, p, c, e.How, e.Cause)
 	}
 }
 
@@ -282,22 +282,24 @@ func (t *Table) due(now Now, caughtUp bool) {
 
 // visit does what p is due for.
 func (t *Table) visit(now Now, p *peer, dead bool) {
-	c := p.conn
 	switch {
 	case dead:
 		silence := now.Mono.Sub(p.pulse.LastReceived())
+		conns := p.conns
 		t.dead(now, p)
-		if c != nil {
+		for _, c := range conns {
 			t.send(c, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrSilent,
 				Text: fmt.Sprintf("nothing was received from this conmgr for %d ms",
 					silence.Milliseconds())}.Append(t.bytes))
 			t.finish(now, c)
 		}
-	case c == nil:
+	case len(p.conns) == 0:
 		t.timers.set(p, p.pulse.Deadline())
 	default:
 		if p.pulse.SendDue(now.Mono) {
-			t.beat(c)
+			for _, c := range p.conns {
+				t.beat(c)
+			}
 		}
 		t.timers.set(p, p.pulse.Wake())
 	}

@@ -6,8 +6,10 @@ package watchdog
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/terminator"
@@ -21,7 +23,7 @@ type peer struct {
 
 	Slot
 	pulse heartbeat.Pulse
-	conn  *conn // nil: not connected
+	conns []*conn // by attempt, the latest one last; empty: not connected
 	// remembered: its time to resume is over and its sessions were spared,
 	// but should it come back with a higher generation, they are ended.
 	remembered bool
@@ -29,6 +31,9 @@ type peer struct {
 	putOff heartbeat.Mono
 	// order of admission: a later one is higher.
 	order uint64
+	// when the log was last told that it has resumed, and how often it was not told since.
+	toldResumed heartbeat.Mono
+	untold      int
 }
 
 // Table is the watchdog's end of all heartbeats: the conmgrs that are known, and the connections to
@@ -57,13 +62,14 @@ type Table struct {
 	fullTold heartbeat.Mono // when the log was last told that there is no slot
 }
 
-// NewTable takes over what an earlier worker left in the store: whoever was connected then has its
-// heartbeat_timeout, from now on, to resume.
+// NewTable takes over what an earlier worker left in the store. Time without a worker does not count:
+// whoever was connected then has what it had left of its heartbeat_timeout, to resume.
 // The actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
 	t := &Table{server: server, settings: settings, store: store, peers: make(map[Key]*peer),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
+	alive := store.Alive()
 	known := 0
 	for i := range store.Len() {
 		s := store.Load(i)
@@ -83,10 +89,15 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			if s.Deferred == 0 {
 				known++
 			}
-			// A deferred verdict has its time from now on, too: those that may prove its host alive
+			// A verdict that was put off has its time from now on, too: those that may prove its host alive
 			// have to resume first.
 			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono),
 				putOff: now.Mono}
+			if s.Deferred == 0 && alive != 0 {
+				away := max(0, now.Mono.Sub(alive))
+				p.LastReceived.Mono = min(s.LastReceived.Mono.Add(away), now.Mono)
+				p.pulse = heartbeat.ResumePulse(s.Interval, s.Timeout, p.LastReceived.Mono, now.Mono)
+			}
 			t.add(p)
 			store.Put(i, &p.Slot)
 			t.timers.set(p, p.pulse.Deadline())
@@ -173,6 +184,96 @@ func awaited(peers []*peer) (n int) {
 		}
 	}
 	return n
+}
+
+// maxConns is how many connections of one conmgr are beaten on: the latest ones. One that is stuck, one
+// that was opened beside it, and the next one before WELCOME on that is in its hands.
+const maxConns = 3
+
+// resumedEvery is how often the log is told that one conmgr has resumed.
+const resumedEvery = time.Minute
+
+// latest is the connection with the highest attempt, nil if there is none.
+func (p *peer) latest() *conn {
+	if len(p.conns) == 0 {
+		return nil
+	}
+	return p.conns[len(p.conns)-1]
+}
+
+// outrun tells whether nothing is to be heard of a HELLO: later ones of the same conmgr have come
+// before it, and have said more, or are as many as there may be. What others have given up may still be
+// on its way.
+func (p *peer) outrun(h heartbeat.Hello) bool {
+	if h.Attempt == 0 || h.Attempt > p.Attempt {
+		return false
+	}
+	later := 0
+	for _, c := range p.conns {
+		switch {
+		case c.ch.Attempt == h.Attempt:
+			return true
+		case c.ch.Attempt > h.Attempt:
+			later++
+		}
+	}
+	return later == maxConns || h.Generation < p.Generation
+}
+
+// join makes c, of that attempt, one of the connections of p, and returns those that have to be closed for
+// it: what a conmgr of version 1 had, those of a generation before, and the earliest that are too many.
+func (p *peer) join(c *conn, attempt uint32, alone bool) (out []*conn) {
+	if alone || attempt == 0 {
+		out, p.conns = p.conns, nil
+	}
+	i := len(p.conns)
+	for i > 0 && p.conns[i-1].ch.Attempt > attempt {
+		i--
+	}
+	p.conns = slices.Insert(p.conns, i, c)
+	if n := len(p.conns) - maxConns; n > 0 {
+		out = append(out, p.conns[:n]...)
+		p.conns = slices.Delete(p.conns, 0, n)
+	}
+	return out
+}
+
+// leave ends all connections of p, and returns them.
+func (p *peer) leave() (conns []*conn) {
+	conns, p.conns = p.conns, nil
+	return conns
+}
+
+// parted records that a connection of p is no more, without a GOODBYE that counts. How it has ended
+// means something if it was the last one only: a conmgr closes older ones.
+func (t *Table) parted(now Now, p *peer, c *conn, how Close, cause string) {
+	p.conns = slices.DeleteFunc(p.conns, func(o *conn) bool { return o == c })
+	if rest := p.latest(); rest != nil {
+		p.Port = rest.port
+		t.store.Put(p.slot, &p.Slot)
+		return
+	}
+	t.closed(now, p, how, cause)
+}
+
+// tellResumed logs that p has resumed. One that doubts its connection, or whose connections are reset
+// all the time, does so often.
+func (t *Table) tellResumed(now Now, p *peer) {
+	if p.toldResumed != 0 && now.Mono.Sub(p.toldResumed) < resumedEvery {
+		p.untold++
+		return
+	}
+	line := Line{Level: Log, Message: "heartbeat connection is resumed: conmgr " + p.remote(), Detail: p.schedule()}
+	if p.untold > 0 {
+		line.Detail += fmt.Sprintf(" It has resumed %d more times since this was last logged.", p.untold)
+	}
+	p.toldResumed, p.untold = now.Mono, 0
+	t.log.routine(now, p.Key.Addr, line)
+}
+
+func (p *peer) schedule() string {
+	return fmt.Sprintf("heartbeat_interval is %d ms, heartbeat_timeout is %d ms.",
+		p.Interval.Milliseconds(), p.Timeout.Milliseconds())
 }
 
 // hostOf is the address by which a host is known: the two ways to say loopback are one host.

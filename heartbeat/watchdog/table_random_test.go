@@ -81,19 +81,19 @@ func liveRandomly(t *testing.T, data []byte) {
 				}
 			}
 		case 6, 7, 8:
-			if p != nil && p.conn != nil {
+			if p != nil && p.latest() != nil {
 				b.beat(next, p)
 			}
 		case 9:
-			if p != nil && p.conn != nil {
+			if p != nil && p.latest() != nil {
 				b.fin(next, p)
 			}
 		case 10:
-			if p != nil && p.conn != nil {
+			if p != nil && p.latest() != nil {
 				b.broke(next, p)
 			}
 		case 11:
-			if p != nil && p.conn != nil {
+			if p != nil && p.latest() != nil {
 				b.bye(next, p, heartbeat.GoodbyeCode(1+sel>>5&1))
 			}
 		case 12:
@@ -171,8 +171,8 @@ func checkTable(t *testing.T, b *bench, what string) {
 		if p.Key != key || s.Key != key || s.State != p.State || s.Generation != p.Generation {
 			fail("slot %d is not what its conmgr is: %+v, %+v", p.slot, s.Slot, p.Slot)
 		}
-		if (s.State == Connected) != (p.conn != nil) || (s.State != Connected && s.State != Waiting) {
-			fail("slot %d has state %d, connection %v", p.slot, s.State, p.conn)
+		if (s.State == Connected) != (p.latest() != nil) || (s.State != Connected && s.State != Waiting) {
+			fail("slot %d has state %d, connection %v", p.slot, s.State, p.latest())
 		}
 		if s.LastReceived != p.LastReceived || s.Slot.Received != p.Slot.Received || s.Slot.Sent != p.Slot.Sent {
 			fail("the counts of slot %d are others", p.slot)
@@ -187,7 +187,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 			fail("the heap has another one at %d", p.heapIndex)
 		}
 		wake := p.pulse.Deadline()
-		if p.conn != nil {
+		if p.latest() != nil {
 			wake = p.pulse.Wake()
 		}
 		if p.due > wake {

@@ -116,7 +116,7 @@ func TestResume(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			b := newBench(t, 1)
 			p := b.admit(0, who{1, addrA, 1, 5})
-			old := p.conn
+			old := p.latest()
 			switch how {
 			case "closed":
 				b.fin(1000, p)
@@ -127,7 +127,7 @@ func TestResume(t *testing.T) {
 			if err != nil || again != p || flags != heartbeat.Resumed {
 				t.Fatalf("%v, flags %d, %v", again, flags, err)
 			}
-			if (replaced == old) != (how == "still connected") || p.conn == old {
+			if (replaced == old) != (how == "still connected") || p.latest() == old {
 				t.Errorf("replaced connection %v, the old one %v", replaced, old)
 			}
 			b.wantNone(addrA)
@@ -179,7 +179,7 @@ func TestLowerGenerationIsRefused(t *testing.T) {
 	if !errors.As(err, &pe) || pe.Code != heartbeat.RefusedMalformed || pe.Text != "generation 3 after 4" {
 		t.Fatalf("got %v", err)
 	}
-	if p.conn == nil || p.Generation != 4 || b.states() != "connected" {
+	if p.latest() == nil || p.Generation != 4 || b.states() != "connected" {
 		t.Error("the refusal did something to the one that is known")
 	}
 	b.until(3000) // a refused HELLO is no reception
@@ -271,7 +271,7 @@ func TestRebooted(t *testing.T) {
 			} else {
 				b.wantNone(addrA)
 			}
-			if q.conn == nil {
+			if q.latest() == nil {
 				t.Error("the other one is gone")
 			}
 		})

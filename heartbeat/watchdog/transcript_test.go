@@ -4,7 +4,8 @@ package watchdog
 // slots. Events, on a connection n:
 //
 //	server [slots=4] [attributes=standby] [keep] [max=10s]   a new server; keep: terminate_on_close is off
-//	worker                                   another worker with the same slots
+//	worker [away=50ms]                       another worker with the same slots; away: for so long there was
+//	                                         none, which the slots can tell
 //	set [keep] [attributes=standby] [max=]   settings are others now
 //	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s] [attempt=]   opens the connection as
 //	                                         well; attempt: in version 2
@@ -129,6 +130,9 @@ func (s *script) event(kind string) {
 		s.set()
 		s.worker()
 	case "worker":
+		if away, ok := w.args["away"]; ok {
+			s.store.SetAlive(heartbeat.Mono(s.now - w.duration(away)))
+		}
 		s.worker()
 	case "set":
 		s.set()

@@ -14,10 +14,9 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// closed records that the connection of p has ended without a GOODBYE. It may resume until its
+// closed records that the last connection of p has ended without a GOODBYE. It may resume until its
 // deadline.
 func (t *Table) closed(now Now, p *peer, how Close, cause string) {
-	p.conn = nil
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Mono
 	t.store.Put(p.slot, &p.Slot)
 	t.timers.set(p, p.pulse.Deadline())
@@ -56,10 +55,30 @@ func parting(code heartbeat.GoodbyeCode) terminator.Parting {
 	return terminator.Ends
 }
 
-// goodbye records an announced end.
-func (t *Table) goodbye(now Now, p *peer, g heartbeat.ConmgrGoodbye) {
+// counts tells whether a GOODBYE on c means anything. What a conmgr has given up before its last
+// HELLO, that HELLO has told; and it may say more by a later connection than by an earlier one.
+func (p *peer) counts(c *conn, g heartbeat.ConmgrGoodbye) bool {
+	switch {
+	case c.ch.Version < 2:
+		return true
+	case g.Code == heartbeat.GoodbyeGivenUp:
+		return g.Generation > p.Generation
+	}
+	return c.ch.Attempt == p.Attempt
+}
+
+// goodbye records an announced end, of a conmgr or of one of its connections only.
+func (t *Table) goodbye(now Now, c *conn, g heartbeat.ConmgrGoodbye) {
+	p := c.peer
 	t.received(now, p)
-	p.conn = nil
+	if !p.counts(c, g) {
+		t.close(c)
+		t.parted(now, p, c, Finished, "the connection was closed")
+		return
+	}
+	for _, o := range p.leave() {
+		t.close(o)
+	}
 	line := Line{Level: Log, Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()),
 		Detail: sentence(g.Text)}
 	how := parting(g.Code)
@@ -73,15 +92,14 @@ func (t *Table) goodbye(now Now, p *peer, g heartbeat.ConmgrGoodbye) {
 	t.lastWord(now, p, how)
 }
 
-// dead ends p, whose deadline has passed. If it was still connected, the caller closes the
-// connection.
+// dead ends p, whose deadline has passed. The caller closes the connections that it still had.
 func (t *Table) dead(now Now, p *peer) {
 	if p.Deferred != 0 {
 		t.review(now, p)
 		return
 	}
+	p.conns = nil
 	cause := p.Closed.Cause()
-	p.conn = nil
 	line := Line{Level: Log, Message: fmt.Sprintf("conmgr %s closed its heartbeat connection and did not resume",
 		p.remote())}
 	if cause.Silent() {

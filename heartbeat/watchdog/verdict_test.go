@@ -229,7 +229,7 @@ func TestProtectedByOneOfLongTimeout(t *testing.T) {
 	if b.host.count("no other conmgr of 192.0.2.1 is heard of: the sessions that conmgr host=192.0.2.1 port=40001 has left are terminated") != 1 {
 		t.Errorf("the log:\n%s", b.host.log())
 	}
-	if q.conn == nil {
+	if q.latest() == nil {
 		t.Error("the other one, whose own time is not over, was ended")
 	}
 }

@@ -5,7 +5,7 @@ package main
 
 import "slices"
 
-var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMutations, watchdogMutations, workerMutations, instanceMutations,
+var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMutations, watchdogMutations, besideMutations, workerMutations, instanceMutations,
 	conmgrMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
 	controlMutations, goclientMutations, trustMutations, frontMutations,
 	extensionMutations,

@@ -136,11 +136,11 @@ var simulateMutations = []mutation{
 	},
 	{
 		name:      "simulate/replaced",
-		invariant: "a conmgr that connects again keeps its deadline and its slot",
-		file:      "heartbeat/watchdog/hello.go",
-		from:      "		a.replaced = p.conn\n",
-		to:        "",
-		test:      simulateTest,
+		invariant: "a conmgr of version 1 that connects again ends its connection of before",
+		file:      "heartbeat/watchdog/table.go",
+		from:      "if alone || attempt == 0 {",
+		to:        "if alone {",
+		test:      "-run TestTranscripts/resume_beside ./heartbeat/watchdog",
 	},
 	{
 		name:      "simulate/worker-restart",

@@ -117,7 +117,7 @@ var watchdogMutations = []mutation{
 	},
 	{
 		name:      "watchdog/restart-gives-time",
-		invariant: "who was connected to an earlier worker has its heartbeat_timeout from now on",
+		invariant: "who was connected to an earlier worker has its heartbeat_timeout from now on, if nobody knows when it ended",
 		file:      "heartbeat/watchdog/table.go",
 		from:      "pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono),",
 		to:        "pulse: heartbeat.ResumePulse(s.Interval, s.Timeout, s.LastReceived.Mono, now.Mono),",
@@ -359,8 +359,8 @@ var watchdogMutations = []mutation{
 		name:      "watchdog/old-connection",
 		invariant: "what becomes of a connection that was replaced is nothing to its conmgr",
 		file:      "heartbeat/watchdog/frames.go",
-		from:      "\tif a.replaced != nil {\n",
-		to:        "\tif false {\n",
+		from:      "\tfor _, r := range a.replaced {\n",
+		to:        "\tfor _, r := range a.replaced[:0] {\n",
 		test:      "-run TestTranscripts/resume_beside ./heartbeat/watchdog",
 	},
 }

@@ -108,6 +108,9 @@ func (d *database) endWorker() {
 		return
 	}
 	d.worker.dead = true
+	if d.worker.stopped < d.w.now { // it is pinged every second
+		d.mem.SetAlive(max(d.mem.Alive(), d.w.now-d.w.now%Mono(time.Second)))
+	}
 	d.worker, d.h.listen = nil, nil
 	d.away = d.w.now
 	for _, e := range d.conns {
@@ -184,6 +187,7 @@ func (d *database) powerOff() {
 // turn takes, not before the table asks.
 func (d *database) turn(late time.Duration, timer bool) {
 	now := d.clock()
+	d.mem.SetAlive(now.Mono)
 	if late > heartbeat.MinInterval/2 {
 		d.step1(now, watchdog.Event{Kind: watchdog.Held, Late: late})
 	}
