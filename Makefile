@@ -141,16 +141,14 @@ test:  ## install what is needed, build, and run all tests (the tests of the who
 	@scripts/deps all
 	@$(MAKE) --no-print-directory check
 
-UNIT = $(shell $(GO) list ./... | grep -v /watchdog/test$$)
-GOTEST = $(GO) test -race -count=1 -timeout 20m
+SUITE = $(GO) run ./internal/suite
 
-check: all faults testmodule bench-programs $(B)/ubsan/watchdog.so lint
-	$(GOTEST) $(UNIT)
-	$(MAKE) --no-print-directory fuzz
-	$(GOTEST) -v ./test | scripts/summary
+# Static checks and fuzzing compute while the tests wait.
+check: all faults testmodule bench-programs $(B)/ubsan/watchdog.so
+	$(SUITE) -race -beside '$(MAKE) --no-print-directory -s lint' -beside '$(MAKE) --no-print-directory -s fuzz'
 
 check-unit:  ## the tests that need neither root, nor a server, nor network namespaces: less than a minute
-	$(GO) run ./internal/unit
+	$(SUITE) -unit
 
 test-patroni:  ## run beside a real Patroni cluster of three (as root): minutes; ROUNDS=5 repeats the first fault
 	@scripts/deps patroni

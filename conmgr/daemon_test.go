@@ -70,12 +70,11 @@ func conmgrDir(t *testing.T, conf string) (dir string, port int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := testkit.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port = ports[0]
 	conf += fmt.Sprintf("\nport = %d\nlisten_addresses = 127.0.0.1\n", port)
 	if err := os.WriteFile(filepath.Join(dir, cm.ConfigFile), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)

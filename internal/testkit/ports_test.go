@@ -24,3 +24,12 @@ func TestFreePorts(t *testing.T) {
 		t.Errorf("port %d is taken, and was called free", port)
 	}
 }
+
+func TestShare(t *testing.T) {
+	for which, want := range map[string][2]int{"": {100, 200}, "0/4": {100, 125}, "3/4": {175, 200}, "4/4": {100, 200},
+		"nonsense": {100, 200}} {
+		if a, b := share(which, 100, 200); [2]int{a, b} != want {
+			t.Errorf("%q: %d to %d, want %v", which, a, b, want)
+		}
+	}
+}

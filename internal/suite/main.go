@@ -1,0 +1,149 @@
+// Command suite runs the tests: all of them for `make test`; with -unit, for `make check-unit`, those
+// of the packages whose tests are not linked with what starts servers and makes network namespaces.
+//
+//	go run ./internal/suite [-unit] [-race] [-jobs n] [-beside command]... [package...]
+//
+// Most tests wait: for a timeout, a verdict, a server. So the test programs are built first, then
+// many processes run side by side, each with a share of one package's tests (plan.go), and what only
+// computes (-beside: static checks, fuzzing) runs at the lowest priority, whenever all of them wait.
+// What measures the machine's pauses comes last, alone.
+//
+// Each test that a program lists must have said how it ended. Exit status: 0 all passed, 1 one did
+// not, or a process ended in another way. Blocks on its children; an interrupt ends them.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+type commands []string
+
+func (c *commands) String() string     { return strings.Join(*c, ", ") }
+func (c *commands) Set(s string) error { *c = append(*c, s); return nil }
+
+func main() {
+	unit := flag.Bool("unit", false, "only what needs no root, no server and no network namespaces")
+	race := flag.Bool("race", false, "with the race detector")
+	jobs := flag.Int("jobs", 2*runtime.NumCPU()+1, "how many processes side by side")
+	var beside commands
+	flag.Var(&beside, "beside", "a `command` that runs meanwhile, at the lowest priority")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r := &report{start: time.Now(), to: os.Stdout}
+	if err := run(ctx, r, *unit, *race, *jobs, beside, flag.Args()); err != nil {
+		r.fail("suite", "", err.Error()+"\n")
+	}
+	if !r.summary() {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, r *report, unit, race bool, jobs int, beside, packages []string) error {
+	dir, err := os.MkdirTemp("", "wdsuite")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	chosen, left, err := choose(ctx, unit, packages)
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 {
+		fmt.Fprintln(r.to, "left out, as they need a server or network namespaces:", strings.Join(left, " "))
+	}
+	if err := build(ctx, dir, race, chosen); err != nil {
+		return err
+	}
+	together, alone, err := plan(ctx, dir, chosen)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.to, "%d test programs are built; %.0f s\n", len(chosen), time.Since(r.start).Seconds())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for _, c := range beside {
+			r.other(ctx, c)
+		}
+	})
+	inParallel(ctx, r, jobs, together)
+	inParallel(ctx, r, 1, alone)
+	wg.Wait()
+	return ctx.Err()
+}
+
+// inParallel runs jobs in their order by n workers. Each has ports of its own for what the tests
+// start on loopback.
+func inParallel(ctx context.Context, r *report, n int, jobs []*job) {
+	queue := make(chan *job, len(jobs))
+	for _, j := range jobs {
+		queue <- j
+	}
+	close(queue)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			for j := range queue {
+				if ctx.Err() == nil {
+					r.test(ctx, j, fmt.Sprintf("WATCHDOG_TEST_PORTS=%d/%d", i, n))
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// build makes the test programs. -o names them by the last element of their path: those that share
+// it with another one are made apart.
+func build(ctx context.Context, dir string, race bool, chosen []pkg) error {
+	for len(chosen) > 0 {
+		made, err := os.MkdirTemp(dir, "made")
+		if err != nil {
+			return err
+		}
+		args := []string{"test", "-c", "-o", made + "/"}
+		if race {
+			args = append(args, "-race")
+		}
+		taken := map[string]bool{}
+		var later []pkg
+		for _, p := range chosen {
+			if taken[filepath.Base(p.path)] {
+				later = append(later, p)
+				continue
+			}
+			taken[filepath.Base(p.path)] = true
+			args = append(args, p.path)
+		}
+		if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("the tests do not build: %w\n%s", err, out)
+		}
+		for _, p := range chosen {
+			if slices.Contains(later, p) {
+				continue
+			}
+			if err := os.Rename(filepath.Join(made, filepath.Base(p.path)+".test"), program(dir, p)); err != nil {
+				return err
+			}
+		}
+		chosen = later
+	}
+	return nil
+}
+
+// program is where a package's test program lies.
+func program(dir string, p pkg) string {
+	return filepath.Join(dir, strings.ReplaceAll(p.name, "/", "-")+".test")
+}
