@@ -179,7 +179,7 @@ lint: analyze  ## gofmt, go vet, golangci-lint (.golangci.yml), and the C compil
 	@test -z "$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go'))" || { gofmt -l .; echo "run gofmt -w on these" >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags faults ./worker
-	$(GO) run $(GOLANGCI) run
+	$(GO) run $(GOLANGCI) run --allow-parallel-runners
 
 # The C compiler's own analyzer, whose every finding is an error. It follows each path: seconds a file.
 analyze: $(B)/pg_version $(FRONT_OUT)/libpq.so.5

@@ -57,10 +57,9 @@ func TestLoopback(t *testing.T) {
 	if m := c.WaitLog(since, `received (\w+) shutdown request`, 5*time.Second); m[1] != "fast" {
 		t.Errorf("got a %s shutdown", m[1])
 	}
-	walwriter := c.WorkerPid("walwriter")
-	if walwriter == 0 {
-		t.Errorf("no walwriter among %v", c.Processes())
-	}
+	testkit.Eventually(t, patience, "a walwriter, whose title comes after its fork", func() (bool, string) {
+		return c.WorkerPid("walwriter") != 0, fmt.Sprint(c.Processes())
+	})
 	c.Kill9()
 	if left := c.Processes(); len(left) != 0 || c.PostmasterPid() != 0 {
 		t.Errorf("processes %v are still there after the end of the postmaster", left)

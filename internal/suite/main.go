@@ -40,10 +40,8 @@ func main() {
 	var beside commands
 	flag.Var(&beside, "beside", "a `command` that runs meanwhile, at the lowest priority")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	r := &report{start: time.Now(), to: os.Stdout}
-	if err := run(ctx, r, *unit, *race, *jobs, beside, flag.Args()); err != nil {
+	if err := run(r, *unit, *race, *jobs, beside, flag.Args()); err != nil {
 		r.fail("suite", "", err.Error()+"\n")
 	}
 	if !r.summary() {
@@ -51,7 +49,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, r *report, unit, race bool, jobs int, beside, packages []string) error {
+func run(r *report, unit, race bool, jobs int, beside, packages []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	dir, err := os.MkdirTemp("", "wdsuite")
 	if err != nil {
 		return err

@@ -45,21 +45,21 @@ func (r *report) test(ctx context.Context, j *job, env string) {
 	cmd.Env = append(os.Environ(), env, "PWD="+j.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	out, err, took := capture(cmd)
-	r.judge(j, out, err, took)
+	out, took, err := capture(cmd)
+	r.judge(j, out, took, err)
 }
 
 // capture runs a command; what it leaves running with its output does not hold it up.
-func capture(cmd *exec.Cmd) (out string, err error, took time.Duration) {
+func capture(cmd *exec.Cmd) (out string, took time.Duration, err error) {
 	var b bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &b, &b
 	cmd.WaitDelay = 5 * time.Second
 	start := time.Now()
 	err = cmd.Run()
-	return b.String(), err, time.Since(start)
+	return b.String(), time.Since(start), err
 }
 
-func (r *report) judge(j *job, out string, err error, took time.Duration) {
+func (r *report) judge(j *job, out string, took time.Duration, err error) {
 	verdicts := map[string]string{}
 	for _, m := range result.FindAllStringSubmatch(out, -1) {
 		if strings.TrimSpace(m[1]) == "" && len(m[1]) > 0 {
@@ -120,7 +120,7 @@ func (r *report) other(ctx context.Context, command string) {
 	cmd := exec.CommandContext(ctx, "nice", "-n", "19", "sh", "-c", command)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	out, err, took := capture(cmd)
+	out, took, err := capture(cmd)
 	if err != nil {
 		r.fail(command, "", out+err.Error()+"\n")
 		return

@@ -84,8 +84,8 @@ func TestJudge(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var to strings.Builder
 			r := &report{to: &to}
-			out, err, took := capture(exec.Command("sh", "-c", c.script))
-			r.judge(&job{pkg: pkg{name: "p"}, tests: []string{"TestA"}}, out, err, took)
+			out, took, err := capture(exec.Command("sh", "-c", c.script))
+			r.judge(&job{pkg: pkg{name: "p"}, tests: []string{"TestA"}}, out, took, err)
 			if r.passed != c.passed || strings.Join(r.failed, ",") != c.failed || strings.Join(r.skipped, ",") != c.skipped {
 				t.Errorf("%d passed, failed %q, skipped %q", r.passed, r.failed, r.skipped)
 			}
