@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -135,9 +137,39 @@ func install() (inst *installation, err error) {
 	return inst, inst.initdb()
 }
 
-// initdb makes the template. Small WAL segments: the copies are quicker.
+// templateVariable names a directory in which processes that run side by side share one template
+// (internal/suite): initdb is most of what a short test computes.
+const templateVariable = "WATCHDOG_TEST_TEMPLATE"
+
+// initdb makes the template, or takes the one that is shared. Small WAL segments: the copies are
+// quicker.
 func (inst *installation) initdb() error {
-	owned := filepath.Join(inst.dir, "template")
+	shared := os.Getenv(templateVariable)
+	if shared == "" {
+		return inst.initdbIn(filepath.Join(inst.dir, "template"))
+	}
+	lock, err := os.OpenFile(filepath.Join(shared, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	owned := filepath.Join(shared, "template")
+	made := filepath.Join(shared, "made")
+	if _, err := os.Stat(made); err == nil {
+		inst.template = filepath.Join(owned, "data")
+		return nil
+	}
+	os.RemoveAll(owned) // of a process that was killed meanwhile
+	if err := inst.initdbIn(owned); err != nil {
+		return err
+	}
+	return os.WriteFile(made, nil, 0o600)
+}
+
+func (inst *installation) initdbIn(owned string) error {
 	if err := makeOwned(owned); err != nil {
 		return err
 	}

@@ -57,6 +57,10 @@ func run(r *report, unit, race bool, jobs int, beside, packages []string) error 
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // servers have a user of their own
+		return err
+	}
+	os.Setenv("WATCHDOG_TEST_TEMPLATE", dir)
 	chosen, left, err := choose(ctx, unit, packages)
 	if err != nil {
 		return err
