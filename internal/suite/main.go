@@ -5,7 +5,7 @@
 //
 // Most tests wait: for a timeout, a verdict, a server. So the test programs are built first, then
 // many processes run side by side, each with a share of one package's tests (plan.go), and what only
-// computes (-beside: static checks, fuzzing) runs at the lowest priority, whenever all of them wait.
+// computes (-beside: static checks, fuzzing) runs at a low priority, whenever all of them wait.
 // What measures the machine's pauses comes last, alone.
 //
 // Each test that a program lists must have said how it ended. Exit status: 0 all passed, 1 one did
@@ -38,7 +38,7 @@ func main() {
 	race := flag.Bool("race", false, "with the race detector")
 	jobs := flag.Int("jobs", 2*runtime.NumCPU()+1, "how many processes side by side")
 	var beside commands
-	flag.Var(&beside, "beside", "a `command` that runs meanwhile, at the lowest priority")
+	flag.Var(&beside, "beside", "a `command` that runs meanwhile, at a low priority")
 	flag.Parse()
 	r := &report{start: time.Now(), to: os.Stdout}
 	if err := run(r, *unit, *race, *jobs, beside, flag.Args()); err != nil {

@@ -117,7 +117,7 @@ func (r *report) tell(j *job, out string, took time.Duration) {
 
 // other runs a command that is no test, at a low priority.
 func (r *report) other(ctx context.Context, command string) {
-	cmd := exec.CommandContext(ctx, "nice", "-n", "19", "sh", "-c", command)
+	cmd := exec.CommandContext(ctx, "nice", "-n", "10", "sh", "-c", command)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	out, took, err := capture(cmd)
