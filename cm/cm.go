@@ -11,5 +11,12 @@ const Version = "1.0"
 // conmgr's Version.
 const VersionParameter = "conmgr.version"
 
+// LabelSetting is the server's setting by which a session says whose it is: a label, which is
+// LabelLength hexadecimal digits.
+const (
+	LabelSetting = "conmgr.client"
+	LabelLength  = 32
+)
+
 // MaxInstanceNumber is the highest number of an instance.
 const MaxInstanceNumber = 9999

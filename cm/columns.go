@@ -9,7 +9,11 @@ const (
 	ColHostAddr   = "hostaddr"
 	ColPort       = "port"
 	ColAttributes = "attributes"
+	ColClient     = "client"
 )
+
+// OldTargetColumns is how many of TargetColumns conmgr 1.0 answers: the others may be missing.
+const OldTargetColumns = 5
 
 // Columns of SHOW INSTANCES, beside ColInstance to ColPort.
 const (
@@ -39,7 +43,7 @@ const (
 
 // The columns of each answer, in order.
 var (
-	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes}
+	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes, ColClient}
 	InstanceColumns = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColWatchdogPort, ColState, ColRole, ColReadOnly,
 		ColTimeline, ColLastHeartbeat, ColGeneration, ColDetail, ColUsedFor, ColNotUsed, ColLastRole, ColSystemIdentifier}
 	ApplicationColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColInstance, ColConnectedAt,

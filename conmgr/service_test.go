@@ -174,15 +174,15 @@ func (c *client) query(q string) string {
 	return c.until("Z")
 }
 
-const row0 = "D(0,127.0.0.1,127.0.0.1,27500,primary,read-write)"
+const row0 = "D(0,127.0.0.1,127.0.0.1,27500,primary,read-write,)"
 
 func TestSimpleProtocol(t *testing.T) {
 	r := static(t, "", primary, standby)
 	c := r.connect()
 	for _, x := range [][2]string{
 		{"SHOW TARGET read-write", "T " + row0 + " C(SHOW) Z"},
-		{"show target standby;", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only) C(SHOW) Z"},
-		{"show target any except 0", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only) C(SHOW) Z"},
+		{"show target standby;", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only,) C(SHOW) Z"},
+		{"show target any except 0", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only,) C(SHOW) Z"},
 		{"show target any except 0, 1", "E(ERROR 08001 no target server address from Connection Manager) Z"},
 		{"show version; show version", "T D(conmgr (watchdog) 1.0) C(SHOW) T D(conmgr (watchdog) 1.0) C(SHOW) Z"},
 		{"show version; select 1; show version", `T D(conmgr (watchdog) 1.0) C(SHOW) E(ERROR 0A000 statement is not supported: "select 1") Z`},
@@ -338,8 +338,8 @@ func TestLibPQ(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := 0; i < 2; i++ {
-		var inst, name, addr, p, attrs string
-		if err := st.QueryRowContext(ctx).Scan(&inst, &name, &addr, &p, &attrs); err != nil || inst != "0" ||
+		var inst, name, addr, p, attrs, label string
+		if err := st.QueryRowContext(ctx).Scan(&inst, &name, &addr, &p, &attrs, &label); err != nil || inst != "0" ||
 			attrs != "primary,read-write" {
 			t.Errorf("got %s %s: %v", inst, attrs, err)
 		}
@@ -362,10 +362,10 @@ func TestPsql(t *testing.T) {
 	out, err := exec.Command("psql", "-X", "-A", "-t", "-h", host, "-p", port, "-U", "x", "db", "-c",
 		"show target standby", "-c", "show instances",
 		"-c", `SHOW TARGET "any" EXCEPT 1;`).CombinedOutput()
-	want := "1|127.0.0.2|127.0.0.2|27500|standby,read-only\n" +
+	want := "1|127.0.0.2|127.0.0.2|27500|standby,read-only|\n" +
 		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0||any,read-write,primary||primary|7\n" +
 		"1|127.0.0.2|127.0.0.2|27500|27545|established|standby|on|1||0||read-only,standby,prefer-standby,prefer-read||standby|7\n" +
-		"0|127.0.0.1|127.0.0.1|27500|primary,read-write\n"
+		"0|127.0.0.1|127.0.0.1|27500|primary,read-write|\n"
 	if err != nil || string(out) != want {
 		t.Errorf("%v: got\n%s", err, out)
 	}

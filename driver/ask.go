@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type Target struct {
 	HostAddr   string // address to connect to
 	Port       int
 	Attributes string // for example "primary,read-write"
+	Client     string // by which the server knows whose its sessions are; empty: it does not. See Options
 }
 
 // Address is what to connect to.
@@ -33,6 +35,16 @@ func (t Target) Address() string { return net.JoinHostPort(t.HostAddr, strconv.I
 
 // Direct is true for a server of the connection string, false for an instance that a conmgr named.
 func (t Target) Direct() bool { return t.Instance < 0 }
+
+// Options are an application's own, in the form of libpq's parameter "options", or PGOPTIONS, with
+// what says whose the session is before them. So whatever is there, such as a backslash at the end,
+// has no part in that.
+func (t Target) Options(own string) string {
+	if t.Client == "" {
+		return own
+	}
+	return strings.TrimSuffix("-c "+cm.LabelSetting+"="+t.Client+" "+own, " ")
+}
 
 // Asker asks one conmgr. The zero value of each field but Address is usable.
 type Asker struct {
@@ -276,7 +288,8 @@ func rowTarget(columns []string, values []*string) (*Target, error) {
 			row[name] = *values[i]
 		}
 	}
-	t := &Target{Host: row[cm.ColHost], HostAddr: row[cm.ColHostAddr], Attributes: row[cm.ColAttributes]}
+	t := &Target{Host: row[cm.ColHost], HostAddr: row[cm.ColHostAddr], Attributes: row[cm.ColAttributes],
+		Client: row[cm.ColClient]}
 	var ok bool
 	if t.Instance, ok = number(row[cm.ColInstance], 0, 1<<31-1); !ok {
 		return nil, fmt.Errorf("the answer's instance %q is not a number", row[cm.ColInstance])

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // Dialer connects as a connection string says. It is safe for concurrent use.
@@ -95,10 +97,14 @@ func (d *Dialer) DialHost(ctx context.Context, host Host, attribute Attribute, u
 // host returns nil if a connection was accepted; final: the walk is at its end.
 func (d *Dialer) host(ctx context.Context, host Host, attribute Attribute, use Use, except ...int) (errs []*HostError,
 	final bool) {
-	for {
-		target, err := d.attempt(ctx, host, attribute, except, use)
+	for plain := false; ; {
+		target, err := d.attempt(ctx, host, attribute, except, plain, use)
 		if err == nil {
 			return nil, true
+		}
+		if target != nil && target.Client != "" && refusesLabels(err) && ctx.Err() == nil {
+			plain = true
+			continue
 		}
 		errs = append(errs, &HostError{Host: host.Name(), Port: host.Port, Target: target, Err: err})
 		switch {
@@ -124,8 +130,16 @@ func nextMayDo(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) // it hung up in the middle of the login
 }
 
-// attempt is one connection attempt, within connect_timeout.
-func (d *Dialer) attempt(ctx context.Context, host Host, attribute Attribute, except []int, use Use) (*Target, error) {
+// refusesLabels tells whether something else than a server, such as a pooler, takes no options, or
+// not all of them.
+func refusesLabels(err error) bool {
+	var refusal interface{ SQLState() string }
+	return errors.As(err, &refusal) && refusal.SQLState() == cm.ProtocolViolation
+}
+
+// attempt is one connection attempt, within connect_timeout. plain: its session is not labelled.
+func (d *Dialer) attempt(ctx context.Context, host Host, attribute Attribute, except []int, plain bool,
+	use Use) (*Target, error) {
 	if t := d.Config.ConnectTimeout; t > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, t, &timeoutError{t})
@@ -134,6 +148,9 @@ func (d *Dialer) attempt(ctx context.Context, host Host, attribute Attribute, ex
 	target, watch, network, err := d.resolve(ctx, host, attribute, except)
 	if err != nil {
 		return nil, err
+	}
+	if plain {
+		target.Client = ""
 	}
 	address := target.Address()
 	if network == "unix" {

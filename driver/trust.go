@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/sockowner"
 )
 
@@ -169,7 +170,7 @@ func (a *Asker) unknown(o owner) error {
 // drivers take for a host need not be a name, and it decides whether TLS is used at all.
 func (t *Target) sound() error {
 	bad := func(format string, args ...any) error { return fmt.Errorf("the answer's "+format, args...) }
-	for _, s := range []string{t.Host, t.HostAddr, t.Attributes} {
+	for _, s := range []string{t.Host, t.HostAddr, t.Attributes, t.Client} {
 		if strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
 			return errors.New("the answer has a control character")
 		}
@@ -184,6 +185,9 @@ func (t *Target) sound() error {
 	}
 	if a, err := netip.ParseAddr(t.HostAddr); err != nil || strings.ContainsAny(a.Zone(), ", '\\/@#") {
 		return bad("hostaddr %q is not an IP address", t.HostAddr)
+	}
+	if t.Client != "" && (len(t.Client) != cm.LabelLength || strings.Trim(t.Client, "0123456789abcdef") != "") {
+		return bad("client %q is not a label", t.Client)
 	}
 	pins := environ("PGCMHOSTS")
 	for _, name := range pins {

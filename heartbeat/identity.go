@@ -1,7 +1,8 @@
 package heartbeat
 
 // The ids by which one conmgr process is known: one for each instance that it monitors, so that two
-// entries that lead to one server are two peers there, and do not throw each other out. Pure.
+// entries that lead to one server are two peers there, and do not throw each other out; and the
+// labels by which sessions are known to belong to one. Pure.
 
 import (
 	"crypto/sha256"

@@ -20,3 +20,15 @@ func TestInstanceID(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// A label is as docs/protocol.md 2.2 has it.
+func TestLabel(t *testing.T) {
+	for id, want := range map[ID]string{
+		{}:                  "374708fff7719dd5979ec875d56cd228",
+		InstanceID(ID{}, 1): "2bfcd14950a1ad37f058ab8884a8cd31",
+	} {
+		if got := LabelID(id).String(); got != want {
+			t.Errorf("label of %s: %s", id, got)
+		}
+	}
+}

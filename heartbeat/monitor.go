@@ -101,6 +101,7 @@ type Monitor struct {
 	systemIdentifier uint64
 	postmasterStart  int64
 	postmasterPort   uint16
+	knowsLabels      bool
 	attributes       Attributes
 	succeeds         Succession
 	knownSince       uint64
@@ -143,6 +144,9 @@ func (m *Monitor) PostmasterStart() int64 { return m.postmasterStart }
 // PostmasterPort is the server's own port, 0 if its watchdog does not tell it.
 func (m *Monitor) PostmasterPort() uint16 { return m.postmasterPort }
 
+// KnowsLabels tells whether a session with this server may say by a label whose it is.
+func (m *Monitor) KnowsLabels() bool { return m.knowsLabels }
+
 // Hello is the message to open a connection with.
 func (m *Monitor) Hello() Hello {
 	m.offered = m.generation
@@ -173,6 +177,7 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	m.known = true
 	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
 	m.postmasterPort = w.PostmasterPort
+	m.knowsLabels = w.Flags&KnowsLabels != 0
 	m.succeeds = w.Succeeds
 	m.state = Established
 	m.pulse = NewPulse(m.interval, m.timeout, now)

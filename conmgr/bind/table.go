@@ -24,6 +24,7 @@ type Status struct {
 	Succeeds         route.Succession
 	HostAddr         netip.Addr   // of the last established connection
 	Addrs            []netip.Addr // all that the name had then; never changed
+	Client           string       // what sessions with it are labelled with; empty: they are not
 	Detail           string       // last error
 }
 

@@ -80,7 +80,7 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	}
 	e := &t.Entries[i]
 	return [][]string{{strconv.Itoa(e.Config.Number), e.Config.Name(), e.Address().String(), strconv.Itoa(e.Config.Port),
-		e.Attributes.String()}}, nil
+		e.Attributes.String(), e.Client}}, nil
 }
 
 func instanceRows(b *bind.Board, now heartbeat.Mono) [][]string {

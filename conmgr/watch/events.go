@@ -180,6 +180,16 @@ func (in *Instance) portMismatch() string {
 	return text
 }
 
+// client is the label of this host's sessions with the instance: that of the conmgr that the server
+// knows by this entry. Empty where the server takes none, and where not the server may answer at
+// the configured port, but a pooler, which refuses what it does not know.
+func (in *Instance) client() string {
+	if !in.mon.KnowsLabels() || int(in.mon.PostmasterPort()) != in.cfg.Port {
+		return ""
+	}
+	return in.label
+}
+
 // publish tells the board what the instance is.
 func (in *Instance) publish(loss *heartbeat.Loss) {
 	s := bind.Status{State: in.state, Generation: in.mon.Generation(), Detail: in.detail}
@@ -187,6 +197,7 @@ func (in *Instance) publish(loss *heartbeat.Loss) {
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),
 		in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
+	s.Client = in.client()
 	by := in.end.ServedBy()
 	if by != in.index && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
 		s.State = heartbeat.Duplicate

@@ -32,6 +32,7 @@ type Instance struct {
 	now     clock.Clock
 	events  *event.Hub
 	id      event.Instance
+	label   string // of the conmgr that the server knows by this entry
 	board   *bind.Board
 	group   *group.Group
 	servers *serverMap
@@ -75,14 +76,15 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 	servers := newServerMap(len(c.Instances))
 	for i := range c.Instances {
 		cfg := &c.Instances[i]
+		id := heartbeat.InstanceID(o.Process, cfg.Number)
 		end := instance.New(instance.Config{Index: i, Host: cfg.Host, HostAddr: cfg.HostAddr,
 			WatchdogPort: uint16(cfg.WatchdogPort), SQLPort: uint16(cfg.Port),
-			ID: heartbeat.InstanceID(o.Process, cfg.Number), Boot: o.Boot,
+			ID: id, Boot: o.Boot,
 			Interval: c.HeartbeatInterval, Timeout: c.HeartbeatTimeout,
 			ConnectInterval: c.ConnectInterval, ConnectTimeout: c.ConnectTimeout, DuplicateCheck: o.Recheck})
 		all = append(all, &Instance{index: i, cfg: cfg, conf: c, end: end, mon: end.View(), net: o.Net, now: o.Now,
-			events: o.Events, id: event.Of(cfg), board: o.Board, group: o.Group, servers: servers, goodbye: o.Goodbye,
-			told: -1, before: "unknown", inbox: make(chan instance.Event, 8)})
+			events: o.Events, id: event.Of(cfg), label: heartbeat.LabelID(id).String(), board: o.Board, group: o.Group,
+			servers: servers, goodbye: o.Goodbye, told: -1, before: "unknown", inbox: make(chan instance.Event, 8)})
 	}
 	return all
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/driver"
 )
 
@@ -131,7 +132,7 @@ func (c *conn) begin() error {
 					return err
 				}
 			}
-			head, err := exchange(ctx, nc, c.startup)
+			head, err := exchange(ctx, nc, labelled(c.startup, t), t.Client != "")
 			if err != nil {
 				return err
 			}
@@ -155,8 +156,8 @@ func (c *conn) begin() error {
 const maxRefusal = 64 * 1024 // an ErrorResponse that is longer is left to pgconn
 
 // exchange sends the startup and returns what it has read of the answer; or an error, if that is a
-// refusal for which another server may do.
-func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) {
+// refusal for which another server may do, or the same one without a label.
+func exchange(ctx context.Context, nc net.Conn, startup []byte, hasLabel bool) ([]byte, error) {
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	_, err := nc.Write(startup)
 	var answer []byte
@@ -169,8 +170,12 @@ func exchange(ctx context.Context, nc net.Conn, startup []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	if refusal := elsewhere(answer); refusal != nil {
+	switch refusal := refusalOf(answer); {
+	case refusal == nil:
+	case driver.Elsewhere(refusal.Code):
 		return nil, driver.TryNext(pgconn.ErrorResponseToPgError(refusal))
+	case hasLabel && refusal.Code == cm.ProtocolViolation:
+		return nil, pgconn.ErrorResponseToPgError(refusal)
 	}
 	return answer, nil
 }
@@ -190,13 +195,19 @@ func beginning(nc net.Conn) ([]byte, error) {
 	return b, nil
 }
 
-// elsewhere is nil if the message is not a refusal for which another server may do.
-func elsewhere(message []byte) *pgproto3.ErrorResponse {
+// refusalOf is nil if the message is not one.
+func refusalOf(message []byte) *pgproto3.ErrorResponse {
 	var refusal pgproto3.ErrorResponse // pgx's own, for its error
-	if len(message) > 5 && message[0] == 'E' && refusal.Decode(message[5:]) == nil && driver.Elsewhere(refusal.Code) {
+	if len(message) > 5 && message[0] == 'E' && refusal.Decode(message[5:]) == nil {
 		return &refusal
 	}
 	return nil
+}
+
+// elsewhere tells whether the message is a refusal for which another server may do.
+func elsewhere(message []byte) bool {
+	refusal := refusalOf(message)
+	return refusal != nil && driver.Elsewhere(refusal.Code)
 }
 
 // SetDeadline is for pgconn's watching of the context, in a goroutine of its own.

@@ -23,7 +23,7 @@ func (c *conn) readLogin(b []byte) (n int, err error) {
 	} else {
 		c.head, err = beginning(c.nc)
 	}
-	if (err != nil || elsewhere(c.head) != nil) && c.another() {
+	if (err != nil || elsewhere(c.head)) && c.another() {
 		err = nil
 	}
 	n = copy(b, c.head)

@@ -23,6 +23,7 @@ import (
 	sqldriver "database/sql/driver"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"sync"
@@ -100,10 +101,23 @@ func (c *Connector) Connect(ctx context.Context) (sqldriver.Conn, error) {
 	return conn, nil
 }
 
+// connString is for a session with a target, which may be labelled.
+func connString(c driver.Config, t driver.Target) string {
+	if t.Client != "" {
+		own, given := c.Settings["options"]
+		if !given {
+			own = os.Getenv("PGOPTIONS")
+		}
+		c.Settings = maps.Clone(c.Settings)
+		c.Settings["options"] = t.Options(own)
+	}
+	return c.ConnString(t.Host, fmt.Sprint(t.Port))
+}
+
 // login lets lib/pq log in on nc. Certificates and passwords are looked up by the instance's name.
 func (c *Connector) login(ctx context.Context, nc *driver.Conn, attribute driver.Attribute) (sqldriver.Conn, error) {
 	t := nc.Target()
-	connector, err := pqConnector(c.dialer.Config.ConnString(t.Host, fmt.Sprint(t.Port)))
+	connector, err := pqConnector(connString(*c.dialer.Config, t))
 	if err != nil {
 		return nil, err
 	}

@@ -104,6 +104,7 @@ type View interface {
 	SystemIdentifier() uint64
 	PostmasterStart() int64
 	PostmasterPort() uint16
+	KnowsLabels() bool
 	Succeeds() heartbeat.Succession
 	LastReceived() (t heartbeat.Mono, ok bool)
 }

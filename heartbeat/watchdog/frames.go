@@ -102,8 +102,9 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 	t.pending.remove(c)
 	c.peer = a.peer
 	t.act(Action{Kind: Admitted, Conn: c.id, Timeout: h.Timeout, Flags: h.Flags})
-	t.send(c, heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags, SystemIdentifier: t.server.SystemIdentifier,
-		PostmasterStart: t.server.PostmasterStart, Attributes: t.settings.Attributes,
+	t.send(c, heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags | heartbeat.KnowsLabels,
+		SystemIdentifier: t.server.SystemIdentifier, PostmasterStart: t.server.PostmasterStart,
+		Attributes:     t.settings.Attributes,
 		PostmasterPort: t.server.PostmasterPort, Succeeds: t.settings.Succeeds,
 		KnownSince: uint64(a.peer.ConnectedAt)}.Append(t.bytes))
 	return nil

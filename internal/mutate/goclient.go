@@ -159,7 +159,7 @@ var goclientMutations = []mutation{
 		name:      "goclient/full-after-login",
 		invariant: "with pgx, an instance that refuses after authentication is passed over for another one",
 		file:      "driver/pgxcm/login.go",
-		from:      "if (err != nil || elsewhere(c.head) != nil) && c.another() {",
+		from:      "if (err != nil || elsewhere(c.head)) && c.another() {",
 		to:        "if false {",
 		test:      "-run TestPool/RefusingInstance ./driver/pgxcm",
 		build:     "all",

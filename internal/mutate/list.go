@@ -7,6 +7,6 @@ import "slices"
 
 var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMutations, watchdogMutations, besideMutations, workerMutations, instanceMutations,
 	conmgrMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
-	controlMutations, goclientMutations, trustMutations, frontMutations,
+	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations,
 	extensionMutations,
 	simulateMutations)

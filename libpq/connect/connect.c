@@ -64,6 +64,7 @@ start_host(Connection *c)
 
 	c->attempt++;
 	c->reached = c->rejected = c->invalid = c->old_protocol = false;
+	c->plain = false;
 	text_cut(&c->except, 0);
 	c->refusals = 0;
 	if (!for_console(c) && wants_probe(&c->options, h) && probe_start(c))

@@ -157,6 +157,8 @@ struct Connection
 	/* stage two, of this host (stage2.c) */
 	Text		except;			/* instances that refused */
 	int			refusals;
+	bool		labelled;		/* sql's session says whose it is ... */
+	bool		plain;			/* ... which what answers there refuses */
 
 	/* an attempt of either stage (tried.c, and the stage that makes it) */
 	bool		bogus_host;		/* sql's host list has an entry behind the

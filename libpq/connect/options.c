@@ -332,6 +332,24 @@ options_conninfo(const Options *o, Text *out)
 		text_add_conninfo(out, o->keywords[i], o->values[i]);
 }
 
+/*
+ * The application's own options, or PGOPTIONS, and before them what labels the
+ * session: whatever stands there, such as a backslash at the end, has no part
+ * in that.
+ */
+void
+options_labelled(const Options *o, const char *client, Text *out)
+{
+	const char *given = options_get(o, "options");
+	Text		all = {0};
+
+	text_addf(&all, "-c " CM_LABEL_SETTING "=%s%s%s", client,
+			  given && *given ? " " : "", given ? given : "");
+	text_add_conninfo(out, "options", text_of(&all));
+	out->broken |= all.broken;
+	text_free(&all);
+}
+
 void
 options_free(Options *o)
 {

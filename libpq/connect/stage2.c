@@ -142,6 +142,7 @@ another_may_do(const Connection *c, const char *sqlstate)
 static Step
 refused(Connection *c)
 {
+	size_t		before = c->err.len;
 	char		sqlstate[6];
 
 	tried_verbose_message(c, sqlstate);
@@ -162,6 +163,15 @@ refused(Connection *c)
 	}
 	watch_end(c->watch);
 	c->watch = NULL;
+
+	/* a pooler in the server's place, which takes no option that it does
+	 * not know */
+	if (c->labelled && !strcmp(sqlstate, CM_PROTOCOL_VIOLATION))
+	{
+		c->plain = true;
+		text_cut(&c->err, before);
+		return ASK;
+	}
 	if (real.PQconnectionNeedsPassword(c->sql) || !another_may_do(c, sqlstate))
 		return FAILED;			/* the application may ask its user and come
 								 * back */
@@ -188,6 +198,9 @@ stage2_start(Connection *c)
 	c->bogus_host = true;
 	tried_set(c, t->host, t->hostaddr, t->port);
 	options_conninfo(&c->options, &conninfo);
+	c->labelled = t->client && *t->client && !c->plain;
+	if (c->labelled)
+		options_labelled(&c->options, t->client, &conninfo);
 	add_host(&conninfo, t->host, t->hostaddr, t->port, true);
 	text_add_conninfo(&conninfo, "target_session_attrs", CM_ANY);
 	if (c->options.load_balance_hosts)

@@ -24,6 +24,7 @@ typedef enum Step
 
 /* options.c */
 void		options_conninfo(const Options *o, Text *out);
+void		options_labelled(const Options *o, const char *client, Text *out);
 void		options_free(Options *o);
 const char *options_verify(const Options *o);
 

@@ -17,6 +17,9 @@ func names() []byte {
 	define := func(name, value string) { fmt.Fprintf(&b, "#define CM_%s \"%s\"\n", name, value) }
 	define("VERSION_PARAMETER", cm.VersionParameter)
 	define("CANNOT_CONNECT_NOW", cm.CannotConnectNow)
+	define("PROTOCOL_VIOLATION", cm.ProtocolViolation)
+	define("LABEL_SETTING", cm.LabelSetting)
+	fmt.Fprintf(&b, "#define CM_LABEL_LENGTH %d\n", cm.LabelLength)
 	for _, a := range cm.Attributes {
 		define(constant(string(a)), string(a))
 	}
@@ -28,7 +31,9 @@ func names() []byte {
 	for _, name := range cm.TargetColumns {
 		fmt.Fprintf(&b, "\tCM_COL_%s,\n", constant(name))
 	}
-	b.WriteString("\tCM_COLUMNS\n};\n\n#define CM_COLUMN_NAMES")
+	fmt.Fprintf(&b, "\tCM_COLUMNS,\n\tCM_OLD_COLUMNS = %d\t/* the first of them: conmgr 1.0 has no others */\n};\n",
+		cm.OldTargetColumns)
+	b.WriteString("\n#define CM_COLUMN_NAMES")
 	for _, name := range cm.TargetColumns {
 		fmt.Fprintf(&b, " \\\n\t[CM_COL_%s] = \"%s\",", constant(name), name)
 	}

@@ -253,6 +253,17 @@ PQport(const PGconn *conn)
 	return real.PQport(sql_of(conn));
 }
 
+/* The user's own, without the label of the session. */
+EXPORT char *
+PQoptions(const PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+	const char *given = f && f->c.options.nhosts ?
+		options_get(&f->c.options, "options") : NULL;
+
+	return given ? (char *) given : real.PQoptions(sql_of(conn));
+}
+
 /*
  * The user's own parameters: the list of hosts, not the instance that it led
  * to.
@@ -281,6 +292,8 @@ PQconninfo(PGconn *conn)
 			value = given->target_session_attrs;
 		else if (!strcmp(o->keyword, "load_balance_hosts"))
 			value = given->load_balance_hosts;
+		else if (!strcmp(o->keyword, "options"))
+			value = options_get(given, "options");
 		else if (f->c.blank && (f->c.phase != PH_FAILED ||
 								!strcmp(o->keyword, "sslmode")))
 			/* a blank one has some of its own */

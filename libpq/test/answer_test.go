@@ -3,7 +3,10 @@ package libpqtest
 // What the answer of a Connection Manager that is trusted must look like: all else is refused
 // before anybody is connected to.
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestUnsoundAnswers(t *testing.T) {
 	loot := newLoot(t)
@@ -39,6 +42,13 @@ func TestUnsoundAnswers(t *testing.T) {
 		{[]string{"-columns", "instance,host,hostaddr,port"}, "the answer is not one of a Connection Manager"},
 		{[]string{"-columns", "host,hostaddr,port,attributes"}, "the answer is not one of a Connection Manager"},
 		{[]string{"-columns", "instance,host,hostaddr,port,attributes,host"},
+			"the answer is not one of a Connection Manager"},
+		{[]string{"-client", "x"}, `the answer's client "x" is not a label`},
+		{[]string{"-client", label + "0"}, `the answer's client "` + label + `0" is not a label`},
+		{[]string{"-client", strings.ToUpper(label)}, "is not a label"},
+		{[]string{"-client", label + " -c role=postgres"}, "is not a label"},
+		{[]string{"-client", label[1:] + "\n"}, "the answer has a control character"},
+		{[]string{"-columns", "instance,host,hostaddr,port,attributes,client,client"},
 			"the answer is not one of a Connection Manager"},
 	} {
 		i := newImpostor(t, 0, append([]string{"-port", loot.port}, c.args...)...)

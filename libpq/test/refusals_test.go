@@ -49,16 +49,16 @@ func answering(t *testing.T, f func(*net.TCPConn)) string {
 	return port
 }
 
-// startup reads up to the StartupMessage, and declines encryption.
-func startup(c net.Conn) bool {
+// startup reads up to the StartupMessage, and declines encryption. nil: there is none.
+func startup(c net.Conn) *pgproto3.StartupMessage {
 	backend := pgproto3.NewBackend(pgproto3.NewChunkReader(c), c)
 	for {
 		m, err := backend.ReceiveStartupMessage()
 		if err != nil {
-			return false
+			return nil
 		}
-		if _, ok := m.(*pgproto3.StartupMessage); ok {
-			return true
+		if m, ok := m.(*pgproto3.StartupMessage); ok {
+			return m
 		}
 		c.Write([]byte("N"))
 	}
@@ -69,7 +69,7 @@ func refusing(t *testing.T, sqlstate string) *refuser {
 	r := &refuser{}
 	r.port = answering(t, func(c *net.TCPConn) {
 		defer c.Close()
-		if !startup(c) {
+		if startup(c) == nil {
 			return
 		}
 		r.seen.Add(1)
@@ -168,7 +168,7 @@ func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 	hosts := closers(t)
 	hosts["after its greeting"] = answering(t, func(c *net.TCPConn) {
 		defer c.Close()
-		if startup(c) {
+		if startup(c) != nil {
 			var out []byte
 			for _, m := range []pgproto3.BackendMessage{&pgproto3.AuthenticationOk{},
 				&pgproto3.ParameterStatus{Name: "conmgr.version", Value: "1.0"}} {

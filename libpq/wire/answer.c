@@ -71,18 +71,21 @@ take_error(CmLink *link, const char *p, const char *end)
 }
 
 /*
- * The columns are found by their names, as later versions may have more;
- * each once.
+ * The columns are found by their names, as later versions may have more, and
+ * older ones fewer; each once.
  */
 static bool
 take_columns(CmLink *link, const char *p, const char *end)
 {
+	const int	needed = (1 << CM_OLD_COLUMNS) - 1;
 	int			seen = 0;
 
 	if (end - p < 2 || link->fields)
 		return false;
 	link->fields = (unsigned char) p[0] << 8 | (unsigned char) p[1];
 	p += 2;
+	for (int c = 0; c < CM_COLUMNS; c++)
+		link->columns[c] = -1;
 	for (int i = 0; i < link->fields; i++)
 	{
 		const char *name = string_at(&p, end);
@@ -99,12 +102,12 @@ take_columns(CmLink *link, const char *p, const char *end)
 				link->columns[c] = i;
 			}
 	}
-	return seen == (1 << CM_COLUMNS) - 1;
+	return (seen & needed) == needed;
 }
 
 /*
- * The values of a row. False: it is not as long as it says. A value with a
- * zero byte would be cut at it: that is none.
+ * The values of a row. False: it is not as long as it says, or there is no
+ * memory for a value, or one would be cut at its zero byte.
  */
 static bool
 take_values(CmLink *link, const char *p, const char *end,
@@ -122,15 +125,16 @@ take_values(CmLink *link, const char *p, const char *end,
 			return false;
 		for (int c = 0; c < CM_COLUMNS; c++)
 			if (link->columns[c] == i && len >= 0 &&
-				!memchr(p, 0, (size_t) len))
-				*to[c] = strndup(p, (size_t) len);
+				(memchr(p, 0, (size_t) len) ||
+				 !(*to[c] = strndup(p, (size_t) len))))
+				return false;
 		if (len > 0)
 			p += len;
 	}
 	return p == end;
 }
 
-/* One row, as it was described, with a value in each of the columns. */
+/* One row, as it was described, with a value where all conmgrs have one. */
 static bool
 take_row(CmLink *link, const char *p, const char *end)
 {
@@ -140,7 +144,8 @@ take_row(CmLink *link, const char *p, const char *end)
 		[CM_COL_HOST] = &link->target.host,
 		[CM_COL_HOSTADDR] = &link->target.hostaddr,
 		[CM_COL_PORT] = &link->target.port,
-		[CM_COL_ATTRIBUTES] = &attributes
+		[CM_COL_ATTRIBUTES] = &attributes,
+		[CM_COL_CLIENT] = &link->target.client
 	};
 	bool		sound;
 

@@ -202,6 +202,7 @@ target_free(CmTarget *t)
 	free(t->host);
 	free(t->hostaddr);
 	free(t->port);
+	free(t->client);
 	memset(t, 0, sizeof *t);
 }
 

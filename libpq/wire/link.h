@@ -35,8 +35,8 @@ struct CmLink
 	bool		rejects;		/* the error is 57P03: conmgr shuts down */
 	bool		trusted;		/* trust.c has looked at its user */
 	int			fields;			/* of a row; 0: not described yet */
-	int			columns[CM_COLUMNS];	/* where instance, host, hostaddr,
-										 * port and attributes are in it */
+	int			columns[CM_COLUMNS];	/* where the columns are in it; -1:
+										 * nowhere */
 	CmTarget	target;
 	Text		error;			/* message of conmgr or of the system */
 	char		peer[64];		/* its address, numeric */

@@ -321,6 +321,14 @@ is_pinned(const char *host)
 	return false;
 }
 
+/* It becomes a part of the session's options. */
+static bool
+is_label(const char *s)
+{
+	return strlen(s) == CM_LABEL_LENGTH &&
+		strspn(s, "0123456789abcdef") == CM_LABEL_LENGTH;
+}
+
 #define SHOWN "\"%.100s\""
 
 /*
@@ -330,8 +338,11 @@ is_pinned(const char *host)
 bool
 target_is_sound(const CmTarget *t, Text *why)
 {
+	const char *client = t->client ? t->client : "";
+
 	if (has_control(t->host) || has_control(t->hostaddr) ||
-		has_control(t->port) || has_control(t->instance))
+		has_control(t->port) || has_control(t->instance) ||
+		has_control(client))
 		text_add(why, "the answer has a control character\n");
 	else if (!*t->instance)
 		text_add(why, "the answer's instance is empty\n");
@@ -348,6 +359,9 @@ target_is_sound(const CmTarget *t, Text *why)
 	else if (!is_port(t->port))
 		text_addf(why, "the answer's port " SHOWN
 				  " is not a port number\n", t->port);
+	else if (*client && !is_label(client))
+		text_addf(why, "the answer's client " SHOWN
+				  " is not a label\n", client);
 	else if (!is_pinned(t->host))
 		text_addf(why, "the answer's host " SHOWN
 				  " is not one of PGCMHOSTS\n", t->host);

@@ -55,6 +55,7 @@ typedef struct CmTarget
 	char	   *host;
 	char	   *hostaddr;
 	char	   *port;
+	char	   *client;			/* label of sessions there; NULL or "": none */
 } CmTarget;
 
 typedef struct CmLink CmLink;

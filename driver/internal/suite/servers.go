@@ -72,11 +72,23 @@ func (s *noServer) startups() []string {
 // noServer answers each startup by f, in a goroutine of its own.
 func (t *test) noServer(f func(net.Conn)) *noServer {
 	t.Helper()
+	s := &noServer{}
+	s.port = t.listen(func(nc net.Conn, m *pgproto3.StartupMessage) {
+		s.mu.Lock()
+		s.users = append(s.users, m.Parameters["user"])
+		s.mu.Unlock()
+		f(nc)
+	})
+	return s
+}
+
+// listen is the same, for an f that looks at what the startup says.
+func (t *test) listen(f func(net.Conn, *pgproto3.StartupMessage)) (port int) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &noServer{port: l.Addr().(*net.TCPAddr).Port}
 	var wg sync.WaitGroup
 	wg.Add(1)
 	go func() {
@@ -96,10 +108,7 @@ func (t *test) noServer(f func(net.Conn)) *noServer {
 						nc.Write([]byte{'N'})
 						continue
 					case *pgproto3.StartupMessage:
-						s.mu.Lock()
-						s.users = append(s.users, m.Parameters["user"])
-						s.mu.Unlock()
-						f(nc)
+						f(nc, m)
 					}
 					return
 				}
@@ -107,7 +116,7 @@ func (t *test) noServer(f func(net.Conn)) *noServer {
 		}
 	}()
 	t.Cleanup(func() { l.Close(); wg.Wait() })
-	return s
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // fatal refuses the startup.

@@ -6,6 +6,7 @@
 //	routing.go   which server a connection string leads to
 //	security.go  TLS and passwords
 //	trust.go     whom an adapter believes, and what
+//	labels.go    sessions say whose they are
 //	refusal.go   instances, and conmgrs, that do not take a connection
 //	loss.go      an instance, or its conmgr, is lost
 //	cancel.go    cancel requests, contexts and timeouts
@@ -108,6 +109,9 @@ func Test(t *testing.T, pair *livepg.Pair, a Adapter) {
 		{"UnixSocketOfConmgr", unixConmgr},
 		{"ZeroBytes", zeroBytes},
 		{"AuthenticationFailureEndsTheAttempt", authenticationFails},
+		{"Labels", labels},
+		{"LabelsOfOthers", labelsOfOthers},
+		{"LabelsAndPoolers", labelsAndPoolers},
 		{"InstanceInSpiteOfExcept", inSpiteOfExcept},
 		{"FullConmgr", fullConmgr},
 		{"RefusingInstanceIsLeftOut", refusingInstance},

@@ -247,6 +247,18 @@ func unsoundAnswers(t *test) {
 			t.refusedWith(what, th, connString, "could not receive server address from Connection Manager", c.want)
 		}
 	}
+	for _, client := range []string{"x", label + "0", strings.ToUpper(label), label[1:] + " ", "-" + label[1:],
+		label + "\x00", label + " -c role=postgres"} {
+		script := th.named("db", "127.0.0.1")
+		script.Rows[0].Client = client
+		s.Set(script)
+		want := "is not a label"
+		if strings.Contains(client, "\x00") {
+			want = "control character"
+		}
+		t.refusedWith(fmt.Sprintf("client %q", client), th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()),
+			"could not receive server address from Connection Manager", want)
+	}
 	s.Set(naming("db", "127.0.0.1", 0))
 	t.refusedWith("port 0", th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()), "is not a port number")
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // Row is an instance as it is named.
-type Row struct{ Instance, Host, HostAddr, Port, Attributes string }
+type Row struct{ Instance, Host, HostAddr, Port, Attributes, Client string }
 
 // Mode is when it answers.
 type Mode uint8
@@ -208,7 +208,7 @@ func (s *Script) answer(statement string) []byte {
 	}
 	row := s.Rows[next]
 	values := map[string]string{cm.ColInstance: row.Instance, cm.ColHost: row.Host, cm.ColHostAddr: row.HostAddr,
-		cm.ColPort: row.Port, cm.ColAttributes: row.Attributes}
+		cm.ColPort: row.Port, cm.ColAttributes: row.Attributes, cm.ColClient: row.Client}
 	columns := s.Columns
 	if columns == nil {
 		columns = cm.TargetColumns

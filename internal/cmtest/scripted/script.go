@@ -29,6 +29,7 @@ type Instance struct {
 	HostAddr   string
 	Port       int
 	Attributes heartbeat.Attributes
+	Client     string // label of sessions with it
 }
 
 // Primary and Standby are what heartbeats say. Without a timeline, conmgr can tell neither of two
@@ -129,7 +130,7 @@ func (s *set) set(instances []Instance) {
 		i := s.index(in)
 		posted[i] = bind.Status{State: heartbeat.Established, Generation: entries[i].Generation, Known: true,
 			Attributes: in.Attributes, SystemIdentifier: systemIdentifier, PostmasterStart: int64(in.Number + 1),
-			HostAddr: netip.MustParseAddr(in.HostAddr)}
+			HostAddr: netip.MustParseAddr(in.HostAddr), Client: in.Client}
 	}
 	for i := range posted {
 		s.board.Post(i, posted[i], nil)
@@ -137,7 +138,8 @@ func (s *set) set(instances []Instance) {
 	s.settle(func(t *bind.Table) bool {
 		for i := range posted {
 			e := &t.Entries[i]
-			if e.State != posted[i].State || e.Attributes != posted[i].Attributes || e.Known != posted[i].Known {
+			if e.State != posted[i].State || e.Attributes != posted[i].Attributes || e.Known != posted[i].Known ||
+				e.Client != posted[i].Client {
 				return false
 			}
 		}

@@ -105,7 +105,7 @@ func TestScript(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	const first, second = "0 db0 10.0.0.1 5432 primary,read-write", "1 db1 10.0.0.2 5433 standby,read-only"
+	const first, second = "0 db0 10.0.0.1 5432 primary,read-write ", "1 db1 10.0.0.2 5433 standby,read-only "
 	const none = "ERROR 08001: no target server address from Connection Manager"
 	ask := func(what string) string {
 		a := dial(t, c)
@@ -136,11 +136,11 @@ func TestScript(t *testing.T) {
 	swapped, promoted := db0, db1
 	swapped.Attributes, promoted.Attributes = Standby, Primary
 	c.Set(swapped, promoted)
-	want(ask("primary"), "1 db1 10.0.0.2 5433 primary,read-write")
+	want(ask("primary"), "1 db1 10.0.0.2 5433 primary,read-write ")
 	c.Set(swapped)
 	want(ask("primary"), none)
 	c.Set(db7)
-	want(ask("any"), "7 db7 fe80::7%lo 5432 primary,read-write")
+	want(ask("any"), "7 db7 fe80::7%lo 5432 primary,read-write ")
 	want(ask("standby"), none)
 	if c.Bound(0) != 1 {
 		t.Error("who is bound was ended")
@@ -157,7 +157,7 @@ func TestScript(t *testing.T) {
 	want(bound.next(patience), "closed")
 	want(ask("any"), none)
 	c.Set(db7) // it is back
-	want(ask("any"), "7 db7 fe80::7%lo 5432 primary,read-write")
+	want(ask("any"), "7 db7 fe80::7%lo 5432 primary,read-write ")
 	c.Set()
 	want(ask("any"), none)
 }

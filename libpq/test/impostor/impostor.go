@@ -28,10 +28,11 @@ var (
 		"babble: never end the startup, ramble: never end the answer")
 	rows  = flag.Int("rows", 1, "how many rows the answer has")
 	short = flag.Int("short", 0, "by how many bytes each row is too short")
-	order = flag.String("columns", "instance,host,hostaddr,port,attributes", "its columns")
+	order = flag.String("columns", "instance,host,hostaddr,port,attributes,client", "its columns")
 	host  = flag.String("host", "localhost", "the answer's host")
 	addr  = flag.String("hostaddr", "127.0.0.1", "its hostaddr")
 	port  = flag.String("port", "5432", "its port")
+	label = flag.String("client", "", "its client")
 )
 
 var modes = map[string]hostile.Mode{"answer": hostile.Asked, "early": hostile.Early, "abort": hostile.Abort,
@@ -49,8 +50,9 @@ func main() {
 	if *mode != "deaf" {
 		hostile.Serve(l, hostile.Script{Mode: modes[*mode], Copies: cmp.Or(*rows, -1), Short: *short,
 			Columns: strings.Split(*order, ","),
-			Rows:    []hostile.Row{{Instance: "0", Host: *host, HostAddr: *addr, Port: *port, Attributes: "primary,read-write"}},
-			Heard:   func(statement string) { fmt.Printf("asked %s\n", statement) }})
+			Rows: []hostile.Row{{Instance: "0", Host: *host, HostAddr: *addr, Port: *port, Attributes: "primary,read-write",
+				Client: *label}},
+			Heard: func(statement string) { fmt.Printf("asked %s\n", statement) }})
 	}
 	io.Copy(io.Discard, os.Stdin)
 }
