@@ -37,7 +37,7 @@ GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check check-unit lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress FORCE
+	reproducible clean deps demo test check check-unit lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress release-1.0 FORCE
 
 include libpq/front.mk
 
@@ -199,6 +199,12 @@ bench-programs: $(BENCH_C)
 $(B)/bench/%: bench/c/%.c
 	@mkdir -p $(@D)
 	$(CC) $(C_STRICT) $(CFLAGS) -I $(shell $(PG_CONFIG) --includedir) -o $@ $< -L $(shell $(PG_CONFIG) --libdir) -lpq -lpthread
+
+# Version 1.0, for the tests of what meets it.
+release-1.0: $(B)/1.0/build/watchdog.so
+$(B)/1.0/build/watchdog.so:
+	rm -rf $(B)/1.0 && mkdir -p $(B)/1.0 && git archive 68e5260 | tar -x -C $(B)/1.0
+	$(MAKE) --no-print-directory -C $(B)/1.0 all > /dev/null
 
 bench:  ## measure it beside HAProxy, PgBouncer and plain libpq, less than 30 minutes; writes docs/benchmarks.md, and raw data into build/bench (as root)
 	@scripts/deps bench
