@@ -177,6 +177,14 @@ typedef struct WatchdogLogLine
 								 * resume */
 #define WD_STOP_SERVER		2	/* the server shuts down: tell the conmgrs */
 
+/* watchdog.authentication, as in heartbeat/watchdog/access.go. */
+#define WD_AUTHENTICATION_OFF		0
+#define WD_AUTHENTICATION_PREFER	1
+#define WD_AUTHENTICATION_REQUIRE	2
+
+#define WD_KEY_FILE				1024	/* MAXPGPATH */
+#define WD_ALLOWED_ADDRESSES	8192
+
 /* In the worker's private memory, for as long as the process lives. */
 typedef struct WatchdogBridge
 {
@@ -204,6 +212,16 @@ typedef struct WatchdogBridge
 	uint32_t	terminate_on_close; /* atomic */
 	uint32_t	max_timeout_ms; /* atomic; longest interval and timeout of a
 								 * HELLO */
+
+	/*
+	 * Who may be a conmgr. Copies of all are good if access_serial is even,
+	 * and the same before and after. Another one: Go reads the key file again.
+	 */
+	uint32_t	access_serial;	/* atomic */
+	uint32_t	authentication; /* WD_AUTHENTICATION_... */
+	uint32_t	min_interval_ms;	/* shortest interval of a HELLO */
+	char		key_file[WD_KEY_FILE];	/* empty: none */
+	char		allowed_addresses[WD_ALLOWED_ADDRESSES];	/* empty: all */
 
 	/*
 	 * The declared succession, as on the wire; 0, 0: none. To change it,

@@ -138,6 +138,7 @@ watchdog_make_bridge(void)
 	bridge->attributes = watchdog_attributes(watchdog_server_is_stopping());
 	bridge->terminate_on_close = watchdog_terminate_on_close;
 	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;
+	watchdog_tell_access(bridge);
 	return bridge;
 }
 

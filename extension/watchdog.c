@@ -135,6 +135,7 @@ define_settings(void)
 							   "",
 							   PGC_BACKEND, GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
 							   check_label, NULL, NULL);
+	watchdog_define_access_settings();
 	wd_reserve_guc_prefix("watchdog");
 }
 

@@ -6,6 +6,7 @@
  *	  shmem.c       the shared memory (everybody)
  *	  worker.c      the watchdog worker: its main loop
  *	  gohost.c      its heartbeat thread: opens the Go library, sees how it ends
+ *	  access.c      who may be a conmgr (postmaster, watchdog worker)
  *	  attributes.c  what it tells of the instance
  *	  process.c     its descriptors and signals
  *	  restarts.c    how soon it begins again after a failure
@@ -82,6 +83,10 @@ extern bool watchdog_terminate_on_close;
 extern char *watchdog_terminate_on_silence_only;
 extern int	watchdog_max_heartbeat_timeout;
 extern List *watchdog_silence_only_applications(void);
+
+/* access.c */
+extern void watchdog_define_access_settings(void);
+extern void watchdog_tell_access(WatchdogBridge *bridge);
 
 /* shmem.c */
 extern WatchdogShared *watchdog_shared;

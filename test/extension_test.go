@@ -49,10 +49,14 @@ func TestSettings(t *testing.T) {
 		pgtest.Set("watchdog.no_such_setting", "1"))
 	want := [][]string{
 		// name, unit, context, type, lowest, highest, default
+		{"watchdog.allowed_addresses", "", "sighup", "string", "", "", ""},
+		{"watchdog.authentication", "", "sighup", "enum", "", "", "off"},
 		{"watchdog.check_attr_interval", "ms", "postmaster", "integer", "1", "2147483647", "1000"},
+		{"watchdog.key_file", "", "sighup", "string", "", "", ""},
 		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", "*"},
 		{"watchdog.max_heartbeat_connections", "", "postmaster", "integer", "1", "2147483647", "37"},
 		{"watchdog.max_heartbeat_timeout", "ms", "sighup", "integer", "1000", "2147483647", "3600000"},
+		{"watchdog.min_heartbeat_interval", "ms", "sighup", "integer", "10", "60000", "10"},
 		{"watchdog.port", "", "postmaster", "integer", "1", "65535", "27545"},
 		{"watchdog.terminate_on_close", "", "sighup", "bool", "", "", "on"},
 		{"watchdog.terminate_on_silence_only", "", "sighup", "string", "", "", ""},
@@ -85,6 +89,16 @@ func TestSettings(t *testing.T) {
 		var e *pq.Error
 		if !errors.As(err, &e) || e.Code != "22023" || e.Detail != detail {
 			t.Errorf("ALTER SYSTEM SET watchdog.terminate_on_silence_only = %s: %v", set, err)
+		}
+	}
+	for list, entry := range map[string]int{"": 0, "10.0.0.0/8": 0, " 10.0.0.1 ,2001:db8::/32": 0, "0.0.0.0/0,::/0": 0,
+		"10.0.0.0/33": 1, "10.0.0.1/8": 1, "::1,2001:db8::1/32": 2, "10.0.0.0/8,": 2, "host": 1, "10.0.0.0/+8": 1,
+		"10.0.0.0/08": 1, "::ffff:10.0.0.0/104": 1, "10.0.0.0/8,,::1": 2, "fe80::1%lo": 1, "10.0.0.0/": 1} {
+		_, err := c.TryQuery("ALTER SYSTEM SET watchdog.allowed_addresses = '" + list + "'")
+		var e *pq.Error
+		if entry == 0 && err != nil || entry != 0 && (!errors.As(err, &e) || e.Code != "22023" ||
+			e.Detail != fmt.Sprintf("Entry %d of the list is no network.", entry)) {
+			t.Errorf("ALTER SYSTEM SET watchdog.allowed_addresses = %s: %v", list, err)
 		}
 	}
 }

@@ -34,6 +34,7 @@ type fakeHost struct {
 	wakeFD     int
 	alive      atomic.Int64
 	wakes      atomic.Int64 // of the terminator
+	access     atomic.Pointer[Access]
 	failed     atomic.Value
 
 	afterStop atomic.Pointer[func()] // called after each Stop
@@ -74,10 +75,17 @@ func (h *fakeHost) Succeeds() heartbeat.Succession {
 
 func (h *fakeHost) MaxTimeout() time.Duration { return time.Duration(h.cap.Load()) }
 func (h *fakeHost) TerminateOnClose() bool    { return h.onClose.Load() }
-func (h *fakeHost) WakeFD() int               { return h.wakeFD }
-func (h *fakeHost) Alive()                    { h.alive.Add(1) }
-func (h *fakeHost) WakeTerminator()           { h.wakes.Add(1) }
-func (h *fakeHost) Fail(why string)           { h.failed.Store(why) }
+func (h *fakeHost) AccessSerial() uint32      { return h.Access().Serial }
+func (h *fakeHost) Access() Access {
+	if a := h.access.Load(); a != nil {
+		return *a
+	}
+	return Access{}
+}
+func (h *fakeHost) WakeFD() int     { return h.wakeFD }
+func (h *fakeHost) Alive()          { h.alive.Add(1) }
+func (h *fakeHost) WakeTerminator() { h.wakes.Add(1) }
+func (h *fakeHost) Fail(why string) { h.failed.Store(why) }
 
 func (h *fakeHost) Log(l watchdog.Line) {
 	h.mu.Lock()

@@ -6,6 +6,7 @@
 //	listen.go    listening sockets
 //	reactor.go   one goroutine, one epoll: sockets in, events and actions, sockets out
 //	conn.go      one connection: reading, writing, closing
+//	access.go    who may connect: reads the key file
 //	accept.go    its listening sockets, and what comes in by them
 //	wait.go      waiting for events and for what is due
 //	faults_*.go  faults on request, in the test build only
@@ -38,6 +39,8 @@ type Host interface {
 	Stop() Stop
 	TerminateOnClose() bool    // current setting
 	MaxTimeout() time.Duration // current setting: the longest heartbeat_interval and heartbeat_timeout of a HELLO
+	AccessSerial() uint32      // of the current Access
+	Access() Access            // current setting
 	WakeFD() int               // an eventfd that becomes readable when one of the above has changed
 	Alive()                    // the worker has looked at WakeFD: it still works
 	Log(watchdog.Line)

@@ -35,9 +35,11 @@ type Reactor struct {
 	store watchdog.Store
 
 	settings watchdog.Settings // as the core knows them
-	caughtUp bool              // in this turn: nothing is left to read
-	behind   bool              // the core wants it to be
-	blocked  []watchdog.Conn   // of which the core has to be told
+	access   access
+	spawn    func(func())    // starts a guarded goroutine
+	caughtUp bool            // in this turn: nothing is left to read
+	behind   bool            // the core wants it to be
+	blocked  []watchdog.Conn // of which the core has to be told
 
 	waiter     *waiter
 	conns      []*conn // by index; epoll events carry index and serial
@@ -72,6 +74,8 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 	now := clock()
 	r := &Reactor{cfg: cfg, host: host, clock: clock, store: store, listenAt: now.Mono, listeners: make(map[int]netip.Addr),
 		resolved: make(chan resolution, 1), settings: settingsOf(host)}
+	r.access.loaded = make(chan loadedAccess, 1)
+	r.settings.Access = r.firstAccess()
 	var lines []watchdog.Action
 	r.core, lines = watchdog.NewTable(watchdog.Server{SystemIdentifier: cfg.SystemIdentifier,
 		PostmasterStart: cfg.PostmasterStart, PostmasterPort: cfg.PostmasterPort}, r.settings, store, now)
@@ -103,6 +107,7 @@ func (r *Reactor) watch(fd int, index, serial int32) error {
 // Run serves until the host wants it to stop. spawn starts a guarded goroutine.
 func (r *Reactor) Run(spawn func(func())) error {
 	defer r.close()
+	r.spawn = spawn
 	for {
 		if stop := r.host.Stop(); stop != Run {
 			r.perform(r.clock(), r.core.LastLines())
@@ -177,7 +182,8 @@ func (r *Reactor) perform(now watchdog.Now, actions []watchdog.Action) {
 
 // refresh tells the core when the host says or is set to something else.
 func (r *Reactor) refresh(now watchdog.Now) {
-	if s := settingsOf(r.host); s != r.settings {
+	s := settingsOf(r.host)
+	if s.Access = r.reloadAccess(); s != r.settings {
 		r.settings = s
 		r.step(now, watchdog.Event{Kind: watchdog.Changed, Settings: &r.settings})
 	}

@@ -14,3 +14,6 @@ SET watchdog.terminate_on_close = off;
 \set VERBOSITY sqlstate
 ALTER SYSTEM SET watchdog.port = 0;
 ALTER SYSTEM SET watchdog.max_heartbeat_timeout = '10ms';
+ALTER SYSTEM SET watchdog.authentication = 'maybe';
+\set VERBOSITY terse
+ALTER SYSTEM SET watchdog.allowed_addresses = '192.0.2.0/24, 2001:db8::/32,10.0.0.1/8';

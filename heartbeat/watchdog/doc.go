@@ -7,6 +7,7 @@
 //	frames.go    bytes into frames, and what each frame means
 //	table.go     the conmgrs that are known, and their connections: docs/protocol.md 1.4
 //	hello.go     who is admitted, and as whom
+//	access.go    from where they may come, and whether they have to prove who they are
 //	slots.go     whose slot a new conmgr gets
 //	verdict.go   the ends of conmgrs: docs/protocol.md 1.5; terminator/ decides
 //	timers.go    who has to be looked at next

@@ -51,7 +51,7 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 			a.flags |= heartbeat.Resumed
 		}
 	} else {
-		if err := withinLimit(h, t.settings.MaxTimeout); err != nil {
+		if err := withinLimits(h, t.settings.Access.minInterval(), t.settings.MaxTimeout); err != nil {
 			return a, err
 		}
 		slot, displaced, err := t.place(now, c.addr, c.port, h)
@@ -136,9 +136,15 @@ func (p *peer) accepts(h heartbeat.Hello) error {
 	return nil
 }
 
-// withinLimit holds a new conmgr's settings against watchdog.max_heartbeat_timeout. One that is
-// known keeps its settings when that is lowered: to refuse it would end its sessions.
-func withinLimit(h heartbeat.Hello, limit time.Duration) error {
+// withinLimits holds a new conmgr's settings against watchdog.min_heartbeat_interval and
+// watchdog.max_heartbeat_timeout. One that is known keeps its settings when these are changed: to
+// refuse it would end its sessions.
+func withinLimits(h heartbeat.Hello, least, limit time.Duration) error {
+	if h.Interval < least {
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedSetting,
+			Text: fmt.Sprintf("heartbeat_interval is %d ms: this server allows no less than %d (watchdog.min_heartbeat_interval)",
+				h.Interval.Milliseconds(), least.Milliseconds())}
+	}
 	for _, s := range [...]struct {
 		name string
 		v    time.Duration

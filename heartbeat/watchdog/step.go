@@ -48,6 +48,7 @@ type Settings struct {
 	Succeeds         heartbeat.Succession
 	TerminateOnClose bool
 	MaxTimeout       time.Duration // the longest heartbeat_interval and heartbeat_timeout of a HELLO
+	Access           *Access
 }
 
 // Server is what does not change while the server runs.
@@ -156,6 +157,10 @@ func (t *Table) conn(id Conn) *conn {
 // be heard.
 func (t *Table) opened(now Now, e Event) {
 	t.crowded(now)
+	if !t.settings.Access.lets(e.From.Addr()) {
+		t.notLet(now, e)
+		return
+	}
 	c := &conn{id: e.Conn, addr: e.From.Addr(), port: e.From.Port()}
 	for int(c.id) >= len(t.conns) {
 		t.conns = append(t.conns, nil)

@@ -1,0 +1,60 @@
+package watchdog
+
+// From where conmgrs may connect, and whether they have to prove who they are: what is set. Pure.
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+)
+
+// Authentication is watchdog.authentication, as in extension/bridge.h.
+type Authentication uint8
+
+const (
+	Off     Authentication = iota // nobody proves anything
+	Prefer                        // who has a key proves it, and nobody else touches what is his
+	Require                       // nobody is served without a proof
+)
+
+// Access is who may be a conmgr of this server. It does not change; nil: everybody, without keys.
+type Access struct {
+	Authentication Authentication
+	Keys           *proof.Keys
+	Allowed        []netip.Prefix // nil: everywhere
+	MinInterval    time.Duration  // the shortest heartbeat_interval of a HELLO; 0: the protocol's
+}
+
+// lets tells whether a connection from an address is to be heard.
+func (a *Access) lets(from netip.Addr) bool {
+	if a == nil || a.Allowed == nil {
+		return true
+	}
+	from = from.WithZone("")
+	return slices.ContainsFunc(a.Allowed, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
+// mode is Off where there is no Access.
+func (a *Access) mode() Authentication {
+	if a == nil {
+		return Off
+	}
+	return a.Authentication
+}
+
+func (a *Access) minInterval() time.Duration {
+	if a == nil {
+		return 0
+	}
+	return a.MinInterval
+}
+
+// notLet closes a connection of which no byte was read.
+func (t *Table) notLet(now Now, e Event) {
+	t.log.routine(now, e.From.Addr(), Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
+		"its address is not among watchdog.allowed_addresses", HostPort(e.From.Addr(), e.From.Port()))})
+	t.act(Action{Kind: CloseNow, Conn: e.Conn})
+}

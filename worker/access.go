@@ -1,0 +1,126 @@
+package worker
+
+// Who may be a conmgr of this server: the key file is read, at the start before anybody is listened
+// to, and at a reload on a goroutine of its own, as a file system may hang. The reactor's goroutine
+// does the rest, and blocks at the start only.
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
+	"github.com/pgwatchdog/watchdog/internal/keyfile"
+)
+
+// Access is what the server is set to.
+type Access struct {
+	Serial           uint32 // another one: it was set, or read, again
+	Authentication   watchdog.Authentication
+	MinInterval      time.Duration
+	KeyFile          string
+	AllowedAddresses string
+}
+
+// access is what the reactor knows of it.
+type access struct {
+	serial  uint32
+	loading bool
+	loaded  chan loadedAccess // one at most
+	keys    *proof.Keys       // that are in force
+	text    [32]byte          // of their file: its hash
+}
+
+// loadedAccess is what was read.
+type loadedAccess struct {
+	Access
+	keys *proof.Keys
+	text [32]byte
+	err  error
+}
+
+func loadAccess(a Access) loadedAccess {
+	l := loadedAccess{Access: a}
+	if a.Authentication == watchdog.Off {
+		return l
+	}
+	if a.KeyFile == "" {
+		l.err = errors.New("watchdog.key_file is not set")
+		return l
+	}
+	text, err := keyfile.Read(a.KeyFile, "the database user", proof.MaxFile)
+	if err == nil {
+		l.keys, err = proof.ParseFile(a.KeyFile, text)
+	}
+	l.text, l.err = sha256.Sum256([]byte(text)), err
+	return l
+}
+
+// firstAccess is that of the start: with a key file that is of no use, no key is believed.
+func (r *Reactor) firstAccess() *watchdog.Access {
+	l := loadAccess(r.host.Access())
+	if l.err != nil {
+		detail := "No conmgr process with a key is accepted."
+		if l.Authentication == watchdog.Require {
+			detail = "No conmgr process is accepted, as watchdog.authentication is require."
+		}
+		r.host.Log(keysUnusable(l.err, detail))
+	}
+	return r.inForce(l)
+}
+
+func keysUnusable(err error, detail string) watchdog.Line {
+	return watchdog.Line{Level: watchdog.Warning, Message: "could not load the keys of conmgr processes: " + err.Error(),
+		Detail: detail}
+}
+
+// inForce takes over what was read.
+func (r *Reactor) inForce(l loadedAccess) *watchdog.Access {
+	r.access.serial = l.Serial
+	if n := l.keys.Len(); n > 0 && l.text != r.access.text {
+		r.host.Log(watchdog.Line{Level: watchdog.Log,
+			Message: fmt.Sprintf("keys of conmgr processes are in force: %d from \"%s\"", n, l.KeyFile)})
+	}
+	r.access.keys, r.access.text = l.keys, l.text
+	a := &watchdog.Access{Authentication: l.Authentication, Keys: l.keys, MinInterval: l.MinInterval}
+	if l.AllowedAddresses == "" {
+		return a
+	}
+	var err error
+	if a.Allowed, err = proof.ParseNetworks(l.AllowedAddresses); err != nil { // the server checks it
+		a.Allowed = []netip.Prefix{}
+		r.host.Log(watchdog.Line{Level: watchdog.Warning, Message: "invalid watchdog.allowed_addresses: " + err.Error(),
+			Detail: "No conmgr process is accepted."})
+	}
+	return a
+}
+
+// reloadAccess begins to read what was set anew, and takes in what was read. It returns what holds.
+func (r *Reactor) reloadAccess() *watchdog.Access {
+	a := &r.access
+	select {
+	case l := <-a.loaded:
+		a.loading = false
+		if l.err != nil {
+			r.host.Log(keysUnusable(l.err, fmt.Sprintf("The keys of before stay in force: %d.", a.keys.Len())))
+			l.keys, l.text = a.keys, a.text
+		}
+		return r.inForce(l)
+	default:
+	}
+	if !a.loading && r.host.AccessSerial() != a.serial {
+		a.loading = true
+		set, wake := r.host.Access(), r.host.WakeFD()
+		r.spawn(func() {
+			a.loaded <- loadAccess(set)
+			one := [8]byte{1}
+			_, _ = unix.Write(wake, one[:])
+		})
+	}
+	return r.settings.Access
+}
