@@ -136,7 +136,7 @@ func (h *herd) beat(c *conmgrSim) {
 	}
 	c.lastSent = testnet.Monotonic()
 	var frame [16]byte
-	if _, err := unix.Write(c.fd, c.channel.ConmgrBeat(frame[:0])); err != nil {
+	if _, err := unix.Write(c.fd, c.channel.ConmgrBeat(frame[:0], heartbeat.Mono(c.lastSent))); err != nil {
 		h.ended(c, err.Error())
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
@@ -75,6 +76,7 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	atomic.StoreUint32((*uint32)(&c.serial), serial)
 	C.wd_fence() // nothing of what follows may be seen before the odd serial
 	c.id = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Key.ID))
+	c.keyid = *(*[16]C.uint8_t)(unsafe.Pointer(&v.KeyID))
 	c.boot = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Boot))
 	label := heartbeat.LabelID(v.Key.ID)
 	c.label = *(*[16]C.uint8_t)(unsafe.Pointer(&label))
@@ -115,6 +117,7 @@ func (s store) Load(i int) watchdog.Slot {
 	return watchdog.Slot{
 		State:         s.State(i),
 		Key:           watchdog.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
+		KeyID:         *(*proof.KeyID)(unsafe.Pointer(&c.keyid)),
 		Boot:          *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
 		Port:          uint16(c.port),
 		Attempt:       uint32(c.attempt),

@@ -66,6 +66,7 @@ typedef struct WatchdogSlot
 	uint32_t	state;			/* atomic */
 	uint32_t	serial;			/* atomic; odd while the slot is being written */
 	uint8_t		id[16];			/* conmgr id */
+	uint8_t		keyid[16];		/* that has made it; zeros: nothing was proved */
 	uint8_t		boot[16];		/* boot id of its machine */
 	uint8_t		label[16];		/* what its sessions carry: a hash of the id */
 	uint8_t		heir[16];		/* label of the conmgr that has taken over what
@@ -111,7 +112,7 @@ typedef struct WatchdogSlot
  * The guide promises about 200 bytes a connection. What it does not have takes
  * more: identity (label, heir, addresses), and proof.
  */
-_Static_assert(sizeof(WatchdogSlot) <= 328, "the documented size of a slot");
+_Static_assert(sizeof(WatchdogSlot) <= 344, "the documented size of a slot");
 
 /*
  * One session of a client host, in shared memory; its index is that of its

@@ -3,26 +3,26 @@ package heartbeat
 // What either end knows of one connection once both have said who they are: how its frames are
 // written, and which numbers have been used. Pure.
 
-import "github.com/pgwatchdog/watchdog/heartbeat/proof"
-
 // Channel is one end of a connection.
 type Channel struct {
 	Version uint16
-	Attempt uint32      // of its HELLO, 0: not told
-	Link    *proof.Link // nil: without a key
-	sent    uint32      // sequence of the last BEAT that was sent
-	heard   uint32      // and of the last one that has come
+	Attempt uint32 // of its HELLO, 0: not told
+	Link    *Link  // nil: without a key
+	sent    uint32 // sequence of the last BEAT that was sent
+	heard   uint32 // and of the last one that has come
 }
 
 // ConmgrBeat appends conmgr's next BEAT to b.
-func (c *Channel) ConmgrBeat(b []byte) []byte {
+func (c *Channel) ConmgrBeat(b []byte, now Mono) []byte {
 	c.sent++
+	c.Link.sent(c.sent, now)
 	return c.seal(ConmgrBeat{Sequence: c.sent, Echo: c.heard}.Append(b, c.Version), len(b))
 }
 
 // WatchdogBeat appends the watchdog's next BEAT to b.
-func (c *Channel) WatchdogBeat(b []byte, a Attributes, s Succession) []byte {
+func (c *Channel) WatchdogBeat(b []byte, now Mono, a Attributes, s Succession) []byte {
 	c.sent++
+	c.Link.sent(c.sent, now)
 	return c.seal(WatchdogBeat{Sequence: c.sent, Attributes: a, Succeeds: s, Echo: c.heard}.Append(b, c.Version), len(b))
 }
 
@@ -56,20 +56,20 @@ func (c *Channel) Open(f Frame) (Frame, bool) {
 	return f, ok
 }
 
-// FromConmgr takes in conmgr's BEAT.
-func (c *Channel) FromConmgr(p []byte) error {
+// FromConmgr takes in conmgr's BEAT. fresh: it is a sign of life.
+func (c *Channel) FromConmgr(p []byte, now Mono) (fresh bool, err error) {
 	b, err := ParseConmgrBeat(p, c.Version)
 	if err == nil {
 		c.heard = b.Sequence
 	}
-	return err
+	return c.Link.fresh(b.Echo, now), err
 }
 
-// FromWatchdog takes in the watchdog's BEAT.
-func (c *Channel) FromWatchdog(p []byte) (WatchdogBeat, error) {
-	b, err := ParseWatchdogBeat(p, c.Version)
+// FromWatchdog takes in the watchdog's BEAT. fresh: it is a sign of life, and what it says holds.
+func (c *Channel) FromWatchdog(p []byte, now Mono) (b WatchdogBeat, fresh bool, err error) {
+	b, err = ParseWatchdogBeat(p, c.Version)
 	if err == nil {
 		c.heard = b.Sequence
 	}
-	return b, err
+	return b, c.Link.fresh(b.Echo, now), err
 }

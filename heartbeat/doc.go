@@ -6,6 +6,8 @@
 // in, so that tests own time.
 //
 //	wire.go      frames and numbers of the protocol
+//	link.go      a connection that both ends have proved
+//	echo.go      when the BEATs were sent that are echoed
 //	keyed.go     the two messages of a proof
 //	messages.go  one encoder and one decoder a message
 //	pulse.go     the two timers of an end: when to send, when to judge

@@ -192,8 +192,8 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 func (m *Monitor) Frame(now Mono, c *Channel, f Frame) (changed bool, err error) {
 	switch f.Type {
 	case TypeBeat:
-		b, err := c.FromWatchdog(f.Payload)
-		if err != nil {
+		b, fresh, err := c.FromWatchdog(f.Payload, now)
+		if err != nil || !fresh {
 			return false, err
 		}
 		m.pulse.Received(now)
@@ -252,7 +252,7 @@ func (m *Monitor) Beat(now Mono, c *Channel, b []byte) ([]byte, bool) {
 	if m.state != Established || !m.pulse.SendDue(now) {
 		return b, false
 	}
-	return c.ConmgrBeat(b), true
+	return c.ConmgrBeat(b, now), true
 }
 
 // Judge returns a loss when the silence has lasted too long. Read what the kernel holds before

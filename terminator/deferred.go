@@ -12,6 +12,7 @@ type Deferred struct {
 	Age              time.Duration // since it was put off first
 	Others           []Other
 	TerminateOnClose bool
+	Covered          bool // see Facts
 }
 
 // Review decides about a deferred cut-off when its time has come. The sessions were promised to end
@@ -19,6 +20,9 @@ type Deferred struct {
 // heard that often; they are no longer in question when a conmgr with no longer timeout, or a senior
 // one, has been heard since, whose own verdict then covers them.
 func Review(d Deferred) Decision {
+	if d.Covered {
+		return Decision{Why: whyCovered}
+	}
 	if wait, ok := protection(d.Others, d.Timeout); ok {
 		for _, o := range d.Others {
 			if o.Protects(d.Timeout) && o.covers(d.Timeout) && o.Silent < d.Age {

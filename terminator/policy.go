@@ -51,6 +51,7 @@ type Facts struct {
 	Back             bool          // it has connected again, with this verdict
 	Others           []Other       // the other conmgrs of its address
 	TerminateOnClose bool          // watchdog.terminate_on_close
+	Covered          bool          // it has proved nothing, and somebody at its address has
 }
 
 // Action is what is to be done with the sessions.
@@ -76,10 +77,14 @@ type Decision struct {
 const (
 	whySetting = "watchdog.terminate_on_close is off"
 	whyAlive   = "another conmgr of this address is alive"
+	whyCovered = "it has not proved by a key who it is, and another conmgr of this address has"
 )
 
 // Decide applies the rules.
 func Decide(cause Cause, f Facts) Decision {
+	if f.Covered {
+		return Decision{Why: whyCovered}
+	}
 	if (cause == Goodbye || cause == Closed) && !f.TerminateOnClose {
 		if cause == Closed {
 			return Decision{Action: Remember, Why: whySetting}

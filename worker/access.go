@@ -5,6 +5,7 @@ package worker
 // does the rest, and blocks at the start only.
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -34,6 +35,12 @@ type access struct {
 	loaded  chan loadedAccess // one at most
 	keys    *proof.Keys       // that are in force
 	text    [32]byte          // of their file: its hash
+}
+
+// nonce is for one challenge.
+func nonce() (n proof.Nonce) {
+	_, _ = rand.Read(n[:]) // never fails: it would end the process
+	return n
 }
 
 // loadedAccess is what was read.

@@ -78,7 +78,7 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 	r.settings.Access = r.firstAccess()
 	var lines []watchdog.Action
 	r.core, lines = watchdog.NewTable(watchdog.Server{SystemIdentifier: cfg.SystemIdentifier,
-		PostmasterStart: cfg.PostmasterStart, PostmasterPort: cfg.PostmasterPort}, r.settings, store, now)
+		PostmasterStart: cfg.PostmasterStart, PostmasterPort: cfg.PostmasterPort, Nonce: nonce}, r.settings, store, now)
 	r.perform(now, lines)
 	var err error
 	if r.waiter, err = newWaiter(); err != nil {

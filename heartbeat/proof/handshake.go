@@ -99,8 +99,8 @@ func (h *Handshake) OpenWelcome(frame []byte) (payload []byte, ok bool) {
 }
 
 // Link is for the frames that follow, to be sent in a direction.
-func (h *Handshake) Link(send Direction) *Link {
-	return &Link{key: h.Key, frames: expand(&h.prk, "PGWD/2 frames"), send: send}
+func (h *Handshake) Link(send Direction) Link {
+	return Link{key: h.Key, frames: expand(&h.prk, "PGWD/2 frames"), send: send}
 }
 
 // headerSize is heartbeat.HeaderSize: two bytes of length come first.

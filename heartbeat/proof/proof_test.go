@@ -93,7 +93,8 @@ func keysOf(list ...*Key) *Keys {
 }
 
 func (e *exchange) links() (conmgr, watchdog *Link) {
-	return e.conmgr.Link(FromConmgr), e.watchdog.Link(FromWatchdog)
+	c, w := e.conmgr.Link(FromConmgr), e.watchdog.Link(FromWatchdog)
+	return &c, &w
 }
 
 // The frames of the vectors: BEAT of conmgr, BEAT of the watchdog, GOODBYE of conmgr.
@@ -212,7 +213,8 @@ func TestMustFail(t *testing.T) {
 		{"of another connection", func(*exchange, *Link, *Link) []byte {
 			e := newExchange(t)
 			other := TranscriptOf(e.hello, frame(6, make([]byte, NonceSize)))
-			return NewHandshake(testKey(t), other).Link(FromConmgr).Seal(beat, 0)
+			l := NewHandshake(testKey(t), other).Link(FromConmgr)
+			return l.Seal(beat, 0)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -8,6 +8,7 @@
 //	table.go     the conmgrs that are known, and their connections: docs/protocol.md 1.4
 //	hello.go     who is admitted, and as whom
 //	access.go    from where they may come, and whether they have to prove who they are
+//	prove.go     what follows from a proof, and from none
 //	slots.go     whose slot a new conmgr gets
 //	verdict.go   the ends of conmgrs: docs/protocol.md 1.5; terminator/ decides
 //	timers.go    who has to be looked at next

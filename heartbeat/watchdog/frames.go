@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // conn is what is known of one connection to the heartbeat port.
@@ -17,7 +18,8 @@ type conn struct {
 	refused bool // it only waits for the peer to read why
 	port    uint16
 	addr    netip.Addr
-	peer    *peer // nil: pending, or refused
+	peer    *peer    // nil: pending, or refused
+	proving *proving // it was asked for a proof
 	ch      heartbeat.Channel
 	due     heartbeat.Mono
 	place   place  // in pending or refused
@@ -31,7 +33,7 @@ func (t *Table) input(now Now, c *conn, data []byte) {
 		c.in = nil
 	}
 	for !c.refused && t.conns[c.id] == c {
-		if c.peer == nil {
+		if c.peer == nil && c.proving == nil {
 			if err := heartbeat.CheckHelloPrefix(data); err != nil {
 				t.refuse(now, c, err)
 				return
@@ -57,15 +59,23 @@ func (t *Table) input(now Now, c *conn, data []byte) {
 
 // message acts on one frame. An error is the peer's fault.
 func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
+	if c.peer != nil {
+		var ok bool
+		if f, ok = t.proved(now, c, f); !ok {
+			return nil
+		}
+	}
 	switch {
 	case c.peer != nil && f.Type == heartbeat.TypeBeat:
-		if err := c.ch.FromConmgr(f.Payload); err != nil {
-			return err
+		fresh, err := c.ch.FromConmgr(f.Payload, now.Mono)
+		if err == nil && fresh {
+			t.received(now, c.peer)
 		}
-		t.received(now, c.peer)
-		return nil
-	case c.peer == nil && f.Type == heartbeat.TypeHello:
+		return err
+	case c.peer == nil && c.proving == nil && f.Type == heartbeat.TypeHello:
 		return t.greet(now, c, f)
+	case c.peer == nil && c.proving != nil && f.Type == heartbeat.TypeResponse:
+		return t.response(now, c, f)
 	case c.peer != nil && f.Type == heartbeat.TypeGoodbye:
 		g, err := heartbeat.ParseConmgrGoodbye(f.Payload, c.ch.Version)
 		if err != nil {
@@ -83,7 +93,18 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 	if err != nil {
 		return err
 	}
+	if asked, err := t.challenge(c, h, f); asked || err != nil {
+		return err
+	}
+	return t.welcome(now, c, h, nil)
+}
+
+// welcome admits the peer of a HELLO, or refuses it. shake: it has proved its key.
+func (t *Table) welcome(now Now, c *conn, h heartbeat.Hello, shake *proof.Handshake) error {
 	c.ch = heartbeat.Channel{Version: h.Version(), Attempt: h.Attempt}
+	if shake != nil {
+		c.ch.Link = heartbeat.NewLink(shake, proof.FromWatchdog, h.Timeout)
+	}
 	a, err := t.hello(now, c, h)
 	if err != nil {
 		return err
@@ -100,13 +121,17 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 		t.refuse(now, d, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: t.shortage()})
 	}
 	t.pending.remove(c)
-	c.peer = a.peer
+	c.peer, c.proving = a.peer, nil
 	t.act(Action{Kind: Admitted, Conn: c.id, Timeout: h.Timeout, Flags: h.Flags})
-	t.send(c, heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags | heartbeat.KnowsLabels,
+	b := heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags | heartbeat.KnowsLabels,
 		SystemIdentifier: t.server.SystemIdentifier, PostmasterStart: t.server.PostmasterStart,
 		Attributes:     t.settings.Attributes,
 		PostmasterPort: t.server.PostmasterPort, Succeeds: t.settings.Succeeds,
-		KnownSince: uint64(a.peer.ConnectedAt)}.Append(t.bytes))
+		KnownSince: uint64(a.peer.ConnectedAt)}.Append(t.bytes)
+	if shake != nil {
+		b = shake.SealWelcome(b, len(t.bytes))
+	}
+	t.send(c, b)
 	return nil
 }
 
@@ -119,13 +144,17 @@ func (t *Table) refuse(now Now, c *conn, err error) {
 	}
 	if pe.Code != heartbeat.RefusedFull { // which the table tells
 		t.log.routine(now, c.addr, Line{Level: Log,
-			Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", HostPort(c.addr, c.port), pe.Text)})
+			Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", HostPort(c.addr, c.port), pe.Text), Detail: c.claims()})
+	}
+	why := "it violated the protocol"
+	if pe.Code == heartbeat.RefusedNoKey {
+		why = "its key is not known any more"
 	}
 	t.pending.remove(c)
 	if p := c.peer; p != nil {
 		c.peer = nil
-		t.parted(now, p, c, Broken, "it violated the protocol")
+		t.parted(now, p, c, Broken, why)
 	}
-	t.send(c, heartbeat.Refused{Code: pe.Code, Text: pe.Text}.Append(t.bytes))
+	t.send(c, c.ch.Refused(t.bytes, heartbeat.Refused{Code: pe.Code, Text: pe.Text}))
 	t.finish(now, c)
 }

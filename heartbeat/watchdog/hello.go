@@ -4,11 +4,11 @@ package watchdog
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -31,7 +31,10 @@ type admission struct {
 // hello admits a conmgr, or another connection of one. The error is a *heartbeat.ProtocolError, and
 // then nothing has changed.
 func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err error) {
-	p := t.peers[Key{h.ID, c.addr}]
+	p, err := t.owner(now, c, h)
+	if err != nil {
+		return a, err
+	}
 	cause := terminator.None
 	connected := false
 	if p != nil {
@@ -54,12 +57,13 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		if err := withinLimits(h, t.settings.Access.minInterval(), t.settings.MaxTimeout); err != nil {
 			return a, err
 		}
-		slot, displaced, err := t.place(now, c.addr, c.port, h)
+		slot, displaced, err := t.place(now, c, h)
 		if err != nil {
 			return a, err
 		}
 		a.displaced = displaced
-		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, c.addr}, ConnectedAt: now.Wall, Since: now.Mono}}
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, c.addr}, KeyID: c.keyID(),
+			ConnectedAt: now.Wall, Since: now.Mono}}
 		t.add(p)
 	}
 	a.peer = p
@@ -159,9 +163,10 @@ func withinLimits(h heartbeat.Hello, least, limit time.Duration) error {
 }
 
 // place makes room for a new conmgr.
-func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) (slot int, displaced []*conn, err error) {
-	replaces := t.supersede(now, addr, h)
-	slot, displaced = t.allocate(now, addr, replaces)
+func (t *Table) place(now Now, c *conn, h heartbeat.Hello) (slot int, displaced []*conn, err error) {
+	addr, port := c.addr, c.port
+	replaces := t.supersede(now, c, h)
+	slot, displaced = t.allocate(now, c, replaces)
 	if slot >= 0 {
 		return slot, displaced, nil
 	}
@@ -177,11 +182,13 @@ func (t *Table) place(now Now, addr netip.Addr, port uint16, h heartbeat.Hello) 
 
 // supersede frees the slots of conmgrs that closed their connection and left this address to a new
 // one.
-func (t *Table) supersede(now Now, addr netip.Addr, h heartbeat.Hello) (any bool) {
+func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
+	addr := c.addr
 	t.collect()
 	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
 		a := terminator.Absent{Left: p.Closed, Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout}
-		if p.State == Waiting && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
+		mine := p.KeyID == (proof.KeyID{}) || p.KeyID == c.keyID()
+		if p.State == Waiting && mine && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.drop(p, Free)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -80,6 +81,7 @@ const (
 type Slot struct {
 	State             State
 	Key               Key
+	KeyID             proof.KeyID // that has made it; zeros: nothing was proved
 	Boot              heartbeat.ID
 	Port              uint16 // of the latest connection
 	Attempt           uint32 // the highest of its HELLOs, 0: a conmgr of version 1

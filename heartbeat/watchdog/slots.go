@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -31,11 +32,12 @@ func (t *Table) shortage() string {
 // allocate finds a slot for a new conmgr, -1 if there is none. An address that has none yet always
 // gets one, as long as any other has more than one: displaced are the connections of the conmgr whose
 // slot it is then. replaces: the new one has just freed a slot of its address.
-func (t *Table) allocate(now Now, addr netip.Addr, replaces bool) (slot int, displaced []*conn) {
+func (t *Table) allocate(now Now, c *conn, replaces bool) (slot int, displaced []*conn) {
+	addr := c.addr
 	t.collect()
 	first := awaited(t.byHost[hostOf(addr)]) == 0
 	if n := len(t.free); n == 0 || !first && !replaces && n <= t.reserved() {
-		found := t.givesWay(first)
+		found := t.givesWay(first, c.keyID())
 		if found == nil {
 			return -1, nil
 		}
@@ -76,12 +78,16 @@ func (t *Table) displace(now Now, p *peer, addr netip.Addr) []*conn {
 	return conns
 }
 
-// givesWay is the conmgr whose slot is needed, nil if none has to give it up.
-func (t *Table) givesWay(first bool) (found *peer) {
+// givesWay is the conmgr whose slot is needed, nil if none has to give it up. None that has proved
+// who it is does so for one that has not.
+func (t *Table) givesWay(first bool, keyID proof.KeyID) (found *peer) {
 	var best terminator.Holder
 	for _, host := range t.byHost {
 		siblings := awaited(host)
 		for _, p := range host {
+			if p.KeyID != (proof.KeyID{}) && keyID == (proof.KeyID{}) {
+				continue
+			}
 			h := terminator.Holder{Standing: p.standing(), Left: p.Closed, Since: terminator.Time(p.WaitingSince), Order: p.order,
 				Siblings: siblings, Claimed: t.store.Pending(p.slot)}
 			if h.GivesWay(first) && (found == nil || h.Before(best, first)) {

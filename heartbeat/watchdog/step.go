@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // Conn names a connection to the heartbeat port. Its owner chooses small numbers, and may use one
@@ -56,6 +57,8 @@ type Server struct {
 	SystemIdentifier uint64
 	PostmasterStart  int64  // microseconds since 1970-01-01 00:00 UTC
 	PostmasterPort   uint16 // 0: not known
+	// Nonce is random. It is asked where Access has keys.
+	Nonce func() proof.Nonce
 }
 
 // ActionKind says what is to be done.
@@ -106,7 +109,7 @@ func (t *Table) Step(now Now, e Event) []Action {
 	case Held:
 		t.held(e.Late)
 	case Changed:
-		t.changed(*e.Settings)
+		t.changed(now, *e.Settings)
 	case StopServer:
 		t.stopServer()
 	}
@@ -221,9 +224,13 @@ func (t *Table) held(by time.Duration) {
 }
 
 // changed tells everybody at once when the attributes or the succession are others.
-func (t *Table) changed(s Settings) {
+func (t *Table) changed(now Now, s Settings) {
 	news := s.Attributes != t.settings.Attributes || s.Succeeds != t.settings.Succeeds
+	access := s.Access != t.settings.Access
 	t.settings = s
+	if access {
+		t.recheck(now)
+	}
 	if !news {
 		return
 	}
@@ -236,11 +243,11 @@ func (t *Table) changed(s Settings) {
 }
 
 // tellNews tells some of those who have not been told yet.
-func (t *Table) tellNews() {
+func (t *Table) tellNews(now Now) {
 	n := min(len(t.news), batch)
 	for _, c := range t.news[:n] {
 		if c.peer != nil {
-			t.beat(c)
+			t.beat(now, c)
 		}
 	}
 	if t.news = t.news[n:]; len(t.news) == 0 {
@@ -252,7 +259,7 @@ func (t *Table) tellNews() {
 // the kernel holds was read.
 func (t *Table) due(now Now, caughtUp bool) {
 	if len(t.news) > 0 {
-		t.tellNews()
+		t.tellNews(now)
 		return
 	}
 	for n := 0; ; n++ {
@@ -293,9 +300,9 @@ func (t *Table) visit(now Now, p *peer, dead bool) {
 		conns := p.conns
 		t.dead(now, p)
 		for _, c := range conns {
-			t.send(c, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrSilent,
+			t.send(c, c.ch.WatchdogGoodbye(t.bytes, heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrSilent,
 				Text: fmt.Sprintf("nothing was received from this conmgr for %d ms",
-					silence.Milliseconds())}.Append(t.bytes))
+					silence.Milliseconds())}))
 			t.finish(now, c)
 		}
 	case len(p.conns) == 0:
@@ -303,7 +310,7 @@ func (t *Table) visit(now Now, p *peer, dead bool) {
 	default:
 		if p.pulse.SendDue(now.Mono) {
 			for _, c := range p.conns {
-				t.beat(c)
+				t.beat(now, c)
 			}
 		}
 		t.timers.set(p, p.pulse.Wake())
@@ -311,12 +318,12 @@ func (t *Table) visit(now Now, p *peer, dead bool) {
 }
 
 // beat sends a BEAT, unless the network does not even take what went before.
-func (t *Table) beat(c *conn) {
+func (t *Table) beat(now Now, c *conn) {
 	if c.blocked {
 		return
 	}
 	t.countSent(c.peer)
-	t.send(c, c.ch.WatchdogBeat(t.bytes, t.settings.Attributes, t.settings.Succeeds))
+	t.send(c, c.ch.WatchdogBeat(t.bytes, now.Mono, t.settings.Attributes, t.settings.Succeeds))
 }
 
 // stopServer tells the conmgrs that the server ends. A frame that is half out cannot be followed by
@@ -324,8 +331,8 @@ func (t *Table) beat(c *conn) {
 func (t *Table) stopServer() {
 	for _, c := range t.conns {
 		if c != nil && c.peer != nil && !c.blocked {
-			t.send(c, heartbeat.Goodbye{Code: heartbeat.GoodbyeServerEnds,
-				Text: "the server is shutting down"}.Append(t.bytes))
+			t.send(c, c.ch.WatchdogGoodbye(t.bytes, heartbeat.Goodbye{Code: heartbeat.GoodbyeServerEnds,
+				Text: "the server is shutting down"}))
 			t.act(Action{Kind: Finish, Conn: c.id})
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -59,6 +60,7 @@ type Table struct {
 	// deferrals is how many verdicts are put off.
 	deferrals int
 
+	forged   int            // messages without the proof that they need
 	fullTold heartbeat.Mono // when the log was last told that there is no slot
 }
 
@@ -79,7 +81,10 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 				t.ask(i, s.CutOff)
 			}
 			t.ending = append(t.ending, i)
-		case s.State == Free || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
+		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require && store.Pending(i):
+			store.SetState(i, Ending)
+			t.ending = append(t.ending, i)
+		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require || s.State == Free || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
 			store.SetState(i, Free)
 			t.free = append(t.free, i)
 		default:

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/internal/transcript"
 )
 
@@ -55,6 +56,7 @@ type script struct {
 	now      time.Duration
 	open     map[Conn]bool
 	channels map[Conn]*heartbeat.Channel // of the conmgrs
+	ends     map[Conn]*provedEnd         // of those with a key
 	slots    []string                    // as they were shown last
 	out      []string
 	words    words
@@ -145,11 +147,11 @@ func (s *script) event(kind string) {
 		s.hello(conn())
 	case "beat":
 		c := conn()
-		s.do(Event{Kind: Bytes, Conn: c, Data: s.channel(c).ConmgrBeat(nil)})
+		s.send(c, s.channel(c).ConmgrBeat(nil, heartbeat.Mono(s.now)))
 	case "goodbye":
 		g := heartbeat.Goodbye{Code: heartbeat.GoodbyeCode(w.number(w.word(2))), Text: "bye"}
 		c := conn()
-		s.do(Event{Kind: Bytes, Conn: c, Data: s.channel(c).ConmgrGoodbye(nil, g, w.number(w.arg("gen", "0")))})
+		s.send(c, s.channel(c).ConmgrGoodbye(nil, g, w.number(w.arg("gen", "0"))))
 	case "bytes":
 		s.do(Event{Kind: Bytes, Conn: conn(), Data: []byte(w.word(2))})
 	case "fin":
@@ -171,7 +173,9 @@ func (s *script) event(kind string) {
 	case "stop":
 		s.do(Event{Kind: StopServer})
 	default:
-		w.errs = append(w.errs, errors.New("unknown event"))
+		if !s.proveEvent(kind, conn()) {
+			w.errs = append(w.errs, errors.New("unknown event"))
+		}
 	}
 }
 
@@ -183,15 +187,16 @@ func (s *script) set() {
 	w := &s.words
 	s.settings.TerminateOnClose = !slices.Contains(w.plain, "keep")
 	s.settings.MaxTimeout = w.duration(w.arg("max", "1h"))
+	s.settings.Access = w.access()
 	flags := map[string]heartbeat.AttributeFlags{"primary": 0, "standby": heartbeat.InRecovery}
 	s.settings.Attributes = heartbeat.Attributes{Flags: flags[w.arg("attributes", "primary")], Timeline: 1}
 }
 
 // worker is a new process: no connection is left.
 func (s *script) worker() {
-	s.open, s.channels = map[Conn]bool{}, map[Conn]*heartbeat.Channel{}
+	s.open, s.channels, s.ends = map[Conn]bool{}, map[Conn]*heartbeat.Channel{}, map[Conn]*provedEnd{}
 	var actions []Action
-	s.table, actions = NewTable(Server{SystemIdentifier: 7, PostmasterStart: 5}, s.settings, s.store, s.clock())
+	s.table, actions = NewTable(Server{SystemIdentifier: 7, PostmasterStart: 5, Nonce: nonces()}, s.settings, s.store, s.clock())
 	s.show("", actions)
 }
 
@@ -222,10 +227,13 @@ func (s *script) hello(c Conn) {
 	if !s.open[c] {
 		s.accept(c)
 	}
-	s.do(Event{Kind: Bytes, Conn: c, Data: heartbeat.Hello{ID: heartbeat.ID{byte(w.number(w.arg("id", "")))},
+	h := heartbeat.Hello{ID: heartbeat.ID{byte(w.number(w.arg("id", "")))},
 		Boot: heartbeat.ID{byte(w.number(w.arg("boot", "1")))}, Generation: w.number(w.arg("gen", "0")),
 		MinVersion: heartbeat.MinVersion, MaxVersion: ch.Version, Attempt: ch.Attempt, Interval: w.duration(w.arg("interval", "1s")),
-		Timeout: w.duration(w.arg("timeout", "3s"))}.Append(nil)})
+		Timeout: w.duration(w.arg("timeout", "3s"))}
+	delete(s.ends, c)
+	s.withKey(c, &h)
+	s.send(c, h.Append(nil))
 }
 
 func (s *script) ended(c Conn, how Close, cause string) {
@@ -256,7 +264,8 @@ func (s *script) show(prefix string, actions []Action) (catchUp bool) {
 		line := ""
 		switch a.Kind {
 		case Send:
-			line = fmt.Sprintf("send %d %s", a.Conn, frame(a.Data, s.channel(a.Conn).Version))
+			b, how := s.unproved(a.Conn, a.Data)
+			line = fmt.Sprintf("send %d %s%s", a.Conn, frame(b, s.channel(a.Conn).Version), how)
 		case Finish:
 			line = fmt.Sprintf("finish %d", a.Conn)
 		case CloseNow:
@@ -336,6 +345,9 @@ func describe(m MemorySlot) string {
 	text := [...]string{"free", "connected", "waiting", "ending"}[m.State]
 	if m.State == Waiting && m.Deferred == 0 {
 		text += [...]string{" broken", " closed", " reset"}[m.Closed] + " at " + ms(int64(m.WaitingSince)/1000)
+	}
+	if m.KeyID != (proof.KeyID{}) {
+		text += ", key " + m.KeyID.String()
 	}
 	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.Key.ID[0], m.Key.Addr, m.Boot[0], m.Generation)
 	if m.State == Waiting && m.Deferred != 0 {

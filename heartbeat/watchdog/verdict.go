@@ -11,12 +11,16 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 // closed records that the last connection of p has ended without a GOODBYE. It may resume until its
 // deadline.
 func (t *Table) closed(now Now, p *peer, how Close, cause string) {
+	if p.KeyID != (proof.KeyID{}) { // anybody on the way can close a connection
+		how = Broken
+	}
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Mono
 	t.store.Put(p.slot, &p.Slot)
 	t.timers.set(p, p.pulse.Deadline())
@@ -33,7 +37,7 @@ func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 // lastWord gives the verdict that was put off because of p the time that p's last word has left it.
 func (t *Table) lastWord(now Now, p *peer, how terminator.Parting) {
 	for _, d := range t.byHost[hostOf(p.Key.Addr)] {
-		if d.Deferred == 0 {
+		if d.Deferred == 0 || !p.weighs(d.KeyID) {
 			continue
 		}
 		o := d.other(now, p)
@@ -237,6 +241,7 @@ func (t *Table) facts(now Now, p *peer) terminator.Facts {
 	return terminator.Facts{
 		Now: now.cutOff(), LastReceived: terminator.Time(p.pulse.LastReceived()), ClosedAt: terminator.Time(p.WaitingSince),
 		Interval: p.Interval, Timeout: p.Timeout, Others: t.others(now, p), TerminateOnClose: t.settings.TerminateOnClose,
+		Covered: t.covered(p),
 	}
 }
 
@@ -245,6 +250,7 @@ func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
 		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.putOff),
 		Others:           t.others(now, p),
 		TerminateOnClose: t.settings.TerminateOnClose,
+		Covered:          t.covered(p),
 	}
 }
 
@@ -252,7 +258,7 @@ func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
 // worker has received, not when its deadline was last set.
 func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
 	for _, o := range t.byHost[hostOf(p.Key.Addr)] {
-		if o != p {
+		if o != p && o.weighs(p.KeyID) {
 			others = append(others, p.other(now, o))
 		}
 	}

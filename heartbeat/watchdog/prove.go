@@ -1,0 +1,167 @@
+package watchdog
+
+// Who has proved who he is: docs/protocol.md 1.7. Nothing follows from a connection before that,
+// and what belongs to a keyid nobody else touches. Called within Step; pure.
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+)
+
+// proving is what is kept of a connection between CHALLENGE and RESPONSE.
+type proving struct {
+	hello heartbeat.Hello
+	th    proof.Transcript
+}
+
+// unproved is the one answer to whoever has to prove something and has not.
+var unproved = &heartbeat.ProtocolError{Code: heartbeat.RefusedUnproved,
+	Text: "this server needs a proof of a key that it knows"}
+
+// keyID is what c has proved; zeros: nothing.
+func (c *conn) keyID() (id proof.KeyID) {
+	if c.ch.Link != nil {
+		id = c.ch.Link.Key().ID
+	}
+	return id
+}
+
+// claims is what c says of its key, for the log.
+func (c *conn) claims() string {
+	switch {
+	case c.proving == nil:
+		return ""
+	case c.ch.Link != nil:
+		return fmt.Sprintf("Its keyid is \"%s\".", c.keyID())
+	}
+	id, err := proof.ParseKeyID(c.proving.hello.KeyID.String())
+	if err != nil || id != c.proving.hello.KeyID {
+		return "What it says to be its keyid is none."
+	}
+	return fmt.Sprintf("It says that its keyid is \"%s\".", id)
+}
+
+// challenge asks the peer of a HELLO for its proof, where there is something to prove. asked: it goes
+// on with a RESPONSE.
+func (t *Table) challenge(c *conn, h heartbeat.Hello, f heartbeat.Frame) (asked bool, err error) {
+	mode := t.settings.Access.mode()
+	switch {
+	case h.KeyID == (proof.KeyID{}) && mode == Require:
+		return false, unproved
+	case h.KeyID == (proof.KeyID{}):
+		return false, nil
+	case mode == Off: // without a proof it would only go away again
+		return false, &heartbeat.ProtocolError{Code: heartbeat.RefusedUnproved,
+			Text: "this server proves nothing: watchdog.authentication is off"}
+	}
+	from := len(t.bytes)
+	b := heartbeat.AppendChallenge(t.bytes, t.server.Nonce())
+	c.proving = &proving{hello: h, th: proof.TranscriptOf(f.Whole, b[from:])}
+	t.send(c, b)
+	return true, nil
+}
+
+// response takes in a RESPONSE.
+func (t *Table) response(now Now, c *conn, f heartbeat.Frame) error {
+	r, err := heartbeat.ParseResponse(f.Payload)
+	if err != nil {
+		return err
+	}
+	h := c.proving.hello
+	if t.settings.Access.mode() == Off { // meanwhile
+		return unproved
+	}
+	shake := t.settings.Access.Keys.Check(h.KeyID, c.addr, c.proving.th, r)
+	if shake == nil {
+		return unproved
+	}
+	return t.welcome(now, c, h, shake)
+}
+
+// proved takes the proof off a frame. false: it has none that is right, and the connection is gone,
+// which is no verdict.
+func (t *Table) proved(now Now, c *conn, f heartbeat.Frame) (heartbeat.Frame, bool) {
+	f, ok := c.ch.Open(f)
+	if ok {
+		return f, true
+	}
+	t.forged++
+	p := c.peer
+	t.close(c)
+	t.parted(now, p, c, Broken, fmt.Sprintf("a message is not what conmgr has sent: %d of these so far", t.forged))
+	return f, false
+}
+
+// owner is the conmgr that h is of, nil if it is a new one. What a keyid has made is its own. What
+// somebody without a proof has made is not that of who has one.
+func (t *Table) owner(now Now, c *conn, h heartbeat.Hello) (*peer, error) {
+	p := t.peers[Key{h.ID, c.addr}]
+	switch {
+	case p == nil || p.KeyID == c.keyID():
+		return p, nil
+	case p.KeyID != (proof.KeyID{}):
+		return nil, unproved
+	}
+	t.disown(now, p, fmt.Sprintf("its id is that of a conmgr with the keyid \"%s\"", c.keyID()))
+	return nil, nil
+}
+
+// disown forgets a conmgr that has proved nothing. No session ends by that.
+func (t *Table) disown(now Now, p *peer, why string) {
+	conns := p.leave()
+	t.log.routine(now, p.Key.Addr, Line{Level: Warning, Message: fmt.Sprintf("conmgr %s is not monitored any more", p.remote()),
+		Detail: sentence(why) + " Its sessions are not terminated."})
+	t.drop(p, Free)
+	for _, c := range conns {
+		c.peer = nil
+		t.refuse(now, c, unproved)
+	}
+}
+
+// covered tells whether somebody at p's address has proved who he is, and p has not.
+func (t *Table) covered(p *peer) bool {
+	return p.KeyID == (proof.KeyID{}) && t.provedAt(p.Key.Addr)
+}
+
+// provedAt tells whether a keyid is known at an address.
+func (t *Table) provedAt(addr netip.Addr) bool {
+	return slices.ContainsFunc(t.byHost[hostOf(addr)], func(o *peer) bool { return o.KeyID != (proof.KeyID{}) })
+}
+
+// weighs tells whether o counts when p is judged, or gives way to it.
+func (o *peer) weighs(keyID proof.KeyID) bool {
+	return keyID == (proof.KeyID{}) || o.KeyID != (proof.KeyID{})
+}
+
+// recheck holds everybody who is known against changed settings.
+func (t *Table) recheck(now Now) {
+	a := t.settings.Access
+	if a.mode() == Off {
+		return
+	}
+	for _, c := range t.conns {
+		if c == nil || c.peer == nil || c.ch.Link == nil || a.Keys.Believes(c.ch.Link.Key(), c.addr) {
+			continue
+		}
+		t.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedNoKey,
+			Text: fmt.Sprintf("the key of keyid \"%s\" is not known any more", c.keyID())})
+	}
+	if a.mode() != Require {
+		return
+	}
+	var gone []*peer
+	for _, p := range t.peers {
+		if p.KeyID == (proof.KeyID{}) {
+			gone = append(gone, p)
+		}
+	}
+	slices.SortFunc(gone, func(a, b *peer) int { return cmp.Compare(a.slot, b.slot) })
+	for _, p := range gone {
+		t.disown(now, p, "it has not proved who it is, and watchdog.authentication is require")
+	}
+}
