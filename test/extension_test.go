@@ -91,7 +91,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("ALTER SYSTEM SET watchdog.terminate_on_silence_only = %s: %v", set, err)
 		}
 	}
-	for list, entry := range map[string]int{"": 0, "10.0.0.0/8": 0, " 10.0.0.1 ,2001:db8::/32": 0, "0.0.0.0/0,::/0": 0,
+	for list, entry := range map[string]int{"": 0, "10.0.0.0/8": 0, "10.0.0.1 , 2001:db8::/32": 0, "0.0.0.0/0,::/0": 0,
 		"10.0.0.0/33": 1, "10.0.0.1/8": 1, "::1,2001:db8::1/32": 2, "10.0.0.0/8,": 2, "host": 1, "10.0.0.0/+8": 1,
 		"10.0.0.0/08": 1, "::ffff:10.0.0.0/104": 1, "10.0.0.0/8,,::1": 2, "fe80::1%lo": 1, "10.0.0.0/": 1} {
 		_, err := c.TryQuery("ALTER SYSTEM SET watchdog.allowed_addresses = '" + list + "'")

@@ -133,9 +133,9 @@ func (t *Table) provedAt(addr netip.Addr) bool {
 	return slices.ContainsFunc(t.byHost[hostOf(addr)], func(o *peer) bool { return o.KeyID != (proof.KeyID{}) })
 }
 
-// weighs tells whether o counts when p is judged, or gives way to it.
-func (o *peer) weighs(keyID proof.KeyID) bool {
-	return keyID == (proof.KeyID{}) || o.KeyID != (proof.KeyID{})
+// weighs tells whether p counts when one with that keyid is judged.
+func (p *peer) weighs(keyID proof.KeyID) bool {
+	return keyID == (proof.KeyID{}) || p.KeyID != (proof.KeyID{})
 }
 
 // recheck holds everybody who is known against changed settings.

@@ -138,7 +138,8 @@ func (s *script) unproved(c Conn, b []byte) ([]byte, string) {
 	if e == nil || err != nil {
 		return b, ""
 	}
-	payload, ok := f.Payload, false
+	var payload []byte
+	ok := false
 	switch {
 	case f.Type == heartbeat.TypeChallenge:
 		e.challenge = bytes.Clone(b)
