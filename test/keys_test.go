@@ -1,0 +1,250 @@
+package test
+
+// Keys of the heartbeats on real servers. The conmgr is test/clients/conmgr.py, which was written
+// from docs/protocol.md alone.
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+// TestPythonVectors: the vectors of docs/protocol.md are what the independent reader of the page
+// computes.
+func TestPythonVectors(t *testing.T) {
+	root := sourceRoot(t)
+	out, err := exec.Command("python3", filepath.Join(root, "test/clients/conmgr.py"), "vectors",
+		filepath.Join(root, "heartbeat/proof/testdata/vectors.txt")).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "16 vectors are right") {
+		t.Errorf("%s%v", out, err)
+	}
+}
+
+// keyLine is the line of a key file.
+func keyLine(t *testing.T, name string, secret byte) string {
+	t.Helper()
+	id, err := proof.ParseKeyID(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proof.Line(id, proof.Secret{secret})
+}
+
+// keyFile writes the key file of a server.
+func keyFile(t *testing.T, c *pgtest.Cluster, mode os.FileMode, lines ...string) {
+	t.Helper()
+	path := filepath.Join(c.DataDir, "keys")
+	var owner unix.Stat_t
+	err := unix.Stat(c.DataDir, &owner)
+	if err == nil {
+		err = os.WriteFile(path+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o600)
+	}
+	if err == nil {
+		err = os.Chown(path+".new", int(owner.Uid), int(owner.Gid))
+	}
+	if err == nil {
+		err = os.Chmod(path+".new", mode)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// pyConmgr is one run of conmgr.py.
+type pyConmgr struct {
+	t     *testing.T
+	in    io.WriteCloser
+	lines chan string
+}
+
+func (w *world) python(from *testnet.Host, args ...string) *pyConmgr {
+	w.Helper()
+	script := filepath.Join(sourceRoot(w.T), "test/clients/conmgr.py")
+	cmd := from.Command(w.Context(), "python3", append([]string{script, "run", w.db.Addr4.String(),
+		fmt.Sprint(w.primary.WatchdogPort)}, args...)...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		w.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		w.Fatal(err)
+	}
+	p := &pyConmgr{t: w.T, in: in, lines: make(chan string, 1000)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.lines <- s.Text()
+		}
+		close(p.lines)
+		_ = cmd.Wait()
+	}()
+	w.Cleanup(func() {
+		in.Close()
+		_ = cmd.Process.Kill()
+		<-done
+	})
+	return p
+}
+
+// expect waits for a line that begins so.
+func (p *pyConmgr) expect(prefix string) {
+	p.t.Helper()
+	var seen []string
+	for timeout := time.After(patience); ; {
+		select {
+		case line, ok := <-p.lines:
+			if strings.HasPrefix(line, prefix) && ok {
+				return
+			}
+			if seen = append(seen, line); !ok || !strings.HasPrefix(line, "beat") && !strings.HasPrefix(line, "hello") &&
+				!strings.HasPrefix(line, "challenge") {
+				p.t.Fatalf("%q instead of %q", seen, prefix)
+			}
+		case <-timeout:
+			p.t.Fatalf("%q, and no %q", seen, prefix)
+		}
+	}
+}
+
+func (p *pyConmgr) tell(command string) {
+	p.t.Helper()
+	if _, err := fmt.Fprintln(p.in, command); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// reload has the server read its settings, and waits for what the worker says.
+func (w *world) reload(settings map[string]string, says string) {
+	w.Helper()
+	for name, value := range settings {
+		w.primary.Configure(name, value)
+	}
+	since := w.primary.LogSize()
+	w.primary.Exec("SELECT pg_reload_conf()")
+	w.primary.WaitLog(since, says, patience)
+}
+
+// TestKeys: both versions of the protocol, with and without keys, under each watchdog.authentication;
+// keys come, go, and are replaced at reloads.
+func TestKeys(t *testing.T) {
+	w := newWorld(t, pgtest.Set("watchdog.key_file", "keys"))
+	client := w.net.Host("client")
+	key := keyLine(t, "client1", 1)
+
+	for _, version := range []string{"1", "2"} { // off
+		p := w.python(client, "--version", version)
+		p.expect("welcome version=" + version)
+		p.expect("beat 1 ")
+		p.tell("goodbye 1")
+	}
+	w.python(client, "--key", key).expect("refused 6 this server proves nothing: watchdog.authentication is off")
+
+	keyFile(t, w.primary, 0o600, "# of the test", key, keyLine(t, "elsewhere", 2)+" 203.0.113.0/24")
+	w.reload(map[string]string{"watchdog.authentication": "prefer"}, `keys of conmgr processes are in force: 2 from "keys"`)
+	for _, version := range []string{"1", "2"} {
+		p := w.python(client, "--version", version)
+		p.expect("welcome version=" + version)
+		p.tell("quit")
+	}
+	p := w.python(client, "--key", key)
+	p.expect("welcome version=2")
+	p.expect("beat 3 ")
+	for _, bad := range []string{keyLine(t, "client1", 3), keyLine(t, "client2", 1), keyLine(t, "elsewhere", 2)} {
+		w.python(client, "--key", bad).expect("refused 6 this server needs a proof of a key that it knows")
+	}
+	w.checkForged(client, key)
+
+	other := w.python(client)
+	other.expect("welcome version=2")
+	w.reload(map[string]string{"watchdog.authentication": "require"}, `is not monitored any more`)
+	other.expect("refused 6 ")
+	w.python(client).expect("refused 6 ")
+	p.expect("beat ")
+
+	// A file that is of no use changes nothing.
+	keyFile(t, w.primary, 0o640, keyLine(t, "client1", 9))
+	w.reload(nil, `WARNING:  could not load the keys of conmgr processes: key file "keys" has group or world access`)
+	keyFile(t, w.primary, 0o600, "client1 x")
+	w.reload(nil, `WARNING:  could not load the keys of conmgr processes: keys:1: the secret of keyid "client1" is not base64`)
+	w.python(client, "--key", key).expect("welcome version=2")
+	p.expect("beat ")
+
+	// The secret is replaced: first both, then the new one.
+	next := keyLine(t, "client1", 4)
+	keyFile(t, w.primary, 0o600, key, next)
+	w.reload(nil, `keys of conmgr processes are in force`)
+	w.python(client, "--key", next).expect("welcome version=2")
+	p.expect("beat ")
+	keyFile(t, w.primary, 0o600, next)
+	w.reload(nil, `keys of conmgr processes are in force`)
+	p.expect(`refused 7 the key of keyid "client1" is not known any more`)
+	w.python(client, "--key", key).expect("refused 6 ")
+
+	w.reload(map[string]string{"watchdog.allowed_addresses": "203.0.113.0/24"}, `parameter "watchdog.allowed_addresses" changed`)
+	w.python(client, "--key", next).expect("closed")
+}
+
+// checkForged: what is not proved ends nothing.
+func (w *world) checkForged(client *testnet.Host, key string) {
+	w.Helper()
+	s := w.session(client)
+	for _, command := range []string{"plain", "flip", "reflect"} {
+		p := w.python(client, "--key", key, "--id", strings.Repeat("ab", 16), "--timeout", "60000")
+		p.expect("welcome version=2")
+		p.expect("beat ")
+		since := w.primary.LogSize()
+		p.tell(command)
+		w.primary.WaitLog(since, `heartbeat connection is broken: conmgr`, patience)
+		p.expect("closed")
+	}
+	if err := s.conn.PingContext(w.Context()); err != nil {
+		w.Errorf("a session has ended: %v", err)
+	}
+}
+
+// TestKeysAtStart: with a key file that is of no use the server starts, and nobody is accepted.
+func TestKeysAtStart(t *testing.T) {
+	w := newWorld(t, pgtest.Set("watchdog.key_file", "keys"), pgtest.Set("watchdog.authentication", "require"))
+	w.primary.WaitLog(0, `(?s)WARNING:  could not load the keys of conmgr processes: could not open key file "keys": no such file.*`+
+		`No conmgr process is accepted, as watchdog.authentication is require`, patience)
+	client := w.net.Host("client")
+	key := keyLine(t, "client1", 1)
+	w.python(client).expect("refused 6 ")
+	w.python(client, "--key", key).expect("refused 6 ")
+	keyFile(t, w.primary, 0o600, key)
+	w.reload(nil, `keys of conmgr processes are in force: 1 from`)
+	p := w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "5000")
+	p.expect("welcome version=2")
+	// Another worker reads it at its start; what was proved before is still that keyid's.
+	since := w.primary.LogSize()
+	if err := unix.Kill(w.primary.WorkerPid(workerTitle), unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.expect("closed")
+	w.primary.WaitLog(since, `keys of conmgr processes are in force: 1 from`, patience)
+	w.primary.WaitLog(since, `listening for heartbeat connections`, patience)
+	w.python(client, "--id", strings.Repeat("cd", 16), "--timeout", "5000", "--attempt", "2").expect("refused 6 ")
+	p = w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "5000", "--attempt", "3")
+	p.expect("welcome version=2 flags=3 proved")
+}
