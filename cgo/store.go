@@ -75,23 +75,21 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	serial := atomic.LoadUint32((*uint32)(&c.serial)) | 1
 	atomic.StoreUint32((*uint32)(&c.serial), serial)
 	C.wd_fence() // nothing of what follows may be seen before the odd serial
-	c.id = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Key.ID))
+	c.id = *(*[16]C.uint8_t)(unsafe.Pointer(&v.ID))
 	c.keyid = *(*[16]C.uint8_t)(unsafe.Pointer(&v.KeyID))
 	c.boot = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Boot))
-	label := heartbeat.LabelID(v.Key.ID)
+	label := heartbeat.LabelID(v.ID)
 	c.label = *(*[16]C.uint8_t)(unsafe.Pointer(&label))
-	addr := v.Key.Addr.As16()
-	c.addr[0] = *(*[16]C.uint8_t)(unsafe.Pointer(&addr))
-	zone, _ := strconv.ParseUint(v.Key.Addr.Zone(), 10, 32) // ours are numbers: see fromSockaddr
-	c.scope[0] = C.uint32_t(zone)
-	c.naddrs, c.ended, c.addr_time[0] = 1, 0, C.int64_t(v.Since)
-	if v.CutOff != 0 {
-		c.ended, c.addr_time[0] = 1, C.int64_t(v.CutOff)
-	}
+	c.heir = *(*[16]C.uint8_t)(unsafe.Pointer(&v.Heir))
+	putAddresses(c, v)
 	c.cause, c.cutoff = C.uint8_t(v.Cause), C.int64_t(v.CutOff)
 	c.port = C.uint16_t(v.Port)
 	c.attempt = C.uint32_t(v.Attempt)
 	c.closed = C.uint8_t(v.Closed)
+	c.remembered = 0
+	if v.Remembered {
+		c.remembered = 1
+	}
 	c.deferred = C.int64_t(v.Deferred)
 	c.deferred_cause = C.uint8_t(v.DeferredCause)
 	c.generation = C.uint64_t(v.Generation)
@@ -110,13 +108,12 @@ func (s store) Put(i int, v *watchdog.Slot) {
 // Load is for the start of the worker, when nobody else writes.
 func (s store) Load(i int) watchdog.Slot {
 	c := &s.slots[i]
-	addr := netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&c.addr[0]))).Unmap()
-	if c.scope[0] != 0 && addr.Is6() {
-		addr = addr.WithZone(strconv.FormatUint(uint64(c.scope[0]), 10))
-	}
 	return watchdog.Slot{
 		State:         s.State(i),
-		Key:           watchdog.Key{ID: *(*heartbeat.ID)(unsafe.Pointer(&c.id)), Addr: addr},
+		ID:            *(*heartbeat.ID)(unsafe.Pointer(&c.id)),
+		Heir:          *(*heartbeat.ID)(unsafe.Pointer(&c.heir)),
+		Proved:        loadAddresses(c),
+		Remembered:    c.remembered != 0,
 		KeyID:         *(*proof.KeyID)(unsafe.Pointer(&c.keyid)),
 		Boot:          *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
 		Port:          uint16(c.port),
@@ -139,3 +136,34 @@ func (s store) Load(i int) watchdog.Slot {
 			Wall: watchdog.Wall(c.last_received_at)},
 	}
 }
+
+func putAddresses(c *C.WatchdogSlot, v *watchdog.Slot) {
+	c.naddrs, c.ended = 0, 0
+	for i, a := range v.Proved {
+		if !a.Addr.IsValid() {
+			break
+		}
+		addr := a.Addr.As16()
+		c.addr[i] = *(*[16]C.uint8_t)(unsafe.Pointer(&addr))
+		zone, _ := strconv.ParseUint(a.Addr.Zone(), 10, 32) // ours are numbers: see fromSockaddr
+		c.scope[i] = C.uint32_t(zone)
+		c.addr_time[i] = C.int64_t(a.At)
+		if a.Ended {
+			c.ended |= 1 << i
+		}
+		c.naddrs++
+	}
+}
+
+func loadAddresses(c *C.WatchdogSlot) (proved [watchdog.MaxAddresses]watchdog.Proved) {
+	for i := range min(int(c.naddrs), len(proved)) {
+		addr := netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&c.addr[i]))).Unmap()
+		if c.scope[i] != 0 && addr.Is6() {
+			addr = addr.WithZone(strconv.FormatUint(uint64(c.scope[i]), 10))
+		}
+		proved[i] = watchdog.Proved{Addr: addr, At: terminator.Time(c.addr_time[i]), Ended: c.ended>>i&1 != 0}
+	}
+	return proved
+}
+
+var _ = [1]struct{}{}[watchdog.MaxAddresses-C.WD_SLOT_ADDRESSES] // both sides have as many

@@ -12,7 +12,7 @@ type Deferred struct {
 	Age              time.Duration // since it was put off first
 	Others           []Other
 	TerminateOnClose bool
-	Covered          bool // see Facts
+	Covered          bool // see Address
 }
 
 // Review decides about a deferred cut-off when its time has come. The sessions were promised to end
@@ -34,7 +34,7 @@ func Review(d Deferred) Decision {
 	if (d.Cause == Goodbye || d.Cause == Closed) && !d.TerminateOnClose {
 		return Decision{Why: whySetting}
 	}
-	return Decision{Action: End, Cause: d.Cause, CutOff: d.CutOff}
+	return Decision{Action: End, Cause: d.Cause, CutOff: capped(d.CutOff, d.Others)}
 }
 
 // AfterLastWord is how long a verdict, which would fall in so much time, has to wait if one of the

@@ -136,17 +136,10 @@ func TestAfterLastWord(t *testing.T) {
 func TestWalsenders(t *testing.T) {
 	f := Facts{Now: 1_000_000_000, LastReceived: 1, Interval: time.Second, Timeout: time.Second, TerminateOnClose: true}
 	for _, c := range []Cause{Silence, Goodbye, GivenUp, Closed} {
-		d := Decide(c, f)
-		if d.Action != End || d.Cause != c || d.Cause.SparesWalsenders() != (c != Silence) {
-			t.Errorf("cause %d: %+v", c, d)
+		v := Decide(c, f)
+		if v.Own != End || v.Cause != c || v.Cause.SparesWalsenders() != (c != Silence) {
+			t.Errorf("cause %d: %+v", c, v)
 		}
-	}
-	f.Back, f.Others = true, []Other{{}}
-	if d := Decide(GivenUp, f); d.Action != Spare {
-		t.Errorf("back, and another one is alive: %+v", d)
-	}
-	if f.Others = nil; Decide(GivenUp, f).Action != End {
-		t.Error("back, and nobody else is alive: nothing is ended")
 	}
 }
 

@@ -22,6 +22,7 @@ type Other struct {
 	Left     Parting // how its connection ended, if it has
 	Standing Standing
 	Rebooted bool          // of another boot of the machine, and first connected after the silence in question began
+	Since    Time          // when it first connected from the address
 	Silent   time.Duration // since it was last heard
 	Interval time.Duration // its heartbeat_interval
 	Timeout  time.Duration // its heartbeat_timeout
@@ -66,6 +67,17 @@ func (o Other) covers(timeout time.Duration) bool {
 // be read in one turn.
 func Rebooted(sameBoot bool, connected, lastWord Time) bool {
 	return !sameBoot && connected >= lastWord
+}
+
+// capped is the cut-off of an address: what began when another boot, or another machine, had come to it
+// is that one's, as long as its own verdict is still to fall.
+func capped(cutOff Time, others []Other) Time {
+	for _, o := range others {
+		if o.Rebooted && o.Standing == Awaited {
+			cutOff = min(cutOff, o.Since)
+		}
+	}
+	return cutOff
 }
 
 // protection tells whether one of the others protects, and for how long at least.

@@ -7,6 +7,7 @@
 //	policy.go     the verdict: whose sessions, and the cut-off
 //	others.go     the other conmgrs of an address: who protects its sessions
 //	deferred.go   a verdict that was put off for their sake
+//	labels.go     which sessions a verdict means: by label, by address
 //	slots.go      on whom no verdict will fall, as its slot is needed
 package terminator
 
@@ -49,9 +50,7 @@ type Facts struct {
 	Interval         time.Duration // heartbeat_interval
 	Timeout          time.Duration // heartbeat_timeout
 	Back             bool          // it has connected again, with this verdict
-	Others           []Other       // the other conmgrs of its address
 	TerminateOnClose bool          // watchdog.terminate_on_close
-	Covered          bool          // it has proved nothing, and somebody at its address has
 }
 
 // Action is what is to be done with the sessions.
@@ -65,7 +64,20 @@ const (
 	Remember
 )
 
-// Decision is what is to be done, and why.
+// Verdict is what follows from the end of a conmgr.
+type Verdict struct {
+	// Own is for the sessions that carry its label: End, Spare or Remember. It is never put off for the
+	// sake of others, as these sessions are nobody else's.
+	Own    Action
+	Cause  Cause
+	CutOff Time // End
+	Why    string
+	// Addresses are for the other sessions of each of its addresses, in their order; nil unless Own is
+	// End.
+	Addresses []Decision
+}
+
+// Decision is what is to be done with the sessions of an address, and why.
 type Decision struct {
 	Action Action
 	Cause  Cause         // End, Defer: which of the sessions, see SparesWalsenders
@@ -80,31 +92,46 @@ const (
 	whyCovered = "it has not proved by a key who it is, and another conmgr of this address has"
 )
 
+// Address is what counts of one of its addresses.
+type Address struct {
+	Others  []Other // the other conmgrs there
+	Covered bool    // it has proved nothing, and somebody at that address has
+}
+
 // Decide applies the rules.
-func Decide(cause Cause, f Facts) Decision {
-	if f.Covered {
-		return Decision{Why: whyCovered}
-	}
+func Decide(cause Cause, f Facts, addresses ...Address) Verdict {
 	if (cause == Goodbye || cause == Closed) && !f.TerminateOnClose {
 		if cause == Closed {
-			return Decision{Action: Remember, Why: whySetting}
+			return Verdict{Own: Remember, Why: whySetting}
 		}
-		return Decision{Why: whySetting}
+		return Verdict{Why: whySetting}
 	}
-	d := Decision{Action: End, Cause: cause, CutOff: f.Now}
+	v := Verdict{Own: End, Cause: cause, CutOff: f.Now}
 	switch cause {
 	case Silence:
 		// The host was alive until its next BEAT was due; a session that
 		// started later than that is one of a host that came back.
-		d.CutOff = min(f.LastReceived.Add(schedule(f.Interval)), f.Now)
+		v.CutOff = min(f.LastReceived.Add(schedule(f.Interval)), f.Now)
 	case Closed:
-		d.CutOff = min(f.ClosedAt, f.Now)
+		v.CutOff = min(f.ClosedAt, f.Now)
 	case Goodbye, GivenUp:
 	default:
-		return Decision{}
+		return Verdict{}
 	}
-	if wait, ok := protection(f.Others, f.Timeout); ok {
-		d.Action, d.Wait, d.Why = Defer, wait, whyAlive
+	for _, a := range addresses {
+		v.Addresses = append(v.Addresses, a.decide(v, f))
+	}
+	return v
+}
+
+// decide is the part of a verdict that concerns one address.
+func (a Address) decide(v Verdict, f Facts) Decision {
+	if a.Covered {
+		return Decision{Why: whyCovered}
+	}
+	d := Decision{Action: End, Cause: v.Cause, CutOff: capped(v.CutOff, a.Others)}
+	if wait, ok := protection(a.Others, f.Timeout); ok {
+		d.Action, d.CutOff, d.Wait, d.Why = Defer, v.CutOff, wait, whyAlive
 		if f.Back { // and so is this one: what becomes of its host is judged by its own heartbeats
 			d = Decision{Why: whyAlive}
 		}

@@ -54,7 +54,7 @@ func TestNoHello(t *testing.T) {
 		r.refused(c.code, c.text)
 		r.conn.Close()
 	}
-	if strings.Contains(l.store.Slot(0).Key.Addr.String(), "127") {
+	if strings.Contains(l.store.Slot(0).Addr().String(), "127") {
 		t.Error("a slot was taken")
 	}
 	if n := l.host.count(" is refused: "); n != 9 {

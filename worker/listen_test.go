@@ -115,8 +115,8 @@ func TestListenForms(t *testing.T) {
 			if c, err := net.Dial("tcp", net.JoinHostPort("::1", strconv.Itoa(l.port))); err == nil {
 				r := &remote{t: t, conn: c.(*net.TCPConn)}
 				r.greet(helloOf(2, 0, 1e9, 1e9))
-				if s := l.slotOf(2, "connected by IPv6", inState(watchdog.Connected)); s.Key.Addr.String() != "::1" {
-					t.Errorf("address %s", s.Key.Addr)
+				if s := l.slotOf(2, "connected by IPv6", inState(watchdog.Connected)); s.Addr().String() != "::1" {
+					t.Errorf("address %s", s.Addr())
 				}
 				c.Close()
 			} else if l.host.count("host=:: ") != 0 {

@@ -178,7 +178,7 @@ func (l *live) slotOf(id byte, what string, cond func(fakeSlot) bool) (found fak
 	l.t.Helper()
 	testkit.Eventually(l.t, patience, fmt.Sprintf("slot of conmgr %d: %s", id, what), func() (bool, string) {
 		for i := range l.store.Len() {
-			if s := l.store.Slot(i); s.Key.ID[0] == id && cond(s) {
+			if s := l.store.Slot(i); s.ID[0] == id && cond(s) {
 				found = s
 				return true, ""
 			}

@@ -22,11 +22,11 @@ func TestHeartbeats(t *testing.T) {
 	c := l.dial()
 	const interval, timeout = 30 * time.Millisecond, 900 * time.Millisecond
 	w := c.greet(helloOf(1, 3, interval, timeout))
-	if w.Version != 1 || w.Flags != 0 || w.SystemIdentifier != 77 || w.PostmasterStart != 1234567 || w.Attributes != (heartbeat.Attributes{Timeline: 1}) {
+	if w.Version != 1 || w.Flags != heartbeat.KnowsLabels || w.SystemIdentifier != 77 || w.PostmasterStart != 1234567 || w.Attributes != (heartbeat.Attributes{Timeline: 1}) {
 		t.Errorf("WELCOME %+v", w)
 	}
 	s := l.slotOf(1, "connected", inState(watchdog.Connected))
-	if s.Interval != interval || s.Timeout != timeout || s.Generation != 3 || s.Key.Addr.String() != "127.0.0.1" || s.Boot != (heartbeat.ID{9}) {
+	if s.Interval != interval || s.Timeout != timeout || s.Generation != 3 || s.Addr().String() != "127.0.0.1" || s.Boot != (heartbeat.ID{9}) {
 		t.Errorf("slot %+v", s)
 	}
 	begin := time.Now()
@@ -145,7 +145,7 @@ func TestCloseAndReset(t *testing.T) {
 				t.Errorf("closed %v, cut-off %d", s.Closed, s.CutOff)
 			}
 			l.logged("remote node closes heartbeat connection: conmgr host=127.0.0.1")
-			if w := l.dial().greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+			if w := l.dial().greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed|heartbeat.KnowsLabels {
 				t.Errorf("flags %d", w.Flags)
 			}
 		})
@@ -156,7 +156,7 @@ func TestNewConnectionReplacesTheOld(t *testing.T) {
 	l := start(t, 4).listening()
 	old := l.conmgr(1)
 	c := l.dial()
-	if w := c.greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+	if w := c.greet(helloOf(1, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed|heartbeat.KnowsLabels {
 		t.Errorf("flags %d", w.Flags)
 	}
 	old.gone()
@@ -199,7 +199,7 @@ func TestViolations(t *testing.T) {
 			t.Errorf("%s: closed %v, cut-off %d", c.name, s.Closed, s.CutOff)
 		}
 		r = l.dial()
-		if w := r.greet(helloOf(id, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed {
+		if w := r.greet(helloOf(id, 0, time.Hour, time.Hour)); w.Flags != heartbeat.Resumed|heartbeat.KnowsLabels {
 			t.Errorf("%s: flags %d", c.name, w.Flags)
 		}
 		r.write(heartbeat.Goodbye{Code: heartbeat.GoodbyeConmgrEnds}.Append(nil))
@@ -332,7 +332,7 @@ func TestManyConmgrs(t *testing.T) {
 		}
 	}
 	all[0].write(beatFrame(1))
-	l.slotOf(0, "still served", func(s fakeSlot) bool { return s.Key.ID[3] == 1 && s.Slot.Received == 2 })
+	l.slotOf(0, "still served", func(s fakeSlot) bool { return s.ID[3] == 1 && s.Slot.Received == 2 })
 }
 
 // TestAlive: each turn tells, in shared memory, that there is a worker.

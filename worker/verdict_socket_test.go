@@ -28,7 +28,7 @@ func (x *pair) second(t *testing.T, id byte) (c *conn, peer int) {
 // slotOf is the slot of a conmgr.
 func (x *pair) slotOf(id byte) int {
 	for i := range x.store.Len() {
-		if x.store.Slot(i).Key.ID[0] == id {
+		if x.store.Slot(i).ID[0] == id {
 			return i
 		}
 	}
@@ -50,7 +50,8 @@ func TestOthersAreReadBeforeAVerdict(t *testing.T) {
 		x.host.count("heartbeat is timed out") != 1 {
 		t.Errorf("the log:\n%s", x.host.log())
 	}
-	if s := x.store.Slot(x.slotOf(2)); x.host.wakes.Load() != 0 || c.finished || s.LastReceived != x.now {
+	dead := x.store.Slot(x.slotOf(1)) // what carries its label ends
+	if s := x.store.Slot(x.slotOf(2)); dead.Proved[0].Ended || c.finished || s.LastReceived != x.now {
 		t.Errorf("the sessions are ended while a heartbeat is unread; the log:\n%s", x.host.log())
 	}
 }

@@ -190,13 +190,16 @@ func (b *bench) until(ms int64) {
 	b.now = ms
 }
 
-// cutOff is the request to the terminator for the sessions of addr, in ms; -1: none. Two requests:
+// cutOff is the request to the terminator for all sessions of addr, in ms; -1: none. Two requests:
 // the later.
 func (b *bench) cutOff(addr netip.Addr) (ms int64, cause terminator.Cause) {
 	ms = -1
 	for i := range b.store.Len() {
-		if s := b.store.Slot(i); s.Pending() && s.Key.Addr == addr && int64(s.CutOff)/1e6 > ms {
-			ms, cause = int64(s.CutOff)/1e6, s.Cause
+		s := b.store.Slot(i)
+		for _, a := range s.Proved {
+			if s.Pending() && a.Ended && a.Addr == addr && int64(a.At)/1e6 > ms {
+				ms, cause = int64(a.At)/1e6, s.Cause
+			}
 		}
 	}
 	return ms, cause

@@ -4,6 +4,7 @@ package watchdog
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -50,9 +51,13 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		cause = terminator.AtHello(p.Generation, h.Generation)
 		connected = len(p.conns) > 0
 		p.Resumed++
-		if cause == terminator.None {
+		switch {
+		case p.Deferred != 0: // what carried its label has ended: it begins anew
+			p.ConnectedAt, p.Since = now.Wall, now.Mono
+		case cause == terminator.None:
 			a.flags |= heartbeat.Resumed
 		}
+		t.proves(now, p, c.addr)
 	} else {
 		if err := withinLimits(h, t.settings.Access.minInterval(), t.settings.MaxTimeout); err != nil {
 			return a, err
@@ -62,8 +67,9 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 			return a, err
 		}
 		a.displaced = displaced
-		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{Key: Key{h.ID, c.addr}, KeyID: c.keyID(),
-			ConnectedAt: now.Wall, Since: now.Mono}}
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{ID: h.ID, KeyID: c.keyID(), ConnectedAt: now.Wall,
+			Since: now.Mono}}
+		p.proves(c.addr, now.cutOff())
 		t.add(p)
 	}
 	a.peer = p
@@ -86,7 +92,7 @@ func (t *Table) admit(now Now, p *peer, h heartbeat.Hello, connected bool) {
 	if p.Deferred != 0 {
 		t.deferrals--
 	}
-	p.State, p.Closed, p.remembered, p.Deferred, p.DeferredCause = Connected, Broken, false, 0, terminator.None
+	p.State, p.Closed, p.Remembered, p.Deferred, p.DeferredCause = Connected, Broken, false, 0, terminator.None
 	p.Boot, p.Generation, p.Interval, p.Timeout = h.Boot, h.Generation, h.Interval, h.Timeout
 	p.Port = p.latest().port
 	if h.Attempt == 0 || h.Attempt > p.Attempt {
@@ -103,13 +109,28 @@ func (t *Table) admit(now Now, p *peer, h heartbeat.Hello, connected bool) {
 	t.store.Put(p.slot, &p.Slot)
 	t.timers.set(p, p.pulse.Wake())
 	if t.deferrals > 0 {
-		t.settle(now, p.Key.Addr)
+		t.settle(now, p.Addr())
 	}
 }
 
 func (t *Table) tellEstablished(now Now, p *peer, what string) {
-	t.log.routine(now, p.Key.Addr, Line{Level: Log,
+	t.log.routine(now, p.Addr(), Line{Level: Log,
 		Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what, p.remote()), Detail: p.schedule()})
+}
+
+// proves records that p has connected from an address.
+func (t *Table) proves(now Now, p *peer, addr netip.Addr) {
+	if lost := p.Slot.proves(addr, now.cutOff()); lost.IsValid() {
+		t.delist(p, lost)
+	}
+	t.enlist(p, addr)
+}
+
+// bequeath forgets p, whose sessions stay: they are those of another conmgr of its host from now on.
+func (t *Table) bequeath(p *peer, heir heartbeat.ID) {
+	p.State, p.Heir = Free, heartbeat.LabelID(heir)
+	t.store.Put(p.slot, &p.Slot)
+	t.drop(p, Free)
 }
 
 // same tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does not
@@ -133,7 +154,7 @@ func (p *peer) same(h heartbeat.Hello) error {
 func (p *peer) accepts(h heartbeat.Hello) error {
 	early := h.Attempt != 0 && h.Attempt <= p.Attempt
 	if h.Generation < p.Generation || early && h.Generation > p.Generation ||
-		!p.remembered && h.Generation-p.Generation > maxGenerationStep {
+		!p.Remembered && h.Generation-p.Generation > maxGenerationStep {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
 			Text: fmt.Sprintf("generation %d after %d", h.Generation, p.Generation)}
 	}
@@ -191,7 +212,7 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 		if p.State == Waiting && mine && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
-			t.drop(p, Free)
+			t.bequeath(p, h.ID)
 			any = true
 		}
 	}

@@ -87,9 +87,9 @@ func (m *Memory) Latest() terminator.Time {
 // Put implements Store.
 func (m *Memory) Put(i int, v *Slot) {
 	m.Edit(i, func(s *MemorySlot) {
-		if s.Pending() && s.Key != v.Key {
+		if s.Pending() && s.ID != v.ID {
 			m.faults = append(m.faults,
-				fmt.Sprintf("slot %d is taken from %v while the terminator has to end its sessions", i, s.Key.Addr))
+				fmt.Sprintf("slot %d is taken from %v while the terminator has to end its sessions", i, s.Addr()))
 		}
 		s.Slot = *v
 	})

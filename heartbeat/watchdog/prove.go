@@ -100,7 +100,7 @@ func (t *Table) proved(now Now, c *conn, f heartbeat.Frame) (heartbeat.Frame, bo
 // owner is the conmgr that h is of, nil if it is a new one. What a keyid has made is its own. What
 // somebody without a proof has made is not that of who has one.
 func (t *Table) owner(now Now, c *conn, h heartbeat.Hello) (*peer, error) {
-	p := t.peers[Key{h.ID, c.addr}]
+	p := t.peers[h.ID]
 	switch {
 	case p == nil || p.KeyID == c.keyID():
 		return p, nil
@@ -114,7 +114,7 @@ func (t *Table) owner(now Now, c *conn, h heartbeat.Hello) (*peer, error) {
 // disown forgets a conmgr that has proved nothing. No session ends by that.
 func (t *Table) disown(now Now, p *peer, why string) {
 	conns := p.leave()
-	t.log.routine(now, p.Key.Addr, Line{Level: Warning, Message: fmt.Sprintf("conmgr %s is not monitored any more", p.remote()),
+	t.log.routine(now, p.Addr(), Line{Level: Warning, Message: fmt.Sprintf("conmgr %s is not monitored any more", p.remote()),
 		Detail: sentence(why) + " Its sessions are not terminated."})
 	t.drop(p, Free)
 	for _, c := range conns {
@@ -123,9 +123,9 @@ func (t *Table) disown(now Now, p *peer, why string) {
 	}
 }
 
-// covered tells whether somebody at p's address has proved who he is, and p has not.
-func (t *Table) covered(p *peer) bool {
-	return p.KeyID == (proof.KeyID{}) && t.provedAt(p.Key.Addr)
+// covered tells whether somebody at an address of p's has proved who he is, and p has not.
+func (t *Table) covered(p *peer, addr netip.Addr) bool {
+	return p.KeyID == (proof.KeyID{}) && t.provedAt(addr)
 }
 
 // provedAt tells whether a keyid is known at an address.

@@ -52,10 +52,15 @@ func (n Now) cutOff() terminator.Time { return terminator.Time(n.Mono) }
 // Never is a time that does not come.
 const Never = heartbeat.Mono(1<<63 - 1)
 
-// Key identifies a conmgr: its id counts only together with the address that it comes from.
-type Key struct {
-	ID   heartbeat.ID
+// MaxAddresses is how many of the addresses that a conmgr has proved are kept, the latest.
+const MaxAddresses = 4
+
+// Proved is an address from which a conmgr has connected.
+type Proved struct {
 	Addr netip.Addr // IPv4-mapped addresses unmapped
+	// At is when it did first; once the verdict on the address has fallen, its cut-off.
+	At    terminator.Time
+	Ended bool
 }
 
 // State of a slot, as in extension/bridge.h.
@@ -80,12 +85,15 @@ const (
 // Slot is one conmgr in shared memory.
 type Slot struct {
 	State             State
-	Key               Key
+	ID                heartbeat.ID
 	KeyID             proof.KeyID // that has made it; zeros: nothing was proved
 	Boot              heartbeat.ID
-	Port              uint16 // of the latest connection
-	Attempt           uint32 // the highest of its HELLOs, 0: a conmgr of version 1
-	Closed            Close  // Waiting: how its connection ended, else Broken
+	Heir              heartbeat.ID         // label of the conmgr that has taken over what carries ours; zero: none
+	Proved            [MaxAddresses]Proved // the latest first; no Addr: none
+	Port              uint16               // of the latest connection
+	Attempt           uint32               // the highest of its HELLOs, 0: a conmgr of version 1
+	Closed            Close                // Waiting: how its connection ended, else Broken
+	Remembered        bool                 // Waiting: its time to resume is over, and its sessions were spared
 	Generation        uint64
 	Interval, Timeout time.Duration
 	ConnectedAt       Wall           // for those who read, and the name of what is known of it
@@ -102,6 +110,44 @@ type Slot struct {
 	Resumed        uint64
 	Received, Sent uint64
 	LastReceived   Now
+}
+
+// Addr is the address of its latest connection.
+func (s Slot) Addr() netip.Addr { return s.Proved[0].Addr }
+
+// proves takes an address to the front. lost: the one that had to go. The two ways to say loopback are
+// one address, the one that was used last.
+func (s *Slot) proves(addr netip.Addr, at terminator.Time) (lost netip.Addr) {
+	i := s.find(addr)
+	if i < 0 {
+		i = MaxAddresses - 1
+		lost = s.Proved[i].Addr
+		s.Proved[i] = Proved{At: at}
+	}
+	a := s.Proved[i]
+	a.Addr = addr
+	copy(s.Proved[1:i+1], s.Proved[:i])
+	s.Proved[0] = a
+	return lost
+}
+
+// find is where an address stands, -1: nowhere.
+func (s *Slot) find(addr netip.Addr) int {
+	for i := range s.Proved {
+		if a := s.Proved[i].Addr; a.IsValid() && hostOf(a) == hostOf(addr) {
+			return i
+		}
+	}
+	return -1
+}
+
+// pending tells whether a verdict that is put off waits for that address.
+func (s *Slot) pending(i int) bool { return s.Proved[i].Addr.IsValid() && !s.Proved[i].Ended }
+
+// settled takes away an address on which the verdict was dropped.
+func (s *Slot) settled(i int) {
+	copy(s.Proved[i:], s.Proved[i+1:])
+	s.Proved[MaxAddresses-1] = Proved{}
 }
 
 // Store is the array of slots in shared memory. The watchdog owns it. A verdict in a slot is a request

@@ -69,7 +69,7 @@ func (t *Table) displace(now Now, p *peer, addr netip.Addr) []*conn {
 		t.log.routine(now, addr, Line{Level: Warning,
 			Message: fmt.Sprintf("conmgr %s has to make room for one of %s, which had no slot", p.remote(), addr),
 			Detail:  "Its address has more slots than any other. Its sessions are not terminated.", Hint: hintSlots})
-	case !p.remembered:
+	case !p.Remembered:
 		t.log.routine(now, addr, Line{Level: Warning,
 			Message: fmt.Sprintf("conmgr %s, which is not connected, is forgotten: its slot is needed", p.remote()),
 			Detail:  "Its sessions are not terminated.", Hint: hintSlots})

@@ -79,10 +79,10 @@ func TestClosedConmgrsHoardSlots(t *testing.T) {
 func TestOneAddressTakesAllSlots(t *testing.T) {
 	const slots = 64
 	b := newBench(t, slots)
-	real := b.admit(0, who{250, addrA, 1, 0})
+	real := b.admit(0, who{255, addrA, 1, 0})
 	taken := 0
 	var hoard []*peer
-	for id := byte(1); id < 200; id++ {
+	for id := byte(66); id < 250; id++ {
 		if p, _, _, err := b.hello(10, who{id, addrA, id, 0}); err == nil {
 			taken++
 			hoard = append(hoard, p)
@@ -93,30 +93,30 @@ func TestOneAddressTakesAllSlots(t *testing.T) {
 	}
 	displaced := 0
 	for n := byte(2); n <= slots; n++ {
-		p := b.admit(20, who{1, host(n), 1, 0})
+		p := b.admit(20, who{n, host(n), 1, 0})
 		if b.displaced != nil {
 			displaced++
-			if last := hoard[len(hoard)-displaced]; b.table.peers[last.Key] != nil {
+			if last := hoard[len(hoard)-displaced]; b.table.peers[last.ID] != nil {
 				t.Errorf("displacement %d: the youngest has kept its slot", displaced)
 			}
 		}
 		if p.latest() == nil {
-			t.Fatalf("conmgr of %s is not connected", p.Key.Addr)
+			t.Fatalf("conmgr of %s is not connected", p.Addr())
 		}
 	}
 	if want := slots - 1 - slots/reserveShare; displaced != want {
 		t.Errorf("%d lost their slots, want %d", displaced, want)
 	}
-	if real.latest() == nil || b.table.peers[real.Key] != real {
+	if real.latest() == nil || b.table.peers[real.ID] != real {
 		t.Error("the conmgr that was at that address before has lost its slot")
 	}
-	if _, _, _, err := b.hello(30, who{100, addrA, 1, 0}); err == nil {
+	if _, _, _, err := b.hello(30, who{65, addrA, 1, 0}); err == nil {
 		t.Error("the hoarder got one more")
 	}
-	if _, _, _, err := b.hello(30, who{2, host(2), 1, 0}); err == nil {
+	if _, _, _, err := b.hello(30, who{1, host(2), 1, 0}); err == nil {
 		t.Error("an address that has one took another's only slot")
 	}
-	if _, flags, _, err := b.hello(40, who{250, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
+	if _, flags, _, err := b.hello(40, who{255, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
 		t.Errorf("a known one cannot resume: flags %d, %v", flags, err)
 	}
 	for n := byte(1); n <= slots; n++ {

@@ -25,9 +25,6 @@ type peer struct {
 	Slot
 	pulse heartbeat.Pulse
 	conns []*conn // by attempt, the latest one last; empty: not connected
-	// remembered: its time to resume is over and its sessions were spared,
-	// but should it come back with a higher generation, they are ended.
-	remembered bool
 	// putOff is when its verdict was first put off, with Deferred.
 	putOff heartbeat.Mono
 	// order of admission: a later one is higher.
@@ -51,8 +48,8 @@ type Table struct {
 	news     []*conn // who has to be told of changed settings
 
 	timers timers
-	peers  map[Key]*peer
-	byHost map[netip.Addr][]*peer // by hostOf its address
+	peers  map[heartbeat.ID]*peer
+	byHost map[netip.Addr][]*peer // by hostOf each of its addresses
 	free   []int                  // the first one has been free for longest: its verdict may be needed least
 	ending []int                  // slots that the terminator will free
 	log    *logLimiter
@@ -68,7 +65,7 @@ type Table struct {
 // whoever was connected then has what it had left of its heartbeat_timeout, to resume.
 // The actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
-	t := &Table{server: server, settings: settings, store: store, peers: make(map[Key]*peer),
+	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
 	alive := store.Alive()
@@ -84,14 +81,15 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require && store.Pending(i):
 			store.SetState(i, Ending)
 			t.ending = append(t.ending, i)
-		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require || s.State == Free || s.Interval <= 0 || s.Timeout <= 0 || t.peers[s.Key] != nil:
+		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require || s.State == Free || s.Interval <= 0 || s.Timeout <= 0 ||
+			!s.Addr().IsValid() || t.peers[s.ID] != nil:
 			store.SetState(i, Free)
 			t.free = append(t.free, i)
 		default:
 			if s.State == Connected {
 				s.State, s.Closed, s.WaitingSince = Waiting, Broken, now.Mono
 			}
-			if s.Deferred == 0 {
+			if s.Deferred == 0 && !s.Remembered {
 				known++
 			}
 			// A verdict that was put off has its time from now on, too: those that may prove its host alive
@@ -105,7 +103,9 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			}
 			t.add(p)
 			store.Put(i, &p.Slot)
-			t.timers.set(p, p.pulse.Deadline())
+			if !p.Remembered {
+				t.timers.set(p, p.pulse.Deadline())
+			}
 		}
 	}
 	if known > 0 {
@@ -123,30 +123,48 @@ func (t *Table) add(p *peer) {
 	if p.Deferred != 0 {
 		t.deferrals++
 	}
-	t.peers[p.Key] = p
-	t.byHost[hostOf(p.Key.Addr)] = append(t.byHost[hostOf(p.Key.Addr)], p)
+	t.peers[p.ID] = p
+	for _, a := range p.Proved {
+		if a.Addr.IsValid() {
+			t.enlist(p, a.Addr)
+		}
+	}
 }
 
-// drop forgets a peer. Its slot becomes free, unless a verdict keeps it for the terminator.
-func (t *Table) drop(p *peer, end State) {
-	t.timers.remove(p)
-	delete(t.peers, p.Key)
-	if p.Deferred != 0 {
-		t.deferrals--
+// enlist makes p one of the conmgrs of an address; delist takes that back.
+func (t *Table) enlist(p *peer, addr netip.Addr) {
+	host := hostOf(addr)
+	if !slices.Contains(t.byHost[host], p) {
+		t.byHost[host] = append(t.byHost[host], p)
 	}
-	host := hostOf(p.Key.Addr)
+}
+
+func (t *Table) delist(p *peer, addr netip.Addr) {
+	host := hostOf(addr)
 	list := t.byHost[host]
-	for i := range list {
-		if list[i] == p {
-			list[i] = list[len(list)-1]
-			list = list[:len(list)-1]
-			break
-		}
+	if i := slices.Index(list, p); i >= 0 {
+		list[i] = list[len(list)-1]
+		list[len(list)-1] = nil
+		list = list[:len(list)-1]
 	}
 	if len(list) == 0 {
 		delete(t.byHost, host)
 	} else {
 		t.byHost[host] = list
+	}
+}
+
+// drop forgets a peer. Its slot becomes free, unless a verdict keeps it for the terminator.
+func (t *Table) drop(p *peer, end State) {
+	t.timers.remove(p)
+	delete(t.peers, p.ID)
+	if p.Deferred != 0 {
+		t.deferrals--
+	}
+	for _, a := range p.Proved {
+		if a.Addr.IsValid() {
+			t.delist(p, a.Addr)
+		}
 	}
 	if end == Free && t.store.Pending(p.slot) {
 		end = Ending
@@ -171,7 +189,7 @@ func (t *Table) received(now Now, p *peer) {
 	p.Received++
 	t.store.Received(p.slot, p.Received, now)
 	if t.deferrals > 0 {
-		t.settle(now, p.Key.Addr)
+		t.settle(now, p.Addr())
 	}
 }
 
@@ -273,7 +291,7 @@ func (t *Table) tellResumed(now Now, p *peer) {
 		line.Detail += fmt.Sprintf(" It has resumed %d more times since this was last logged.", p.untold)
 	}
 	p.toldResumed, p.untold = now.Mono, 0
-	t.log.routine(now, p.Key.Addr, line)
+	t.log.routine(now, p.Addr(), line)
 }
 
 func (p *peer) schedule() string {
@@ -291,7 +309,7 @@ func hostOf(addr netip.Addr) netip.Addr {
 }
 
 // remote names a conmgr in the log.
-func (p *peer) remote() string { return HostPort(p.Key.Addr, p.Port) }
+func (p *peer) remote() string { return HostPort(p.Addr(), p.Port) }
 
 // HostPort is the form of PostgreSQL's log lines: host=... port=...
 func HostPort(addr netip.Addr, port uint16) string {

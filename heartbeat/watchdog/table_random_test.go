@@ -36,28 +36,26 @@ func liveRandomly(t *testing.T, data []byte) {
 	data = data[:min(len(data), 1500)] // a longer life is only slower
 	b := newBench(t, slots)
 	addrs := []netip.Addr{addrA, netip.MustParseAddr("2001:db8::1")}
-	gens := map[Key]uint64{}
+	gens := map[heartbeat.ID]uint64{}
 	what := ""
-	b.store.Asked = func(i int) { // a cut-off has just been written
+	type fallen struct {
+		slot int
+		Proved
+	}
+	known := map[fallen]bool{}
+	b.store.Asked = func(i int) { // a verdict has just been written
 		s := b.store.Slot(i)
-		if s.CutOff > at(b.now).cutOff() {
-			t.Fatalf("%s at %d ms: a cut-off in the future", what, b.now)
-		}
-		for _, o := range b.table.peers {
-			if o.slot == i || o.Key.Addr != s.Key.Addr || o.Boot != s.Boot || o.remembered || o.Deferred != 0 ||
-				o.State == Waiting && o.Closed != Broken {
-				continue
-			}
-			if at(b.now).Mono < o.LastReceived.Mono.Add(o.Timeout) {
-				t.Fatalf("%s at %d ms: sessions of %s are ended while conmgr %d of the same boot is alive", what, b.now,
-					s.Key.Addr, o.Key.ID[0])
+		for _, a := range s.Proved {
+			if f := (fallen{i, a}); a.Ended && !known[f] {
+				known[f] = true
+				checkFallen(t, b, s, a, what)
 			}
 		}
 	}
 	for ; len(data) >= 3; data = data[3:] {
 		op, sel, dt := data[0], data[1], int64(data[2])
 		w := who{id: sel&3 + 1, addr: addrs[sel>>2&1], boot: sel >> 3 & 1}
-		key := Key{heartbeat.ID{w.id}, w.addr}
+		key := heartbeat.ID{w.id}
 		p := b.table.peers[key]
 		what = fmt.Sprintf("event %d of %d@%s", op%16, w.id, w.addr)
 		next := b.now + dt*dt/16 // 0 to 4 s, mostly short
@@ -121,13 +119,31 @@ func liveRandomly(t *testing.T, data []byte) {
 	}
 	checkTable(t, b, what)
 	for _, p := range b.table.peers {
-		if !p.remembered {
-			t.Fatalf("conmgr %v is still there", p.Key)
+		if !p.Remembered {
+			t.Fatalf("conmgr %v is still there", p.ID)
 		}
 	}
 	for i := range slots {
 		if s := b.store.Slot(i); s.State == Ending || s.State == Connected || s.Pending() {
 			t.Fatalf("slot %d is left: %+v", i, s)
+		}
+	}
+}
+
+// checkFallen looks at a verdict on an address.
+func checkFallen(t *testing.T, b *bench, s MemorySlot, a Proved, what string) {
+	t.Helper()
+	if a.At > at(b.now).cutOff() || s.CutOff > at(b.now).cutOff() {
+		t.Fatalf("%s at %d ms: a cut-off in the future", what, b.now)
+	}
+	for _, o := range b.table.peers {
+		if o.ID == s.ID || o.find(a.Addr) < 0 || o.Boot != s.Boot || o.Remembered || o.Deferred != 0 ||
+			o.State == Waiting && o.Closed != Broken {
+			continue
+		}
+		if at(b.now).Mono < o.LastReceived.Mono.Add(o.Timeout) {
+			t.Fatalf("%s at %d ms: sessions of %s are ended while conmgr %d of the same boot is alive", what, b.now,
+				a.Addr, o.ID[0])
 		}
 	}
 }
@@ -164,11 +180,16 @@ func checkTable(t *testing.T, b *bench, what string) {
 		}
 	}
 	now := at(b.now).Mono
-	byHost := 0
+	listed := 0
 	for key, p := range b.table.peers {
-		own(p.slot, fmt.Sprint(key.ID[0]))
+		own(p.slot, fmt.Sprint(key[0]))
+		for _, a := range p.Proved {
+			if a.Addr.IsValid() {
+				listed++
+			}
+		}
 		s := b.store.Slot(p.slot)
-		if p.Key != key || s.Key != key || s.State != p.State || s.Generation != p.Generation {
+		if p.ID != key || s.ID != key || s.State != p.State || s.Generation != p.Generation {
 			fail("slot %d is not what its conmgr is: %+v, %+v", p.slot, s.Slot, p.Slot)
 		}
 		if (s.State == Connected) != (p.latest() != nil) || (s.State != Connected && s.State != Waiting) {
@@ -177,10 +198,10 @@ func checkTable(t *testing.T, b *bench, what string) {
 		if s.LastReceived != p.LastReceived || s.Slot.Received != p.Slot.Received || s.Slot.Sent != p.Slot.Sent {
 			fail("the counts of slot %d are others", p.slot)
 		}
-		if p.remembered != (p.heapIndex < 0) {
-			fail("remembered %v, place %d in the heap", p.remembered, p.heapIndex)
+		if p.Remembered != (p.heapIndex < 0) {
+			fail("remembered %v, place %d in the heap", p.Remembered, p.heapIndex)
 		}
-		if p.remembered {
+		if p.Remembered {
 			continue
 		}
 		if h := b.table.timers.h; p.heapIndex >= len(h) || h[p.heapIndex] != (timer{p.due, p}) {
@@ -198,25 +219,26 @@ func checkTable(t *testing.T, b *bench, what string) {
 		}
 	}
 	for i, x := range b.table.timers.h {
-		if b.table.peers[x.p.Key] != x.p {
+		if b.table.peers[x.p.ID] != x.p {
 			fail("the heap has one that is forgotten")
 		}
 		if parent := b.table.timers.h[max(i-1, 0)/children]; parent.due > x.due {
 			fail("the heap is not in order")
 		}
 	}
+	byHost := 0
 	for addr, list := range b.table.byHost {
 		if len(list) == 0 {
 			fail("an empty list for %s", addr)
 		}
 		for _, p := range list {
 			byHost++
-			if b.table.peers[p.Key] != p || p.Key.Addr != addr {
+			if b.table.peers[p.ID] != p || p.find(addr) < 0 {
 				fail("the list of %s has a wrong one", addr)
 			}
 		}
 	}
-	if byHost != len(b.table.peers) || len(owner) != b.store.Len() {
+	if byHost != listed || len(owner) != b.store.Len() {
 		fail("%d conmgrs, %d by address; %d of %d slots have an owner", len(b.table.peers), byHost, len(owner),
 			b.store.Len())
 	}

@@ -186,19 +186,109 @@ func TestLowerGenerationIsRefused(t *testing.T) {
 	b.wantCutOff(addrA, 1500, terminator.Silence)
 }
 
-// TestIDCountsWithItsAddress: another host cannot resume, or end, with an id that it has seen.
-func TestIDCountsWithItsAddress(t *testing.T) {
+// TestAnotherAddress: a conmgr that comes back from another address resumes, and both are its own.
+func TestAnotherAddress(t *testing.T) {
 	b := newBench(t, 2)
 	p := b.admit(0, who{1, addrA, 1, 0})
 	other := netip.MustParseAddr("192.0.2.2")
-	q, flags, replaced, err := b.hello(100, who{1, other, 1, 9})
-	if err != nil || q == p || flags != 0 || replaced != nil {
+	q, flags, replaced, err := b.hello(100, who{1, other, 1, 0})
+	if err != nil || q != p || flags != heartbeat.Resumed || replaced == nil {
 		t.Fatalf("flags %d, %v", flags, err)
 	}
 	b.wantNone(addrA)
 	b.bye(200, q, heartbeat.GoodbyeConmgrEnds)
 	b.wantCutOff(other, 200, terminator.Goodbye)
+	b.wantCutOff(addrA, 200, terminator.Goodbye)
+}
+
+// TestLatestAddresses: only so many are kept, and what was proved is known to the next worker.
+func TestLatestAddresses(t *testing.T) {
+	b := newBench(t, 2)
+	for n := range byte(MaxAddresses + 2) {
+		b.admit(int64(n)*100, who{1, host(10 + n), 1, 0})
+	}
+	p := b.admit(700, who{1, host(13), 1, 0}) // known, and the latest now
+	want := []netip.Addr{host(13), host(15), host(14), host(12)}
+	check := func(p *peer) {
+		t.Helper()
+		for i, a := range p.Proved {
+			if a.Addr != want[i] || i == 0 && a.At != at(300).cutOff() {
+				t.Fatalf("addresses: %v", p.Proved)
+			}
+		}
+	}
+	check(p)
+	b.restart(800)
+	check(b.table.peers[heartbeat.ID{1}])
+	if len(b.table.byHost) != MaxAddresses {
+		t.Errorf("%d addresses are known", len(b.table.byHost))
+	}
+	b.until(10_000)
+	for n := range byte(MaxAddresses + 2) {
+		ms := int64(2300) // a new worker counts from its start
+		if n < 2 {
+			ms = -1
+		}
+		if got, _ := b.cutOff(host(10 + n)); got != ms {
+			t.Errorf("cut-off of %s is %d ms, want %d", host(10+n), got, ms)
+		}
+	}
+}
+
+// TestEachAddressIsJudged: a neighbour protects the address that both have, and no other.
+func TestEachAddressIsJudged(t *testing.T) {
+	b := newBench(t, 4)
+	other := netip.MustParseAddr("192.0.2.2")
+	b.admit(0, who{1, addrA, 1, 0})
+	p := b.admit(100, who{1, other, 1, 0})
+	q := b.admit(200, who{2, addrA, 2, 0}) // another machine
+	b.bye(1000, p, heartbeat.GoodbyeConmgrEnds)
+	b.wantCutOff(other, 1000, terminator.Goodbye)
 	b.wantNone(addrA)
+	if s := b.store.Slot(p.slot); s.CutOff != at(1000).cutOff() {
+		t.Errorf("what carries its label ends by %d", s.CutOff)
+	}
+	b.store.Terminate(0)
+	b.broke(1500, q)
+	b.until(5000)
+	if s := b.store.Slot(0); !s.Pending() || s.Proved[1] != (Proved{addrA, at(1000).cutOff(), true}) {
+		t.Errorf("slot %+v; the log:\n%s", s, b.host.log())
+	}
+}
+
+// TestNewLifeAfterAVerdict: who comes back while the verdict on its address is put off has lost what
+// carried its label, and is told so.
+func TestNewLifeAfterAVerdict(t *testing.T) {
+	b := newBench(t, 4)
+	p := b.admit(0, who{1, addrA, 1, 0})
+	known := p.ConnectedAt
+	q := b.admit(0, who{2, addrA, 1, 0})
+	b.beat(2000, q)
+	b.until(3100)
+	p, flags, _, err := b.hello(3200, who{1, addrA, 1, 0})
+	if err != nil || flags != 0 || p.ConnectedAt == known || p.Deferred != 0 {
+		t.Errorf("flags %d, %v, known since %d", flags, err, p.ConnectedAt)
+	}
+	b.wantNone(addrA)
+}
+
+// TestHeir: what carries the label of a conmgr that another one of its machine has replaced, or that
+// is not needed, is that one's.
+func TestHeir(t *testing.T) {
+	b := newBench(t, 4)
+	b.fin(100, b.admit(0, who{1, addrA, 1, 0}))
+	b.admit(200, who{2, addrA, 1, 0})
+	if s := b.store.Slot(0); s.State != Free || s.Heir != heartbeat.LabelID(heartbeat.ID{2}) {
+		t.Errorf("slot %+v", s)
+	}
+	b.bye(400, b.admit(300, who{3, addrA, 1, 0}), heartbeat.GoodbyeDuplicate)
+	if s := b.store.Slot(2); s.State != Free || s.Heir != heartbeat.LabelID(heartbeat.ID{2}) {
+		t.Errorf("slot %+v", s)
+	}
+	b.bye(600, b.admit(500, who{4, addrA, 2, 0}), heartbeat.GoodbyeDuplicate)
+	if s := b.store.Slot(3); s.State != Free || s.Heir != (heartbeat.ID{}) {
+		t.Errorf("another machine's: slot %+v", s)
+	}
 }
 
 func TestAnotherConmgrOfTheAddressIsAlive(t *testing.T) {
@@ -224,7 +314,7 @@ func TestAnotherConmgrOfTheAddressIsAlive(t *testing.T) {
 			}
 			b.until(c.by)
 			b.wantNone(addrA)
-			if b.host.count("no session of 192.0.2.1 is terminated|Another conmgr of this address is alive.") != 1 {
+			if b.host.count("no session of 192.0.2.1 is terminated but those with the label of conmgr host=192.0.2.1 port=4000") != 1 {
 				t.Errorf("the log:\n%s", b.host.log())
 			}
 		})
@@ -243,8 +333,8 @@ func TestRebooted(t *testing.T) {
 		wantAtMS  int64
 		terminate terminator.Cause
 	}{
-		{"other boot, after the silence began", 1500, 2, 1000, true, 2500, terminator.Silence},
-		{"other boot, in the turn in which the last word is read", 1000, 2, 1000, true, 2500, terminator.Silence},
+		{"other boot, after the silence began", 1500, 2, 1000, true, 1500, terminator.Silence},
+		{"other boot, in the turn in which the last word is read", 1000, 2, 1000, true, 1000, terminator.Silence},
 		{"same boot, after the silence began", 1500, 1, 1000, false, 0, 0},
 		{"other boot, but both were heard of together", 500, 2, 1000, false, 0, 0},
 		{"boots are not known", 1500, 0, 1000, false, 0, 0},
@@ -316,7 +406,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.fin(1000, b.admit(0, who{1, addrA, 1, 3}))
 		b.until(4000)
 		b.wantNone(addrA)
-		if b.store.State(b.table.peers[Key{heartbeat.ID{1}, addrA}].slot) != Waiting {
+		if b.store.State(b.table.peers[heartbeat.ID{1}].slot) != Waiting {
 			t.Fatalf("slots: %s", b.states())
 		}
 		if b.host.count("closed its heartbeat connection and did not resume") != 1 {
@@ -340,7 +430,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 	t.Run("comes back with the same generation", func(t *testing.T) {
 		b := setup(t, 1)
 		p, flags, _, err := b.hello(90000, who{1, addrA, 1, 3})
-		if flags != heartbeat.Resumed || err != nil || p.remembered {
+		if flags != heartbeat.Resumed || err != nil || p.Remembered {
 			t.Fatalf("flags %d, %v", flags, err)
 		}
 		b.until(93000) // and is judged again
@@ -371,7 +461,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.fin(5000, b.admit(4500, who{2, addrB, 1, 0}))
 		b.until(9000)
 		b.admit(10000, who{3, netip.MustParseAddr("192.0.2.3"), 1, 0})
-		if b.table.peers[Key{heartbeat.ID{1}, addrA}] != nil || b.table.peers[Key{heartbeat.ID{2}, addrB}] == nil {
+		if b.table.peers[heartbeat.ID{1}] != nil || b.table.peers[heartbeat.ID{2}] == nil {
 			t.Error("not the oldest one gave way")
 		}
 	})
@@ -387,7 +477,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.until(5000)
 		b.wantCutOff(addrA, 200, terminator.GivenUp)
 		b.admit(6000, who{3, netip.MustParseAddr("192.0.2.3"), 1, 0})
-		if b.table.peers[Key{heartbeat.ID{1}, addrA}] == nil || b.table.peers[Key{heartbeat.ID{2}, addrB}] != nil {
+		if b.table.peers[heartbeat.ID{1}] == nil || b.table.peers[heartbeat.ID{2}] != nil {
 			t.Error("the slot that could not be had was given up, and the one that could was not")
 		}
 		b.wantCutOff(addrA, 200, terminator.GivenUp)
@@ -461,10 +551,10 @@ func TestWorkerRestart(t *testing.T) {
 	for i := range b.store.Len() {
 		counts[b.store.State(i)]++
 	}
-	if counts[Waiting] != 2 || counts[Ending] != 2 || counts[Free] != 2 {
+	if counts[Waiting] != 2 || counts[Ending] != 2 || counts[Free] != 2 || !b.store.Pending(answered.slot) {
 		t.Errorf("slots: %s", b.states())
 	}
-	if s := b.store.Slot(b.table.peers[Key{heartbeat.ID{1}, addrs[0]}].slot); s.Closed != Broken ||
+	if s := b.store.Slot(b.table.peers[heartbeat.ID{1}].slot); s.Closed != Broken ||
 		s.WaitingSince != at(5000).Mono || s.Generation != 7 || s.Slot.Sent != sent {
 		t.Errorf("slot of the connected one: %+v", s)
 	}
@@ -508,20 +598,18 @@ func TestLateWorker(t *testing.T) {
 	b.table.held(9 * testInterval) // once per silence
 	b.until(5999)
 	b.wantNone(addrA)
-	b.wantNone(waiting.Key.Addr)
+	b.wantNone(waiting.Addr())
 	b.until(6000)
 	b.wantCutOff(addrA, 1500, terminator.Silence)
-	b.wantCutOff(waiting.Key.Addr, 100, terminator.Closed)
+	b.wantCutOff(waiting.Addr(), 100, terminator.Closed)
 }
 
 // TestZones: a link-local address is another host on each link.
 func TestZones(t *testing.T) {
 	b := newBench(t, 4)
 	one, two := netip.MustParseAddr("fe80::1%1"), netip.MustParseAddr("fe80::1%2")
-	x, y := b.admit(200, who{2, one, 1, 0}), b.admit(200, who{2, two, 1, 0})
-	if x == y {
-		t.Error("the same address on two links is one conmgr")
-	}
+	x := b.admit(200, who{2, one, 1, 0})
+	b.admit(200, who{3, two, 1, 0})
 	b.bye(300, x, heartbeat.GoodbyeConmgrEnds)
 	b.wantCutOff(one, 300, terminator.Goodbye)
 	b.wantNone(two)

@@ -349,7 +349,7 @@ func describe(m MemorySlot) string {
 	if m.KeyID != (proof.KeyID{}) {
 		text += ", key " + m.KeyID.String()
 	}
-	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.Key.ID[0], m.Key.Addr, m.Boot[0], m.Generation)
+	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.ID[0], m.Addr(), m.Boot[0], m.Generation)
 	if m.State == Waiting && m.Deferred != 0 {
 		text += fmt.Sprintf(", put off: until %s by %s", ms(int64(m.Deferred)/1000), causes[m.DeferredCause])
 	}

@@ -28,7 +28,7 @@ func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 	if how != Broken {
 		what = "remote node closes heartbeat connection"
 	}
-	t.log.routine(now, p.Key.Addr, Line{Level: Log, Message: fmt.Sprintf("%s: conmgr %s", what, p.remote()),
+	t.log.routine(now, p.Addr(), Line{Level: Log, Message: fmt.Sprintf("%s: conmgr %s", what, p.remote()),
 		Detail: fmt.Sprintf("%s It may resume for %d ms.", sentence(cause),
 			max(0, p.pulse.Deadline().Sub(now.Mono).Milliseconds()))})
 	t.lastWord(now, p, how)
@@ -36,13 +36,13 @@ func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 
 // lastWord gives the verdict that was put off because of p the time that p's last word has left it.
 func (t *Table) lastWord(now Now, p *peer, how terminator.Parting) {
-	for _, d := range t.byHost[hostOf(p.Key.Addr)] {
+	for _, d := range t.byHost[hostOf(p.Addr())] {
 		if d.Deferred == 0 || !p.weighs(d.KeyID) {
 			continue
 		}
-		o := d.other(now, p)
+		o := d.other(now, p, p.Addr())
 		o.Left = how
-		if wait, later := t.deferred(now, d).AfterLastWord(o, d.pulse.Deadline().Sub(now.Mono)); later {
+		if wait, later := t.deferred(now, d, p.Addr()).AfterLastWord(o, d.pulse.Deadline().Sub(now.Mono)); later {
 			t.waitFor(now, d, wait)
 		}
 	}
@@ -91,7 +91,7 @@ func (t *Table) goodbye(now Now, c *conn, g heartbeat.ConmgrGoodbye) {
 			Message: fmt.Sprintf("conmgr %s monitors this server under another of its entries", p.remote()),
 			Detail:  "This heartbeat connection is not needed."}
 	}
-	t.log.routine(now, p.Key.Addr, line)
+	t.log.routine(now, p.Addr(), line)
 	t.judge(now, p, how.Cause())
 	t.lastWord(now, p, how)
 }
@@ -111,86 +111,171 @@ func (t *Table) dead(now Now, p *peer) {
 			Detail: fmt.Sprintf("Nothing was received for %d ms, heartbeat_timeout is %d ms.",
 				now.Mono.Sub(p.pulse.LastReceived()).Milliseconds(), p.Timeout.Milliseconds())}
 	}
-	t.log.verdict(now, p.Key.Addr, line)
+	t.log.verdict(now, p.Addr(), line)
 	t.judge(now, p, cause)
 }
 
-// back decides about the sessions of p's address when p has connected again.
+// back decides about the sessions of p when p has connected again.
 func (t *Table) back(now Now, p *peer, cause terminator.Cause) {
 	f := t.facts(now, p)
 	f.Back = true
-	if d := terminator.Decide(cause, f); d.Action == terminator.End {
-		t.end(p, d)
-	} else {
-		t.spared(now, p, d.Why)
+	v := terminator.Decide(cause, f, t.addresses(now, p)...)
+	if v.Own != terminator.End {
+		t.spared(now, p, v.Why)
+		return
 	}
+	p.Cause, p.CutOff = v.Cause, v.CutOff
+	t.fall(p, v.Addresses)
+	t.end(p)
+	t.sparedAddresses(now, p, v.Addresses)
 }
 
-// judge decides about the sessions of p's address when p is no more.
+// judge decides about the sessions of p when p is no more.
 func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
-	d := terminator.Decide(cause, t.facts(now, p))
-	switch d.Action {
+	v := terminator.Decide(cause, t.facts(now, p), t.addresses(now, p)...)
+	switch v.Own {
 	case terminator.End:
-		p.State = Ending
-		t.end(p, d)
-		t.drop(p, Ending)
-		return
 	case terminator.Remember:
 		t.timers.remove(p)
-		p.remembered = true
+		p.Remembered = true
+		t.store.Put(p.slot, &p.Slot)
 		return
-	case terminator.Defer:
-		t.deferUntil(now, p, d)
 	default:
-		t.drop(p, Free)
+		t.leave(p)
+		t.spared(now, p, v.Why)
+		return
 	}
-	t.spared(now, p, d.Why)
+	p.Cause, p.CutOff, p.State = v.Cause, v.CutOff, Ending
+	for i := range p.Proved {
+		p.Proved[i].Ended = false
+	}
+	all := t.fall(p, v.Addresses)
+	if all {
+		t.end(p)
+	}
+	t.sparedAddresses(now, p, v.Addresses)
+	if all {
+		t.drop(p, Ending)
+	} else {
+		t.putOff(now, p, v)
+	}
 }
 
-// review decides about a cut-off that was put off.
+// leave forgets p, whose sessions stay: another conmgr of its machine may stand for them.
+func (t *Table) leave(p *peer) {
+	for _, o := range t.byHost[hostOf(p.Addr())] {
+		if o != p && o.Boot == p.Boot && o.standing() == terminator.Awaited {
+			t.bequeath(p, o.ID)
+			return
+		}
+	}
+	t.drop(p, Free)
+}
+
+// fall notes on which addresses of p the verdict has fallen. all: none is put off.
+func (t *Table) fall(p *peer, addresses []terminator.Decision) (all bool) {
+	all = true
+	for i, d := range addresses {
+		switch d.Action {
+		case terminator.End:
+			p.Proved[i].Ended, p.Proved[i].At = true, d.CutOff
+		case terminator.Defer:
+			all = false
+		}
+	}
+	return all
+}
+
+// review decides about the addresses on which the verdict was put off.
 func (t *Table) review(now Now, p *peer) {
-	d := terminator.Review(t.deferred(now, p))
-	switch d.Action {
-	case terminator.End:
-		t.log.verdict(now, p.Key.Addr, Line{Level: Log,
-			Message: fmt.Sprintf("no other conmgr of %s is heard of: the sessions that conmgr %s has left are terminated",
-				p.Key.Addr, p.remote()),
-			Detail: fmt.Sprintf("Its heartbeat_timeout was %d ms.", p.Timeout.Milliseconds())})
-		p.State = Ending
-		t.end(p, d)
+	fallen, wait := false, time.Duration(-1)
+	for i := 0; i < MaxAddresses; {
+		if !p.pending(i) {
+			i++
+			continue
+		}
+		addr := p.Proved[i].Addr
+		switch d := terminator.Review(t.deferred(now, p, addr)); d.Action {
+		case terminator.End:
+			t.log.verdict(now, addr, Line{Level: Log,
+				Message: fmt.Sprintf("no other conmgr of %s is heard of: the sessions that conmgr %s has left are terminated",
+					addr, p.remote()),
+				Detail: fmt.Sprintf("Its heartbeat_timeout was %d ms.", p.Timeout.Milliseconds())})
+			p.Proved[i].Ended, p.Proved[i].At = true, d.CutOff
+			fallen = true
+		case terminator.Defer:
+			if wait < 0 || d.Wait < wait {
+				wait = d.Wait
+			}
+			i++
+		default:
+			t.settled(p, i)
+		}
+	}
+	if fallen {
+		p.Cause = p.DeferredCause
+		if wait < 0 {
+			p.State = Ending
+		}
+		t.end(p)
+	}
+	switch {
+	case wait >= 0:
+		t.waitFor(now, p, wait)
+	case fallen:
 		t.drop(p, Ending)
-	case terminator.Defer:
-		t.waitFor(now, p, d.Wait)
 	default:
 		t.drop(p, Free)
 	}
+}
+
+// settled takes an address from those on which the verdict on p was put off.
+func (t *Table) settled(p *peer, i int) {
+	t.delist(p, p.Proved[i].Addr)
+	p.Slot.settled(i)
 }
 
 // settle drops the verdicts that were put off because of the conmgrs of addr, if one of them has just
 // proved them needless.
 func (t *Table) settle(now Now, addr netip.Addr) {
-	for _, d := range t.putOff(addr) {
-		if terminator.Review(t.deferred(now, d)).Action == terminator.Spare {
+	for _, d := range t.waiting(addr) {
+		if terminator.Review(t.deferred(now, d, addr)).Action != terminator.Spare {
+			continue
+		}
+		t.settled(d, d.find(addr))
+		if t.anyPending(d) {
+			t.store.Put(d.slot, &d.Slot)
+		} else {
 			t.drop(d, Free)
 		}
 	}
 }
 
-// putOff are the conmgrs of addr's host whose verdicts are.
-func (t *Table) putOff(addr netip.Addr) (found []*peer) {
+func (t *Table) anyPending(p *peer) bool {
+	for i := range p.Proved {
+		if p.pending(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// waiting are the conmgrs whose verdict on addr is put off.
+func (t *Table) waiting(addr netip.Addr) (found []*peer) {
 	for _, p := range t.byHost[hostOf(addr)] {
-		if p.standing() == terminator.PutOff {
+		if i := p.find(addr); i >= 0 && p.standing() == terminator.PutOff && p.pending(i) {
 			found = append(found, p)
 		}
 	}
 	return found
 }
 
-// deferUntil puts off the verdict on p, which may become one with another of its address.
-func (t *Table) deferUntil(now Now, p *peer, d terminator.Decision) {
-	others := t.putOff(p.Key.Addr)
-	p.State, p.Deferred, p.DeferredCause, p.putOff = Waiting, d.CutOff, d.Cause, now.Mono
+// putOff puts off the verdict on addresses of p, which may become one with another of its address.
+func (t *Table) putOff(now Now, p *peer, v terminator.Verdict) {
+	others := t.waiting(p.Addr())
+	p.State, p.Deferred, p.DeferredCause, p.putOff = Waiting, v.CutOff, v.Cause, now.Mono
 	t.deferrals++
+	t.end(p)
 	var q *peer
 	for _, o := range others {
 		if q == nil || o.Boot == p.Boot {
@@ -198,15 +283,39 @@ func (t *Table) deferUntil(now Now, p *peer, d terminator.Decision) {
 		}
 	}
 	if q != nil && terminator.Merges(q.Boot == p.Boot, len(others)) {
-		m, second := terminator.Merge(t.deferred(now, p), t.deferred(now, q))
+		m, second := terminator.Merge(t.deferred(now, p, p.Addr()), t.deferred(now, q, p.Addr()))
 		if second {
 			p, q = q, p
 		}
 		p.Deferred, p.DeferredCause = m.CutOff, m.Cause
+		t.inherit(p, q)
 		t.drop(q, Free)
+		t.store.Put(p.slot, &p.Slot)
 	}
-	t.store.Put(p.slot, &p.Slot)
-	t.waitFor(now, p, terminator.Review(t.deferred(now, p)).Wait)
+	wait := time.Duration(-1)
+	for i := range p.Proved {
+		if p.pending(i) {
+			if w := terminator.Review(t.deferred(now, p, p.Proved[i].Addr)).Wait; wait < 0 || w < wait {
+				wait = w
+			}
+		}
+	}
+	t.waitFor(now, p, wait)
+}
+
+// inherit takes over the addresses on which q's verdict is put off.
+func (t *Table) inherit(p, q *peer) {
+	for i := range q.Proved {
+		if a := q.Proved[i]; q.pending(i) && p.find(a.Addr) < 0 {
+			for j := range p.Proved {
+				if !p.Proved[j].Addr.IsValid() {
+					p.Proved[j] = a
+					t.enlist(p, a.Addr)
+					break
+				}
+			}
+		}
+	}
 }
 
 // waitFor sets the time at which the verdict on p is looked at again.
@@ -215,11 +324,16 @@ func (t *Table) waitFor(now Now, p *peer, wait time.Duration) {
 	t.timers.set(p, p.pulse.Deadline())
 }
 
-// end asks the terminator for the end of sessions.
-func (t *Table) end(p *peer, d terminator.Decision) {
-	p.Cause, p.CutOff = d.Cause, d.CutOff
+// end asks the terminator for the end of sessions, by the verdict that p has now.
+func (t *Table) end(p *peer) {
+	latest := p.CutOff
+	for _, a := range p.Proved {
+		if a.Ended {
+			latest = max(latest, a.At)
+		}
+	}
 	t.store.Put(p.slot, &p.Slot)
-	t.ask(p.slot, d.CutOff)
+	t.ask(p.slot, latest)
 }
 
 func (t *Table) ask(slot int, latest terminator.Time) {
@@ -232,50 +346,77 @@ func (t *Table) spared(now Now, p *peer, why string) {
 	if why == "" {
 		return
 	}
-	t.log.routine(now, p.Key.Addr, Line{Level: Log, Message: fmt.Sprintf("no session of %s is terminated", p.Key.Addr),
+	t.log.routine(now, p.Addr(), Line{Level: Log, Message: fmt.Sprintf("no session of %s is terminated", p.Addr()),
 		Detail: sentence(why)})
+}
+
+// sparedAddresses says on which addresses nobody ends but who carries p's label.
+func (t *Table) sparedAddresses(now Now, p *peer, addresses []terminator.Decision) {
+	for i, d := range addresses {
+		if d.Why != "" {
+			t.log.routine(now, p.Proved[i].Addr, Line{Level: Log,
+				Message: fmt.Sprintf("no session of %s is terminated but those with the label of conmgr %s",
+					p.Proved[i].Addr, p.remote()),
+				Detail: sentence(d.Why)})
+		}
+	}
 }
 
 // facts is what the terminator's policy has to know of p.
 func (t *Table) facts(now Now, p *peer) terminator.Facts {
 	return terminator.Facts{
 		Now: now.cutOff(), LastReceived: terminator.Time(p.pulse.LastReceived()), ClosedAt: terminator.Time(p.WaitingSince),
-		Interval: p.Interval, Timeout: p.Timeout, Others: t.others(now, p), TerminateOnClose: t.settings.TerminateOnClose,
-		Covered: t.covered(p),
+		Interval: p.Interval, Timeout: p.Timeout, TerminateOnClose: t.settings.TerminateOnClose,
 	}
 }
 
-func (t *Table) deferred(now Now, p *peer) terminator.Deferred {
+func (t *Table) deferred(now Now, p *peer, addr netip.Addr) terminator.Deferred {
 	return terminator.Deferred{
 		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.putOff),
-		Others:           t.others(now, p),
+		Others:           t.others(now, p, addr),
 		TerminateOnClose: t.settings.TerminateOnClose,
-		Covered:          t.covered(p),
+		Covered:          t.covered(p, addr),
 	}
 }
 
-// others are the other conmgrs of p's address. When each was heard of is what this or an earlier
-// worker has received, not when its deadline was last set.
-func (t *Table) others(now Now, p *peer) (others []terminator.Other) {
-	for _, o := range t.byHost[hostOf(p.Key.Addr)] {
-		if o != p && o.weighs(p.KeyID) {
-			others = append(others, p.other(now, o))
+// addresses is what counts of each of p's addresses.
+func (t *Table) addresses(now Now, p *peer) (all []terminator.Address) {
+	for _, a := range p.Proved {
+		if a.Addr.IsValid() {
+			all = append(all, terminator.Address{Others: t.others(now, p, a.Addr), Covered: t.covered(p, a.Addr)})
+		}
+	}
+	return all
+}
+
+// others are the other conmgrs of an address of p's. One of the same machine is, wherever it has
+// connected from last; of another machine, which may have had the address before, only if it is there
+// now. When each was heard of is what this or an earlier worker has received, not when its deadline
+// was last set.
+func (t *Table) others(now Now, p *peer, addr netip.Addr) (others []terminator.Other) {
+	for _, o := range t.byHost[hostOf(addr)] {
+		if o != p && o.weighs(p.KeyID) && (o.Boot == p.Boot || hostOf(o.Addr()) == hostOf(addr)) {
+			others = append(others, p.other(now, o, addr))
 		}
 	}
 	return others
 }
 
-// other is what counts of o when it is asked for p.
-func (p *peer) other(now Now, o *peer) terminator.Other {
-	return terminator.Other{Left: o.Closed, Standing: o.standing(),
-		Rebooted: terminator.Rebooted(o.Boot == p.Boot, terminator.Time(o.Since), terminator.Time(p.LastReceived.Mono)),
+// other is what counts of o when it is asked for an address of p.
+func (p *peer) other(now Now, o *peer, addr netip.Addr) terminator.Other {
+	since := terminator.Time(o.Since)
+	if i := o.find(addr); i >= 0 && !o.Proved[i].Ended {
+		since = o.Proved[i].At
+	}
+	return terminator.Other{Left: o.Closed, Standing: o.standing(), Since: since,
+		Rebooted: terminator.Rebooted(o.Boot == p.Boot, since, terminator.Time(p.LastReceived.Mono)),
 		Senior:   o.Since < p.Since, Silent: now.Mono.Sub(o.LastReceived.Mono),
 		Interval: o.Interval, Timeout: o.Timeout}
 }
 
 func (p *peer) standing() terminator.Standing {
 	switch {
-	case p.remembered:
+	case p.Remembered:
 		return terminator.Remembered
 	case p.Deferred != 0:
 		return terminator.PutOff

@@ -299,7 +299,7 @@ func TestDeferredSurvivesARestart(t *testing.T) {
 	b.until(5000)
 	b.wantCutOff(addrA, 3500, terminator.Silence) // the other one's own; and the one put off
 	for i := range b.store.Len() {
-		if s := b.store.Slot(i); s.Key.ID[0] == 1 && (s.CutOff != at(1500).cutOff() || s.Cause != terminator.GivenUp) {
+		if s := b.store.Slot(i); s.ID[0] == 1 && (s.CutOff != at(1500).cutOff() || s.Cause != terminator.GivenUp) {
 			t.Errorf("slot %+v", s)
 		}
 	}
@@ -338,6 +338,9 @@ func TestOneDeferralAnAddress(t *testing.T) {
 		b.bye(int64(id), b.admit(int64(id), who{id, addrA, id, 0}), heartbeat.GoodbyeConmgrEnds)
 		if n := len(b.table.peers); n > 1+terminator.MostPutOff {
 			t.Fatalf("%d slots are used", n)
+		}
+		for i := range b.store.Len() { // what carried their labels has ended
+			b.store.Terminate(i)
 		}
 	}
 	b.wantNone(addrA)

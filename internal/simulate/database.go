@@ -38,6 +38,7 @@ type database struct {
 	backlog  []*endpoint
 	sessions []*session
 	waiting  []*session // in the backlog of the postmaster
+	opened   int        // sessions
 	still    Mono       // it stands still until then
 	changed  Mono       // when the server last started, stopped or ended
 }
@@ -310,10 +311,15 @@ func (d *database) terminate() {
 		if r.State != watchdog.Ending && !r.Pending() {
 			continue
 		}
-		d.w.note("%s: terminator: sessions of %s until %.3f, cause %d", d.h.name, r.Key.Addr,
+		d.w.note("%s: terminator: label of %s until %.3f, cause %d", d.h.name, r.Addr(),
 			time.Duration(r.CutOff).Seconds(), r.Cause)
+		for _, a := range r.Proved {
+			if a.Ended {
+				d.w.note("%s: terminator: sessions of %s until %.3f", d.h.name, a.Addr, time.Duration(a.At).Seconds())
+			}
+		}
 		for _, s := range d.sessions {
-			if means(&r, s) {
+			if d.means(&r, s) {
 				d.end(s, &r)
 			}
 		}

@@ -151,35 +151,33 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 	if s.left || s.dead() {
 		return
 	}
-	if in := s.m.entry(r.Key.ID); in != nil && !in.duplicate {
+	if in := s.m.entry(r.ID); in != nil && !in.duplicate {
 		w.mustTell(in, 3*s.m.set.timeout)
 	}
+	_, carried := s.d.owner(s.label)
+	exact := slices.Contains(carried, heartbeat.LabelID(r.ID))
 	for _, m := range s.c.conmgrs {
-		own := m.entry(r.Key.ID) != nil
+		own := m.entry(r.ID) != nil
+		if !own && exact { // it is not m's, whatever m's life proves for others
+			continue
+		}
 		if own && r.Cause == terminator.GivenUp { // m has declared the server lost: that was looked at then
 			continue
 		}
-		if w.steady(m, s.d, r.Timeout, own) && !w.bornInTheCutOff(s, r) && !w.takenForItsBoot(m, s.d, r) {
+		if w.steady(m, s.d, r.Timeout, own) && (exact || !w.takenForItsBoot(s, m, r)) {
 			w.fail("R1", "%s ends a session of %s, which lives, by cause %d; conmgr %x is connected", s.d.h.name, s.c.h.name,
 				r.Cause, m.id[:2])
 		}
 	}
 }
 
-// bornInTheCutOff: a machine has died and is back so soon that its first sessions look like its last
-// ones. A known limit of the cut-off by a clock.
-func (w *world) bornInTheCutOff(s *session, r *watchdog.MemorySlot) bool {
-	// A new worker counts from its start.
-	due := max(r.LastReceived.Mono, s.d.serving).Add(schedule(r.Interval) + time.Millisecond)
-	return !w.strict && r.Boot != s.c.h.boot && s.heard <= due
-}
-
 // takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for the
 // first time: to the watchdog, that is the next boot of the dead one. A known limit of an address
-// that stands for a host.
-func (w *world) takenForItsBoot(m *conmgr, d *database, r *watchdog.MemorySlot) bool {
-	in := m.instance(d)
-	return !w.strict && m.c.neighbours() && r.Boot != m.c.h.boot && in.up >= r.LastReceived.Mono
+// that stands for a host, for a session that carries no label, and that began before.
+func (w *world) takenForItsBoot(s *session, m *conmgr, r *watchdog.MemorySlot) bool {
+	up := m.instance(s.d).up
+	return s.label == (heartbeat.ID{}) && m.c.neighbours() && r.Boot != m.c.h.boot && up >= r.LastReceived.Mono &&
+		s.heard <= up
 }
 
 // schedule is within what time a conmgr is heard of if it lives; stated here anew, as the policy is
@@ -247,14 +245,13 @@ func (w *world) gone(d *database) {
 // sessions that they have given up must end.
 func (w *world) back(in *instance) {
 	c, d := in.m.c, in.d
-	// Another one's life protects them, be it another entry that has looked just then.
-	if len(c.conmgrs) > 1 || !w.strict && (c.neighbours() || slices.Contains(in.m.again, d)) {
-		return
-	}
+	// Another one's life protects what does not carry our label, be it another entry that has looked just
+	// then.
+	protected := len(c.conmgrs) > 1 || c.neighbours() || slices.Contains(in.m.again, d)
 	now, boots := w.now, c.h.boots
 	w.in(time.Second, func() {
 		for _, s := range d.sessions {
-			if s.lost == in && !s.over && s.began < now && s.boots == boots && c.h.boots == boots && !s.dead() &&
+			if s.lost == in && !s.over && (!protected || s.label == heartbeat.LabelID(in.id())) && s.began < now && s.boots == boots && c.h.boots == boots && !s.dead() &&
 				d.h.frozen < now {
 				w.fail("R4", "%s still has a session of %s, whose application was told that it is lost", d.h.name, c.h.name)
 			}
@@ -320,8 +317,7 @@ func (d *database) leave() {
 func (w *world) died(c *client) {
 	for _, d := range w.databases {
 		timeout, interval, longest := w.promise(c, d)
-		// A neighbour behind the same address, which lives, protects them: a known limit.
-		if timeout == 0 || !w.strict && (w.disturbed(c, d, 2*longest) || c.neighbours()) {
+		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*longest) {
 			continue
 		}
 		// The last that a worker which stands still will read may be the FIN of an attempt that the
@@ -330,16 +326,21 @@ func (w *world) died(c *client) {
 			continue
 		}
 		death := w.now
-		base := death.Add(timeout + w.path(c.h.addr, d.h.addr).delay + 200*time.Millisecond)
-		for _, s := range d.sessions {
-			if s.c == c && !s.over && !s.dead() {
-				w.mustEnd(s, death, base, timeout, interval)
+		for _, s := range d.all() {
+			if s.c != c || s.over || s.dead() {
+				continue
 			}
-		}
-		for _, s := range d.waiting {
-			if s.c == c && !s.dead() {
-				w.mustEnd(s, death, max(base, d.still.Add(200*ms)), timeout, interval)
+			t, i := timeout, interval
+			if owner, _ := d.owner(s.label); owner != nil { // its own conmgr's, be it that one waits for it
+				t, i = owner.Timeout, owner.Interval
+			} else if c.neighbours() { // one that lives protects what carries no label that counts: a known limit
+				continue
 			}
+			by := death.Add(t + w.path(c.h.addr, d.h.addr).delay + 200*ms)
+			if s.waits {
+				by = max(by, d.still.Add(200*ms))
+			}
+			w.mustEnd(s, death, by, t, i)
 		}
 	}
 }
@@ -379,7 +380,7 @@ func (w *world) knows(d *database, in *instance) bool {
 		return false
 	}
 	for i := range d.mem.Len() {
-		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.Key == (watchdog.Key{ID: in.id(), Addr: in.m.c.h.seen()}) {
+		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.ID == in.id() {
 			return true
 		}
 	}
@@ -416,11 +417,17 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 	})
 }
 
-// move gives a client host another address: what was connected from the old one is dead.
+// move gives a client host another address. What was connected from the old one finds that out by
+// itself: to the server, both are addresses of one host that lives.
 func (c *client) move(to netip.Addr) {
 	w := c.w
 	w.note("%s: address is %s now", c.h.name, to)
-	w.died(c)
+	for _, d := range w.databases {
+		for _, s := range d.all() {
+			s.over = s.over || s.c == c
+		}
+		d.sweep()
+	}
 	delete(w.owners, c.h.addr)
 	for k, p := range w.paths {
 		if k[0] == c.h.addr {

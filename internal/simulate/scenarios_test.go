@@ -137,17 +137,17 @@ var scenarios = []struct {
 	}},
 
 	// Issue 11: evidence by more than one connection, identity by more than an address and a clock.
-	{"one address for two hosts", "R2", timings[2], func(s *stage) { // what lives protects what has died
+	{"one address for two hosts", "", timings[2], func(s *stage) { // what lives protects what has died
 		s.neighbour(timings[2])
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20*time.Second, s.c.powerOff)
 	}},
-	{"one address for two hosts and a loss that was told", "R4", timings[6], func(s *stage) {
+	{"one address for two hosts and a loss that was told", "", timings[6], func(s *stage) {
 		s.neighbour(timings[7])
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20500*ms, func() { s.cutFor(30 * time.Second) })
 	}},
-	{"one address for two hosts and a new conmgr", "R1", timings[7], func(s *stage) { // taken for the dead one's next boot
+	{"one address for two hosts and a new conmgr", "", timings[7], func(s *stage) { // taken for the dead one's next boot
 		b := s.neighbour(timings[2])
 		s.after(15*time.Second, func() { s.session(b) })
 		s.after(21*time.Second, s.c.powerOff)
@@ -167,7 +167,7 @@ var scenarios = []struct {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20*time.Second, func() { s.holes[s.m.instances[0].e.local] = true })
 	}},
-	{"takeover of an address", "R1", timings[7], func(s *stage) {
+	{"takeover of an address", "", timings[7], func(s *stage) {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(21*time.Second, s.c.powerOff)
 		s.after(25*time.Second, func() {
@@ -177,7 +177,7 @@ var scenarios = []struct {
 		})
 		s.after(26*time.Second, func() { s.session(s.clients[1]) })
 	}},
-	{"power cycle", "R1", timings[7], func(s *stage) { // back before the cut-off of the last silence
+	{"power cycle", "", timings[7], func(s *stage) { // back before the cut-off of the last silence
 		s.after(21*time.Second, s.c.powerOff)
 		s.after(25*time.Second, s.c.powerOn)
 		s.after(26*time.Second, func() { s.session(s.c) })

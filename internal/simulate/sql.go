@@ -5,8 +5,10 @@ package simulate
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
@@ -23,21 +25,31 @@ type session struct {
 	began Mono
 	heard Mono // when the client was last heard, at the start of the session
 	over  bool
-	left  bool      // the application has given it up
-	lost  *instance // that has told the application so
-	aware bool      // it ends when its conmgr does
+	left  bool         // the application has given it up
+	lost  *instance    // that has told the application so
+	aware bool         // it ends when its conmgr does
+	label heartbeat.ID // zero: none
 }
 
 // open is an application's connection, which is complete when the kernel has it. A postmaster that
 // stands still begins the session later.
 func (d *database) open(c *client, m *conmgr, aware bool) {
 	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware, heard: d.w.now}
+	if d.labels() {
+		s.label = heartbeat.LabelID(m.instance(d).id())
+	}
 	if d.still > d.w.now {
 		s.began, s.waits = d.w.now, true
 		d.waiting = append(d.waiting, s)
 		return
 	}
 	d.begin(s)
+}
+
+// labels tells whether a session is to carry one: in the scenarios all do, else every other one.
+func (d *database) labels() bool {
+	d.opened++
+	return d.w.strict || d.opened%2 == 0
 }
 
 func (d *database) begin(s *session) {
@@ -53,7 +65,7 @@ func (d *database) lookUp(s *session) {
 		return
 	}
 	for i := range d.mem.Len() {
-		if r := d.mem.Slot(i); means(&r, s) {
+		if r := d.mem.Slot(i); d.means(&r, s) {
 			d.w.note("%s: a session of %s ends itself", d.h.name, s.seen)
 			d.end(s, &r)
 		}
@@ -62,8 +74,46 @@ func (d *database) lookUp(s *session) {
 }
 
 // means tells whether a verdict that stands means a session: extension/verdicts.c.
-func means(r *watchdog.MemorySlot, s *session) bool {
-	return !s.over && s.seen == r.Key.Addr && terminator.Time(s.heard) <= r.CutOff
+func (d *database) means(r *watchdog.MemorySlot, s *session) bool {
+	if s.over || r.CutOff == 0 && !slices.ContainsFunc(r.Proved[:], func(a watchdog.Proved) bool { return a.Ended }) {
+		return false
+	}
+	b := terminator.Bond{Heard: terminator.Time(s.heard)}
+	owner, carried := d.owner(s.label)
+	b.Own = slices.Contains(carried, heartbeat.LabelID(r.ID))
+	b.Kept = owner != nil && hasProved(owner, s.seen)
+	for _, a := range r.Proved {
+		if a.Addr == s.seen && a.Ended {
+			b.Address, b.Falls = true, a.At
+		}
+	}
+	return terminator.Means(r.CutOff, b)
+}
+
+// owner is the conmgr that is awaited and answers for a label, and the labels by which it was found.
+func (d *database) owner(label heartbeat.ID) (owner *watchdog.MemorySlot, carried []heartbeat.ID) {
+	for label != (heartbeat.ID{}) && len(carried) < 16 {
+		carried = append(carried, label)
+		var heir heartbeat.ID
+		for i := range d.mem.Len() {
+			x := d.mem.Slot(i)
+			if heartbeat.LabelID(x.ID) != label {
+				continue
+			}
+			if (x.State == watchdog.Connected || x.State == watchdog.Waiting) && x.Deferred == 0 && !x.Remembered {
+				return &x, carried
+			}
+			if x.Heir != (heartbeat.ID{}) {
+				heir = x.Heir
+			}
+		}
+		label = heir
+	}
+	return nil, carried
+}
+
+func hasProved(x *watchdog.MemorySlot, addr netip.Addr) bool {
+	return slices.ContainsFunc(x.Proved[:], func(a watchdog.Proved) bool { return a.Addr == addr })
 }
 
 func (d *database) end(s *session, r *watchdog.MemorySlot) {
