@@ -312,9 +312,12 @@ func (c *wdConn) goodbye() hb.GoodbyeCode {
 var primary = hb.Attributes{Timeline: 1}
 var standby = hb.Attributes{Flags: hb.InRecovery, Timeline: 1}
 
-// welcome answers as a watchdog does: whom it knows is resumed.
+// welcome answers as a watchdog does: whom it knows is resumed. The server has the port that is
+// conmgr's default.
 func (c *wdConn) welcome(start int64, system uint64, a hb.Attributes) {
-	c.send(c.answer(start, system, a).Append(nil))
+	w := c.answer(start, system, a)
+	w.PostmasterPort, w.Flags = 27500, w.Flags|hb.KnowsLabels
+	c.send(w.Append(nil))
 }
 
 func (c *wdConn) answer(start int64, system uint64, a hb.Attributes) hb.Welcome {

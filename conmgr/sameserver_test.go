@@ -251,6 +251,10 @@ func TestDuplicateTakesOver(t *testing.T) {
 	if e := r.entry(1); e.State != hb.Established || e.Losses != 0 {
 		t.Errorf("got %+v", e.Status)
 	}
+	// The server knows this conmgr by the entry that serves, and sessions by that one's label.
+	if got := r.connect().query("SHOW TARGET any"); !strings.Contains(got, hb.LabelID(d.hello.ID).String()) {
+		t.Errorf("got %s", got)
+	}
 }
 
 // A duplicate that reaches the server from another address of this host keeps its heartbeats: that
