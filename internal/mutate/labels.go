@@ -37,6 +37,15 @@ var labelMutations = []mutation{
 		build:     "all",
 	},
 	{
+		name:      "labels/server-reads-it",
+		invariant: "hosts behind one address: a dead one's sessions end, though another one lives",
+		file:      "extension/table.c",
+		from:      "\tread_label(port, row->label);\n",
+		to:        "",
+		test:      "-run TestNAT$ ./test",
+		build:     "all",
+	},
+	{
 		name:      "labels/go-is-checked",
 		invariant: "Go client: what is no label is refused",
 		file:      "driver/trust.go",

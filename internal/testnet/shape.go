@@ -1,6 +1,6 @@
 package testnet
 
-// Links of a limited rate, and addresses that move from host to host.
+// Links of a limited rate, addresses that move from host to host, and one that several hosts share.
 
 import (
 	"fmt"
@@ -45,5 +45,26 @@ func (n *Net) Withdraw(a netip.Addr, from *Host) {
 	n.t.Helper()
 	if err := from.space.do(func() error { return ip(fmt.Sprintf("addr del %s/32 dev eth0", a)) }); err != nil {
 		n.t.Fatalf("address %s of %s: %v", a, from.Name, err)
+	}
+}
+
+// Masquerade puts hosts behind one address, as a router with NAT does: whom they connect to sees
+// them under it. Nobody reaches them there. A net has one such address.
+func (n *Net) Masquerade(as netip.Addr, hosts ...*Host) {
+	n.t.Helper()
+	var inside []string
+	for _, h := range hosts {
+		inside = append(inside, h.Addr4.String())
+	}
+	err := n.sw.nft(fmt.Sprintf(`
+table ip nat {
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr { %s } snat to %s
+	}
+}
+`, strings.Join(inside, ", "), as))
+	if err != nil {
+		n.t.Fatalf("NAT: %v", err)
 	}
 }
