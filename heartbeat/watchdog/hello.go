@@ -207,7 +207,7 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 	addr := c.addr
 	t.collect()
 	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
-		a := terminator.Absent{Left: p.Closed, Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout}
+		a := terminator.Absent{Left: p.leftTo(c), Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout}
 		mine := p.KeyID == (proof.KeyID{}) || p.KeyID == c.keyID()
 		if p.State == Waiting && mine && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,

@@ -123,6 +123,15 @@ func (t *Table) disown(now Now, p *peer, why string) {
 	}
 }
 
+// leftTo is how the connection of p has ended for a newcomer. With a key, FIN is nobody's word; but one
+// who proves the same keyid is of the same host.
+func (p *peer) leftTo(c *conn) Close {
+	if p.KeyID != (proof.KeyID{}) && p.KeyID == c.keyID() {
+		return p.left
+	}
+	return p.Closed
+}
+
 // covered tells whether somebody at an address of p's has proved who he is, and p has not.
 func (t *Table) covered(p *peer, addr netip.Addr) bool {
 	return p.KeyID == (proof.KeyID{}) && t.provedAt(addr)

@@ -25,6 +25,7 @@ type peer struct {
 	Slot
 	pulse heartbeat.Pulse
 	conns []*conn // by attempt, the latest one last; empty: not connected
+	left  Close   // how the last one ended, whoever has ended it
 	// putOff is when its verdict was first put off, with Deferred.
 	putOff heartbeat.Mono
 	// order of admission: a later one is higher.

@@ -18,7 +18,7 @@ import (
 // closed records that the last connection of p has ended without a GOODBYE. It may resume until its
 // deadline.
 func (t *Table) closed(now Now, p *peer, how Close, cause string) {
-	if p.KeyID != (proof.KeyID{}) { // anybody on the way can close a connection
+	if p.left = how; p.KeyID != (proof.KeyID{}) { // anybody on the way can close a connection
 		how = Broken
 	}
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Mono

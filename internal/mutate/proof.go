@@ -235,4 +235,12 @@ var proofMutations = []mutation{
 		to:        "\tif false {",
 		test:      "-run TestTranscripts ./heartbeat/watchdog",
 	},
+	{
+		name:      "proof/killed",
+		invariant: "a conmgr that was killed is replaced by the one that proves the same keyid",
+		file:      "heartbeat/watchdog/prove.go",
+		from:      "\t\treturn p.left\n",
+		to:        "\t\treturn p.Closed\n",
+		test:      "-run TestTranscripts ./heartbeat/watchdog",
+	},
 }
