@@ -149,6 +149,11 @@ func TestLabels(t *testing.T) {
 		if got, err := a.ask("SELECT current_setting('work_mem') || current_setting('conmgr.client')"); got != "7MB"+want {
 			t.Errorf("%s: PGOPTIONS: %s, %v", kind, got, err)
 		}
+		// The session's helpers have it, too.
+		a = w.app(client, kind, byConmgr(cm)+" options='-c force_parallel_mode=on'")
+		if got, err := a.ask("SELECT current_setting('conmgr.client') || count(*) FROM pg_class WHERE false"); got != want+"0" {
+			t.Errorf("%s: in parallel: %s, %v", kind, got, err)
+		}
 		// A list with a server: conmgr is asked, the server is not labelled.
 		direct := fmt.Sprintf("host=127.0.0.1,%s port=1,%d", w.primary.Addr(), w.primary.Port)
 		if got := w.app(client, kind, direct).label(); got != "" {

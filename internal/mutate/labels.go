@@ -41,7 +41,7 @@ var labelMutations = []mutation{
 		invariant: "hosts behind one address: a dead one's sessions end, though another one lives",
 		file:      "extension/table.c",
 		from:      "\tread_label(port, row->label);\n",
-		to:        "",
+		to:        "\tread_label(port, row->label);\n\tmemset(row->label, 0, 16);\n",
 		test:      "-run TestNAT$ ./test",
 		build:     "all",
 	},
