@@ -79,7 +79,8 @@ func TestNameServiceFails(t *testing.T) {
 		if e := r.entry(0); e.Losses != 0 {
 			t.Errorf("hangs %v: %+v", hangs, e.Status)
 		}
-		if got := r.log.count("the last known addresses of instance 0"); got != 1 {
+		// One that hangs is not waited for: a connection beside may be faster.
+		if got := r.log.count("the last known addresses of instance 0"); got > 1 || !hangs && got != 1 {
 			t.Errorf("hangs %v: said %d times\n%s", hangs, got, r.log)
 		}
 	}

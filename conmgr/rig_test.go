@@ -232,22 +232,43 @@ func (w *watchdog) accept() {
 	}
 }
 
-// next waits for a connection and its HELLO.
+// next waits for a connection and its HELLO. Those that conmgr has given up again, as it tries
+// several at a time, are none.
 func (w *watchdog) next() *wdConn {
 	w.t.Helper()
-	select {
-	case c := <-w.conns:
-		f := c.frame()
-		h, err := hb.ParseHello(f.Payload)
-		if f.Type != hb.TypeHello || err != nil {
-			w.t.Fatalf("first frame %s: %v", f.Type, err)
+	for limit := time.After(patience); ; {
+		select {
+		case c := <-w.conns:
+			f := c.frame()
+			if f.Type == 0 {
+				continue
+			}
+			h, err := hb.ParseHello(f.Payload)
+			if f.Type != hb.TypeHello || err != nil {
+				w.t.Fatalf("first frame %s: %v", f.Type, err)
+			}
+			select {
+			case <-c.frames:
+				continue
+			default:
+			}
+			c.hello = h
+			return c
+		case <-limit:
+			w.t.Fatal("conmgr does not connect")
+			return nil
 		}
-		c.hello = h
-		return c
-	case <-time.After(patience):
-		w.t.Fatal("conmgr does not connect")
 	}
-	return nil
+}
+
+// nextOf waits for one of a generation: those of the one before were under way.
+func (w *watchdog) nextOf(generation uint64) *wdConn {
+	w.t.Helper()
+	for {
+		if c := w.next(); c.hello.Generation == generation {
+			return c
+		}
+	}
 }
 
 type wdConn struct {

@@ -20,6 +20,44 @@ const FirstPause = 50 * time.Millisecond
 // LeastAttempt is what an attempt has at least when the deadline is near.
 const LeastAttempt = 250 * time.Millisecond
 
+// A connection that is in doubt is not waited for: another one is opened beside it. *s* is for how
+// long a BEAT may be late, the numbers are of a model of TCP with loss (docs/design.md, Evidence).
+const (
+	doubtShare = 8                      // of what is left after an interval, until heartbeat_timeout: s
+	leastDoubt = 20 * time.Millisecond  // s is never shorter: a process is not always run at once
+	mostDoubt  = 500 * time.Millisecond // nor longer: that is enough for any path
+	// ackAllowance is what a BEAT of ours may take beside s to be acknowledged: a kernel delays that by up
+	// to 40 ms.
+	ackAllowance = 45 * time.Millisecond
+
+	spacingShare = 8                     // of what is left until the nearest deadline, between two of them
+	leastSpacing = 30 * time.Millisecond // more often is a flood
+	mostSpacing  = 1 * time.Second       // less often is to wait
+
+	// MostBeside may be under way at a time: with the least spacing, no round trip takes longer than so many.
+	MostBeside = 8
+	// BesideTime is what one of them has: as long as a kernel waits before it repeats a SYN.
+	BesideTime = 1 * time.Second
+)
+
+// Doubt is for how long a BEAT may be late before another connection is opened.
+func Doubt(interval, timeout time.Duration) time.Duration {
+	return min(max((timeout-interval)/doubtShare, leastDoubt), mostDoubt)
+}
+
+// AckTime is what a BEAT of ours may take to be acknowledged.
+func AckTime(interval, timeout time.Duration) time.Duration {
+	return Doubt(interval, timeout) + ackAllowance
+}
+
+// Spacing is the time between two connections that are opened beside, with that much left until the
+// nearest deadline. random is from 0 to 1: those who have lost their connections at one time, by one
+// fault, are not to come at one time.
+func Spacing(left time.Duration, random float64) time.Duration {
+	d := min(max(left/spacingShare, leastSpacing), mostSpacing)
+	return d*3/4 + time.Duration(random*float64(d/2))
+}
+
 // Attempts is the rhythm of attempts to reach one instance.
 type Attempts struct {
 	Interval time.Duration // heartbeat_connect_interval

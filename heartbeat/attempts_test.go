@@ -23,9 +23,8 @@ func newRhythm(t *testing.T, interval time.Duration) *rhythm {
 // welcome establishes the instance now.
 func (r *rhythm) welcome() {
 	r.t.Helper()
-	r.Hello()
 	w := Welcome{Version: 1, Flags: Resumed, SystemIdentifier: 7, PostmasterStart: 1}
-	if loss, err := r.Monitor.Welcome(r.now, w); err != nil || loss != nil {
+	if loss, err := r.Monitor.Welcome(r.now, w, r.Generation()); err != nil || loss != nil {
 		r.t.Fatal(err, loss)
 	}
 	r.Attempts.Established(r.now)

@@ -10,7 +10,14 @@ type Channel struct {
 	Link    *Link  // nil: without a key
 	sent    uint32 // sequence of the last BEAT that was sent
 	heard   uint32 // and of the last one that has come
+	echo    uint32 // the last one of ours that the other end had received when it sent that; 0: none
 }
+
+// Sent is the sequence of the last BEAT that was sent.
+func (c *Channel) Sent() uint32 { return c.sent }
+
+// Echo is the last one of them that the other end is known to have received, 0: none.
+func (c *Channel) Echo() uint32 { return c.echo }
 
 // ConmgrBeat appends conmgr's next BEAT to b.
 func (c *Channel) ConmgrBeat(b []byte, now Mono) []byte {
@@ -60,7 +67,7 @@ func (c *Channel) Open(f Frame) (Frame, bool) {
 func (c *Channel) FromConmgr(p []byte, now Mono) (fresh bool, err error) {
 	b, err := ParseConmgrBeat(p, c.Version)
 	if err == nil {
-		c.heard = b.Sequence
+		c.heard, c.echo = b.Sequence, b.Echo
 	}
 	return c.Link.fresh(b.Echo, now), err
 }
@@ -69,7 +76,7 @@ func (c *Channel) FromConmgr(p []byte, now Mono) (fresh bool, err error) {
 func (c *Channel) FromWatchdog(p []byte, now Mono) (b WatchdogBeat, fresh bool, err error) {
 	b, err = ParseWatchdogBeat(p, c.Version)
 	if err == nil {
-		c.heard = b.Sequence
+		c.heard, c.echo = b.Sequence, b.Echo
 	}
 	return b, c.Link.fresh(b.Echo, now), err
 }

@@ -13,6 +13,10 @@ import (
 // Close the connection, and connect again: the watchdog has to learn the new generation.
 var ErrStaleWelcome = errors.New("the instance was declared lost before its WELCOME came")
 
+// ErrOldWelcome tells that the answer is of a server that was there before the one to which a
+// connection stands: it was long under way.
+var ErrOldWelcome = errors.New("a later server has answered before")
+
 // State of an instance as conmgr sees it.
 type State uint8
 
@@ -92,8 +96,7 @@ type Monitor struct {
 
 	state      State
 	generation uint64
-	offered    uint64 // generation in the last HELLO
-	attempt    uint32 // and its number
+	attempt    uint32 // of the last HELLO
 	pulse      Pulse  // valid while armed
 	armed      bool   // a deadline runs: the instance was established and has not been lost since (see Armed)
 
@@ -149,18 +152,22 @@ func (m *Monitor) KnowsLabels() bool { return m.knowsLabels }
 
 // Hello is the message to open a connection with.
 func (m *Monitor) Hello() Hello {
-	m.offered = m.generation
 	m.attempt++
 	return Hello{MinVersion: MinVersion, MaxVersion: MaxVersion, ID: m.id, Boot: m.boot, Generation: m.generation,
 		Interval: m.interval, Timeout: m.timeout, Attempt: m.attempt}
 }
 
-// Welcome establishes the connection. A loss is returned when this is not the server that the
-// applications were connected to: the instance is then both lost and established again. The error
-// is ErrStaleWelcome.
-func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
-	if m.offered != m.generation {
+// Welcome establishes the connection whose HELLO has offered that generation, or another one beside
+// those that stand. A loss is returned when this is not the server that the applications were
+// connected to: the instance is then both lost and established again. The error is ErrStaleWelcome
+// or ErrOldWelcome.
+func (m *Monitor) Welcome(now Mono, w Welcome, offered uint64) (*Loss, error) {
+	beside := m.state == Established
+	switch {
+	case offered != m.generation:
 		return nil, ErrStaleWelcome
+	case beside && w.SystemIdentifier == m.systemIdentifier && w.PostmasterStart < m.postmasterStart:
+		return nil, ErrOldWelcome
 	}
 	var loss *Loss
 	switch {
@@ -180,16 +187,22 @@ func (m *Monitor) Welcome(now Mono, w Welcome) (*Loss, error) {
 	m.knowsLabels = w.Flags&KnowsLabels != 0
 	m.succeeds = w.Succeeds
 	m.state = Established
-	m.pulse = NewPulse(m.interval, m.timeout, now)
 	m.armed = true
+	if beside && loss == nil {
+		m.pulse.Received(now) // and the BEATs keep their time
+		return nil, nil
+	}
+	m.pulse = NewPulse(m.interval, m.timeout, now)
+	m.pulse.Align(now.Add(-m.lead()))
 	return loss, nil
 }
 
-// Frame takes in a frame that has come on c after WELCOME. changed: the attributes are others than before.
+// Frame takes in a frame that has come on c after WELCOME. What it says of the instance counts if c is
+// the latest connection. changed: the attributes are others than before.
 // An error is a *ProtocolError: close the connection, and call Closed. A server that shuts down is
 // not lost: it still delivers to whoever is connected, and its kernel will close those connections.
 // See StopAnswer.
-func (m *Monitor) Frame(now Mono, c *Channel, f Frame) (changed bool, err error) {
+func (m *Monitor) Frame(now Mono, c *Channel, latest bool, f Frame) (changed bool, err error) {
 	switch f.Type {
 	case TypeBeat:
 		b, fresh, err := c.FromWatchdog(f.Payload, now)
@@ -197,8 +210,14 @@ func (m *Monitor) Frame(now Mono, c *Channel, f Frame) (changed bool, err error)
 			return false, err
 		}
 		m.pulse.Received(now)
+		if !latest {
+			return false, nil
+		}
 		changed = b.Attributes != m.attributes || b.Succeeds != m.succeeds
 		m.attributes, m.succeeds = b.Attributes, b.Succeeds
+		if !changed { // else it may have been sent at once
+			m.pulse.Align(now.Add(-m.lead()))
+		}
 		return changed, nil
 	case TypeGoodbye:
 		g, err := ParseGoodbye(f.Payload)
@@ -247,12 +266,13 @@ func (m *Monitor) Closed() {
 	}
 }
 
-// Beat tells whether a BEAT is due on c, and returns it appended to b.
-func (m *Monitor) Beat(now Mono, c *Channel, b []byte) ([]byte, bool) {
-	if m.state != Established || !m.pulse.SendDue(now) {
-		return b, false
-	}
-	return c.ConmgrBeat(b, now), true
+// BeatDue tells whether a BEAT is due, on each connection.
+func (m *Monitor) BeatDue(now Mono) bool { return m.state == Established && m.pulse.SendDue(now) }
+
+// lead is for how long before the watchdog's BEATs ours are sent: so theirs tell that they have come,
+// and nobody else has to be asked.
+func (m *Monitor) lead() time.Duration {
+	return min((Doubt(m.interval, m.timeout)+ackAllowance)/2, m.interval/4)
 }
 
 // Judge returns a loss when the silence has lasted too long. Read what the kernel holds before
@@ -268,6 +288,11 @@ func (m *Monitor) Judge(now Mono) *Loss {
 		return m.lose(now, LossShutdown)
 	}
 	return m.lose(now, LossSilence)
+}
+
+// Doubtful is when the silence is long enough for another connection to be opened, while one stands.
+func (m *Monitor) Doubtful() Mono {
+	return m.pulse.LastReceived().Add(m.interval + Doubt(m.interval, m.timeout))
 }
 
 // Late tells that a timer of this process fired late by the given delay; see Pulse.Late.

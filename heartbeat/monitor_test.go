@@ -32,11 +32,12 @@ func TestMonitorScenarios(t *testing.T) {
 }
 
 type scenario struct {
-	m     *Monitor
-	c     Channel
-	now   Mono
-	attrs Attributes
-	was   string // as it was shown last
+	m       *Monitor
+	c       Channel
+	offered uint64
+	now     Mono
+	attrs   Attributes
+	was     string // as it was shown last
 }
 
 // step does one event and returns what comes of it.
@@ -77,6 +78,7 @@ func (s *scenario) step(at time.Duration, words []string) (said []string, err er
 			h.MinVersion != 1 || h.MaxVersion != 2 {
 			return nil, fmt.Errorf("HELLO is %+v", h)
 		}
+		s.offered = h.Generation
 		said = append(said, fmt.Sprintf("offers %d", h.Generation))
 	case "welcome":
 		attributes()
@@ -90,24 +92,24 @@ func (s *scenario) step(at time.Duration, words []string) (said []string, err er
 		}
 		s.c = Channel{Version: 1}
 		loss, failure = s.m.Welcome(s.now, Welcome{Version: 1, Flags: flags, SystemIdentifier: number("sys"),
-			PostmasterStart: int64(number("start")), Attributes: s.attrs, KnownSince: since})
+			PostmasterStart: int64(number("start")), Attributes: s.attrs, KnownSince: since}, s.offered)
 	case "beat":
 		attributes()
 		f, _, _ := Next(WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil, 1))
-		changed, failure = s.m.Frame(s.now, &s.c, f)
+		changed, failure = s.m.Frame(s.now, &s.c, true, f)
 	case "goodbye":
 		code, e := strconv.Atoi(words[1])
 		if e != nil {
 			return nil, e
 		}
 		f, _, _ := Next(Goodbye{Code: GoodbyeCode(code)}.Append(nil))
-		changed, failure = s.m.Frame(s.now, &s.c, f)
+		changed, failure = s.m.Frame(s.now, &s.c, true, f)
 	case "frame":
 		typ, e := strconv.Atoi(words[1])
 		if e != nil {
 			return nil, e
 		}
-		changed, failure = s.m.Frame(s.now, &s.c, Frame{Type: Type(typ), Payload: nil})
+		changed, failure = s.m.Frame(s.now, &s.c, true, Frame{Type: Type(typ), Payload: nil})
 		var pe *ProtocolError
 		if failure != nil && !errors.As(failure, &pe) {
 			return nil, failure
@@ -137,12 +139,11 @@ func (s *scenario) step(at time.Duration, words []string) (said []string, err er
 		}
 		s.m.Late(by)
 	case "send":
-		b, due := s.m.Beat(s.now, &s.c, nil)
-		if !due {
+		if !s.m.BeatDue(s.now) {
 			said = append(said, "nothing to send")
 			break
 		}
-		f, _, _ := Next(b)
+		f, _, _ := Next(s.c.ConmgrBeat(nil, s.now))
 		x, e := ParseConmgrBeat(f.Payload, 1)
 		said = append(said, fmt.Sprintf("beat %d", x.Sequence))
 		failure = e

@@ -57,6 +57,19 @@ func (p *Pulse) SendDue(now Mono) bool {
 	return true
 }
 
+// Align moves the next BEAT so that one is due at a time, or whole intervals from it: sooner by a
+// quarter of an interval at most, and later only as clocks drift.
+func (p *Pulse) Align(at Mono) {
+	d := at.Sub(p.nextSend) % p.interval
+	switch {
+	case d > p.interval/2:
+		d -= p.interval
+	case d <= -p.interval/2:
+		d += p.interval
+	}
+	p.nextSend = p.nextSend.Add(min(max(d, -p.interval/4), p.interval/1024))
+}
+
 // NextSend is when the next BEAT is due.
 func (p *Pulse) NextSend() Mono { return p.nextSend }
 

@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -38,11 +40,12 @@ type Instance struct {
 	servers *serverMap
 	goodbye *atomic.Bool // at the end, say GOODBYE
 
-	ctx    context.Context     // of run
-	inbox  chan instance.Event // from goroutines that this one has started
-	queue  []instance.Event    // that actions have led to
-	dialer *dialer             // nil: nothing is dialled
-	link   *link               // nil: there is no connection
+	ctx   context.Context     // of run
+	inbox chan instance.Event // from goroutines that this one has started
+	queue []instance.Event    // that actions have led to
+	ready chan struct{}       // something was dialled, or can be read
+	// what is dialled, and what stands, in that order. More than one, while one is in doubt.
+	sockets []*socket
 
 	questions  context.Context // to the SQL port of a stopping server; nil: none are asked
 	endStop    func()          // ends them
@@ -81,10 +84,12 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 			WatchdogPort: uint16(cfg.WatchdogPort), SQLPort: uint16(cfg.Port),
 			ID: id, Boot: o.Boot,
 			Interval: c.HeartbeatInterval, Timeout: c.HeartbeatTimeout,
-			ConnectInterval: c.ConnectInterval, ConnectTimeout: c.ConnectTimeout, DuplicateCheck: o.Recheck})
+			ConnectInterval: c.ConnectInterval, ConnectTimeout: c.ConnectTimeout, DuplicateCheck: o.Recheck,
+			Random: rand.Float64})
 		all = append(all, &Instance{index: i, cfg: cfg, conf: c, end: end, mon: end.View(), net: o.Net, now: o.Now,
 			events: o.Events, id: event.Of(cfg), label: heartbeat.LabelID(id).String(), board: o.Board, group: o.Group,
-			servers: servers, goodbye: o.Goodbye, told: -1, before: "unknown", inbox: make(chan instance.Event, 8)})
+			servers: servers, goodbye: o.Goodbye, told: -1, before: "unknown", inbox: make(chan instance.Event, 8),
+			ready: make(chan struct{}, 1)})
 	}
 	return all
 }
@@ -101,10 +106,10 @@ func (in *Instance) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		switch {
 		case in.takeIn():
-		case in.link != nil:
-			in.read()
+		case len(in.sockets) == 1 && in.sockets[0].link != nil:
+			in.read(in.sockets[0])
 		default:
-			in.idle()
+			in.wait()
 		}
 	}
 	in.step(instance.Event{Kind: instance.Stop, Goodbye: in.goodbye.Load()})
@@ -130,11 +135,13 @@ func (in *Instance) act(a *instance.Action) {
 	case instance.Resolve:
 		in.lookUp()
 	case instance.Dial:
-		in.dial(a.From, a.To)
+		in.dial(a)
 	case instance.HangUp:
-		in.hangUp()
+		in.hangUp(a.Conn)
 	case instance.Send:
-		in.send(a.Data)
+		in.send(a.Conn, a.Data)
+	case instance.Probe:
+		in.probe(a.Conn)
 	case instance.Claim:
 		h := in.servers.claim(in.index, a.Server, a.Local, in.now())
 		h.Number = in.conf.Instances[h.Index].Number
@@ -157,54 +164,98 @@ func (in *Instance) takeIn() bool {
 	select {
 	case e := <-in.inbox:
 		in.step(e)
-	case r := <-in.dialer.results():
-		in.dialled(r)
 	case <-in.servers.wake[in.index]:
 		in.step(instance.Event{Kind: instance.Freed})
+	default:
+		return in.takeDialled()
+	}
+	return true
+}
+
+// wakeUp ends wait.
+func (in *Instance) wakeUp() {
+	select {
+	case in.ready <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits for anything, while there is no connection, or more than one, or one that is dialled.
+func (in *Instance) wait() {
+	timer := time.NewTimer(in.end.Wake().Sub(in.now()))
+	defer timer.Stop()
+	for _, s := range in.sockets {
+		if s.link != nil {
+			s.link.watch(in.group, in.wakeUp)
+		}
+	}
+	select {
+	case e := <-in.inbox:
+		in.step(e)
+	case <-in.servers.wake[in.index]:
+		in.step(instance.Event{Kind: instance.Freed})
+	case <-in.ready:
+		if !in.takeDialled() {
+			in.readAll()
+		}
+	case <-timer.C:
+		if !in.readAll() {
+			in.due()
+		}
+	case <-in.ctx.Done():
+	}
+}
+
+// readAll takes in all that the kernel holds. It tells whether that was anything.
+func (in *Instance) readAll() (any bool) {
+	for _, s := range slices.Clone(in.sockets) {
+		for s.link != nil && in.socket(s.conn) == s && in.ctx.Err() == nil {
+			if s.link.fillNow(); !in.taken(s) {
+				break
+			}
+			any = true
+		}
+	}
+	return any
+}
+
+// taken takes in what has been read: a frame, or the end. false: there is none.
+func (in *Instance) taken(s *socket) bool {
+	f, ok, err := s.link.next()
+	switch {
+	case err != nil:
+		in.step(instance.Event{Kind: instance.Broken, Conn: s.conn, Cause: err.Error()})
+	case ok:
+		in.step(instance.Event{Kind: instance.Frame, Conn: s.conn, Frame: f})
+	case s.link.eof != nil:
+		in.ended(s, s.link.eof)
 	default:
 		return false
 	}
 	return true
 }
 
-// idle waits for that, while there is no connection.
-func (in *Instance) idle() {
-	timer := time.NewTimer(in.end.Wake().Sub(in.now()))
-	defer timer.Stop()
-	select {
-	case e := <-in.inbox:
-		in.step(e)
-	case r := <-in.dialer.results():
-		in.dialled(r)
-	case <-in.servers.wake[in.index]:
-		in.step(instance.Event{Kind: instance.Freed})
-	case <-timer.C:
-		in.due()
-	case <-in.ctx.Done():
+func (in *Instance) ended(s *socket, err error) {
+	e := instance.Event{Kind: instance.Broken, Conn: s.conn, Cause: netio.Text(err)}
+	if errors.Is(err, io.EOF) {
+		e = instance.Event{Kind: instance.Ended, Conn: s.conn}
 	}
+	in.step(e)
 }
 
-// read takes in a frame, or waits for more of the connection.
-func (in *Instance) read() {
-	f, ok, err := in.link.next()
-	switch {
-	case err != nil:
-		in.step(instance.Event{Kind: instance.Broken, Cause: err.Error()})
-		return
-	case ok:
-		in.step(instance.Event{Kind: instance.Frame, Frame: f})
+// read takes in a frame, or waits for more of the only connection.
+func (in *Instance) read(s *socket) {
+	if in.taken(s) {
 		return
 	}
-	switch err := in.link.fill(in.end.Wake()); {
+	switch err := s.link.fill(in.end.Wake()); {
 	case err == nil || in.ctx.Err() != nil:
 	case err == errTimer:
-		if !in.link.fillNow() { // else it is not silent, however late this timer was
+		if !s.link.fillNow() { // else it is not silent, however late this timer was
 			in.due()
 		}
-	case errors.Is(err, io.EOF):
-		in.step(instance.Event{Kind: instance.Ended})
 	default:
-		in.step(instance.Event{Kind: instance.Broken, Cause: netio.Text(err)})
+		in.ended(s, err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
+	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
@@ -32,10 +33,13 @@ type link struct {
 	n    int // bytes in buf
 	used int // bytes of the frame that next returned last
 	eof  error
+	// watched is closed when the goroutine that waits for something to read has ended; nil: there is none.
+	watched chan struct{}
 }
 
 type rawControl interface {
 	Control(f func(fd uintptr)) error
+	Read(f func(fd uintptr) (done bool)) error
 }
 
 func newLink(ctx context.Context, conn *net.TCPConn, now clock.Clock, timeout time.Duration) (*link, error) {
@@ -75,6 +79,7 @@ func (l *link) fill(due heartbeat.Mono) error {
 	if l.eof != nil {
 		return l.eof
 	}
+	l.unwatch()
 	l.conn.SetReadDeadline(time.Now().Add(due.Sub(l.now())))
 	if err := l.ctx.Err(); err != nil { // after the deadline is set, so that the context's hook comes last
 		return err
@@ -126,6 +131,46 @@ func (l *link) fillNow() bool {
 	return true
 }
 
+// watch makes a goroutine wait until something can be read, or the connection has ended, and then tell:
+// once, and again only after that.
+func (l *link) watch(g *group.Group, tell func()) {
+	if l.watched != nil {
+		select {
+		case <-l.watched:
+		default:
+			return
+		}
+	}
+	done := make(chan struct{})
+	l.watched = done
+	l.conn.SetReadDeadline(time.Time{})
+	g.Go("reader", func() {
+		defer close(done)
+		var buf [1]byte
+		_ = l.raw.Read(func(fd uintptr) bool {
+			_, _, err := unix.Recvfrom(int(fd), buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			return err != unix.EAGAIN && err != unix.EINTR
+		})
+		tell()
+	})
+}
+
+// unwatch ends that.
+func (l *link) unwatch() {
+	if l.watched != nil {
+		l.conn.SetReadDeadline(netio.LongPast)
+		<-l.watched
+		l.watched = nil
+	}
+}
+
+// unacked tells whether the peer's kernel has not acknowledged all that was sent.
+func (l *link) unacked() bool {
+	n := 0
+	_ = l.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+	return n > 0
+}
+
 // write sends a frame without waiting. (Write would fail if this process was stopped between its
 // deadline and itself.) A send buffer that is full of frames of a few bytes belongs to a connection
 // that has been dead for long: the frame is left out.
@@ -155,6 +200,7 @@ func (l *link) write(b []byte) error {
 // RST, which overtakes a GOODBYE.
 func (l *link) close() {
 	l.stop()
+	l.unwatch()
 	l.conn.CloseWrite()
 	for l.n, l.used = 0, 0; l.fillNow(); l.n = 0 {
 	}

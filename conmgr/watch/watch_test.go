@@ -5,6 +5,7 @@ package watch
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -95,16 +96,27 @@ func newBenchOf(t *testing.T, entry string, resolve func(context.Context, string
 // connect makes the connection that is due.
 func (b *bench) connect() {
 	b.t.Helper()
-	if b.due(); b.dialer == nil { // the name comes first
+	if b.due(); len(b.sockets) == 0 { // the name comes first
 		b.step(<-b.inbox)
 	}
-	b.dialled(<-b.dialer.results())
-	var err error
-	if b.peer, err = b.port.AcceptTCP(); err != nil {
-		b.t.Fatal(err)
+	b.dialledNow()
+	for ours := b.sockets[0].link.conn.LocalAddr().String(); ; { // others may be opened beside it
+		peer, err := b.port.AcceptTCP()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.t.Cleanup(func() { peer.Close() })
+		if b.peer = peer; peer.RemoteAddr().String() == ours {
+			return
+		}
 	}
-	b.t.Cleanup(func() { b.peer.Close() })
 }
+
+// dialledNow takes in what has become of what is dialled.
+func (b *bench) dialledNow() { s := b.sockets[0]; b.dialled(s, <-s.dialer.result) }
+
+// read reads the only connection.
+func (b *bench) read() { b.Instance.read(b.sockets[0]) }
 
 func (b *bench) at(t hb.Mono) { b.time.Store(int64(t)) }
 
@@ -138,7 +150,7 @@ func (b *bench) is(want hb.State) {
 }
 
 func (b *bench) unread() (n int) {
-	raw, err := b.link.conn.SyscallConn()
+	raw, err := b.sockets[0].link.conn.SyscallConn()
 	if err != nil {
 		return -1
 	}
@@ -155,9 +167,9 @@ func TestReadsBeforeItJudges(t *testing.T) {
 	b.read()             // the time is over; there are bytes
 	b.read()
 	b.is(hb.Established)
-	for _, now := range []hb.Mono{104*second + 1, 105*second + 1, 106*second + 1} {
+	for now := 103*second + 1; now <= 106*second+1; now += second / 10 {
 		b.at(now)
-		b.read()
+		b.due()
 	}
 	b.is(hb.Lost)
 }
@@ -178,6 +190,73 @@ func TestReadsWelcomeBeforeItJudges(t *testing.T) {
 	b.is(hb.Established)
 	if g := b.mon.Generation(); g != 0 {
 		t.Errorf("its generation is %d", g)
+	}
+}
+
+// TestBeside: a connection that has fallen silent, and one beside it, which the watchdog answers: that
+// comes in, whichever is read. Then both are served; the one that is left is read as ever.
+func TestBeside(t *testing.T) {
+	b := newBench(t)
+	b.brings(hb.Welcome{Version: 2, Flags: hb.Resumed, SystemIdentifier: 7, PostmasterStart: 1}.Append(nil))
+	first := b.peer
+	b.at(101*second + second/2) // a beat is late
+	b.due()
+	if len(b.sockets) != 2 {
+		t.Fatalf("%d connections", len(b.sockets))
+	}
+	latest, err := b.port.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer latest.Close()
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for limit := time.Now().Add(patience); !cond(); {
+			if time.Now().After(limit) {
+				t.Fatalf("not %s: %d connections", what, len(b.sockets))
+			}
+			if !b.takeIn() {
+				b.wait()
+			}
+		}
+	}
+	stand := func(n int) func() bool {
+		return func() bool {
+			return len(b.sockets) == n && !slices.ContainsFunc(b.sockets, func(s *socket) bool { return s.link == nil })
+		}
+	}
+	until("connected", stand(2))
+	latest.Write(hb.Welcome{Version: 2, Flags: hb.Resumed, SystemIdentifier: 7, PostmasterStart: 1}.Append(nil))
+	beat := func(n uint32) hb.WatchdogBeat {
+		return hb.WatchdogBeat{Sequence: n, Attributes: hb.Attributes{Timeline: n}}
+	}
+	latest.Write(beat(1).Append(nil, 2))
+	until("told on the new one", func() bool { a, _ := b.mon.Attributes(); return a.Timeline == 1 })
+	first.Write(beat(8).Append(nil, 2)) // it is read, too
+	if b.sockets[0].link.watched == nil {
+		t.Error("nobody waits for the old one")
+	}
+	b.at(101*second + second/2 + 1)
+	until("heard on the old one", func() bool {
+		at, _ := b.mon.LastReceived()
+		return at == 101*second+second/2+1
+	})
+	last := beat(2)
+	last.Echo = 1
+	latest.Write(last.Append(nil, 2))
+	until("the only one", stand(1))
+	latest.Write(beat(3).Append(nil, 2))
+	for a, _ := b.mon.Attributes(); a.Timeline != 3; a, _ = b.mon.Attributes() {
+		b.read()
+	}
+	b.is(hb.Established)
+	if n, err := io.Copy(io.Discard, first); err != nil {
+		t.Errorf("the older one ends with %v after %d bytes", err, n)
+	}
+	for _, e := range b.told {
+		if _, is := e.(event.Closed); is {
+			t.Errorf("told: %s", e.Text())
+		}
 	}
 }
 
@@ -242,7 +321,7 @@ func TestDuplicateIsToldBeforeTheLoss(t *testing.T) {
 	b.read()
 	b.at(101 * second)
 	b.connect()
-	b.servers.claim(1, instance.Server{System: 7, Start: 2}, b.link.local(), 0)
+	b.servers.claim(1, instance.Server{System: 7, Start: 2}, b.sockets[0].link.local(), 0)
 	b.told = nil
 	b.brings(hb.Welcome{Version: 1, SystemIdentifier: 7, PostmasterStart: 2}.Append(nil))
 	b.is(hb.Duplicate)
@@ -271,7 +350,7 @@ func TestBrokenOffAtTheEnd(t *testing.T) {
 	b.told = nil
 	b.at(101 * second)
 	b.due()
-	b.dialled(<-b.dialer.results())
+	b.dialledNow()
 	for _, e := range b.told {
 		if _, is := e.(event.ConnectFailed); is {
 			t.Errorf("told: %s", e.Text())

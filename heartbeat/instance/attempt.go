@@ -18,9 +18,8 @@ type attempt struct {
 	limit  heartbeat.Mono
 	all    []netip.Addr // of the name
 	left   []netip.Addr // that have not been tried
-	to     netip.Addr   // that is tried
-	local  netip.Addr
-	errors []error // of those that were
+	line   *line        // to that which is tried
+	errors []error      // of those that were
 }
 
 // try begins an attempt.
@@ -82,35 +81,46 @@ func (in *Instance) dial(now heartbeat.Mono) {
 		in.failed(now, errors.Join(a.errors...))
 		return
 	}
-	a.to, a.left = a.left[0], a.left[1:]
+	to := a.left[0]
+	a.left = a.left[1:]
 	in.phase, in.until = dialling, now.Add(share)
-	in.act(Action{Kind: Dial, From: in.source(a.to), To: netip.AddrPortFrom(a.to, in.cfg.WatchdogPort)})
+	a.line = in.dialLine(to, in.source(to), false)
 }
 
-// dialled takes in what has come of it. A connection that stands is opened with HELLO.
-func (in *Instance) dialled(now heartbeat.Mono, e Event) {
-	switch {
-	case in.phase != dialling:
-	case e.Kind == DialFailed:
+// attempted takes in what has come of it. A connection that stands is opened with HELLO.
+func (in *Instance) attempted(now heartbeat.Mono, l *line, e Event) {
+	switch e.Kind {
+	case Dialled:
+		if in.phase == dialling {
+			in.phase = greeting
+			in.greet(now, l, e.Local)
+		}
+	case DialFailed:
 		in.unreached(now, causeError(e.Cause))
+	case Frame:
+		if in.phase == greeting {
+			if err := in.greeted(now, l, e.Frame); err != nil {
+				in.giveUp(now, err)
+			}
+		}
+	case Ended:
+		in.giveUp(now, causeError("the connection was closed before the watchdog's answer"))
 	default:
-		in.phase, in.attempt.local = greeting, e.Local
-		h := in.mon.Hello()
-		in.ch = heartbeat.Channel{Attempt: h.Attempt}
-		in.act(Action{Kind: Send, Data: h.Append(nil)})
+		in.giveUp(now, causeError(e.Cause))
 	}
 }
 
 // giveUp: nothing will come of what is under way to an address.
 func (in *Instance) giveUp(now heartbeat.Mono, err error) {
-	in.act(Action{Kind: HangUp})
+	in.hangUp(in.attempt.line)
 	in.unreached(now, err)
 }
 
 // unreached: nothing has come of an address.
 func (in *Instance) unreached(now heartbeat.Mono, err error) {
 	a := &in.attempt
-	a.errors = append(a.errors, fmt.Errorf("%s: %w", netip.AddrPortFrom(a.to, in.cfg.WatchdogPort), err))
+	a.errors = append(a.errors, fmt.Errorf("%s: %w", netip.AddrPortFrom(a.line.to, in.cfg.WatchdogPort), err))
+	a.line = nil
 	in.dial(now)
 }
 
@@ -132,35 +142,16 @@ func (in *Instance) rest(now heartbeat.Mono, o heartbeat.Outcome) {
 	}
 }
 
-// frame takes in a frame.
-func (in *Instance) frame(now heartbeat.Mono, f heartbeat.Frame) {
-	switch in.phase {
-	case greeting:
-		if err := in.greeted(now, f); err != nil {
-			in.giveUp(now, err)
-		}
-	case serving:
-		in.received(now, f)
-	}
-}
-
 // greeted takes in the answer to HELLO.
-func (in *Instance) greeted(now heartbeat.Mono, f heartbeat.Frame) error {
+func (in *Instance) greeted(now heartbeat.Mono, l *line, f heartbeat.Frame) error {
 	switch f.Type {
 	case heartbeat.TypeWelcome:
 		w, err := heartbeat.ParseWelcome(f.Payload)
 		if err != nil {
 			return err
 		}
-		if in.loss, err = in.mon.Welcome(now, w); err != nil { // stale
-			in.act(Action{Kind: HangUp})
-			in.rest(now, heartbeat.AtOnce)
-			return nil
-		}
-		in.askNoMore()
-		in.ch.Version = w.Version
-		in.peer, in.addrs, in.local = in.attempt.to, in.attempt.all, in.attempt.local
-		in.claim()
+		in.addrs = in.attempt.all
+		in.welcomed(now, l, w)
 		return nil
 	case heartbeat.TypeRefused:
 		r, err := heartbeat.ParseRefused(f.Payload)

@@ -10,6 +10,7 @@
 //	attempt.go   one attempt: addresses one by one, HELLO, WELCOME; and the pause after it
 //	names.go     the addresses of a name, looked up beside the heartbeats
 //	serve.go     an established connection; verdicts
+//	beside.go    connections beside one that is in doubt
 //	shared.go    one server under two entries
 //	stopping.go  a server that shuts down is asked for its life
 package instance

@@ -19,22 +19,24 @@ type witness struct {
 	rng *rand.Rand
 	now hb.Mono
 
-	dialled, connected, looking, asking bool
-	known, established, over            bool
-	generation                          uint64
-	done                                *[Lost + 1]int // of each action
+	conns                    map[Conn]bool // that are dialled, or stand
+	looking, asking          bool
+	known, established, over bool
+	generation               uint64
+	done                     *[Lost + 1]int // of each action
 }
 
 func TestRandomEvents(t *testing.T) {
 	var done [Lost + 1]int
-	for seed := range uint64(300) {
+	for seed := range uint64(600) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		c := Config{Host: "db0", WatchdogPort: 1, SQLPort: 2, Interval: time.Second, Timeout: 2500 * time.Millisecond,
-			ConnectInterval: time.Second, ConnectTimeout: 3 * time.Second, DuplicateCheck: 10 * time.Second}
+			ConnectInterval: time.Second, ConnectTimeout: 3 * time.Second, DuplicateCheck: 10 * time.Second,
+			Random: rng.Float64}
 		if seed%2 == 0 {
 			c.HostAddr = netip.MustParseAddr("10.0.0.1")
 		}
-		w := &witness{Instance: New(c), t: t, rng: rng, done: &done}
+		w := &witness{Instance: New(c), t: t, rng: rng, done: &done, conns: map[Conn]bool{}}
 		for range 1000 {
 			w.one()
 		}
@@ -43,7 +45,7 @@ func TestRandomEvents(t *testing.T) {
 		for range 20 {
 			w.one()
 		}
-		if w.dialled || w.connected || w.asking || w.Wake() != never {
+		if len(w.conns) > 0 || w.asking || w.Wake() != never {
 			t.Errorf("seed %d: something is left when it has stopped: %+v", seed, w)
 		}
 		if t.Failed() {
@@ -87,12 +89,24 @@ func (w *witness) one() {
 		}
 		e.Missing = []Family{Neither, Neither, IPv4, IPv6}[w.rng.IntN(4)]
 	case Dialled, DialFailed:
-		w.connected = w.connected || w.dialled && e.Kind == Dialled
-		w.dialled = false
+		e.Conn = w.pick(func(stands bool) bool { return !stands })
+		stands, ok := w.conns[e.Conn]
+		switch {
+		case stands:
+			return
+		case ok && e.Kind == Dialled:
+			w.conns[e.Conn] = true
+		case ok:
+			delete(w.conns, e.Conn)
+		}
 		e.Local = netip.AddrFrom4([4]byte{10, 0, 1, byte(w.rng.IntN(2))})
 	case Frame:
-		e.Frame = w.frame()
+		e.Conn = w.pick(func(stands bool) bool { return stands })
+		e.Frame = w.frame(e.Conn)
+	case Probed:
+		e.Conn, e.Unacked = w.pick(func(stands bool) bool { return stands }), w.rng.IntN(2) == 0
 	case Ended, Broken, Unsent:
+		e.Conn = w.pick(func(stands bool) bool { return stands })
 		if w.rng.IntN(8) > 0 {
 			return
 		}
@@ -103,18 +117,32 @@ func (w *witness) one() {
 	w.do(e)
 }
 
+// pick is one of the connections, mostly the one that was dialled last, or one that is over.
+func (w *witness) pick(which func(stands bool) bool) Conn {
+	for c := w.dials; c > 0 && c+12 > w.dials; c-- {
+		if stands, ok := w.conns[c]; ok && which(stands) && w.rng.IntN(3) > 0 {
+			return c
+		}
+	}
+	return Conn(w.rng.IntN(int(w.dials) + 2))
+}
+
 // frame is one that may come, or may not.
-func (w *witness) frame() hb.Frame {
+func (w *witness) frame(on Conn) hb.Frame {
 	var b []byte
+	version, welcomed := uint16(0), false
+	if l := find(w.lines, on); l != nil {
+		version, welcomed = l.ch.Version, true
+	}
 	switch k := w.rng.IntN(12); {
-	case !w.established && k < 9:
-		welcome := hb.Welcome{Version: 1, SystemIdentifier: 7, PostmasterStart: int64(w.rng.IntN(8) / 7)}
+	case !welcomed && k < 9:
+		welcome := hb.Welcome{Version: uint16(1 + w.rng.IntN(2)), SystemIdentifier: 7, PostmasterStart: int64(w.rng.IntN(8) / 7)}
 		if w.rng.IntN(4) > 0 {
 			welcome.Flags = hb.Resumed
 		}
 		b = welcome.Append(nil)
 	case k < 8:
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: uint32(w.rng.IntN(5) / 4)}}.Append(nil, w.ch.Version)
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: uint32(w.rng.IntN(5) / 4)}}.Append(nil, version)
 	case k < 11:
 		b = hb.Goodbye{Code: hb.GoodbyeServerEnds}.Append(nil)
 	default:
@@ -144,10 +172,20 @@ func (w *witness) do(e Event) {
 		w.phase != claiming {
 		w.t.Errorf("it is %s after %d, and has told something else", w.View().State(), e.Kind)
 	}
-	if w.established && !w.connected && e.Kind != Stop {
+	if w.established && !w.stands() && e.Kind != Stop {
 		w.t.Errorf("it is established without a connection")
 	}
 	w.generation = w.View().Generation()
+}
+
+// stands tells whether any connection does.
+func (w *witness) stands() bool {
+	for _, stands := range w.conns {
+		if stands {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *witness) act(a Action) {
@@ -157,27 +195,34 @@ func (w *witness) act(a Action) {
 	case Resolve:
 		ok, w.looking = !w.looking, true
 	case Dial:
-		ok, w.dialled = !w.dialled && !w.connected && a.To.IsValid(), true
+		_, used := w.conns[a.Conn]
+		ok, w.conns[a.Conn] = !used && a.To.IsValid() && len(w.conns) < hb.MostBeside+4, false
 	case HangUp:
-		ok, w.dialled, w.connected, w.established = w.dialled || w.connected, false, false, false
-	case Send, Claim:
-		ok = w.connected
+		_, ok = w.conns[a.Conn]
+		delete(w.conns, a.Conn)
+		w.established = w.established && len(w.lines) > 0
+	case Send, Probe:
+		ok = w.conns[a.Conn]
+	case Claim:
+		ok = w.stands()
 	case Ask:
 		w.asking = true
 	case AskNoMore:
 		ok, w.asking = w.asking, false
 	case Established:
-		ok, w.known, w.established = w.connected && !w.established && (a.Loss == nil || w.known), true, true
-	case Changed, Closed, Stopping:
+		ok, w.known, w.established = w.stands() && !w.established && (a.Loss == nil || w.known), true, true
+	case Changed, Stopping:
 		ok = w.established
+	case Closed:
+		ok, w.established = w.established, false
 	case Stopped:
 		ok = w.asking || w.known
 	case Lost:
 		ok, w.known = w.known && (a.Loss.TimedOut() == (w.View().Generation() > w.generation)), false
 	case Failed:
-		ok = a.Err != nil && !w.connected && !w.dialled
+		ok = a.Err != nil && !w.established
 	case Duplicate:
-		ok, w.known = !w.connected, false
+		ok, w.known = !w.stands(), false
 	}
 	if !ok {
 		w.t.Errorf("%s at %v, which cannot be: %+v", actionNames[a.Kind], time.Duration(w.now), w)

@@ -20,56 +20,58 @@ func (in *Instance) serve(now heartbeat.Mono) {
 		in.closed(now, causeError("its name has other addresses now"), heartbeat.AtOnce)
 	case in.freed && in.isDuplicate():
 		in.closed(now, causeError("the entry that served for it does not any more"), heartbeat.AtOnce)
-	default:
-		if b, due := in.mon.Beat(now, &in.ch, in.beat[:0]); due {
-			in.act(Action{Kind: Send, Data: b})
+	case in.mon.BeatDue(now):
+		for _, l := range in.lines {
+			in.beat(now, l)
 		}
 	}
 }
 
 // received takes in a frame that has come after WELCOME.
-func (in *Instance) received(now heartbeat.Mono, f heartbeat.Frame) {
+func (in *Instance) received(now heartbeat.Mono, l *line, f heartbeat.Frame) {
+	if in.phase != serving {
+		return
+	}
 	if f.Type == heartbeat.TypeRefused {
 		if r, err := heartbeat.ParseRefused(f.Payload); err == nil {
-			in.closed(now, causeError("watchdog ends the heartbeat connection: "+r.Text), heartbeat.Severed)
+			in.parted(now, l, causeError("watchdog ends the heartbeat connection: "+r.Text))
 			return
 		}
 	}
-	changed, err := in.mon.Frame(now, &in.ch, f)
+	latest := l == in.latest()
+	changed, err := in.mon.Frame(now, &l.ch, latest, f)
 	switch {
 	case err != nil:
-		in.closed(now, err, heartbeat.Severed)
+		in.parted(now, l, err)
 	case f.Type == heartbeat.TypeGoodbye && in.mon.State() == heartbeat.Stopping:
 		in.act(Action{Kind: Stopping})
-		in.act(Action{Kind: HangUp})
+		in.hangUpAll()
 		in.startAsking(now)
 		in.rest(now, heartbeat.Severed)
 	case f.Type == heartbeat.TypeGoodbye:
 		g, _ := heartbeat.ParseGoodbye(f.Payload) // the monitor has parsed it
-		in.closed(now, causeError("remote node ends heartbeat connection: "+g.Text), heartbeat.Severed)
-	case changed:
-		in.act(Action{Kind: Changed})
+		in.parted(now, l, causeError("remote node ends heartbeat connection: "+g.Text))
+	case latest:
+		in.echoed(l)
+		if changed {
+			in.act(Action{Kind: Changed})
+		}
 	}
 }
 
-// severed: the connection has ended, by the peer or by the network.
-func (in *Instance) severed(now heartbeat.Mono, e Event) {
-	why := e.Cause
-	switch in.phase {
-	case greeting:
-		if e.Kind == Ended {
-			why = "the connection was closed before the watchdog's answer"
-		}
-		in.giveUp(now, causeError(why))
-	case serving:
-		switch e.Kind {
-		case Ended:
-			why = "remote node closes heartbeat connection"
-		case Unsent:
-			why = "could not send a heartbeat: " + why
-		}
-		in.closed(now, causeError(why), heartbeat.Severed)
+// severed: a connection has ended, by the peer or by the network.
+func (in *Instance) severed(now heartbeat.Mono, l *line, e Event) {
+	if in.phase != serving {
+		return
 	}
+	why := e.Cause
+	switch e.Kind {
+	case Ended:
+		why = "remote node closes heartbeat connection"
+	case Unsent:
+		why = "could not send a heartbeat: " + why
+	}
+	in.parted(now, l, causeError(why))
 }
 
 // causeError is a cause that others have put into words.
@@ -77,18 +79,32 @@ type causeError string
 
 func (e causeError) Error() string { return string(e) }
 
-// closed: the connection is over. That is no verdict.
+// parted: a connection is over. As long as another one stands, that is nothing.
+func (in *Instance) parted(now heartbeat.Mono, l *line, why error) {
+	if len(in.lines) == 1 {
+		in.closed(now, why, heartbeat.Severed)
+		return
+	}
+	in.lines = without(in.lines, l)
+	in.hangUp(l)
+	in.acks = acks{at: never, confirmed: in.acks.confirmed}
+}
+
+// closed: no connection stands any more. That is no verdict.
 func (in *Instance) closed(now heartbeat.Mono, why error, o heartbeat.Outcome) {
 	in.mon.Closed()
 	in.act(Action{Kind: Closed, Err: why})
-	in.act(Action{Kind: HangUp})
+	in.hangUpAll()
+	in.acks = acks{at: never, confirmed: in.acks.confirmed}
+	in.pace(now)
 	in.rest(now, o)
 }
 
-// sayGoodbye announces the end of the connection.
+// sayGoodbye announces the end of all connections.
 func (in *Instance) sayGoodbye(code heartbeat.GoodbyeCode, text string) {
-	in.act(Action{Kind: Send,
-		Data: in.ch.ConmgrGoodbye(nil, heartbeat.Goodbye{Code: code, Text: text}, in.mon.Generation())})
+	for _, l := range in.lines {
+		in.send(l, l.ch.ConmgrGoodbye(nil, heartbeat.Goodbye{Code: code, Text: text}, in.mon.Generation()))
+	}
 }
 
 // judge asks whether the silence has lasted too long.
@@ -98,9 +114,10 @@ func (in *Instance) judge(now heartbeat.Mono) {
 		return
 	}
 	in.lost(loss)
+	in.dropBeside()
 	if in.phase == serving {
 		in.sayGoodbye(heartbeat.GoodbyeGivenUp, "no heartbeat")
-		in.act(Action{Kind: HangUp})
+		in.hangUpAll()
 		in.rest(now, heartbeat.AtOnce)
 	}
 }

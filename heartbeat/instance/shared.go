@@ -55,7 +55,7 @@ func (in *Instance) claimed(now heartbeat.Mono, h Holder) {
 		return
 	}
 	in.sayGoodbye(heartbeat.GoodbyeDuplicate, fmt.Sprintf("this server is monitored as instance %d", h.Number))
-	in.act(Action{Kind: HangUp})
+	in.hangUpAll()
 	in.mon.Duplicate()
 	if loss != nil {
 		in.lost(loss)

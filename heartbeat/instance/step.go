@@ -25,12 +25,14 @@ const (
 	Claimed                     // Holder serves the server that was claimed
 	Freed                       // a server may have nobody that serves it
 	Answered                    // Question has got Answer, At a time
+	Probed                      // what Probe has asked: Unacked
 	Stop                        // conmgr ends; with a goodbye if Goodbye says so
 )
 
 // Event is one thing that has happened.
 type Event struct {
 	Kind     EventKind
+	Conn     Conn         // Dialled, DialFailed, Frame, Ended, Broken, Unsent, Probed
 	Addrs    []netip.Addr // Resolved
 	Missing  Family       // Resolved
 	Cause    string       // Resolved (empty: it has succeeded), DialFailed, Broken, Unsent
@@ -41,6 +43,7 @@ type Event struct {
 	Answer   heartbeat.StopAnswer
 	At       heartbeat.Mono // Answered
 	Goodbye  bool           // Stop
+	Unacked  bool           // Probed: not all that was sent has been acknowledged
 }
 
 // ActionKind says what is to be done, or what is to be told.
@@ -49,12 +52,13 @@ type ActionKind uint8
 const (
 	Resolve   ActionKind = iota // look the name up; it ends with Resolved
 	Dial                        // connect to To, from From if that is valid; it ends with Dialled or DialFailed
-	HangUp                      // give up what was dialled, or close the connection, and tell no more of it
+	HangUp                      // give up what is dialled, or close the connection, and tell no more of it
 	Send                        // Data, without waiting
 	Claim                       // serve Server, to which a connection leads from Local: Claimed
 	Release                     // serve no server any more
 	Ask                         // Question to the SQL port of To: Answered
 	AskNoMore                   // give up the questions that are under way
+	Probe                       // has the peer's kernel acknowledged all that was sent? Probed follows at once
 	// What follows is for the log, and for whoever routes by it. What the instance was then, State tells.
 	FellBack    // a look-up has failed: addresses that were known are used. Err
 	Failed      // an attempt has come to nothing: Err
@@ -70,6 +74,8 @@ const (
 // Action is one thing that is to be done. Actions are done in their order.
 type Action struct {
 	Kind     ActionKind
+	Conn     Conn // Dial, which names it, HangUp, Send, Probe
+	Beside   bool // Dial: another one is under way, or stands
 	From     netip.Addr
 	To       netip.AddrPort
 	Data     []byte
@@ -94,6 +100,8 @@ type Config struct {
 	ConnectInterval time.Duration // heartbeat_connect_interval
 	ConnectTimeout  time.Duration // heartbeat_connect_timeout
 	DuplicateCheck  time.Duration // least time after which a duplicate looks where its address leads
+	// Random is from 0 to 1, another one each time: see heartbeat.Spacing.
+	Random func() float64
 }
 
 // View is what can be asked of an instance.
@@ -143,15 +151,21 @@ type Instance struct {
 	phase    phase
 	until    heartbeat.Mono // of the phase; there is no such time while claiming, or serving
 	actions  []Action
-	beat     [heartbeat.HeaderSize + 16]byte
-	ch       heartbeat.Channel // of the connection
+	bytes    []byte  // of the actions
+	lines    []*line // that stand, welcomed, by attempt
+	dials    Conn    // so many
 
 	names   names
 	attempt attempt
-	asking  asking
-	peer    netip.Addr   // to which the connection is or was last established
-	local   netip.Addr   // from which
-	addrs   []netip.Addr // all addresses of the name, at that time
+	beside  beside
+	acks    acks
+	// of the connection that was welcomed last.
+	welcomedAttempt uint32
+
+	asking asking
+	peer   netip.Addr   // to which the connection is or was last established
+	local  netip.Addr   // from which
+	addrs  []netip.Addr // all addresses of the name, at that time
 
 	loss     *heartbeat.Loss // while claiming: that WELCOME has brought with it
 	servedBy int             // index of the entry that serves the server: this one, unless it is a duplicate
@@ -164,24 +178,23 @@ func New(c Config) *Instance {
 		attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
 			DuplicateCheck: c.DuplicateCheck}}
 	in.mon.SetBoot(c.Boot)
+	in.acks.at = never
 	return in
 }
 
 // Step takes in an event. The actions, and their bytes, are valid until the next Step.
 func (in *Instance) Step(now heartbeat.Mono, e Event) []Action {
-	in.actions = in.actions[:0]
+	in.actions, in.bytes = in.actions[:0], in.bytes[:0]
 	in.mon.Late(now.Sub(in.timer())) // whatever comes first after a process was held up: that moves the timer
 	switch e.Kind {
 	case Due:
 		in.due(now)
 	case Resolved:
 		in.resolved(now, e)
-	case Dialled, DialFailed:
-		in.dialled(now, e)
-	case Frame:
-		in.frame(now, e.Frame)
-	case Ended, Broken, Unsent:
-		in.severed(now, e)
+	case Dialled, DialFailed, Frame, Ended, Broken, Unsent:
+		in.connection(now, e)
+	case Probed:
+		in.probed(e)
 	case Claimed:
 		in.claimed(now, e.Holder)
 	case Freed:
@@ -194,7 +207,25 @@ func (in *Instance) Step(now heartbeat.Mono, e Event) []Action {
 	if in.phase == serving {
 		in.serve(now)
 	}
+	if in.phase != over {
+		in.tend(now)
+	}
 	return in.actions
+}
+
+// connection takes in what has become of one. Of one that is over, nothing follows.
+func (in *Instance) connection(now heartbeat.Mono, e Event) {
+	if l := find(in.beside.pending, e.Conn); l != nil {
+		in.besides(now, l, e)
+	} else if l := find(in.lines, e.Conn); l != nil {
+		if e.Kind == Frame {
+			in.received(now, l, e.Frame)
+		} else {
+			in.severed(now, l, e)
+		}
+	} else if l := in.attempt.line; l != nil && l.conn == e.Conn {
+		in.attempted(now, l, e)
+	}
 }
 
 // Wake is when Due has something to do; the first time at once.
@@ -208,15 +239,17 @@ func (in *Instance) Wake() heartbeat.Mono {
 // timer is the end of a phase, or the monitor's time.
 func (in *Instance) timer() heartbeat.Mono {
 	wake, armed := in.mon.Wake()
-	switch {
-	case in.phase == over:
+	if in.phase == over {
 		return never
-	case in.phase == serving:
-		return wake
-	case armed:
-		return min(wake, in.until)
 	}
-	return in.until
+	other := in.besideWake()
+	switch {
+	case in.phase == serving:
+		return min(wake, other)
+	case armed:
+		return min(wake, in.until, other)
+	}
+	return min(in.until, other)
 }
 
 // View is what the instance is now.
@@ -261,12 +294,18 @@ func (in *Instance) stop(goodbye bool) {
 	if in.phase == serving && goodbye {
 		in.sayGoodbye(heartbeat.GoodbyeConmgrEnds, "conmgr is shutting down")
 	}
-	if in.connected() {
-		in.act(Action{Kind: HangUp})
-	}
+	in.hangUpAll()
 	in.askNoMore()
 	in.phase = over
 }
 
-// connected tells whether there is something to hang up.
-func (in *Instance) connected() bool { return in.phase >= dialling && in.phase <= serving }
+// hangUpAll ends all connections, also those that are under way.
+func (in *Instance) hangUpAll() {
+	in.hangUp(in.lines...)
+	in.lines = in.lines[:0]
+	in.dropBeside()
+	if l := in.attempt.line; l != nil {
+		in.hangUp(l)
+		in.attempt.line = nil
+	}
+}

@@ -6,9 +6,11 @@ package instance
 //	until                                    what comes due till then is done, when it comes
 //	due                                      late
 //	resolved <addresses> | <cause> [missing=4|6]
-//	dialled [from=]; failed <cause>; ended; broken <cause>; unsent <cause>
+//	dialled [from=]; failed <cause>; ended; broken <cause>; unsent <cause>; probed [unacked]
+//	                                         all of these, and frames: [on=2], of that connection; else of the
+//	                                         latest that stands, or of the attempt
 //	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=] [version=1]
-//	beat [attrs=] [tl=]
+//	beat [attrs=] [tl=] [echo=]               else of all that was sent
 //	goodbye <code> <text>; refused <text>; frame <type>
 //	holder <entry> [from=] [since=]          who serves what is claimed from now on: at first, this
 //	                                         entry, number 0
@@ -19,6 +21,7 @@ package instance
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -35,11 +38,12 @@ func TestTranscripts(t *testing.T) {
 
 // script is one of them.
 type script struct {
-	in     *Instance
-	now    hb.Mono
-	attrs  hb.Attributes
-	holder *Holder
-	out    []string
+	in       *Instance
+	now      hb.Mono
+	attrs    hb.Attributes
+	holder   *Holder
+	versions map[Conn]uint16
+	out      []string
 }
 
 // words are the arguments of a line.
@@ -95,12 +99,12 @@ func (w words) plain() string {
 func (s *script) config(w words) {
 	c := Config{HostAddr: w.addr("hostaddr"), Host: "db0", WatchdogPort: 27545, SQLPort: 5432, ID: hb.ID{1}, Boot: hb.ID{2},
 		Interval: time.Second, Timeout: 2500 * time.Millisecond, ConnectInterval: time.Second,
-		ConnectTimeout: 10 * time.Second, DuplicateCheck: 10 * time.Second}
+		ConnectTimeout: 10 * time.Second, DuplicateCheck: 10 * time.Second, Random: rand.New(rand.NewPCG(1, 1)).Float64}
 	c.Timeout = time.Duration(w.time("timeout", hb.Mono(c.Timeout)))
 	if w.value("host") == "" && !c.HostAddr.IsValid() {
 		c.HostAddr = netip.MustParseAddr("10.0.0.1")
 	}
-	s.in = New(c)
+	s.in, s.versions = New(c), map[Conn]uint16{}
 }
 
 // line does what a line of the script says.
@@ -136,8 +140,9 @@ func (s *script) line(at time.Duration, w []string) ([]string, error) {
 // event is what a line means.
 func (s *script) event(kind string, w words) (e Event, err error) {
 	simple := map[string]EventKind{"due": Due, "resolved": Resolved, "dialled": Dialled, "failed": DialFailed,
-		"ended": Ended, "broken": Broken, "unsent": Unsent, "freed": Freed, "answered": Answered, "stop": Stop}
-	e.Kind, e.Cause, e.Local = simple[kind], w.plain(), w.addr("from")
+		"ended": Ended, "broken": Broken, "unsent": Unsent, "freed": Freed, "answered": Answered, "stop": Stop,
+		"probed": Probed}
+	e.Kind, e.Cause, e.Local, e.Conn, e.Unacked = simple[kind], w.plain(), w.addr("from"), s.conn(w), w.has("unacked")
 	switch kind {
 	case "resolved":
 		e.Missing = map[string]Family{"4": IPv4, "6": IPv6}[w.value("missing")]
@@ -187,12 +192,13 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 		if w.value("version") == "1" {
 			x.Version = 1
 		}
+		s.versions[s.conn(w)] = x.Version
 		if w.has("resumed") {
 			x.Flags = hb.Resumed
 		}
 		b = x.Append(nil)
 	case "beat":
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs}.Append(nil, s.in.ch.Version)
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs, Echo: s.echo(w)}.Append(nil, s.versions[s.conn(w)])
 	case "goodbye":
 		b = hb.Goodbye{Code: hb.GoodbyeCode(code), Text: w[1:].plain()}.Append(nil)
 	case "refused":
@@ -202,6 +208,29 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 	}
 	f, _, err = hb.Next(b)
 	return f, err
+}
+
+// conn is the connection that a line is about.
+func (s *script) conn(w words) Conn {
+	switch l := s.in.latest(); {
+	case w.value("on") != "":
+		return Conn(w.number("on"))
+	case l != nil:
+		return l.conn
+	case s.in.attempt.line != nil:
+		return s.in.attempt.line.conn
+	}
+	return 0
+}
+
+// echo is what a BEAT says to have received.
+func (s *script) echo(w words) uint32 {
+	if w.value("echo") == "" {
+		if l := find(s.in.lines, s.conn(w)); l != nil {
+			return l.ch.Sent()
+		}
+	}
+	return uint32(w.number("echo"))
 }
 
 // step writes down what comes of an event.
@@ -231,7 +260,7 @@ func (s *script) step(prefix string, e Event) {
 		s.in.View().Generation(), due))
 }
 
-var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "ask no more", "fell back",
+var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "ask no more", "probe", "fell back",
 	"failed", "established", "duplicate", "changed", "closed", "stopping", "stopped", "lost"}
 
 // said is an action in words.
@@ -239,12 +268,17 @@ func (s *script) said(a Action) string {
 	text := actionNames[a.Kind]
 	switch a.Kind {
 	case Dial:
-		text += " " + a.To.String()
+		text += fmt.Sprintf(" #%d %s", a.Conn, a.To)
+		if a.Beside {
+			text += ", beside,"
+		}
 		if a.From.IsValid() {
 			text += " from " + a.From.String()
 		}
 	case Send:
-		text += " " + s.sent(a.Data)
+		text += fmt.Sprintf(" #%d %s", a.Conn, s.sent(a))
+	case HangUp, Probe:
+		text += fmt.Sprintf(" #%d", a.Conn)
 	case Claim:
 		text += fmt.Sprintf(" sys=%d start=%d", a.Server.System, a.Server.Start)
 	case Ask:
@@ -263,7 +297,8 @@ func (s *script) said(a Action) string {
 }
 
 // sent is a frame in words.
-func (s *script) sent(b []byte) string {
+func (s *script) sent(a Action) string {
+	b, version := a.Data, s.versions[a.Conn]
 	f, _, err := hb.Next(b)
 	switch f.Type {
 	case hb.TypeHello:
@@ -271,11 +306,11 @@ func (s *script) sent(b []byte) string {
 			return fmt.Sprintf("HELLO %d, generation %d", h.Attempt, h.Generation)
 		}
 	case hb.TypeBeat:
-		if x, err := hb.ParseConmgrBeat(f.Payload, s.in.ch.Version); err == nil && len(f.Payload) == 4*int(s.in.ch.Version) {
+		if x, err := hb.ParseConmgrBeat(f.Payload, version); err == nil && len(f.Payload) == 4*int(version) {
 			return strings.TrimSuffix(fmt.Sprintf("BEAT %d, echo %d", x.Sequence, x.Echo), ", echo 0")
 		}
 	case hb.TypeGoodbye:
-		if g, err := hb.ParseConmgrGoodbye(f.Payload, s.in.ch.Version); err == nil {
+		if g, err := hb.ParseConmgrGoodbye(f.Payload, version); err == nil {
 			return fmt.Sprintf("GOODBYE %d: %s, generation %d, attempt %d", g.Code, g.Text, g.Generation, g.Attempt)
 		}
 	}

@@ -68,7 +68,7 @@ func (p *peer) counts(c *conn, g heartbeat.ConmgrGoodbye) bool {
 	case g.Code == heartbeat.GoodbyeGivenUp:
 		return g.Generation > p.Generation
 	}
-	return c.ch.Attempt == p.Attempt
+	return c == p.latest()
 }
 
 // goodbye records an announced end, of a conmgr or of one of its connections only.

@@ -137,7 +137,7 @@ var consoleMutations = []mutation{
 		name:      "console/reads-before-judging",
 		invariant: "what the kernel holds is read before an instance is judged",
 		file:      "conmgr/watch/instance.go",
-		from:      "if !in.link.fillNow() {",
+		from:      "if !s.link.fillNow() {",
 		to:        "if true {",
 		test:      "-run TestReadsBeforeItJudges ./conmgr/watch",
 	},

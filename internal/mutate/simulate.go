@@ -82,8 +82,8 @@ var simulateMutations = []mutation{
 		name:      "simulate/rearmed",
 		invariant: "each BEAT of the watchdog re-arms conmgr's deadline",
 		file:      "heartbeat/monitor.go",
-		from:      "\t\tm.pulse.Received(now)\n\t\tchanged = b.Attributes != m.attributes",
-		to:        "\t\tchanged = b.Attributes != m.attributes",
+		from:      "\t\tm.pulse.Received(now)\n\t\tif !latest {",
+		to:        "\t\tif !latest {",
 		test:      simulateTest,
 	},
 	{

@@ -5,7 +5,9 @@ package simulate
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -42,8 +44,7 @@ type instance struct {
 	index   int
 	end     *end.Instance
 	mon     end.View
-	e       *endpoint   // nil: there is no connection
-	stands  bool        // e does
+	lines   []*line     // that are dialled, or stand, in that order
 	serves  bool        // heartbeats go both ways
 	queue   []end.Event // that actions have led to
 	answers []end.Event // of the SQL port
@@ -54,6 +55,13 @@ type instance struct {
 
 	duplicate bool // another entry serves its server
 	freed     bool // and has let it go
+}
+
+// line is one connection of it.
+type line struct {
+	conn   end.Conn
+	e      *endpoint
+	stands bool
 }
 
 func (w *world) newClient(name string, addr netip.Addr) *client {
@@ -79,12 +87,13 @@ func (m *conmgr) start() {
 	w.ids++
 	m.id = heartbeat.ID{byte(w.ids), byte(w.ids >> 8), 0xc0}
 	m.p = &process{h: m.c.h, run: m.turn, planned: never}
+	random := rand.New(rand.NewPCG(uint64(w.ids), 79)) // of its own: the schedule is another's
 	m.instances, m.servers = nil, map[end.Server]end.Holder{}
 	for i, d := range m.entries() {
 		in := &instance{m: m, d: d, index: i, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
 			ID: heartbeat.InstanceID(m.id, i), Boot: m.c.h.boot, Interval: m.set.interval, Timeout: m.set.timeout,
 			ConnectInterval: m.set.connectInterval, ConnectTimeout: m.set.connectTimeout,
-			DuplicateCheck: 10 * time.Second})}
+			DuplicateCheck: 10 * time.Second, Random: random.Float64})}
 		in.mon = in.end.View()
 		m.instances = append(m.instances, in)
 	}
@@ -102,9 +111,11 @@ func (m *conmgr) kill(goodbye bool) {
 	for _, in := range m.instances {
 		if goodbye {
 			in.step(end.Event{Kind: end.Stop, Goodbye: true})
-		} else if in.e != nil {
-			in.e.close()
-			in.e = nil
+		} else {
+			for _, l := range in.lines {
+				l.e.close()
+			}
+			in.lines = nil
 		}
 	}
 	m.c.w.conmgrEnded(m)
@@ -118,7 +129,7 @@ func (c *client) powerOff() {
 		if m.running {
 			m.running, m.p.dead = false, true
 			for _, in := range m.instances {
-				in.e = nil
+				in.lines = nil
 			}
 		}
 	}
@@ -168,16 +179,21 @@ func (in *instance) run() {
 
 // read takes in what has come.
 func (in *instance) read() {
-	e := in.e
-	if e == nil {
-		return
+	for _, l := range slices.Clone(in.lines) {
+		in.readLine(l)
 	}
-	if !in.stands && e.established {
-		in.stands = true
+}
+
+func (in *instance) has(l *line) bool { return slices.Contains(in.lines, l) }
+
+func (in *instance) readLine(l *line) {
+	e := l.e
+	if !l.stands && e.established && in.has(l) {
+		l.stands = true
 		e.userTimeout = in.m.set.timeout
-		in.step(end.Event{Kind: end.Dialled, Local: e.local.Addr()})
+		in.step(end.Event{Kind: end.Dialled, Conn: l.conn, Local: e.local.Addr()})
 	}
-	for in.e == e {
+	for in.has(l) {
 		f, n, err := heartbeat.Next(e.rx)
 		if err != nil {
 			in.m.c.w.fail("protocol", "conmgr gets what it does not take: %v", err)
@@ -190,17 +206,17 @@ func (in *instance) read() {
 		if w, err := heartbeat.ParseWelcome(f.Payload); f.Type == heartbeat.TypeWelcome && err == nil {
 			in.known, in.since = in.since == w.KnownSince, w.KnownSince
 		}
-		in.step(end.Event{Kind: end.Frame, Frame: f})
+		in.step(end.Event{Kind: end.Frame, Conn: l.conn, Frame: f})
 	}
 	switch {
-	case in.e != e:
-	case !in.stands && e.broken:
-		in.e = nil
-		in.step(end.Event{Kind: end.DialFailed, Cause: "connection refused"})
+	case !in.has(l):
+	case !l.stands && e.broken:
+		in.lines = slices.DeleteFunc(in.lines, func(o *line) bool { return o == l })
+		in.step(end.Event{Kind: end.DialFailed, Conn: l.conn, Cause: "connection refused"})
 	case e.broken:
-		in.step(end.Event{Kind: end.Broken, Cause: "connection reset by peer"})
+		in.step(end.Event{Kind: end.Broken, Conn: l.conn, Cause: "connection reset by peer"})
 	case e.ended:
-		in.step(end.Event{Kind: end.Ended})
+		in.step(end.Event{Kind: end.Ended, Conn: l.conn})
 	}
 }
 
@@ -219,13 +235,15 @@ func (in *instance) act(a *end.Action) {
 	w, h := in.m.c.w, in.m.c.h
 	switch a.Kind {
 	case end.Dial:
-		in.e, in.stands = h.connect(a.To, in.m.p), false
+		in.lines = append(in.lines, &line{conn: a.Conn, e: h.connect(a.To, in.m.p)})
 	case end.HangUp:
-		in.hangUp()
+		in.hangUp(in.line(a.Conn))
 	case end.Send:
-		if !in.e.write(a.Data) {
-			in.queue = append(in.queue, end.Event{Kind: end.Unsent, Cause: "broken pipe"})
+		if !in.line(a.Conn).e.write(a.Data) {
+			in.queue = append(in.queue, end.Event{Kind: end.Unsent, Conn: a.Conn, Cause: "broken pipe"})
 		}
+	case end.Probe:
+		in.queue = append(in.queue, end.Event{Kind: end.Probed, Conn: a.Conn, Unacked: len(in.line(a.Conn).e.out) > 0})
 	case end.Claim:
 		in.queue = append(in.queue, end.Event{Kind: end.Claimed, Holder: in.claim(a)})
 	case end.Release:
@@ -268,15 +286,27 @@ func (in *instance) lost(loss *heartbeat.Loss) {
 	in.up = 0
 }
 
-func (in *instance) hangUp() {
-	if in.serves {
+// line is the connection of that name.
+func (in *instance) line(c end.Conn) *line {
+	return in.lines[slices.IndexFunc(in.lines, func(l *line) bool { return l.conn == c })]
+}
+
+// endpoint is the kernel's end of the latest connection, nil if there is none.
+func (in *instance) endpoint() *endpoint {
+	if len(in.lines) == 0 {
+		return nil
+	}
+	return in.lines[len(in.lines)-1].e
+}
+
+func (in *instance) hangUp(l *line) {
+	in.lines = slices.DeleteFunc(in.lines, func(o *line) bool { return o == l })
+	if in.serves && in.mon.State() != heartbeat.Established {
 		in.m.c.w.note("%s: conmgr %x: connection to %s is over", in.m.c.h.name, in.m.id[:2], in.d.h.name)
+		in.serves = false
 	}
-	if in.serves = false; in.e != nil {
-		in.e.rx = nil
-		in.e.close()
-		in.e = nil
-	}
+	l.e.rx = nil
+	l.e.close()
 }
 
 // ask asks the SQL port of a stopping server for its life.

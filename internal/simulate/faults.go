@@ -151,11 +151,8 @@ var faults = []fault{
 }
 
 // length is how long a disturbance lasts: mostly close to what can be borne.
-func (w *world) length(m *conmgr, d *database, hard bool) time.Duration {
-	h, s := w.bearable(m.set, d, m.c)
-	if !hard {
-		h = s
-	}
+func (w *world) length(m *conmgr, d *database) time.Duration {
+	h := w.bearable(m.set, d, m.c)
 	switch w.rng.IntN(6) {
 	case 0:
 		return w.between(ms, h/2+ms)
@@ -166,14 +163,14 @@ func (w *world) length(m *conmgr, d *database, hard bool) time.Duration {
 }
 
 func (w *world) cut(c *client, m *conmgr, d *database) {
-	end := w.now.Add(w.length(m, d, true))
+	end := w.now.Add(w.length(m, d))
 	w.path(c.h.addr, d.h.addr).cut, w.path(d.h.addr, c.h.addr).cut = end, end
 	w.disturb(mark{from: w.now, to: end, hard: true,
 		what: "cut between " + c.h.name + " and " + d.h.name, c: c, d: d})
 }
 
 func (w *world) cutOneWay(c *client, m *conmgr, d *database) {
-	end := w.now.Add(w.length(m, d, true))
+	end := w.now.Add(w.length(m, d))
 	from, to := c.h, d.h
 	if w.chance(0.5) {
 		from, to = to, from
@@ -205,19 +202,19 @@ func (w *world) delayed(c *client, m *conmgr, d *database) {
 
 // blackHole: something between forgets one connection.
 func (w *world) blackHole(c *client, m *conmgr, d *database) {
-	if !m.running || m.instance(d).e == nil {
+	if !m.running || m.instance(d).endpoint() == nil {
 		return
 	}
-	w.holes[m.instance(d).e.local] = true
+	w.holes[m.instance(d).endpoint().local] = true
 	w.disturb(mark{from: w.now, to: w.now.Add(2 * m.set.timeout), hard: true,
 		what: "a connection of " + c.h.name + " is forgotten", c: c, d: d})
 }
 
 func (w *world) bothEnds(m *conmgr, d *database) (client, server *endpoint) {
-	if !m.running || m.instance(d).e == nil {
+	if !m.running || m.instance(d).endpoint() == nil {
 		return nil, nil
 	}
-	e := m.instance(d).e
+	e := m.instance(d).endpoint()
 	return e, d.h.ends[pair{e.remote, w.outside(e.local)}]
 }
 
@@ -251,7 +248,7 @@ func (w *world) halfOpen(c *client, m *conmgr, d *database) {
 }
 
 func (w *world) stallConmgr(c *client, m *conmgr, d *database) {
-	m.p.stopped = w.now.Add(w.length(m, d, false))
+	m.p.stopped = w.now.Add(w.length(m, d))
 	w.disturb(mark{from: w.now, to: m.p.stopped, what: "a conmgr of " + c.h.name + " is stopped", c: c, m: m})
 }
 
@@ -259,12 +256,12 @@ func (w *world) stallWorker(c *client, m *conmgr, d *database) {
 	if d.worker == nil {
 		return
 	}
-	d.worker.stopped = w.now.Add(w.length(m, d, false))
+	d.worker.stopped = w.now.Add(w.length(m, d))
 	w.disturb(mark{from: w.now, to: d.worker.stopped, what: "the worker of " + d.h.name + " is stopped", d: d})
 }
 
 func (w *world) freezeClient(c *client, m *conmgr, d *database) {
-	c.freeze(w.length(m, d, false))
+	c.freeze(w.length(m, d))
 }
 
 // freeze pauses the machine.
@@ -275,7 +272,7 @@ func (c *client) freeze(length time.Duration) {
 }
 
 func (w *world) freezeServer(c *client, m *conmgr, d *database) {
-	d.h.frozen = w.now.Add(w.length(m, d, false))
+	d.h.frozen = w.now.Add(w.length(m, d))
 	w.disturb(mark{from: w.now, to: d.h.frozen, frozen: true, what: d.h.name + " is frozen", d: d})
 }
 

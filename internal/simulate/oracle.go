@@ -71,38 +71,31 @@ func (w *world) disturb(k mark) {
 	w.marks = append(w.marks, k)
 }
 
-// bearable is how long a disturbance may last. What was lost is sent again after 0.2, 0.6, 1.4 ... s:
-// the last such time that leaves something until the deadline counts. A process that is held up
-// loses nothing.
-func (w *world) bearable(set settings, d *database, c *client) (hard, soft time.Duration) {
-	rtt := w.path(c.h.addr, d.h.addr).delay + w.path(d.h.addr, c.h.addr).delay
-	spare := set.timeout - set.interval
-	for rto := firstRTO + rtt; hard+rto < spare-60*time.Millisecond-4*rtt; rto *= 2 {
-		hard += rto
-	}
-	hard = max(0, hard-50*time.Millisecond-2*rtt)
-	return hard, max(hard, spare-300*time.Millisecond-4*rtt)
+// needed is how long packets have to pass both ways, and both processes to run, in every window of
+// the length that can be borne.
+func (w *world) needed(d *database, c *client) time.Duration {
+	return 60*time.Millisecond + 4*(w.path(c.h.addr, d.h.addr).delay+w.path(d.h.addr, c.h.addr).delay)
+}
+
+// bearable is how long a disturbance may last: what heartbeat_timeout leaves, but for what is needed.
+func (w *world) bearable(set settings, d *database, c *client) time.Duration {
+	return max(0, set.timeout-set.interval-w.needed(d, c))
 }
 
 // worst is the longest disturbance of late: of several that lie close together, from the first's
 // begin to the last's end. excuses: it was too long.
 func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time.Duration, excuses bool) {
-	hard, soft := w.bearable(m.set, d, m.c)
-	if w.strict {
-		rtt := w.path(m.c.h.addr, d.h.addr).delay + w.path(d.h.addr, m.c.h.addr).delay
-		hard = m.set.timeout - m.set.interval - 60*time.Millisecond - 4*rtt
-	}
-	gap := hard + m.set.interval + 500*time.Millisecond
+	limit, gap := w.bearable(m.set, d, m.c), w.needed(d, m.c)
 	var of []mark
 	for _, k := range w.marks {
 		if (k.c == nil || k.c == m.c) && (k.m == nil || k.m == m) && (k.d == nil || k.d == d) &&
-			k.to.Add(since+gap) >= w.now && k.from <= w.now {
+			k.to.Add(since) >= w.now && k.from <= w.now {
 			of = append(of, k)
 		}
 	}
 	slices.SortFunc(of, func(a, b mark) int { return cmp.Compare(a.from, b.from) })
 	for i := 0; i < len(of); {
-		from, to, limit := of[i].from, of[i].to, soft
+		from, to := of[i].from, of[i].to
 		j := i + 1
 		excuses = excuses || of[i].always
 		half := of[i].half
@@ -110,11 +103,8 @@ func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time
 			to, excuses, half = max(to, of[j].to), excuses || of[j].always, half || of[j].half
 		}
 		excuses = excuses || half && j > i+1
-		if j > i+1 || of[i].hard {
-			limit = hard
-		}
 		length := min(to, w.now).Sub(from)
-		if of[i].frozen && length > hard && length < 3*m.set.interval/2+time.Millisecond {
+		if of[i].frozen && length > limit && length < 3*m.set.interval/2+time.Millisecond {
 			excuses = true // no timer may have been so late that the process has noticed
 		}
 		longest = max(longest, length)
@@ -131,10 +121,7 @@ func (w *world) steady(m *conmgr, d *database, within time.Duration, own bool) b
 		return false
 	}
 	in := m.instance(d)
-	settled := 2*m.set.interval + 100*time.Millisecond
-	if w.strict {
-		settled = m.set.interval
-	}
+	settled := m.set.interval
 	if in.up == 0 || w.now.Sub(in.up) < settled {
 		return false
 	}

@@ -94,7 +94,7 @@ var scenarios = []struct {
 		s.path(s.c.h.addr, s.d.h.addr).delay, s.path(s.d.h.addr, s.c.h.addr).delay = 10*ms, 10*ms
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20*time.Second, func() { s.c.freeze(30 * time.Second) })
-		s.after(50045*ms, func() { s.holes[s.m.instances[0].e.local] = true })
+		s.after(50045*ms, func() { s.holes[s.m.instances[0].endpoint().local] = true })
 	}},
 	{"two entries of one server", "", timings[2], func(s *stage) { // one heartbeat serves, and nothing is lost
 		s.m.twice(s.d)
@@ -114,7 +114,7 @@ var scenarios = []struct {
 		s.after(20500*ms, s.c.powerOff)
 		s.after(23*time.Second, s.c.powerOn)
 		s.after(23500*ms, func() {
-			s.holes[s.c.conmgrs[1].instances[0].e.local] = true
+			s.holes[s.c.conmgrs[1].instances[0].endpoint().local] = true
 			s.disturb(mark{from: s.now, to: s.now.Add(4 * time.Second), hard: true, what: "a connection is forgotten", c: s.c, d: s.d})
 		})
 	}},
@@ -159,13 +159,13 @@ var scenarios = []struct {
 		s.after(20600*ms, func() { s.session(s.c) })
 		s.after(20700*ms, s.c.powerOff)
 	}},
-	{"stuck retransmission", "R1", timings[7], func(s *stage) {
+	{"stuck retransmission", "", timings[7], func(s *stage) {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(29950*ms, func() { s.cutFor(8500 * ms) })
 	}},
-	{"a connection that is forgotten between", "R1", timings[2], func(s *stage) {
+	{"a connection that is forgotten between", "", timings[2], func(s *stage) {
 		s.after(15*time.Second, func() { s.session(s.c) })
-		s.after(20*time.Second, func() { s.holes[s.m.instances[0].e.local] = true })
+		s.after(20*time.Second, func() { s.holes[s.m.instances[0].endpoint().local] = true })
 	}},
 	{"takeover of an address", "", timings[7], func(s *stage) {
 		s.after(15*time.Second, func() { s.session(s.c) })
@@ -182,8 +182,8 @@ var scenarios = []struct {
 		s.after(25*time.Second, s.c.powerOn)
 		s.after(26*time.Second, func() { s.session(s.c) })
 	}},
-	{"death after a verdict by one connection", "R2", timings[7], func(s *stage) {
-		s.after(15*time.Second, func() { s.holes[s.m.instances[0].e.local] = true })
+	{"death after a verdict by one connection", "", timings[7], func(s *stage) {
+		s.after(15*time.Second, func() { s.holes[s.m.instances[0].endpoint().local] = true })
 		s.after(28*time.Second, func() { s.session(s.c) })
 		s.after(29*time.Second, s.c.powerOff)
 	}},
