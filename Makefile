@@ -71,10 +71,10 @@ $(B)/faults/watchdog_go.so $(B)/watchdog_go.so: $(GO_LIB) Makefile hardening.mk
 	@rm -f $(@D)/watchdog_go.h
 
 # A module that only tests load.
-testmodule: $(B)/test/watchdog_test.so
-$(B)/test/watchdog_test.so: test/module/watchdog_test.c $(B)/pg_version
+testmodule: $(B)/test/watchdog_test.so $(B)/test/watchdog_nochain.so
+$(B)/test/%.so: test/module/%.c $(B)/pg_version
 	@mkdir -p $(@D)
-	$(CC) $(C_STRICT) $(CFLAGS) -isystem $(pg_include) -shared -o $@ test/module/watchdog_test.c
+	$(CC) $(C_STRICT) $(CFLAGS) -isystem $(pg_include) -shared -o $@ $<
 
 # watchdog.so with the sanitizer for undefined behaviour, which ends the process at the first finding: tests only.
 $(B)/ubsan/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_version

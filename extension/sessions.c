@@ -86,23 +86,6 @@ current_name(WatchdogSession *session)
 	}
 }
 
-/* A copy of a row, with the name that the application has now. */
-static bool
-read_row(const WatchdogSession *row, WatchdogSession *copy)
-{
-	uint32		pid = wd_load(&row->pid);
-
-	if (pid == 0)
-		return false;
-	memcpy(copy, row, sizeof(*copy));
-	pg_read_barrier();
-	if (wd_load(&row->pid) != pid)
-		return false;			/* one that starts asks for itself */
-	copy->pid = pid;
-	current_name(copy);
-	return true;
-}
-
 /* Does the request want the end of this session? */
 static bool
 wants_end_of(const WatchdogSlots *slots, Request *request,
@@ -131,8 +114,9 @@ watchdog_end_sessions(const WatchdogSlots *slots, Request *requests,
 	{
 		WatchdogSession session;
 
-		if (!read_row(&watchdog_sessions[i], &session))
-			continue;
+		if (!watchdog_read_session(i, &session))
+			continue;			/* one that starts asks for itself */
+		current_name(&session);
 		for (int r = 0; r < nrequests; r++)
 		{
 			if (wants_end_of(slots, &requests[r], &session, applications))

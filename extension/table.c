@@ -187,6 +187,21 @@ read_label(const Port *port, uint8 *label)
 	}
 }
 
+/* Copy a row. false: there is no session, or another one has come meanwhile. */
+bool
+watchdog_read_session(uint32 i, WatchdogSession *copy)
+{
+	const WatchdogSession *row = &watchdog_sessions[i];
+	uint32		pid = wd_load(&row->pid);
+
+	if (pid == 0)
+		return false;
+	memcpy(copy, row, sizeof(*copy));
+	pg_read_barrier();
+	copy->pid = pid;
+	return wd_load(&row->pid) == pid;
+}
+
 static void
 leave_table(int code, Datum arg)
 {

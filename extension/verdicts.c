@@ -105,8 +105,8 @@ watchdog_free_slots(WatchdogSlots *all)
 }
 
 /* Is it connected, or may resume? */
-static bool
-is_awaited(const WatchdogSlot *slot)
+bool
+watchdog_is_awaited(const WatchdogSlot *slot)
 {
 	return (slot->state == WD_SLOT_CONNECTED ||
 			slot->state == WD_SLOT_WAITING) &&
@@ -140,7 +140,7 @@ find_label(const WatchdogSlots *all, const uint8 *label)
 
 		if (memcmp(slot->label, label, sizeof(no_label)) != 0)
 			break;
-		if (is_awaited(slot))
+		if (watchdog_is_awaited(slot))
 			return slot;
 		if (found == NULL ||
 			memcmp(slot->heir, no_label, sizeof(no_label)) != 0)
@@ -170,7 +170,7 @@ owner_of(const WatchdogSlots *all, const WatchdogSession *session,
 		if (carried != NULL && memcmp(label, carried, sizeof(no_label)) == 0)
 			*is_carried = true;
 		slot = find_label(all, label);
-		if (slot == NULL || is_awaited(slot))
+		if (slot == NULL || watchdog_is_awaited(slot))
 			return slot;
 		label = slot->heir;
 	}

@@ -1,6 +1,7 @@
 /*
  * view.c
- *	  pgx_stat_watchdog: a row for each conmgr that is connected.
+ *	  pgx_stat_watchdog: a row for each conmgr that is connected;
+ *	  pgx_stat_watchdog_sessions: a row for each session of a client host.
  *
  * Runs in ordinary backends. Takes no lock, blocks on nothing.
  */
@@ -19,19 +20,20 @@
 #include "utils/uuid.h"
 
 PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog);
+PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog_sessions);
 
 #define VIEW_COLUMNS 13
+#define SESSION_COLUMNS 7
 
 static Datum
-inet_of(const WatchdogSlot *slot)
+inet_of(const uint8 *addr)
 {
 	char		ipaddress[INET6_ADDRSTRLEN];
-	const struct in6_addr *addr = (const struct in6_addr *) slot->addr[0];
 
-	if (IN6_IS_ADDR_V4MAPPED(addr))
-		inet_ntop(AF_INET, slot->addr[0] + 12, ipaddress, sizeof(ipaddress));
+	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) addr))
+		inet_ntop(AF_INET, addr + 12, ipaddress, sizeof(ipaddress));
 	else
-		inet_ntop(AF_INET6, slot->addr, ipaddress, sizeof(ipaddress));
+		inet_ntop(AF_INET6, addr, ipaddress, sizeof(ipaddress));
 	return DirectFunctionCall1(inet_in, CStringGetDatum(ipaddress));
 }
 
@@ -52,20 +54,15 @@ seconds_up(uint32 ms)
 }
 
 /*
- * A conmgr is known by its id: who knows it can speak for that conmgr. So a
- * hash is shown, which tells as much to those who look.
+ * A conmgr is known by its id: who knows it can speak for that conmgr. So its
+ * label is shown, a hash, which tells as much to those who look.
  */
 static Datum
-hash_of(const uint8 *id)
+uuid_of(const uint8 *label)
 {
 	pg_uuid_t  *shown = palloc(sizeof(pg_uuid_t));
-	bytea	   *bytes = palloc(VARHDRSZ + UUID_LEN);
 
-	SET_VARSIZE(bytes, VARHDRSZ + UUID_LEN);
-	memcpy(VARDATA(bytes), id, UUID_LEN);
-	bytes = DatumGetByteaPP(DirectFunctionCall1(sha256_bytea,
-												PointerGetDatum(bytes)));
-	memcpy(shown->data, VARDATA_ANY(bytes), UUID_LEN);
+	memcpy(shown->data, label, UUID_LEN);
 	return UUIDPGetDatum(shown);
 }
 
@@ -76,7 +73,7 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 	bool		nulls[VIEW_COLUMNS] = {0};
 	int			i = 0;
 
-	values[i++] = inet_of(slot);
+	values[i++] = inet_of(slot->addr[0]);
 	values[i++] = Int32GetDatum(slot->port);
 	values[i++] = Int32GetDatum(seconds_up(slot->interval_ms));
 	values[i++] = Int32GetDatum(seconds_up(slot->timeout_ms));
@@ -88,17 +85,17 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 	values[i++] = Int64GetDatum((int64) slot->sent);
 	values[i++] = Int64GetDatum((int64) slot->resumed);
 	values[i++] = Int64GetDatum((int64) slot->generation);
-	values[i++] = hash_of(slot->id);
+	values[i++] = uuid_of(slot->label);
 	Assert(i == VIEW_COLUMNS);
 	tuplestore_putvalues(store, desc, values, nulls);
 }
 
-Datum
-pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
+/* Where the rows go. */
+static Tuplestorestate *
+begin_rows(FunctionCallInfo fcinfo, int natts, TupleDesc *desc)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext oldcontext;
-	TupleDesc	desc;
 	Tuplestorestate *store;
 
 	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
@@ -109,11 +106,11 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 
 	oldcontext =
 		MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+	if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("return type must be a row type")));
-	if (desc->natts != VIEW_COLUMNS)
+	if ((*desc)->natts != natts)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the installed extension \"watchdog\" does not match the loaded library"),
@@ -121,8 +118,16 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 	store = tuplestore_begin_heap(true, false, work_mem);
 	rsinfo->returnMode = SFRM_Materialize;
 	rsinfo->setResult = store;
-	rsinfo->setDesc = desc;
+	rsinfo->setDesc = *desc;
 	MemoryContextSwitchTo(oldcontext);
+	return store;
+}
+
+Datum
+pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Tuplestorestate *store = begin_rows(fcinfo, VIEW_COLUMNS, &desc);
 
 	for (uint32 i = 0; i < watchdog_shared->nslots; i++)
 	{
@@ -133,5 +138,69 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 			copy.state == WD_SLOT_CONNECTED)
 			put_row(store, desc, &copy);
 	}
+	return (Datum) 0;
+}
+
+static bool
+has_label(const WatchdogSession *session)
+{
+	static const uint8 none[sizeof(session->label)];
+
+	return memcmp(session->label, none, sizeof(none)) != 0;
+}
+
+/* How many conmgrs that are awaited have proved the session's address. */
+static int32
+count_at_address(const WatchdogSlots *slots, const WatchdogSession *session)
+{
+	int32		n = 0;
+
+	for (uint32 i = 0; i < slots->n; i++)
+	{
+		if (watchdog_is_awaited(&slots->slots[i]) &&
+			watchdog_has_proved(&slots->slots[i], session) >= 0)
+			n++;
+	}
+	return n;
+}
+
+static void
+put_session(Tuplestorestate *store, TupleDesc desc, const WatchdogSlots *slots,
+			const WatchdogSession *session)
+{
+	const WatchdogSlot *owner = watchdog_owner(slots, session);
+	Datum		values[SESSION_COLUMNS] = {0};
+	bool		nulls[SESSION_COLUMNS] = {0};
+	int			i = 0;
+
+	values[i++] = Int32GetDatum((int32) session->pid);
+	values[i++] = inet_of(session->addr);
+	values[i++] = Int32GetDatum(session->port);
+	nulls[i] = !has_label(session);
+	values[i++] = uuid_of(session->label);
+	nulls[i] = !has_label(session);
+	values[i++] = BoolGetDatum(owner != NULL);
+	nulls[i] = owner == NULL;
+	values[i++] = owner ? uuid_of(owner->label) : (Datum) 0;
+	values[i++] = Int32GetDatum(count_at_address(slots, session));
+	Assert(i == SESSION_COLUMNS);
+	tuplestore_putvalues(store, desc, values, nulls);
+}
+
+Datum
+pgx_stat_get_watchdog_sessions(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Tuplestorestate *store = begin_rows(fcinfo, SESSION_COLUMNS, &desc);
+	WatchdogSlots *slots = watchdog_read_slots();
+
+	for (uint32 i = 0; i < watchdog_nsessions; i++)
+	{
+		WatchdogSession session;
+
+		if (watchdog_read_session(i, &session))
+			put_session(store, desc, slots, &session);
+	}
+	watchdog_free_slots(slots);
 	return (Datum) 0;
 }

@@ -1,4 +1,4 @@
-/* watchdog--1.0--1.1.sql: the succession of another cluster */
+/* watchdog--1.0--1.1.sql: the succession of another cluster, and the sessions */
 
 -- complain if script is sourced in psql, rather than via ALTER EXTENSION
 \echo Use "ALTER EXTENSION watchdog UPDATE TO '1.1'" to load this file. \quit
@@ -24,3 +24,45 @@ COMMENT ON COLUMN pgx_stat_watchdog.conmgr_id IS
 REVOKE ALL ON FUNCTION watchdog_succeeds(bigint, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION watchdog_succession() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION watchdog_succession() TO pg_monitor;
+
+CREATE FUNCTION pgx_stat_get_watchdog_sessions(
+    OUT pid integer,
+    OUT client_addr inet,
+    OUT client_port integer,
+    OUT label uuid,
+    OUT conmgr_alive boolean,
+    OUT conmgr_id uuid,
+    OUT address_conmgrs integer
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgx_stat_get_watchdog_sessions'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+COMMENT ON FUNCTION pgx_stat_get_watchdog_sessions() IS 'sessions of client hosts, and by what they end';
+
+CREATE VIEW pgx_stat_watchdog_sessions AS
+    WITH s AS MATERIALIZED (SELECT * FROM pgx_stat_get_watchdog_sessions())
+    SELECT s.*,
+           CASE WHEN s.conmgr_id IS NULL AND s.address_conmgrs = 0 THEN 'no conmgr process answers for it'
+                WHEN NOT s.conmgr_alive THEN 'no conmgr process has its label'
+           END AS warning
+      FROM s
+    UNION ALL
+    SELECT NULL, w.conmgr_addr, NULL, NULL, true, w.conmgr_id, 1,
+           'no session has its label or comes from its address'
+      FROM pgx_stat_get_watchdog() w
+     WHERE w.conmgr_id NOT IN (SELECT s.conmgr_id FROM s WHERE s.conmgr_id IS NOT NULL)
+       AND w.conmgr_addr NOT IN (SELECT s.client_addr FROM s);
+
+COMMENT ON VIEW pgx_stat_watchdog_sessions IS 'sessions of client hosts, and by what they end; conmgr processes without any';
+COMMENT ON COLUMN pgx_stat_watchdog_sessions.pid IS 'null: this is a conmgr process for which there is no session';
+COMMENT ON COLUMN pgx_stat_watchdog_sessions.label IS 'conmgr_id of the conmgr process that has led the client here; null: it carries none';
+COMMENT ON COLUMN pgx_stat_watchdog_sessions.conmgr_alive IS 'whether that one, or its successor, is connected or may resume; if not, the session ends by its address';
+COMMENT ON COLUMN pgx_stat_watchdog_sessions.conmgr_id IS 'the conmgr process with which it ends; null: those of its address';
+COMMENT ON COLUMN pgx_stat_watchdog_sessions.address_conmgrs IS 'conmgr processes that have connected from its address';
+COMMENT ON COLUMN pgx_stat_watchdog_sessions.warning IS 'what is wrong with that';
+
+REVOKE ALL ON FUNCTION pgx_stat_get_watchdog_sessions() FROM PUBLIC;
+REVOKE ALL ON pgx_stat_watchdog_sessions FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pgx_stat_get_watchdog_sessions() TO pg_monitor;
+GRANT SELECT ON pgx_stat_watchdog_sessions TO pg_monitor;

@@ -15,7 +15,7 @@
  *	  table.c       the table of sessions (backends)
  *	  verdicts.c    which sessions a verdict means (terminator, backends)
  *	  succession.c  which cluster this one succeeds (backends, watchdog worker)
- *	  view.c        pgx_stat_watchdog (backends)
+ *	  view.c        pgx_stat_watchdog, pgx_stat_watchdog_sessions (backends)
  */
 #ifndef WATCHDOG_H
 #define WATCHDOG_H
@@ -101,6 +101,7 @@ extern void watchdog_set_latch(Latch **place);
 /* table.c */
 extern Size watchdog_table_size(void);
 extern void watchdog_make_table(void);
+extern bool watchdog_read_session(uint32 i, WatchdogSession *copy);
 extern bool watchdog_parse_label(const char *text, uint8 *label);
 
 /* All slots as they were at one moment. */
@@ -118,6 +119,7 @@ extern void watchdog_free_slots(WatchdogSlots *all);
 extern void watchdog_fold_loopback(uint8 *addr);
 extern const WatchdogSlot *watchdog_owner(const WatchdogSlots *all,
 										  const WatchdogSession *session);
+extern bool watchdog_is_awaited(const WatchdogSlot *slot);
 extern int	watchdog_has_proved(const WatchdogSlot *slot,
 								const WatchdogSession *session);
 extern bool watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,

@@ -3,6 +3,10 @@ CREATE EXTENSION watchdog;
 SELECT attname, format_type(atttypid, atttypmod)
   FROM pg_attribute WHERE attrelid = 'pgx_stat_watchdog'::regclass AND attnum > 0 ORDER BY attnum;
 
+SELECT attname, format_type(atttypid, atttypmod)
+  FROM pg_attribute WHERE attrelid = 'pgx_stat_watchdog_sessions'::regclass AND attnum > 0 ORDER BY attnum;
+SELECT count(*) FROM pgx_stat_watchdog_sessions WHERE pid IS NOT NULL AND (label IS NULL) <> (conmgr_alive IS NULL);
+
 -- Every row is of a living connection.
 SELECT count(*) FROM pgx_stat_watchdog
  WHERE heartbeat_timeout_ms < heartbeat_interval_ms OR received_count < 1 OR last_received < connected_since;

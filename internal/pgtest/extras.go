@@ -28,6 +28,14 @@ func Faults() Option { return library("faults/watchdog_go.so") }
 // TestModule installs the module of test/module beside the extension.
 func TestModule() Option { return library("test/watchdog_test.so") }
 
+// NoChain loads test/module/watchdog_nochain.c after watchdog.
+func NoChain() Option {
+	return func(s *settings) {
+		library("test/watchdog_nochain.so")(s)
+		Set("shared_preload_libraries", "watchdog, watchdog_nochain")(s)
+	}
+}
+
 // BuiltIn replaces the extension's libraries by those of another build directory. Servers that run
 // already keep theirs.
 func BuiltIn(dir string) Option {
