@@ -132,7 +132,7 @@ func byConmgr(cm *cmtest.Conmgr) string {
 func TestLabels(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	cm := w.conmgr(client, "1s", "5s")
+	cm := w.conmgr(client, "1s", "3s")
 	want := w.labelOf()
 	if row := cm.Show("SHOW TARGET any")[0]; row["client"] != want {
 		t.Fatalf("SHOW TARGET any: %v, the server shows %s", row, want)
@@ -175,6 +175,15 @@ func TestLabels(t *testing.T) {
 			t.Errorf("label %q", got)
 		}
 	})
+	// Heartbeats go by IPv4, sessions by IPv6: two hosts, but for the label.
+	byIPv6 := fmt.Sprintf("host=%s port=%d", w.db.Addr6, w.primary.Port)
+	own, nobodys := w.app(client, "plain", byIPv6+" options='-c conmgr.client="+want+"'"), w.app(client, "plain", byIPv6)
+	cut := w.net.Isolate(client)
+	w.waitGone(own.pid, patience, "the labelled session by another address")
+	if !w.exists(nobodys.pid) {
+		t.Error("a session without a label, of an address that no conmgr has proved, was ended")
+	}
+	cut.Heal()
 }
 
 // labelsWithoutExtension: a server that has no watchdog is never named by conmgr; as a server of the
