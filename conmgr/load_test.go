@@ -60,11 +60,13 @@ func crowd(t testing.TB, d *daemon, n int) []net.Conn {
 }
 
 func benchDaemon(b *testing.B) *daemon {
-	c := parseConf(b, "backend_hostaddr0 = 127.0.0.1")
+	c := parseConf(b, "heartbeat_connect_timeout = 1h\nbackend_hostaddr0 = 127.0.0.1")
 	c.Port, c.ListenAddresses = 0, []string{"127.0.0.1"}
+	dialling := make(chan struct{})
 	d := newDaemon(c, deps{group: &group.Group{OnPanic: func(_ string, v any, _ []byte) { b.Error(v) }},
 		now: clock.Monotonic, most: 1 << 20, net: netio.Network{
 			Dial: func(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*net.TCPConn, error) {
+				close(dialling)
 				<-ctx.Done() // no real heartbeats
 				return nil, ctx.Err()
 			}}})
@@ -78,6 +80,7 @@ func benchDaemon(b *testing.B) *daemon {
 		cancel()
 		d.group.Wait(patience)
 	})
+	<-dialling // the instance posts nothing any more
 	d.board.Post(0, up(primary), nil)
 	for !d.board.Table.Load().Entries[0].Established() {
 		runtime.Gosched()
