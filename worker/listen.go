@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 const backlog = 1024
@@ -94,6 +95,7 @@ func listen(addr netip.Addr, port int) (fd int, err error) {
 	if err == nil && family == unix.AF_INET6 {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
+	rawsys.QuickTCP(fd) // for what it accepts
 	if err == nil {
 		err = unix.Bind(fd, sockaddr(addr, port))
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 // Network is what instances need of the outside; tests replace it.
@@ -93,10 +95,12 @@ func Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*net.TCPConn
 	return c.(*net.TCPConn), nil
 }
 
-// SetUserTimeout makes the kernel give up an unacknowledged connection after the given time.
-func SetUserTimeout(c *net.TCPConn, d time.Duration) {
+// ForHeartbeats makes the kernel send soon again what was lost, and give up an unacknowledged
+// connection after the given time.
+func ForHeartbeats(c *net.TCPConn, d time.Duration) {
 	if raw, err := c.SyscallConn(); err == nil {
 		raw.Control(func(fd uintptr) {
+			rawsys.QuickTCP(int(fd))
 			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 		})
 	}

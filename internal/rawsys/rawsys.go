@@ -9,6 +9,8 @@
 // which the calls' own bookkeeping is the least. The scheduler took the turn of a loop that had
 // waited in an ordinary system call for longer than a moment, and each query went through several
 // threads.
+//
+// And, of options of sockets, what the ends of a heartbeat share: QuickTCP.
 package rawsys
 
 import (
