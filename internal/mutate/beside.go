@@ -227,4 +227,21 @@ var besideMutations = []mutation{
 		to:        "",
 		test:      "-run TestBeside ./conmgr/watch",
 	},
+	{
+		name:      "beside/forgotten-connection",
+		invariant: "a connection that something between has forgotten costs nobody anything",
+		file:      "heartbeat/instance/beside.go",
+		from:      "\tdefault:\n\t\tin.open(now)\n",
+		to:        "\tdefault:\n\t\tin.pace(now)\n",
+		test:      "-run TestForgottenConnection ./test",
+		build:     "build/conmgr",
+	},
+	{
+		name:      "beside/quick-retransmission",
+		invariant: "what was lost is sent again soon, by either end",
+		file:      "internal/rawsys/tcp.go",
+		from:      "_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, opt, v)",
+		to:        "_, _ = opt, v",
+		test:      "-run TestQuickTCP ./internal/rawsys",
+	},
 }

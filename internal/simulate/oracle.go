@@ -83,9 +83,11 @@ func (w *world) bearable(set settings, d *database, c *client) time.Duration {
 }
 
 // worst is the longest disturbance of late: of several that lie close together, from the first's
-// begin to the last's end. excuses: it was too long.
+// begin to the last's end. What lies between is long enough if it is found by one of the attempts,
+// which are an eighth of what is left apart. excuses: it was too long.
 func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time.Duration, excuses bool) {
-	limit, gap := w.bearable(m.set, d, m.c), w.needed(d, m.c)
+	limit := w.bearable(m.set, d, m.c)
+	gap := w.needed(d, m.c) + heartbeat.Spacing(limit, 1)
 	var of []mark
 	for _, k := range w.marks {
 		if (k.c == nil || k.c == m.c) && (k.m == nil || k.m == m) && (k.d == nil || k.d == d) &&
