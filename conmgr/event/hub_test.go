@@ -143,6 +143,7 @@ func everything() []Event {
 		ConnectFailed{Instance: db0, Why: "10.0.0.1:27545: no route"},
 		ConnectFailed{Instance: db0, Failure: RefusedByWatchdog, Why: "too many"},
 		ConnectFailed{Instance: db0, Failure: NoAnswer, Why: "10.0.0.1:27545: no answer"},
+		KeyReplaced{Instance: db0, KeyID: "client1"}, KeyUnusable{Instance: db0, Err: failed},
 		LookupFailed{Instance: db0, Err: failed}, Established{Instance: db0, Addr: addr},
 		AttributesChanged{Instance: db0, Before: "unknown", Now: "primary,read-write"},
 		Duplicate{Instance: db0, Of: 1}, OtherPort{Instance: db0, What: "another port"},

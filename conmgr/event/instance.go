@@ -91,6 +91,36 @@ func (e LookupFailed) Text() string {
 // Kind of it.
 func (e LookupFailed) Kind() string { return e.kind("name") }
 
+// KeyReplaced tells that the file of heartbeat_key_file has another key.
+type KeyReplaced struct {
+	notable
+	Instance
+	KeyID string
+}
+
+// Text of it.
+func (e KeyReplaced) Text() string {
+	return fmt.Sprintf("another key of keyid %q is used for the heartbeats with %s", e.KeyID, e.Instance)
+}
+
+// Kind of it.
+func (e KeyReplaced) Kind() string { return e.kind("key") }
+
+// KeyUnusable tells that it cannot be read.
+type KeyUnusable struct {
+	warning
+	Instance
+	Err error
+}
+
+// Text of it.
+func (e KeyUnusable) Text() string {
+	return fmt.Sprintf("%s: %s; the key of before is used for %s", conf.KeyParam, e.Err, e.Instance)
+}
+
+// Kind of it.
+func (e KeyUnusable) Kind() string { return e.kind("key file") }
+
 // Established tells that its watchdog has welcomed us.
 type Established struct {
 	notable

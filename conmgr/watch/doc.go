@@ -5,6 +5,7 @@
 //	instance.go    one instance: its goroutine, what comes in and what has to be done
 //	connect.go     its connection: dialled, written to, closed
 //	link.go        one connection: its buffer and deadlines
+//	key.go         the key, read again
 //	lookup.go      names
 //	stopwatch.go   the questions to a server that shuts down
 //	sameserver.go  which entry serves which server

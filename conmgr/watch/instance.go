@@ -21,6 +21,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/instance"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // Instance is one server to watch.
@@ -55,6 +56,8 @@ type Instance struct {
 	before     string          // attributes last told to the log
 	told       int             // index of the instance that the log has named as the same server, -1: none
 	otherPort  uint16          // the postmaster's port, as last complained of
+	key        *proof.Key      // as it was read last; nil: none
+	keyToldAt  clock.Mono      // when it was last told that it cannot be read
 	fellBackAt clock.Mono      // when it was last told that known addresses are used
 }
 
@@ -85,11 +88,11 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 			ID: id, Boot: o.Boot,
 			Interval: c.HeartbeatInterval, Timeout: c.HeartbeatTimeout,
 			ConnectInterval: c.ConnectInterval, ConnectTimeout: c.ConnectTimeout, DuplicateCheck: o.Recheck,
-			Random: rand.Float64})
+			Random: rand.Float64, Key: c.Key, Nonce: nonce})
 		all = append(all, &Instance{index: i, cfg: cfg, conf: c, end: end, mon: end.View(), net: o.Net, now: o.Now,
 			events: o.Events, id: event.Of(cfg), label: heartbeat.LabelID(id).String(), board: o.Board, group: o.Group,
 			servers: servers, goodbye: o.Goodbye, told: -1, before: "unknown", inbox: make(chan instance.Event, 8),
-			ready: make(chan struct{}, 1)})
+			ready: make(chan struct{}, 1), key: c.Key})
 	}
 	return all
 }
@@ -142,6 +145,8 @@ func (in *Instance) act(a *instance.Action) {
 		in.send(a.Conn, a.Data)
 	case instance.Probe:
 		in.probe(a.Conn)
+	case instance.ReadKey:
+		in.readKey()
 	case instance.Claim:
 		h := in.servers.claim(in.index, a.Server, a.Local, in.now())
 		h.Number = in.conf.Instances[h.Index].Number

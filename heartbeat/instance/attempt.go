@@ -144,6 +144,10 @@ func (in *Instance) rest(now heartbeat.Mono, o heartbeat.Outcome) {
 
 // greeted takes in the answer to HELLO.
 func (in *Instance) greeted(now heartbeat.Mono, l *line, f heartbeat.Frame) error {
+	f, asked, err := in.prove(l, f)
+	if asked || err != nil {
+		return err
+	}
 	switch f.Type {
 	case heartbeat.TypeWelcome:
 		w, err := heartbeat.ParseWelcome(f.Payload)

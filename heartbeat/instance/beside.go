@@ -19,6 +19,7 @@ type line struct {
 	to      netip.Addr
 	local   netip.Addr
 	ch      heartbeat.Channel
+	proving *proving       // with a key, until WELCOME
 	offered uint64         // generation of its HELLO
 	greeted heartbeat.Mono // when that was sent, 0: not yet
 	until   heartbeat.Mono // beside: when it is given up
@@ -54,7 +55,7 @@ func (in *Instance) greet(now heartbeat.Mono, l *line, local netip.Addr) {
 	h := in.mon.Hello()
 	l.local, l.greeted, l.offered = local, now, h.Generation
 	l.ch = heartbeat.Channel{Attempt: h.Attempt}
-	in.send(l, h.Append(nil))
+	in.send(l, in.hello(l, h))
 }
 
 func (in *Instance) send(l *line, b []byte) { in.act(Action{Kind: Send, Conn: l.conn, Data: b}) }
@@ -183,8 +184,15 @@ func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
 	case e.Kind == Dialled:
 		in.greet(now, l, e.Local)
 		return
-	case e.Kind == Frame && e.Frame.Type == heartbeat.TypeWelcome:
-		if w, err := heartbeat.ParseWelcome(e.Frame.Payload); err == nil {
+	case e.Kind == Frame:
+		f, asked, err := in.prove(l, e.Frame)
+		if asked {
+			return
+		}
+		if err != nil || f.Type != heartbeat.TypeWelcome {
+			break
+		}
+		if w, err := heartbeat.ParseWelcome(f.Payload); err == nil {
 			in.beside.pending = without(in.beside.pending, l)
 			in.welcomed(now, l, w)
 			return

@@ -11,6 +11,7 @@
 //	names.go     the addresses of a name, looked up beside the heartbeats
 //	serve.go     an established connection; verdicts
 //	beside.go    connections beside one that is in doubt
+//	prove.go     with a key: what counts, and what does not
 //	shared.go    one server under two entries
 //	stopping.go  a server that shuts down is asked for its life
 package instance

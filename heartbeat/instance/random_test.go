@@ -53,7 +53,7 @@ func TestRandomEvents(t *testing.T) {
 		}
 	}
 	for kind, n := range done {
-		if n < 100 {
+		if n < 100 && ActionKind(kind) != ReadKey {
 			t.Errorf("%s was done %d times only", actionNames[kind], n)
 		}
 	}

@@ -29,11 +29,20 @@ func (in *Instance) serve(now heartbeat.Mono) {
 
 // received takes in a frame that has come after WELCOME.
 func (in *Instance) received(now heartbeat.Mono, l *line, f heartbeat.Frame) {
+	f, proved := l.ch.Open(f) // all are counted
 	if in.phase != serving {
+		return
+	}
+	if !proved {
+		in.parted(now, l, causeError("a message is not what watchdog has sent"))
 		return
 	}
 	if f.Type == heartbeat.TypeRefused {
 		if r, err := heartbeat.ParseRefused(f.Payload); err == nil {
+			if l.ch.Link != nil && in.readKeyFor(f) && len(in.lines) == 1 {
+				in.closed(now, causeError("watchdog ends the heartbeat connection: "+r.Text), heartbeat.AtOnce)
+				return
+			}
 			in.parted(now, l, causeError("watchdog ends the heartbeat connection: "+r.Text))
 			return
 		}

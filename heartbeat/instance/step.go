@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
 // EventKind says what has happened.
@@ -25,6 +26,7 @@ const (
 	Claimed                     // Holder serves the server that was claimed
 	Freed                       // a server may have nobody that serves it
 	Answered                    // Question has got Answer, At a time
+	KeyRead                     // the file has Key, or none that is of use: nil
 	Probed                      // what Probe has asked: Unacked
 	Stop                        // conmgr ends; with a goodbye if Goodbye says so
 )
@@ -43,6 +45,7 @@ type Event struct {
 	Answer   heartbeat.StopAnswer
 	At       heartbeat.Mono // Answered
 	Goodbye  bool           // Stop
+	Key      *proof.Key     // KeyRead
 	Unacked  bool           // Probed: not all that was sent has been acknowledged
 }
 
@@ -57,6 +60,7 @@ const (
 	Claim                       // serve Server, to which a connection leads from Local: Claimed
 	Release                     // serve no server any more
 	Ask                         // Question to the SQL port of To: Answered
+	ReadKey                     // read the key anew: KeyRead
 	AskNoMore                   // give up the questions that are under way
 	Probe                       // has the peer's kernel acknowledged all that was sent? Probed follows at once
 	// What follows is for the log, and for whoever routes by it. What the instance was then, State tells.
@@ -102,6 +106,8 @@ type Config struct {
 	DuplicateCheck  time.Duration // least time after which a duplicate looks where its address leads
 	// Random is from 0 to 1, another one each time: see heartbeat.Spacing.
 	Random func() float64
+	Key    *proof.Key         // nil: without
+	Nonce  func() proof.Nonce // random; with a Key
 }
 
 // View is what can be asked of an instance.
@@ -146,6 +152,7 @@ const never = heartbeat.Mono(1<<63 - 1)
 // Instance is conmgr's end for one entry of conmgr.conf.
 type Instance struct {
 	cfg      Config
+	key      *proof.Key // the one that was read last
 	mon      *heartbeat.Monitor
 	attempts heartbeat.Attempts
 	phase    phase
@@ -174,7 +181,7 @@ type Instance struct {
 
 // New returns an instance that has not been reached yet.
 func New(c Config) *Instance {
-	in := &Instance{cfg: c, servedBy: c.Index, mon: heartbeat.NewMonitor(c.ID, c.Interval, c.Timeout),
+	in := &Instance{cfg: c, key: c.Key, servedBy: c.Index, mon: heartbeat.NewMonitor(c.ID, c.Interval, c.Timeout),
 		attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
 			DuplicateCheck: c.DuplicateCheck}}
 	in.mon.SetBoot(c.Boot)
@@ -193,6 +200,8 @@ func (in *Instance) Step(now heartbeat.Mono, e Event) []Action {
 		in.resolved(now, e)
 	case Dialled, DialFailed, Frame, Ended, Broken, Unsent:
 		in.connection(now, e)
+	case KeyRead:
+		in.keyRead(e)
 	case Probed:
 		in.probed(e)
 	case Claimed:

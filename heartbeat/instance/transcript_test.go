@@ -43,6 +43,8 @@ type script struct {
 	attrs    hb.Attributes
 	holder   *Holder
 	versions map[Conn]uint16
+	secret   string              // of the key that both ends have
+	ends     map[Conn]*provedEnd // of connections with a key
 	out      []string
 }
 
@@ -104,7 +106,10 @@ func (s *script) config(w words) {
 	if w.value("host") == "" && !c.HostAddr.IsValid() {
 		c.HostAddr = netip.MustParseAddr("10.0.0.1")
 	}
-	s.in, s.versions = New(c), map[Conn]uint16{}
+	if s.secret = w.value("key"); s.secret != "" {
+		c.Key, c.Nonce = testKey(s.secret), counted()
+	}
+	s.in, s.versions, s.ends = New(c), map[Conn]uint16{}, map[Conn]*provedEnd{}
 }
 
 // line does what a line of the script says.
@@ -160,7 +165,12 @@ func (s *script) event(kind string, w words) (e Event, err error) {
 		e.At = w.time("at", s.now)
 	case "stop":
 		e.Goodbye = w.has("goodbye")
-	case "welcome", "beat", "goodbye", "refused", "frame":
+	case "key":
+		e = Event{Kind: KeyRead}
+		if w[0] != "none" {
+			e.Key = testKey(w[0])
+		}
+	case "welcome", "beat", "goodbye", "refused", "frame", "challenge":
 		e.Kind = Frame
 		e.Frame, err = s.frame(kind, w)
 	default:
@@ -202,11 +212,17 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 	case "goodbye":
 		b = hb.Goodbye{Code: hb.GoodbyeCode(code), Text: w[1:].plain()}.Append(nil)
 	case "refused":
-		b = hb.Refused{Code: hb.RefusedFull, Text: w.plain()}.Append(nil)
+		code := hb.RefusedFull
+		if w.value("code") != "" {
+			code = hb.RefusedCode(w.number("code"))
+		}
+		b = hb.Refused{Code: code, Text: w.plain()}.Append(nil)
+	case "challenge":
+		b = s.challenge(w)
 	case "frame":
 		return hb.Frame{Type: hb.Type(code)}, nil
 	}
-	f, _, err = hb.Next(b)
+	f, _, err = hb.Next(s.prove(kind, w, b))
 	return f, err
 }
 
@@ -260,7 +276,7 @@ func (s *script) step(prefix string, e Event) {
 		s.in.View().Generation(), due))
 }
 
-var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "ask no more", "probe", "fell back",
+var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "read key", "ask no more", "probe", "fell back",
 	"failed", "established", "duplicate", "changed", "closed", "stopping", "stopped", "lost"}
 
 // said is an action in words.
@@ -298,20 +314,23 @@ func (s *script) said(a Action) string {
 
 // sent is a frame in words.
 func (s *script) sent(a Action) string {
-	b, version := a.Data, s.versions[a.Conn]
+	version := s.versions[a.Conn]
+	b, how := s.heard(a.Conn, a.Data)
 	f, _, err := hb.Next(b)
 	switch f.Type {
+	case hb.TypeResponse:
+		return "RESPONSE" + how
 	case hb.TypeHello:
 		if h, err := hb.ParseHello(f.Payload); err == nil && h.ID == (hb.ID{1}) && h.Boot == (hb.ID{2}) {
-			return fmt.Sprintf("HELLO %d, generation %d", h.Attempt, h.Generation)
+			return fmt.Sprintf("HELLO %d, generation %d%s", h.Attempt, h.Generation, how)
 		}
 	case hb.TypeBeat:
 		if x, err := hb.ParseConmgrBeat(f.Payload, version); err == nil && len(f.Payload) == 4*int(version) {
-			return strings.TrimSuffix(fmt.Sprintf("BEAT %d, echo %d", x.Sequence, x.Echo), ", echo 0")
+			return strings.TrimSuffix(fmt.Sprintf("BEAT %d, echo %d", x.Sequence, x.Echo), ", echo 0") + how
 		}
 	case hb.TypeGoodbye:
 		if g, err := hb.ParseConmgrGoodbye(f.Payload, version); err == nil {
-			return fmt.Sprintf("GOODBYE %d: %s, generation %d, attempt %d", g.Code, g.Text, g.Generation, g.Attempt)
+			return fmt.Sprintf("GOODBYE %d: %s, generation %d, attempt %d%s", g.Code, g.Text, g.Generation, g.Attempt, how)
 		}
 	}
 	return fmt.Sprintf("%q, %v", b, err)

@@ -73,8 +73,8 @@ func (k *Key) from(a netip.Addr) bool {
 	return len(k.networks) == 0 || slices.ContainsFunc(k.networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// same tells whether both are one secret of one name.
-func (k *Key) same(o *Key) bool {
+// Same tells whether both are one secret of one name.
+func (k *Key) Same(o *Key) bool {
 	return k.ID == o.ID && subtle.ConstantTimeCompare(k.secret[:], o.secret[:]) == 1
 }
 
@@ -94,7 +94,7 @@ func (ks *Keys) Len() int {
 
 // Believes tells whether a key is still among them, from an address.
 func (ks *Keys) Believes(k *Key, from netip.Addr) bool {
-	return ks != nil && slices.ContainsFunc(ks.byID[k.ID], func(o *Key) bool { return o.same(k) && o.from(from) })
+	return ks != nil && slices.ContainsFunc(ks.byID[k.ID], func(o *Key) bool { return o.Same(k) && o.from(from) })
 }
 
 // Only is the key of a file that has one.

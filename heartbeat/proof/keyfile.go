@@ -104,7 +104,7 @@ func (ks *Keys) add(k *Key) error {
 		return fmt.Errorf("keyid %q stands here for the third time: a keyid has at most two secrets, for rotation", k.ID)
 	}
 	for _, o := range list {
-		if o.same(k) {
+		if o.Same(k) {
 			return fmt.Errorf("keyid %q stands here again with the same secret", k.ID)
 		}
 	}
