@@ -93,7 +93,7 @@ func (m *conmgr) start() {
 		in := &instance{m: m, d: d, index: i, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
 			ID: heartbeat.InstanceID(m.id, i), Boot: m.c.h.boot, Interval: m.set.interval, Timeout: m.set.timeout,
 			ConnectInterval: m.set.connectInterval, ConnectTimeout: m.set.connectTimeout,
-			DuplicateCheck: 10 * time.Second, Random: random.Float64})}
+			DuplicateCheck: 10 * time.Second, Random: random.Float64, Key: w.key(m.c.h.name), Nonce: w.nonce})}
 		in.mon = in.end.View()
 		m.instances = append(m.instances, in)
 	}
@@ -195,6 +195,10 @@ func (in *instance) readLine(l *line) {
 	}
 	for in.has(l) {
 		f, n, err := heartbeat.Next(e.rx)
+		if err != nil && in.m.c.w.attacker != nil {
+			in.step(end.Event{Kind: end.Broken, Conn: l.conn, Cause: err.Error()})
+			return
+		}
 		if err != nil {
 			in.m.c.w.fail("protocol", "conmgr gets what it does not take: %v", err)
 			return
@@ -256,7 +260,7 @@ func (in *instance) act(a *end.Action) {
 		in.lost(a.Loss)
 	case end.Closed, end.Failed:
 		var broken *heartbeat.ProtocolError
-		if errors.As(a.Err, &broken) {
+		if errors.As(a.Err, &broken) && w.attacker == nil {
 			w.fail("protocol", "conmgr gets what it does not take: %v", broken)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 )
 
@@ -35,6 +36,11 @@ type world struct {
 	clients   []*client
 	databases []*database
 	oracle
+
+	attacker *attacker             // nil: nobody
+	keys     map[string]*proof.Key // of client hosts; nil: there are none
+	required *watchdog.Access      // with keys
+	nonces   uint32
 }
 
 // in plans something.

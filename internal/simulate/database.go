@@ -90,8 +90,9 @@ func (d *database) startWorker() {
 	d.away, d.serving = 0, d.w.now
 	var acts []watchdog.Action
 	d.table, acts = watchdog.NewTable(
-		watchdog.Server{SystemIdentifier: uint64(d.h.addr.As4()[3]), PostmasterStart: d.start},
-		watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour}, d.mem, d.clock())
+		watchdog.Server{SystemIdentifier: uint64(d.h.addr.As4()[3]), PostmasterStart: d.start,
+			Nonce: d.w.nonce},
+		watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, Access: d.w.access()}, d.mem, d.clock())
 	d.worker = &process{h: d.h, run: d.turn, planned: never}
 	d.perform(acts)
 	d.h.listen = func(e *endpoint) {
@@ -222,7 +223,7 @@ func (d *database) unread() bool {
 }
 
 func (d *database) refresh(now watchdog.Now) {
-	s := watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour}
+	s := watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, Access: d.w.access()}
 	d.step1(now, watchdog.Event{Kind: watchdog.Changed, Settings: &s})
 }
 

@@ -132,7 +132,9 @@ func (e *endpoint) write(b []byte) bool {
 	if e.gone || e.finished {
 		return false
 	}
-	e.push(segment{payload: append([]byte(nil), b...)})
+	if b = e.h.w.passesOn(e, b); len(b) > 0 {
+		e.push(segment{payload: append([]byte(nil), b...)})
+	}
 	return true
 }
 
