@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -247,4 +249,77 @@ func TestKeysAtStart(t *testing.T) {
 	w.python(client, "--id", strings.Repeat("cd", 16), "--timeout", "5000", "--attempt", "2").expect("refused 6 ")
 	p = w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "5000", "--attempt", "3")
 	p.expect("welcome version=2 flags=3 proved")
+}
+
+// conmgrKey writes the key file of a conmgr.
+func conmgrKey(t *testing.T, path string, lines ...string) {
+	t.Helper()
+	err := os.WriteFile(path+".new", []byte(strings.Join(lines, "\n")+"\n"), 0o600)
+	if err == nil {
+		err = os.Chown(path+".new", cmtest.UID, cmtest.UID)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKeysOfConmgr: our conmgr with a key waits for a server that proves it, serves under prefer and
+// require, and goes on without a loss when the secret is replaced; a dead host's sessions end as ever.
+func TestKeysOfConmgr(t *testing.T) {
+	w := newWorld(t, pgtest.Set("watchdog.key_file", "keys"))
+	client, other := w.net.Host("client"), w.net.Host("other")
+	dir, err := testkit.TempDir("watchdog-keys-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mine, first, second := filepath.Join(dir, "key"), keyLine(t, "client1", 1), keyLine(t, "client1", 2)
+	conmgrKey(t, mine, first)
+	config := cmtest.Config{Interval: "200ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.primary},
+		Extra: "heartbeat_connect_interval = 100ms\n"}
+	keyed := config
+	keyed.Extra += "heartbeat_key_file = '" + mine + "'\n"
+	cm := cmtest.Start(w, client, keyed)
+	cm.WaitLog(0, `without the proof of its key, watchdog says: this server proves nothing: watchdog.authentication is off`, patience)
+
+	keyFile(t, w.primary, 0o600, first)
+	w.reload(map[string]string{"watchdog.authentication": "prefer"}, `keys of conmgr processes are in force: 1 from`)
+	cm.WaitInstance(0, "state", "established")
+	s := w.session(client)
+	plain := cmtest.Start(w, other, config)
+	plain.WaitInstance(0, "state", "established")
+
+	mark := cm.Mark()
+	keyFile(t, w.primary, 0o600, first, second)
+	w.reload(nil, `keys of conmgr processes are in force`)
+	conmgrKey(t, mine, second)
+	keyFile(t, w.primary, 0o600, second)
+	w.reload(nil, `the key of keyid "client1" is not known any more`)
+	cm.WaitLog(mark, `another key of keyid "client1" is used`, patience)
+	cm.WaitLog(mark, `heartbeat connection is established`, patience)
+	cm.WaitInstance(0, "state", "established")
+	if v := w.primary.Value("SELECT resumed_count FROM pgx_stat_watchdog WHERE conmgr_addr = '" + client.Addr4.String() + "'"); v == "0" {
+		t.Error("the conmgr did not resume")
+	}
+
+	mark = plain.Mark()
+	w.reload(map[string]string{"watchdog.authentication": "require"}, `is not monitored any more`)
+	plain.WaitLog(mark, `this server needs a proof of a key that it knows`, patience)
+	if err := s.conn.PingContext(w.Context()); err != nil {
+		t.Errorf("a session has ended: %v", err)
+	}
+	if text := cm.Log(); strings.Contains(text, "is lost") {
+		t.Errorf("the instance was lost:\n%s", text)
+	}
+
+	cut := w.net.Isolate(client)
+	end := w.waitGone(s.pid, 5*time.Second, "the session of the dead host")
+	t.Logf("its session ended %v after the cut", since(end, cut))
+	cut.Heal()
 }

@@ -180,11 +180,11 @@ func (in *Instance) dropBeside() {
 
 // besides takes in what has become of one that is under way.
 func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
-	switch {
-	case e.Kind == Dialled:
+	switch e.Kind {
+	case Dialled:
 		in.greet(now, l, e.Local)
 		return
-	case e.Kind == Frame:
+	case Frame:
 		f, asked, err := in.prove(l, e.Frame)
 		if asked {
 			return

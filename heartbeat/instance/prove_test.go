@@ -44,9 +44,6 @@ func counted() func() proof.Nonce {
 	}
 }
 
-// keyed is the end of a connection on which conmgr has said HELLO with a key, nil else.
-func (s *script) keyed(c Conn) *provedEnd { return s.ends[c] }
-
 // heard takes in what conmgr has sent, and takes the proof off it.
 func (s *script) heard(c Conn, b []byte) (plain []byte, how string) {
 	f, _, err := hb.Next(b)

@@ -31,9 +31,12 @@ import (
 
 const (
 	patience = 30 * time.Second
-	uid      = 65534 // nobody: conmgr refuses root
+	uid      = UID
 	port     = 27546
 )
+
+// UID is the user and the group of conmgr: nobody, as it refuses root.
+const UID = 65534
 
 // Line of the log, and when it came.
 type Line struct {

@@ -41,6 +41,7 @@ var larger = map[string]string{
 	"bench":              "a file a figure",
 	"internal/mutate":    "a file for the mutations of each folder",
 	"heartbeat/watchdog": "one state machine, a file a concern",
+	"internal/simulate":  "one world, a file a part of it",
 	"control":            "a file an action of cm_ctl, and one for each file of the directory",
 }
 
