@@ -9,4 +9,4 @@ var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMuta
 	conmgrMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
 	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations,
 	extensionMutations,
-	simulateMutations)
+	simulateMutations, suiteMutations)
