@@ -58,6 +58,10 @@ func (h *host) TerminateOnClose() bool {
 	return atomic.LoadUint32((*uint32)(&h.b.terminate_on_close)) != 0
 }
 
+func (h *host) KernelEvidence() bool {
+	return atomic.LoadUint32((*uint32)(&h.b.kernel_evidence)) != 0
+}
+
 func (h *host) WakeFD() int { return int(h.b.to_go) }
 
 func (h *host) Alive() {

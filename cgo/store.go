@@ -84,7 +84,7 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	putAddresses(c, v)
 	c.cause, c.cutoff = C.uint8_t(v.Cause), C.int64_t(v.CutOff)
 	c.port = C.uint16_t(v.Port)
-	c.attempt = C.uint32_t(v.Attempt)
+	c.attempt, c.suspended = C.uint32_t(v.Attempt), C.uint32_t(v.Suspended)
 	c.closed = C.uint8_t(v.Closed)
 	c.remembered = 0
 	if v.Remembered {
@@ -118,6 +118,7 @@ func (s store) Load(i int) watchdog.Slot {
 		Boot:          *(*heartbeat.ID)(unsafe.Pointer(&c.boot)),
 		Port:          uint16(c.port),
 		Attempt:       uint32(c.attempt),
+		Suspended:     uint32(c.suspended),
 		Closed:        watchdog.Close(c.closed),
 		Generation:    uint64(c.generation),
 		Interval:      time.Duration(c.interval_ms) * time.Millisecond,

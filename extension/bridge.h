@@ -105,7 +105,7 @@ typedef struct WatchdogSlot
 	uint32_t	verdict;		/* atomic; counts the verdicts in this slot */
 	uint32_t	served;			/* atomic; the last one that was carried out */
 	uint32_t	attempt;		/* the highest of its HELLOs; 0: it tells none */
-	uint32_t	reserved;
+	uint32_t	suspended;		/* verdicts that the kernel's evidence put off */
 } WatchdogSlot;
 
 /*
@@ -211,6 +211,7 @@ typedef struct WatchdogBridge
 								 * wire */
 	uint32_t	stop;			/* atomic */
 	uint32_t	terminate_on_close; /* atomic */
+	uint32_t	kernel_evidence;	/* atomic */
 	uint32_t	max_timeout_ms; /* atomic; longest interval and timeout of a
 								 * HELLO */
 

@@ -137,6 +137,7 @@ watchdog_make_bridge(void)
 				 errmsg("could not create an event descriptor: %m")));
 	bridge->attributes = watchdog_attributes(watchdog_server_is_stopping());
 	bridge->terminate_on_close = watchdog_terminate_on_close;
+	bridge->kernel_evidence = watchdog_kernel_evidence;
 	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;
 	watchdog_tell_access(bridge);
 	return bridge;

@@ -33,6 +33,7 @@ int			watchdog_check_attr_interval;
 int			watchdog_max_heartbeat_connections;
 char	   *watchdog_listen_addresses;
 bool		watchdog_terminate_on_close;
+bool		watchdog_kernel_evidence = true;
 char	   *watchdog_terminate_on_silence_only;
 int			watchdog_max_heartbeat_timeout;
 static char *watchdog_client_label;
@@ -122,6 +123,12 @@ define_settings(void)
 							   &watchdog_terminate_on_silence_only,
 							   "",
 							   PGC_SIGHUP, GUC_LIST_INPUT, check_applications, NULL, NULL);
+	DefineCustomBoolVariable("watchdog.kernel_evidence",
+							 "Whether a host whose heartbeats are silent has more time while its sessions are heard of.",
+							 "The kernel is asked when heartbeat_timeout has passed without a heartbeat.",
+							 &watchdog_kernel_evidence,
+							 true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("watchdog.max_heartbeat_timeout",
 							"Longest heartbeat_interval and heartbeat_timeout that a conmgr process may ask for.",
 							"A conmgr process with a longer one is refused.",

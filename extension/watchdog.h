@@ -80,6 +80,7 @@ extern int	watchdog_check_attr_interval;
 extern int	watchdog_max_heartbeat_connections;
 extern char *watchdog_listen_addresses;
 extern bool watchdog_terminate_on_close;
+extern bool watchdog_kernel_evidence;
 extern char *watchdog_terminate_on_silence_only;
 extern int	watchdog_max_heartbeat_timeout;
 extern List *watchdog_silence_only_applications(void);

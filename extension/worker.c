@@ -118,6 +118,7 @@ reload_settings(MainLoop *loop)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	wd_store(&bridge->terminate_on_close, watchdog_terminate_on_close);
+	wd_store(&bridge->kernel_evidence, watchdog_kernel_evidence);
 	wd_store(&bridge->max_timeout_ms, watchdog_max_heartbeat_timeout);
 	watchdog_tell_access(bridge);
 	loop->next_attributes = 0;

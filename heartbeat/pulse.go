@@ -44,6 +44,14 @@ func (p *Pulse) Received(now Mono) {
 	p.grace = 0
 }
 
+// Heard records that the peer's host was heard of otherwise.
+func (p *Pulse) Heard(at Mono) {
+	if at > p.lastReceived {
+		p.lastReceived = at
+		p.grace = 0
+	}
+}
+
 // SendDue tells whether a BEAT is due, and if so sets the timer for the one after it. The timer
 // keeps its phase; BEATs that were missed are not made up for.
 func (p *Pulse) SendDue(now Mono) bool {

@@ -21,6 +21,7 @@ const (
 type Other struct {
 	Left     Parting // how its connection ended, if it has
 	Standing Standing
+	SameBoot bool          // of the machine
 	Rebooted bool          // of another boot of the machine, and first connected after the silence in question began
 	Since    Time          // when it first connected from the address
 	Silent   time.Duration // since it was last heard

@@ -6,6 +6,7 @@
 //	parting.go    what a conmgr's last word means, or that it had none
 //	policy.go     the verdict: whose sessions, and the cut-off
 //	others.go     the other conmgrs of an address: who protects its sessions
+//	witness.go    the kernel, who is asked before a silence becomes a verdict
 //	deferred.go   a verdict that was put off for their sake
 //	labels.go     which sessions a verdict means: by label, by address
 //	slots.go      on whom no verdict will fall, as its slot is needed
@@ -109,9 +110,7 @@ func Decide(cause Cause, f Facts, addresses ...Address) Verdict {
 	v := Verdict{Own: End, Cause: cause, CutOff: f.Now}
 	switch cause {
 	case Silence:
-		// The host was alive until its next BEAT was due; a session that
-		// started later than that is one of a host that came back.
-		v.CutOff = min(f.LastReceived.Add(schedule(f.Interval)), f.Now)
+		v.CutOff = silenceCutOff(f.LastReceived, f.Interval, f.Now)
 	case Closed:
 		v.CutOff = min(f.ClosedAt, f.Now)
 	case Goodbye, GivenUp:

@@ -52,6 +52,7 @@ func TestSettings(t *testing.T) {
 		{"watchdog.allowed_addresses", "", "sighup", "string", "", "", ""},
 		{"watchdog.authentication", "", "sighup", "enum", "", "", "off"},
 		{"watchdog.check_attr_interval", "ms", "postmaster", "integer", "1", "2147483647", "1000"},
+		{"watchdog.kernel_evidence", "", "sighup", "bool", "", "", "on"},
 		{"watchdog.key_file", "", "sighup", "string", "", "", ""},
 		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", "*"},
 		{"watchdog.max_heartbeat_connections", "", "postmaster", "integer", "1", "2147483647", "37"},

@@ -29,6 +29,7 @@ type fakeHost struct {
 	attrs      atomic.Uint64
 	stop       atomic.Uint32
 	onClose    atomic.Bool
+	kernel     atomic.Bool
 	cap        atomic.Int64
 	succession atomic.Pointer[heartbeat.Succession]
 	wakeFD     int
@@ -40,6 +41,7 @@ type fakeHost struct {
 	afterStop atomic.Pointer[func()] // called after each Stop
 	mu        sync.Mutex
 	lines     []watchdog.Line
+	sessions  []*watchdog.Session
 }
 
 func newFakeHost() *fakeHost {
@@ -71,6 +73,16 @@ func (h *fakeHost) Succeeds() heartbeat.Succession {
 		return *s
 	}
 	return heartbeat.Succession{}
+}
+
+func (h *fakeHost) KernelEvidence() bool { return h.kernel.Load() }
+
+func (h *fakeHost) Sessions(yield func(*watchdog.Session)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sessions {
+		yield(s)
+	}
 }
 
 func (h *fakeHost) MaxTimeout() time.Duration { return time.Duration(h.cap.Load()) }

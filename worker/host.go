@@ -8,6 +8,7 @@
 //	conn.go      one connection: reading, writing, closing
 //	access.go    who may connect: reads the key file
 //	accept.go    its listening sockets, and what comes in by them
+//	witness.go   when sessions' sockets were heard from, by the kernel's account
 //	wait.go      waiting for events and for what is due
 //	faults_*.go  faults on request, in the test build only
 //
@@ -38,14 +39,16 @@ type Host interface {
 	Succeeds() heartbeat.Succession   // the current one
 	Stop() Stop
 	TerminateOnClose() bool    // current setting
+	KernelEvidence() bool      // current setting: a silence is held against what the kernel has heard of sessions
 	MaxTimeout() time.Duration // current setting: the longest heartbeat_interval and heartbeat_timeout of a HELLO
 	AccessSerial() uint32      // of the current Access
 	Access() Access            // current setting
 	WakeFD() int               // an eventfd that becomes readable when one of the above has changed
 	Alive()                    // the worker has looked at WakeFD: it still works
 	Log(watchdog.Line)
-	WakeTerminator() // a slot has got a verdict
-	Fail(why string) // the worker cannot go on: have the process restarted
+	Sessions(func(*watchdog.Session)) // of client hosts, one by one
+	WakeTerminator()                  // a slot has got a verdict
+	Fail(why string)                  // the worker cannot go on: have the process restarted
 }
 
 // Config does not change while the worker runs.

@@ -36,10 +36,12 @@ type Reactor struct {
 
 	settings watchdog.Settings // as the core knows them
 	access   access
-	spawn    func(func())    // starts a guarded goroutine
-	caughtUp bool            // in this turn: nothing is left to read
-	behind   bool            // the core wants it to be
-	blocked  []watchdog.Conn // of which the core has to be told
+	spawn    func(func())       // starts a guarded goroutine
+	caughtUp bool               // in this turn: nothing is left to read
+	behind   bool               // the core wants it to be
+	blocked  []watchdog.Conn    // of which the core has to be told
+	asked    *watchdog.Sessions // of the kernel
+	witness  *witness           // nil: the kernel does not answer
 
 	waiter     *waiter
 	conns      []*conn // by index; epoll events carry index and serial
@@ -81,6 +83,10 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 		PostmasterStart: cfg.PostmasterStart, PostmasterPort: cfg.PostmasterPort, Nonce: nonce}, r.settings, store, now)
 	r.perform(now, lines)
 	var err error
+	if r.witness, err = newWitness(); err != nil && r.settings.KernelEvidence {
+		host.Log(watchdog.Line{Level: watchdog.Log, Message: fmt.Sprintf("the kernel does not tell of sockets: %v", err),
+			Detail: "A silence of heartbeats is judged by heartbeats alone, as if watchdog.kernel_evidence were off."})
+	}
 	if r.waiter, err = newWaiter(); err != nil {
 		return nil, err
 	}
@@ -93,7 +99,7 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 
 func settingsOf(host Host) watchdog.Settings {
 	return watchdog.Settings{Attributes: host.Attributes(), Succeeds: host.Succeeds(),
-		TerminateOnClose: host.TerminateOnClose(), MaxTimeout: host.MaxTimeout()}
+		TerminateOnClose: host.TerminateOnClose(), MaxTimeout: host.MaxTimeout(), KernelEvidence: host.KernelEvidence()}
 }
 
 func (r *Reactor) watch(fd int, index, serial int32) error {
@@ -166,6 +172,8 @@ func (r *Reactor) perform(now watchdog.Now, actions []watchdog.Action) {
 			r.host.Log(*a.Line)
 		case watchdog.CatchUp:
 			r.behind = true
+		case watchdog.AskKernel:
+			r.asked = a.Sessions
 		case watchdog.WakeTerminator:
 			r.host.WakeTerminator()
 		case watchdog.Admitted:
@@ -233,6 +241,10 @@ func (r *Reactor) handle(now watchdog.Now, n int) {
 func (r *Reactor) fire(now watchdog.Now) {
 	for r.core.Wake() <= now.Mono {
 		r.step(now, watchdog.Event{Kind: watchdog.Due, CaughtUp: r.caughtUp})
+		if q := r.asked; q != nil {
+			r.asked = nil
+			r.step(now, watchdog.Event{Kind: watchdog.KernelHeard, Heard: r.witness.heard(now.Mono, r.host, q)})
+		}
 		if r.behind {
 			r.behind = false
 			if !r.catchUp(now) {
@@ -274,5 +286,6 @@ func (r *Reactor) close() {
 	for fd := range r.listeners {
 		unix.Close(fd)
 	}
+	r.witness.close()
 	r.waiter.close()
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
+	"github.com/pgwatchdog/watchdog/internal/sockdiag"
 )
 
 // destroyTime bounds each answer of the kernel.
@@ -31,10 +32,8 @@ const destroyTime = time.Second
 // Layout of linux/inet_diag.h. Ports and addresses are big-endian, the rest is in the machine's
 // order.
 const (
-	// inet_diag_sockid: source port, destination port, addresses of 16 bytes each, interface, cookie
-	diagIDSize   = 48
-	diagReqSize  = 8 + diagIDSize // inet_diag_req_v2: family, protocol, ext, pad, states, id
-	diagMsgSize  = 4 + diagIDSize + 20
+	diagIDSize   = sockdiag.IDSize
+	diagMsgSize  = sockdiag.MessageSize
 	diagInode    = 4 + diagIDSize + 16 // of inet_diag_msg
 	destroyBatch = 64                  // sockets a request
 )
@@ -117,26 +116,13 @@ func destroyConnections(to []netip.AddrPort) (n int, err error) {
 	return n, nil
 }
 
-// diagRequest is a message to the kernel.
-func diagRequest(kind, flags uint16, family byte, states uint32, id []byte) []byte {
-	b := make([]byte, unix.SizeofNlMsghdr+diagReqSize)
-	e := binary.NativeEndian
-	e.PutUint32(b, uint32(len(b)))
-	e.PutUint16(b[4:], kind)
-	e.PutUint16(b[6:], flags|unix.NLM_F_REQUEST)
-	b[16], b[17] = family, unix.IPPROTO_TCP
-	e.PutUint32(b[20:], states)
-	copy(b[24:], id)
-	return b
-}
-
 // listConnections returns the ids of the connections to one of the addresses with that port. The
 // kernel looks at the port.
 func listConnections(fd int, family byte, port uint16, to []netip.AddrPort) (ids [][]byte, err error) {
 	var id [diagIDSize]byte
 	binary.BigEndian.PutUint16(id[2:], port)
 	kernel := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
-	if err := unix.Sendto(fd, diagRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, family, destroyStates, id[:]), 0,
+	if err := unix.Sendto(fd, sockdiag.Request(sockdiag.ByFamily, unix.NLM_F_DUMP, family, 0, destroyStates, id[:]), 0,
 		kernel); err != nil {
 		return nil, fmt.Errorf("list of connections: %w", err)
 	}
@@ -190,7 +176,7 @@ func diagMatches(m []byte, to []netip.AddrPort) bool {
 func destroyBatchOf(fd int, family byte, ids [][]byte) (n int, err error) {
 	var b []byte
 	for _, id := range ids {
-		b = append(b, diagRequest(unix.SOCK_DESTROY, 0, family, 0, id)...)
+		b = append(b, sockdiag.Request(unix.SOCK_DESTROY, 0, family, 0, 0, id)...)
 	}
 	if err := unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, fmt.Errorf("SOCK_DESTROY: %w", err)

@@ -14,7 +14,7 @@
 //	timers.go    who has to be looked at next
 //	pending.go   peers that have not proven themselves yet
 //	loglimit.go  what peers can make the log say, within bounds
-//	slot.go      the slots that outlive the process, times, log lines
+//	slot.go      the slots that outlive the process, sessions, times, log lines
 //	memory.go    slots in ordinary memory, for tests and the simulator
 //
 // A Table is owned by one goroutine; nothing in it blocks.

@@ -73,6 +73,7 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		t.add(p)
 	}
 	a.peer = p
+	t.doubtEvidence(c.addr, h.Boot)
 	a.replaced = p.join(c, h.Attempt, cause != terminator.None)
 	t.admit(now, p, h, connected)
 	switch {
@@ -85,6 +86,18 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		t.tellEstablished(now, p, "established")
 	}
 	return a, nil
+}
+
+// doubtEvidence: another boot of the machine of addr is there, and what was heard of sessions without
+// a label may have been of that. What was before is judged by its frames, and the kernel asked again.
+func (t *Table) doubtEvidence(addr netip.Addr, boot heartbeat.ID) {
+	for _, p := range t.byHost[hostOf(addr)] {
+		if p.Boot != boot && p.Deferred == 0 && p.heard != 0 && p.pulse.LastReceived() == p.heard {
+			p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, p.LastReceived.Mono, p.pulse.LastReceived())
+			p.witnessed, p.heard = 0, 0
+			t.timers.set(p, p.pulse.Deadline())
+		}
+	}
 }
 
 // admit records what a HELLO has said. What it says of the connection counts if it is the latest one's.

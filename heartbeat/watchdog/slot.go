@@ -107,6 +107,7 @@ type Slot struct {
 	// when sessions end; 0: none.
 	Cause          terminator.Cause
 	CutOff         terminator.Time
+	Suspended      uint32 // verdicts
 	Resumed        uint64
 	Received, Sent uint64
 	LastReceived   Now
@@ -148,6 +149,52 @@ func (s *Slot) pending(i int) bool { return s.Proved[i].Addr.IsValid() && !s.Pro
 func (s *Slot) settled(i int) {
 	copy(s.Proved[i:], s.Proved[i+1:])
 	s.Proved[MaxAddresses-1] = Proved{}
+}
+
+// Sessions are those by which a host is asked whether it lives: with its label, and those of places
+// that carry none which is that of a conmgr that lives.
+type Sessions struct {
+	Label  heartbeat.ID
+	CutOff terminator.Time // those that were there by then
+	Places []Place
+	Known  func(label heartbeat.ID) bool // the label of one that is connected or may resume
+}
+
+// Place is an address, by hostOf, and its own cut-off.
+type Place struct {
+	Addr   netip.Addr
+	CutOff terminator.Time
+}
+
+// Session is one, as the server's table has it.
+type Session struct {
+	Local, Remote netip.AddrPort
+	Label         heartbeat.ID // zeros: none
+	Cookie        uint64       // of its socket
+	Device        uint32       // that this is bound to, by a link-local address; 0: none
+	Heard         heartbeat.Mono
+}
+
+// Host is the address by which the session's host is known.
+func (s *Session) Host() netip.Addr { return hostOf(s.Remote.Addr()) }
+
+// Mean tells whether they are asked of a session.
+func (q *Sessions) Mean(s *Session) bool {
+	began := terminator.Time(s.Heard)
+	switch {
+	case s.Cookie == 0:
+		return false
+	case s.Label == q.Label:
+		return began <= q.CutOff
+	case s.Label != (heartbeat.ID{}) && q.Known(s.Label):
+		return false
+	}
+	for _, p := range q.Places {
+		if p.Addr == s.Host() {
+			return began <= p.CutOff
+		}
+	}
+	return false
 }
 
 // Store is the array of slots in shared memory. The watchdog owns it. A verdict in a slot is a request

@@ -19,15 +19,16 @@ type Conn int32
 type EventKind uint8
 
 const (
-	Opened     EventKind = iota // a connection was accepted: Conn, From
-	Bytes                       // it has brought Data
-	Ended                       // it has ended: How, Cause. It is closed
-	Blocked                     // the network does not take what was sent on it
-	Writable                    // it does again
-	Held                        // a timer of this process fired late: Late
-	Changed                     // Settings are others
-	Due                         // the time of Wake has come
-	StopServer                  // the server shuts down: the conmgrs have to be told
+	Opened      EventKind = iota // a connection was accepted: Conn, From
+	Bytes                        // it has brought Data
+	Ended                        // it has ended: How, Cause. It is closed
+	Blocked                      // the network does not take what was sent on it
+	Writable                     // it does again
+	Held                         // a timer of this process fired late: Late
+	Changed                      // Settings are others
+	Due                          // the time of Wake has come
+	StopServer                   // the server shuts down: the conmgrs have to be told
+	KernelHeard                  // when the sockets of the sessions that AskKernel means were last heard from: Heard
 )
 
 // Event is one thing that has happened.
@@ -41,6 +42,7 @@ type Event struct {
 	Cause    string         // Ended: for the log
 	Late     time.Duration  // Held
 	Settings *Settings      // Changed
+	Heard    heartbeat.Mono // KernelHeard; 0: there is none, or the kernel does not tell
 }
 
 // Settings are what the server says of itself, and what it is set to.
@@ -50,6 +52,7 @@ type Settings struct {
 	TerminateOnClose bool
 	MaxTimeout       time.Duration // the longest heartbeat_interval and heartbeat_timeout of a HELLO
 	Access           *Access
+	KernelEvidence   bool // watchdog.kernel_evidence, and the kernel answers
 }
 
 // Server is what does not change while the server runs.
@@ -71,6 +74,7 @@ const (
 	Admitted                         // it is a conmgr's: the kernel gives it up after Timeout; Flags are of its HELLO
 	CatchUp                          // read all that the kernel holds; then comes Due with CaughtUp
 	WakeTerminator                   // a slot has got a verdict
+	AskKernel                        // Sessions; then comes KernelHeard, before anything else
 	Write                            // Line, to the server's log
 )
 
@@ -82,6 +86,8 @@ type Action struct {
 	Timeout time.Duration // Admitted
 	Data    []byte        // Send
 	Line    *Line         // Write
+
+	Sessions *Sessions // AskKernel
 }
 
 // batch is how many conmgrs one Step visits at most: its actions, and their bytes, are kept for the
@@ -112,6 +118,8 @@ func (t *Table) Step(now Now, e Event) []Action {
 		t.changed(now, *e.Settings)
 	case StopServer:
 		t.stopServer()
+	case KernelHeard:
+		t.kernelHeard(now, e.Heard)
 	}
 	return t.actions
 }
@@ -273,6 +281,9 @@ func (t *Table) due(now Now, caughtUp bool) {
 			return
 		}
 		if n == batch {
+			return
+		}
+		if dead && t.asksKernel(now, p) {
 			return
 		}
 		t.visit(now, p, dead)

@@ -28,6 +28,12 @@ type peer struct {
 	left  Close   // how the last one ended, whoever has ended it
 	// putOff is when its verdict was first put off, with Deferred.
 	putOff heartbeat.Mono
+	// witnessed is the deadline at which the kernel was asked last: there it is not asked again.
+	witnessed heartbeat.Mono
+	// heard is when the kernel last had heard of its host's sessions.
+	heard heartbeat.Mono
+	// told is when the silence began of which the log was told that its verdict is suspended.
+	told Now
 	// order of admission: a later one is higher.
 	order uint64
 	// when the log was last told that it has resumed, and how often it was not told since.
@@ -50,11 +56,13 @@ type Table struct {
 
 	timers timers
 	peers  map[heartbeat.ID]*peer
+	labels map[heartbeat.ID]*peer
 	byHost map[netip.Addr][]*peer // by hostOf each of its addresses
 	free   []int                  // the first one has been free for longest: its verdict may be needed least
 	ending []int                  // slots that the terminator will free
 	log    *logLimiter
 	orders uint64
+	asking *peer // its verdict waits for KernelHeard
 	// deferrals is how many verdicts are put off.
 	deferrals int
 
@@ -66,7 +74,7 @@ type Table struct {
 // whoever was connected then has what it had left of its heartbeat_timeout, to resume.
 // The actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
-	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
+	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer), labels: make(map[heartbeat.ID]*peer),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
 	alive := store.Alive()
@@ -105,7 +113,7 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			t.add(p)
 			store.Put(i, &p.Slot)
 			if !p.Remembered {
-				t.timers.set(p, p.pulse.Deadline())
+				t.timers.set(p, max(p.pulse.Deadline(), now.Mono)) // what was due before is not late by that
 			}
 		}
 	}
@@ -124,7 +132,7 @@ func (t *Table) add(p *peer) {
 	if p.Deferred != 0 {
 		t.deferrals++
 	}
-	t.peers[p.ID] = p
+	t.peers[p.ID], t.labels[heartbeat.LabelID(p.ID)] = p, p
 	for _, a := range p.Proved {
 		if a.Addr.IsValid() {
 			t.enlist(p, a.Addr)
@@ -159,6 +167,7 @@ func (t *Table) delist(p *peer, addr netip.Addr) {
 func (t *Table) drop(p *peer, end State) {
 	t.timers.remove(p)
 	delete(t.peers, p.ID)
+	delete(t.labels, heartbeat.LabelID(p.ID))
 	if p.Deferred != 0 {
 		t.deferrals--
 	}
@@ -326,4 +335,10 @@ func sentence(s string) string {
 		s = string(s[0]-'a'+'A') + s[1:]
 	}
 	return s + "."
+}
+
+// owned tells whether a label is that of a conmgr that is connected or may resume.
+func (t *Table) owned(label heartbeat.ID) bool {
+	p := t.labels[label]
+	return p != nil && p.standing() == terminator.Awaited
 }

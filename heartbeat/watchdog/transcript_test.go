@@ -15,6 +15,8 @@ package watchdog
 //	held <time>                              a timer of this process was late by that
 //	due                                      the worker looks at what is due
 //	until                                    time passes till then, and what comes due is done
+//	heard <time>                             if the kernel is asked, it has heard of the sessions then: settings
+//	                                         kernel
 //	terminated <slot>                        the terminator is done with it
 //	stop                                     the server shuts down
 //
@@ -60,6 +62,7 @@ type script struct {
 	slots    []string                    // as they were shown last
 	out      []string
 	words    words
+	heard    time.Duration // the kernel's answer
 }
 
 // words are those of an event: first the plain ones, then key=value.
@@ -168,6 +171,8 @@ func (s *script) event(kind string) {
 		s.do(Event{Kind: Held, Late: w.duration(w.word(1))})
 	case "due":
 		s.due("")
+	case "heard":
+		s.heard = w.duration(w.word(1))
 	case "terminated":
 		s.store.Terminate(int(w.number(w.word(1))))
 	case "stop":
@@ -186,6 +191,7 @@ func (s *script) clock() Now {
 func (s *script) set() {
 	w := &s.words
 	s.settings.TerminateOnClose = !slices.Contains(w.plain, "keep")
+	s.settings.KernelEvidence = slices.Contains(w.plain, "kernel")
 	s.settings.MaxTimeout = w.duration(w.arg("max", "1h"))
 	s.settings.Access = w.access()
 	flags := map[string]heartbeat.AttributeFlags{"primary": 0, "standby": heartbeat.InRecovery}
@@ -247,6 +253,9 @@ func (s *script) do(e Event) bool { return s.show("", s.table.Step(s.clock(), e)
 func (s *script) due(prefix string) {
 	for caughtUp := false; s.table.Wake() <= heartbeat.Mono(s.now); {
 		caughtUp = s.show(prefix, s.table.Step(s.clock(), Event{Kind: Due, CaughtUp: caughtUp})) || caughtUp
+		if s.table.asking != nil {
+			s.show(prefix, s.table.Step(s.clock(), Event{Kind: KernelHeard, Heard: heartbeat.Mono(s.heard)}))
+		}
 	}
 }
 
@@ -275,6 +284,12 @@ func (s *script) show(prefix string, actions []Action) (catchUp bool) {
 			line = fmt.Sprintf("admitted %d, timeout %v", a.Conn, a.Timeout)
 		case CatchUp:
 			line, catchUp = "catch up", true
+		case AskKernel:
+			who := "with its label"
+			for _, p := range a.Sessions.Places {
+				who += fmt.Sprintf(", or without one of %s at %s", p.Addr, ms(int64(p.CutOff)/1000))
+			}
+			line = fmt.Sprintf("ask the kernel of the sessions %s, that were there at %s", who, ms(int64(a.Sessions.CutOff)/1000))
 		case WakeTerminator:
 			line = "wake the terminator"
 		case Write:
@@ -352,6 +367,9 @@ func describe(m MemorySlot) string {
 	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.ID[0], m.Addr(), m.Boot[0], m.Generation)
 	if m.State == Waiting && m.Deferred != 0 {
 		text += fmt.Sprintf(", put off: until %s by %s", ms(int64(m.Deferred)/1000), causes[m.DeferredCause])
+	}
+	if m.Suspended > 0 {
+		text += fmt.Sprintf(", suspended %d times", m.Suspended)
 	}
 	if m.Pending() {
 		text += fmt.Sprintf(", sessions until %s end by %s", ms(int64(m.CutOff)/1000), causes[m.Cause])

@@ -115,6 +115,67 @@ func (t *Table) dead(now Now, p *peer) {
 	t.judge(now, p, cause)
 }
 
+// asksKernel asks, once for each deadline that has passed in silence, what the kernel has heard of the
+// host's sessions: a firewall that closes the heartbeat port, or a conmgr that hangs, is no dead host.
+func (t *Table) asksKernel(now Now, p *peer) bool {
+	cause := p.Closed.Cause()
+	if p.Deferred != 0 {
+		cause = p.DeferredCause
+	}
+	if !t.settings.KernelEvidence || p.witnessed == p.pulse.Deadline() {
+		return false
+	}
+	q, ok := terminator.Asks(cause, t.facts(now, p), t.addresses(now, p)...)
+	if !ok {
+		return false
+	}
+	s := &Sessions{Label: heartbeat.LabelID(p.ID), CutOff: q.CutOff, Known: t.owned}
+	for _, a := range p.Proved {
+		if !a.Addr.IsValid() {
+			continue
+		}
+		if until := q.Addresses[0]; until != 0 && (p.Deferred == 0 || !a.Ended) {
+			s.Places = append(s.Places, Place{hostOf(a.Addr), until})
+		}
+		q.Addresses = q.Addresses[1:]
+	}
+	t.asking, p.witnessed = p, p.pulse.Deadline()
+	t.act(Action{Kind: AskKernel, Sessions: s})
+	return true
+}
+
+// kernelHeard takes the answer. The verdict is put off until timeout after the last that was heard of
+// either, and never waived.
+func (t *Table) kernelHeard(now Now, heard heartbeat.Mono) {
+	p := t.asking
+	t.asking = nil
+	if p == nil || p.slot < 0 || !terminator.Suspends(terminator.Time(heard), now.cutOff(), p.Timeout) {
+		return
+	}
+	silence := now.Mono.Sub(p.LastReceived.Mono)
+	if p.Deferred != 0 {
+		t.waitFor(now, p, p.Timeout-now.Mono.Sub(heard))
+	} else {
+		p.pulse.Heard(heard)
+		p.heard = heard
+	}
+	p.Suspended++
+	t.store.Put(p.slot, &p.Slot)
+	if len(p.conns) > 0 {
+		t.timers.set(p, p.pulse.Wake())
+	} else {
+		t.timers.set(p, p.pulse.Deadline())
+	}
+	if p.told == p.LastReceived {
+		return
+	}
+	p.told = p.LastReceived
+	t.log.verdict(now, p.Addr(), Line{Level: Log,
+		Message: fmt.Sprintf("heartbeat is timed out, but its host is heard of: conmgr %s", p.remote()),
+		Detail: fmt.Sprintf("Nothing was received from the conmgr process for %d ms, from its host's sessions for %d ms. "+
+			"No session is terminated as long as they are heard of.", silence.Milliseconds(), now.Mono.Sub(heard).Milliseconds())})
+}
+
 // back decides about the sessions of p when p has connected again.
 func (t *Table) back(now Now, p *peer, cause terminator.Cause) {
 	f := t.facts(now, p)
@@ -408,7 +469,7 @@ func (p *peer) other(now Now, o *peer, addr netip.Addr) terminator.Other {
 	if i := o.find(addr); i >= 0 && !o.Proved[i].Ended {
 		since = o.Proved[i].At
 	}
-	return terminator.Other{Left: o.Closed, Standing: o.standing(), Since: since,
+	return terminator.Other{Left: o.Closed, Standing: o.standing(), Since: since, SameBoot: o.Boot == p.Boot,
 		Rebooted: terminator.Rebooted(o.Boot == p.Boot, since, terminator.Time(p.LastReceived.Mono)),
 		Senior:   o.Since < p.Since, Silent: now.Mono.Sub(o.LastReceived.Mono),
 		Interval: o.Interval, Timeout: o.Timeout}

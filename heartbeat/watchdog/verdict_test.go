@@ -411,3 +411,17 @@ func TestDuplicateEntry(t *testing.T) {
 		t.Errorf("the log:\n%s", b.host.log())
 	}
 }
+
+// TestRestartIsNotLate: what was due before a worker began is not when it was to look next: a process
+// that is that late gives everybody grace.
+func TestRestartIsNotLate(t *testing.T) {
+	b := newBench(t, 4)
+	if _, _, _, err := b.hello(57_000, who{id: 1, addr: addrA}); err != nil {
+		t.Fatal(err)
+	}
+	b.store.SetAlive(at(60_900).Mono) // and then it stood still
+	b.restart(61_000)
+	if w := b.table.Wake(); w != at(61_000).Mono {
+		t.Errorf("the next look is to be at %v", time.Duration(w))
+	}
+}

@@ -5,20 +5,46 @@ package main
 
 const simulateTest = "-run TestRandomSchedules ./internal/simulate -args -runs 800"
 
+const scenarioTest = "-run TestScenarios/the_heartbeat_port_is_closed ./internal/simulate"
+
 var simulateMutations = []mutation{
 	{
 		name:      "simulate/cut-off-early",
 		invariant: "the cut-off after a silence covers the sessions that began until the first missing BEAT was due",
-		file:      "terminator/policy.go",
-		from:      "f.LastReceived.Add(schedule(f.Interval))",
-		to:        "f.LastReceived",
+		file:      "terminator/witness.go",
+		from:      "last.Add(schedule(interval))",
+		to:        "last",
 		test:      simulateTest,
+	},
+	{
+		name:      "simulate/kernel-evidence",
+		invariant: "while sessions of a host are heard of, none ends because its heartbeats are silent",
+		file:      "heartbeat/watchdog/step.go",
+		from:      "dead && t.asksKernel(now, p)",
+		to:        "false && t.asksKernel(now, p)",
+		test:      scenarioTest,
+	},
+	{
+		name:      "simulate/kernel-waives-nothing",
+		invariant: "a host that was heard of by its sessions, and dies, has them ended timeout after that",
+		file:      "heartbeat/watchdog/verdict.go",
+		from:      "		p.pulse.Heard(heard)\n",
+		to:        "		p.pulse.Heard(now.Mono)\n",
+		test:      scenarioTest,
+	},
+	{
+		name:      "simulate/late-by-what-was-due",
+		invariant: "what was due before a worker began does not make it late",
+		file:      "heartbeat/watchdog/table.go",
+		from:      "max(p.pulse.Deadline(), now.Mono)",
+		to:        "p.pulse.Deadline()",
+		test:      "-run TestRestartIsNotLate ./heartbeat/watchdog",
 	},
 	{
 		name:      "simulate/cut-off-late",
 		invariant: "the cut-off after a silence spares the sessions of a host that came back",
 		file:      "terminator/policy.go",
-		from:      "v.CutOff = min(f.LastReceived.Add(schedule(f.Interval)), f.Now)",
+		from:      "v.CutOff = silenceCutOff(f.LastReceived, f.Interval, f.Now)",
 		to:        "v.CutOff = f.Now",
 		test:      simulateTest,
 	},
@@ -146,7 +172,7 @@ var simulateMutations = []mutation{
 		name:      "simulate/worker-restart",
 		invariant: "a new worker judges those that the one before it knew",
 		file:      "heartbeat/watchdog/table.go",
-		from:      "			t.timers.set(p, p.pulse.Deadline())\n",
+		from:      "			t.timers.set(p, max(p.pulse.Deadline(), now.Mono)) // what was due before is not late by that\n",
 		to:        "",
 		test:      simulateTest,
 	},

@@ -4,6 +4,38 @@ package main
 
 var watchdogMutations = []mutation{
 	{
+		name:      "watchdog/kernel-cut-off",
+		invariant: "sessions that began after the silence tell of another boot",
+		file:      "heartbeat/watchdog/slot.go",
+		from:      "		return began <= q.CutOff\n",
+		to:        "		return true\n",
+		test:      "-run TestWitnessMeans ./worker",
+	},
+	{
+		name:      "watchdog/kernel-label",
+		invariant: "the sessions of another conmgr tell nothing",
+		file:      "heartbeat/watchdog/slot.go",
+		from:      "s.Label != (heartbeat.ID{}) && q.Known(s.Label)",
+		to:        "false",
+		test:      "-run TestWitnessMeans ./worker",
+	},
+	{
+		name:      "watchdog/kernel-once",
+		invariant: "the kernel is asked once for each deadline",
+		file:      "heartbeat/watchdog/verdict.go",
+		from:      " || p.witnessed == p.pulse.Deadline()",
+		to:        "",
+		test:      "-timeout 20s -run TestTranscripts/kernel_has_not_heard ./heartbeat/watchdog",
+	},
+	{
+		name:      "watchdog/kernel-other-boot",
+		invariant: "what was heard of the next boot does not keep the one before",
+		file:      "heartbeat/watchdog/hello.go",
+		from:      "	t.doubtEvidence(c.addr, h.Boot)\n",
+		to:        "",
+		test:      "-run TestTranscripts/kernel_other_boot ./heartbeat/watchdog",
+	},
+	{
 		name:      "watchdog/last-word",
 		invariant: "who was protected by a conmgr that closes has its time from what that one said last",
 		file:      "heartbeat/watchdog/verdict.go",

@@ -4,6 +4,30 @@ package main
 
 var workerMutations = []mutation{
 	{
+		name:      "worker/kernel-evidence",
+		invariant: "the kernel is asked, and its answer counts",
+		file:      "worker/reactor.go",
+		from:      "Heard: r.witness.heard(now.Mono, r.host, q)",
+		to:        "Heard: 0 * r.witness.heard(now.Mono, r.host, q)",
+		test:      "-run TestKernelEvidence ./worker",
+	},
+	{
+		name:      "worker/kernel-cookie",
+		invariant: "a socket is found by its cookie: another with the same ends is not it",
+		file:      "internal/sockdiag/sockdiag.go",
+		from:      "	b = binary.NativeEndian.AppendUint32(b, uint32(id.Cookie))\n	return binary.NativeEndian.AppendUint32(b, uint32(id.Cookie>>32))",
+		to:        "	return binary.NativeEndian.AppendUint64(b, AnyCookie)",
+		test:      "-run TestHeard ./internal/sockdiag",
+	},
+	{
+		name:      "worker/kernel-listener",
+		invariant: "a listener is not taken for a connection that is none",
+		file:      "internal/sockdiag/sockdiag.go",
+		from:      "s.Local != id.Local || s.Remote != id.Remote || s.Silent < 0",
+		to:        "s.Silent < -1",
+		test:      "-run TestHeard ./internal/sockdiag",
+	},
+	{
 		name:      "worker/stop-before-verdicts",
 		invariant: "a worker that has to stop judges nobody",
 		file:      "worker/reactor.go",

@@ -117,7 +117,7 @@ func under(imported string, folders ...string) bool {
 
 // installed are the packages of internal/ that are no test helpers: what several programs and the
 // Go client need.
-var installed = []string{"internal/sockowner", "internal/pgwire", "internal/rawsys", "internal/keyfile"}
+var installed = []string{"internal/sockowner", "internal/pgwire", "internal/rawsys", "internal/keyfile", "internal/sockdiag"}
 
 func anyOf(folders ...string) forbids {
 	return func(_ *source, imported string) bool { return under(imported, folders...) }
@@ -152,7 +152,7 @@ var importRules = []importRule{
 	{[]string{"terminator"}, leaf, "whose sessions end is a pure policy that can be read and tested alone"},
 	{[]string{"terminator"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"whose sessions end must depend on nothing but the facts that it is given"},
-	{installed, leafBut("cm", "internal/pgwire"), "the Go client, conmgr and the worker share it, and nothing else along with it"},
+	{installed, leafBut("cm", "internal/pgwire", "internal/sockdiag"), "the Go client, conmgr and the worker share it, and nothing else along with it"},
 	{[]string{"cm"}, leaf, "daemon, tools and clients share it: whatever it imported would be linked into an application"},
 	{[]string{"cm"}, anyOf("net", "os", "golang.org/x/sys", "syscall", "log", "context").notInTests(),
 		"it has names, and does nothing"},

@@ -25,7 +25,8 @@ type database struct {
 	onClose bool
 	step    time.Duration // by which somebody has set the wall clock
 
-	running  bool // the postmaster
+	asked    *watchdog.Sessions // of the kernel
+	running  bool               // the postmaster
 	stopping bool
 	start    int64
 	started  Mono
@@ -90,9 +91,8 @@ func (d *database) startWorker() {
 	d.away, d.serving = 0, d.w.now
 	var acts []watchdog.Action
 	d.table, acts = watchdog.NewTable(
-		watchdog.Server{SystemIdentifier: uint64(d.h.addr.As4()[3]), PostmasterStart: d.start,
-			Nonce: d.w.nonce},
-		watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, Access: d.w.access()}, d.mem, d.clock())
+		watchdog.Server{SystemIdentifier: uint64(d.h.addr.As4()[3]), PostmasterStart: d.start, Nonce: d.w.nonce},
+		d.settings(), d.mem, d.clock())
 	d.worker = &process{h: d.h, run: d.turn, planned: never}
 	d.perform(acts)
 	d.h.listen = func(e *endpoint) {
@@ -203,6 +203,10 @@ func (d *database) turn(late time.Duration, timer bool) {
 			d.read(now)
 			caughtUp = true
 		}
+		if q := d.asked; q != nil {
+			d.asked = nil
+			d.step1(now, watchdog.Event{Kind: watchdog.KernelHeard, Heard: d.heardOf(q)})
+		}
 	}
 	if d.worker == nil {
 		return
@@ -223,8 +227,12 @@ func (d *database) unread() bool {
 }
 
 func (d *database) refresh(now watchdog.Now) {
-	s := watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, Access: d.w.access()}
+	s := d.settings()
 	d.step1(now, watchdog.Event{Kind: watchdog.Changed, Settings: &s})
+}
+
+func (d *database) settings() watchdog.Settings {
+	return watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, KernelEvidence: true, Access: d.w.access()}
 }
 
 func (d *database) step1(now watchdog.Now, e watchdog.Event) (behind bool) {
@@ -248,6 +256,8 @@ func (d *database) act(a *watchdog.Action) (behind bool) {
 		}
 	case watchdog.CatchUp:
 		return true
+	case watchdog.AskKernel:
+		d.asked = a.Sessions
 	case watchdog.WakeTerminator:
 		d.h.later(time.Millisecond, d.terminate)
 	case watchdog.Admitted:

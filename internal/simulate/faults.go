@@ -97,7 +97,9 @@ func (w *world) use(c *client, d *database) {
 	if _, ok := w.passes(c.h.addr, d.h.addr); !ok {
 		return
 	}
-	d.open(c, m, w.chance(0.5))
+	if s := d.open(c, m, w.chance(0.5)); d.opened%3 == 0 && len(w.nats) == 0 {
+		s.work(time.Hour)
+	}
 }
 
 // troubles plans the next fault, and the one after it.

@@ -35,6 +35,7 @@ type path struct {
 	cut   Mono    // nothing passes until then
 	loss  float64 // and of the rest so much is lost, until
 	lossy Mono
+	port  Mono          // heartbeats do not pass until then
 	slow  time.Duration // added to the delay, until
 	slowT Mono
 }
@@ -96,7 +97,7 @@ func (w *world) send(p *packet) {
 		return
 	}
 	d, ok := w.passes(p.from.Addr(), to.Addr())
-	if !ok {
+	if !ok || w.now < w.path(p.from.Addr(), to.Addr()).port {
 		return
 	}
 	p.from, p.to = w.outside(p.from), to

@@ -140,7 +140,10 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 	if s.left || s.dead() {
 		return
 	}
-	if in := s.m.entry(r.ID); in != nil && !in.duplicate {
+	if r.Cause == terminator.Silence && w.heardOf(s.c, s.d, r) {
+		w.fail("R1", "%s ends a session of %s, of whose sessions it hears", s.d.h.name, s.c.h.name)
+	}
+	if in := s.m.entry(r.ID); in != nil && !in.duplicate && !s.plain {
 		w.mustTell(in, 3*s.m.set.timeout)
 	}
 	_, carried := s.d.owner(s.label)
@@ -158,6 +161,29 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 				r.Cause, m.id[:2])
 		}
 	}
+}
+
+// heardBefore is when its socket was last heard of when the verdict fell.
+func (s *session) heardBefore(verdict Mono) Mono {
+	if s.last > verdict {
+		return s.prior
+	}
+	return s.last
+}
+
+// heardOf tells whether a host, of one conmgr, was heard of by a session within its timeout.
+func (w *world) heardOf(c *client, d *database, r *watchdog.MemorySlot) bool {
+	for i := range d.mem.Len() {
+		o := d.mem.Slot(i)
+		if hasProved(&o, c.h.seen()) && (o.State == watchdog.Connected || o.State == watchdog.Waiting) {
+			return false
+		}
+	}
+	return len(c.conmgrs) == 1 && !c.neighbours() && c.conmgrs[0].entry(r.ID) != nil &&
+		slices.ContainsFunc(d.sessions, func(s *session) bool {
+			return s.c == c && s.busy != 0 && !s.over && !s.dead() && terminator.Time(s.heard) <= r.CutOff &&
+				s.heardBefore(w.now.Add(-2*ms)).Add(r.Timeout) > w.now
+		})
 }
 
 // takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for the
@@ -270,7 +296,7 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 		}
 	}
 	for _, s := range d.all() {
-		if s.m == m {
+		if s.m == m && !s.plain {
 			s.left, s.lost = true, in
 		}
 	}
@@ -281,7 +307,7 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 func (w *world) conmgrEnded(m *conmgr) {
 	for _, d := range w.databases {
 		for _, s := range d.all() {
-			if s.m == m && s.aware {
+			if s.m == m && s.aware && !s.plain {
 				s.left = true
 			}
 		}
@@ -363,13 +389,14 @@ func (w *world) disturbed(c *client, d *database, since time.Duration) bool {
 	})
 }
 
-// knows tells whether a server has the conmgr's connection.
+// knows tells whether a server has the conmgr's connection, or has heard of its host without it.
 func (w *world) knows(d *database, in *instance) bool {
 	if !d.running || d.stopping {
 		return false
 	}
 	for i := range d.mem.Len() {
-		if s := d.mem.Slot(i); s.State == watchdog.Connected && s.ID == in.id() {
+		s := d.mem.Slot(i)
+		if (s.State == watchdog.Connected || s.State == watchdog.Waiting && s.Suspended > 0) && s.ID == in.id() {
 			return true
 		}
 	}
@@ -393,6 +420,12 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 			if k.d == d && k.c == nil && !k.hard && k.to >= silence {
 				latest = max(latest.Add(k.to.Sub(max(k.from, silence))+interval), k.to.Add(timeout+200*time.Millisecond))
 			}
+		}
+		if last := d.heardBeside(s); last > death { // what has no label may be of any of them
+			latest = max(latest, last.Add(timeout+200*ms))
+		}
+		if s.waits { // the postmaster stood still once more
+			latest = max(latest, d.still.Add(200*ms))
 		}
 		if d.away != 0 {
 			latest = w.now.Add(timeout + time.Second)

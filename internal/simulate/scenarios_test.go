@@ -44,6 +44,13 @@ func (s *stage) cutFor(d time.Duration) {
 	s.disturb(mark{from: s.now, to: end, hard: true, what: "cut", c: s.c, d: s.d})
 }
 
+// closePort: heartbeats do not pass, and all else does.
+func (s *stage) closePort(d time.Duration) {
+	end := s.now.Add(d)
+	s.path(s.c.h.addr, s.d.h.addr).port, s.path(s.d.h.addr, s.c.h.addr).port = end, end
+	s.disturb(mark{from: s.now, to: end, hard: true, what: "the heartbeat port of " + s.d.h.name + " is closed", c: s.c, d: s.d})
+}
+
 // neighbour is a second client host, with a conmgr, behind one address with the first.
 func (s *stage) neighbour(set settings) *client {
 	b := s.newClient("client2", clientAddr(1))
@@ -134,6 +141,19 @@ var scenarios = []struct {
 		b := s.neighbour(timings[2])
 		s.after(15*time.Second, func() { s.session(b) })
 		s.after(20*time.Second, s.c.powerOff)
+	}},
+
+	{"the heartbeat port is closed", "", timings[2], func(s *stage) { // while sessions work; then the host dies
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(16*time.Second, func() {
+			s.session(s.c)
+			for _, x := range s.d.sessions {
+				x.plain = true
+			}
+			s.d.sessions[1].work(5 * time.Minute)
+		})
+		s.after(20*time.Second, func() { s.closePort(5 * time.Minute) })
+		s.after(80*time.Second, s.c.powerOff)
 	}},
 
 	// Issue 11: evidence by more than one connection, identity by more than an address and a clock.

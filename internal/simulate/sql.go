@@ -24,26 +24,31 @@ type session struct {
 	waits bool       // in the backlog
 	began Mono
 	heard Mono // when the client was last heard, at the start of the session
+	busy  Mono // its socket is heard of until then, as long as packets pass
+	last  Mono // when it was
+	prior Mono // and the time before
 	over  bool
 	left  bool         // the application has given it up
 	lost  *instance    // that has told the application so
 	aware bool         // it ends when its conmgr does
 	label heartbeat.ID // zero: none
+	plain bool         // its application knows of no conmgr
 }
 
 // open is an application's connection, which is complete when the kernel has it. A postmaster that
 // stands still begins the session later.
-func (d *database) open(c *client, m *conmgr, aware bool) {
-	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware, heard: d.w.now}
+func (d *database) open(c *client, m *conmgr, aware bool) *session {
+	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware, heard: d.w.now, last: d.w.now}
 	if d.labels() {
 		s.label = heartbeat.LabelID(m.instance(d).id())
 	}
 	if d.still > d.w.now {
 		s.began, s.waits = d.w.now, true
 		d.waiting = append(d.waiting, s)
-		return
+		return s
 	}
 	d.begin(s)
+	return s
 }
 
 // labels tells whether a session is to carry one: in the scenarios all do, else every other one.
@@ -114,6 +119,47 @@ func (d *database) owner(label heartbeat.ID) (owner *watchdog.MemorySlot, carrie
 
 func hasProved(x *watchdog.MemorySlot, addr netip.Addr) bool {
 	return slices.ContainsFunc(x.Proved[:], func(a watchdog.Proved) bool { return a.Addr == addr })
+}
+
+// work keeps a session's socket busy. The kernels do that, whoever stands still.
+func (s *session) work(length time.Duration) {
+	s.busy = s.d.w.now.Add(length)
+	s.beat()
+}
+
+func (s *session) beat() {
+	w := s.d.w
+	if s.over || s.dead() || w.now > s.busy || !s.d.running {
+		return
+	}
+	if _, there := w.passes(s.c.h.addr, s.d.h.addr); there && s.c.h.frozen <= w.now {
+		if _, back := w.passes(s.d.h.addr, s.c.h.addr); back {
+			s.last, s.prior = w.now, s.last
+		}
+	}
+	w.in(50*time.Millisecond, s.beat)
+}
+
+// heardOf is the kernel's answer: internal/sockdiag.
+func (d *database) heardOf(q *watchdog.Sessions) (last heartbeat.Mono) {
+	for _, s := range d.sessions {
+		row := watchdog.Session{Remote: netip.AddrPortFrom(s.seen, 1), Label: s.label, Cookie: 1, Heard: s.heard}
+		if !s.over && q.Mean(&row) {
+			last = max(last, s.last)
+		}
+	}
+	return last
+}
+
+// heardBeside is when sessions without a label that counts were last heard of from another host that is
+// seen as the one of s. A known limit of an address that stands for a host.
+func (d *database) heardBeside(s *session) (last Mono) {
+	for _, o := range d.sessions {
+		if owner, _ := d.owner(o.label); o.c != s.c && o.seen == s.seen && !o.over && owner == nil {
+			last = max(last, o.last)
+		}
+	}
+	return last
 }
 
 func (d *database) end(s *session, r *watchdog.MemorySlot) {

@@ -6,10 +6,11 @@ package sockowner
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"syscall"
+
+	"github.com/pgwatchdog/watchdog/internal/sockdiag"
 )
 
 func unixPeer(c *net.UnixConn) (uid uint32, err error) {
@@ -114,51 +115,22 @@ func ownState(c *net.TCPConn) (state uint8) {
 	return state
 }
 
-// Constants of linux/sock_diag.h and linux/inet_diag.h.
-const (
-	netlinkSockDiag  = 4
-	sockDiagByFamily = 20
-	headerSize       = syscall.SizeofNlMsghdr
-	requestSize      = headerSize + 56
-	messageSize      = 72
-	loopbackIndex    = 1 // of each network namespace's interface lo
-)
-
-// request asks for one socket.
-func request(p pair, device uint32) []byte {
-	b := make([]byte, 0, requestSize)
-	b = binary.NativeEndian.AppendUint32(b, requestSize)
-	b = binary.NativeEndian.AppendUint16(b, sockDiagByFamily)
-	b = binary.NativeEndian.AppendUint16(b, syscall.NLM_F_REQUEST)
-	b = binary.NativeEndian.AppendUint32(b, 1) // sequence
-	b = binary.NativeEndian.AppendUint32(b, 0) // port: the kernel fills it in
-	family := byte(syscall.AF_INET6)
-	if p.local.Addr().Is4() {
-		family = syscall.AF_INET
-	}
-	b = append(b, family, syscall.IPPROTO_TCP, 0, 0)
-	b = binary.NativeEndian.AppendUint32(b, ^uint32(0)) // all states
-	b = binary.BigEndian.AppendUint16(b, p.local.Port())
-	b = binary.BigEndian.AppendUint16(b, p.remote.Port())
-	for _, a := range []netip.Addr{p.local.Addr(), p.remote.Addr()} {
-		b = append(b, a.AsSlice()...)
-		b = append(b, make([]byte, 16-a.BitLen()/8)...)
-	}
-	b = binary.NativeEndian.AppendUint32(b, device)
-	return binary.NativeEndian.AppendUint64(b, ^uint64(0)) // any cookie
-}
+const loopbackIndex = 1 // of each network namespace's interface lo
 
 // diag asks sock_diag. ENOENT: there is no such socket here, or not for netlink. It is found by no
 // interface, unless it is bound to one: to lo, then, as all traffic of a host with itself goes by
 // that.
 func diag(p pair) (s socket, err error) {
-	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, netlinkSockDiag)
+	fd, err := sockdiag.Open()
 	if err != nil {
 		return socket{}, err
 	}
 	defer syscall.Close(fd)
 	for _, device := range []uint32{0, loopbackIndex} {
-		s, err = ask(fd, request(p, device))
+		var found sockdiag.Socket
+		found, err = sockdiag.Find(fd, sockdiag.ID{Local: p.local, Remote: p.remote, Device: device,
+			Cookie: sockdiag.AnyCookie})
+		s = socket{pair: pair{local: found.Local, remote: found.Remote}, state: found.State, uid: found.UID, inode: found.Inode}
 		if err == nil && s.pair != p {
 			err = syscall.ENOENT // a listener is found in place of a connection that is none here
 		}
@@ -167,55 +139,4 @@ func diag(p pair) (s socket, err error) {
 		}
 	}
 	return s, err
-}
-
-func ask(fd int, question []byte) (socket, error) {
-	if err := syscall.Sendto(fd, question, 0, &syscall.SockaddrNetlink{Family: syscall.AF_NETLINK}); err != nil {
-		return socket{}, err
-	}
-	b := make([]byte, 4096)
-	for {
-		// The kernel has answered before Sendto returned.
-		n, from, err := syscall.Recvfrom(fd, b, syscall.MSG_DONTWAIT)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err != nil {
-			return socket{}, err
-		}
-		if kernel, ok := from.(*syscall.SockaddrNetlink); !ok || kernel.Pid != 0 {
-			continue // another process can write to a netlink socket, too
-		}
-		return parseDiag(b[:n])
-	}
-}
-
-// parseDiag takes the answer, with its header.
-func parseDiag(b []byte) (socket, error) {
-	short := errors.New("sock_diag: malformed answer")
-	if len(b) < headerSize {
-		return socket{}, short
-	}
-	kind, body := binary.NativeEndian.Uint16(b[4:]), b[headerSize:]
-	switch {
-	case kind == syscall.NLMSG_ERROR && len(body) >= 4:
-		return socket{}, syscall.Errno(-int32(binary.NativeEndian.Uint32(body)))
-	case kind != sockDiagByFamily || len(body) < messageSize:
-		return socket{}, short
-	}
-	address := func(at int) netip.Addr {
-		if body[0] == syscall.AF_INET {
-			return netip.AddrFrom4([4]byte(body[at : at+4]))
-		}
-		return netip.AddrFrom16([16]byte(body[at : at+16])).Unmap()
-	}
-	return socket{
-		pair: pair{
-			local:  netip.AddrPortFrom(address(8), binary.BigEndian.Uint16(body[4:])),
-			remote: netip.AddrPortFrom(address(24), binary.BigEndian.Uint16(body[6:])),
-		},
-		state: body[1],
-		uid:   binary.NativeEndian.Uint32(body[64:]),
-		inode: uint64(binary.NativeEndian.Uint32(body[68:])),
-	}, nil
 }

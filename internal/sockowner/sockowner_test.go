@@ -291,9 +291,7 @@ func TestProcAddress(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("   0: 0100007F:1538 0100007F:8A2C 01 00000000:00000000 00:00000000 00000000   999        0 12345 1"))
-	f.Add(request(pair{}, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = parseDiag(b)
 		_, _ = parseProc(string(b))
 	})
 }
