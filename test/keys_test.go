@@ -323,3 +323,68 @@ func TestKeysOfConmgr(t *testing.T) {
 	t.Logf("its session ended %v after the cut", since(end, cut))
 	cut.Heal()
 }
+
+// keyOf writes a key file for a conmgr of the test's own, and returns the line of conmgr.conf.
+func keyOf(t *testing.T, line string) string {
+	t.Helper()
+	dir, err := testkit.TempDir("watchdog-keys-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "key")
+	conmgrKey(t, path, line)
+	return "heartbeat_key_file = '" + path + "'\n"
+}
+
+// TestKeysBesideVersion10: while an installation is on its way from 1.0 to keys, an old conmgr is served
+// by a new server under prefer, and a new conmgr without a key by an old server; one with a key waits
+// for a server that proves it, and loses nothing by that.
+func TestKeysBesideVersion10(t *testing.T) {
+	old := release10(t)
+	first := keyLine(t, "client1", 1)
+	for name, c := range map[string]struct {
+		server, conmgr string // build directories
+	}{"old conmgr, new server": {"", old}, "new conmgr, old server": {old, ""}} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{T: t, net: testnet.New(t)}
+			w.db = w.net.Host("db")
+			options := []pgtest.Option{pgtest.Host(w.db), pgtest.Watchdog()}
+			if c.server != "" {
+				options = append(options, pgtest.BuiltIn(c.server))
+			} else {
+				options = append(options, pgtest.Set("watchdog.key_file", "keys"))
+			}
+			w.primary = pgtest.New(t, options...)
+			w.admin = w.primary.Admin()
+			t.Cleanup(func() { w.admin.Close() })
+			if c.server == "" {
+				keyFile(t, w.primary, 0o600, first)
+				w.reload(map[string]string{"watchdog.authentication": "prefer"}, `keys of conmgr processes are in force: 1 from`)
+			}
+			client, other := w.net.Host("client"), w.net.Host("other")
+			config := cmtest.Config{Interval: "300ms", Timeout: "900ms", Clusters: []*pgtest.Cluster{w.primary}}
+			keyed, plain := config, config
+			plain.BuiltIn = c.conmgr
+			keyed.Extra = keyOf(t, first)
+			cmtest.Start(w, client, plain).WaitInstance(0, "state", "established")
+			s := w.session(client)
+			with := cmtest.Start(w, other, keyed)
+			if c.server == "" {
+				with.WaitInstance(0, "state", "established")
+			} else {
+				with.WaitLog(0, `without the proof of its key, watchdog says: conmgr speaks versions 2 to 2`, patience)
+				if strings.Contains(with.Log(), "is lost") {
+					t.Error("it has lost what it never had")
+				}
+			}
+			cut := w.net.Isolate(client)
+			end := w.waitGone(s.pid, 5*time.Second, "the session of the dead host")
+			t.Logf("its session ended %v after the cut", since(end, cut))
+			cut.Heal()
+		})
+	}
+}
