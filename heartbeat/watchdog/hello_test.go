@@ -5,6 +5,7 @@ package watchdog
 import (
 	"errors"
 	"math"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -131,5 +132,55 @@ func TestMaxTimeout(t *testing.T) {
 	b.setCap(time.Second)
 	if _, flags, _, err := b.hello(100, who{1, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
 		t.Errorf("a known one cannot resume with a lower limit: %v", err)
+	}
+}
+
+// TestGroupReconnects: forty conmgrs behind one address lose their connections at one time, and each
+// tries as often as it may, before any HELLO arrives. Whoever has connected last is heard.
+func TestGroupReconnects(t *testing.T) {
+	const group = 40
+	table, _ := NewTable(Server{}, Settings{TerminateOnClose: true, MaxTimeout: time.Hour}, NewMemory(64), at(0))
+	open, of := map[Conn]bool{}, map[Conn]heartbeat.Hello{}
+	welcomed := 0
+	step := func(ms int64, e Event) {
+		for _, a := range table.Step(at(ms), e) {
+			switch {
+			case a.Kind == CloseNow:
+				delete(open, a.Conn)
+			case a.Kind == Admitted:
+				welcomed++
+			}
+		}
+	}
+	connect := func(ms int64, i int, attempt uint32) Conn {
+		c := Conn(len(of) + 1)
+		of[c] = heartbeat.Hello{MinVersion: 1, MaxVersion: 2, ID: heartbeat.ID{byte(i + 1)}, Boot: heartbeat.ID{1},
+			Interval: time.Second, Timeout: 2 * time.Second, Attempt: attempt}
+		open[c] = true
+		step(ms, Event{Kind: Opened, Conn: c, From: netip.AddrPortFrom(addrA, uint16(10000+c))})
+		return c
+	}
+	say := func(ms int64, c Conn) { step(ms, Event{Kind: Bytes, Conn: c, Data: of[c].Append(nil)}) }
+	for i := range group {
+		say(0, connect(0, i, 1))
+	}
+	for attempt := uint32(2); attempt < 2+heartbeat.MostBeside; attempt++ {
+		for i := range group {
+			connect(int64(1000+100*attempt), i, attempt)
+		}
+	}
+	heard := map[byte]bool{}
+	for c := range of {
+		if open[c] && of[c].Attempt > 1 {
+			say(1950, c)
+			heard[of[c].ID[0]] = true
+		}
+	}
+	if len(heard) != group || welcomed < 2*group {
+		t.Errorf("%d of %d are heard again, %d are welcomed in all", len(heard), group, welcomed)
+	}
+	step(2500, Event{Kind: Due, CaughtUp: true})
+	if n := len(table.peers); n != group {
+		t.Errorf("%d are left", n)
 	}
 }

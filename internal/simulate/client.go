@@ -239,6 +239,9 @@ func (in *instance) act(a *end.Action) {
 	w, h := in.m.c.w, in.m.c.h
 	switch a.Kind {
 	case end.Dial:
+		if a.Beside {
+			w.extra++
+		}
 		in.lines = append(in.lines, &line{conn: a.Conn, e: h.connect(a.To, in.m.p)})
 	case end.HangUp:
 		in.hangUp(in.line(a.Conn))
@@ -247,6 +250,7 @@ func (in *instance) act(a *end.Action) {
 			in.queue = append(in.queue, end.Event{Kind: end.Unsent, Conn: a.Conn, Cause: "broken pipe"})
 		}
 	case end.Probe:
+		w.extra++
 		in.queue = append(in.queue, end.Event{Kind: end.Probed, Conn: a.Conn, Unacked: len(in.line(a.Conn).e.out) > 0})
 	case end.Claim:
 		in.queue = append(in.queue, end.Event{Kind: end.Claimed, Holder: in.claim(a)})

@@ -46,6 +46,7 @@ type oracle struct {
 	strict  bool // R1 as it will be, with no regard to what the protocol bears today
 	ends    int  // sessions that were ended
 	losses  int
+	extra   int // connections that were dialled beside one, and questions to the kernel
 	checks  int // dead hosts' sessions that were looked for
 }
 

@@ -234,6 +234,21 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
+// TestNothingMoreWhileAllIsWell: another connection, and a question to the kernel about BEATs of ours,
+// are for times of doubt.
+func TestNothingMoreWhileAllIsWell(t *testing.T) {
+	for _, set := range timings {
+		for _, delay := range []time.Duration{100 * time.Microsecond, 4 * ms, 10 * ms} {
+			s := newStage(set)
+			s.path(s.c.h.addr, s.d.h.addr).delay, s.path(s.d.h.addr, s.c.h.addr).delay = delay, delay
+			s.run(1, time.Hour)
+			if s.extra != 0 {
+				t.Errorf("interval %v, timeout %v, delay %v: %d times in an hour", set.interval, set.timeout, delay, s.extra)
+			}
+		}
+	}
+}
+
 // TestSameSeedSameRun: what a seed has found can be found again.
 func TestSameSeedSameRun(t *testing.T) {
 	a, b := Run(7, 10*time.Minute, true), Run(7, 10*time.Minute, true)
