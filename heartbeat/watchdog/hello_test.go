@@ -144,10 +144,10 @@ func TestGroupReconnects(t *testing.T) {
 	welcomed := 0
 	step := func(ms int64, e Event) {
 		for _, a := range table.Step(at(ms), e) {
-			switch {
-			case a.Kind == CloseNow:
+			switch a.Kind {
+			case CloseNow:
 				delete(open, a.Conn)
-			case a.Kind == Admitted:
+			case Admitted:
 				welcomed++
 			}
 		}
