@@ -22,7 +22,8 @@
 PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog);
 PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog_sessions);
 
-#define VIEW_COLUMNS 13
+#define VIEW_COLUMNS_1_0 13
+#define VIEW_COLUMNS 14
 #define SESSION_COLUMNS 7
 
 static Datum
@@ -86,13 +87,14 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 	values[i++] = Int64GetDatum((int64) slot->resumed);
 	values[i++] = Int64GetDatum((int64) slot->generation);
 	values[i++] = uuid_of(slot->label);
+	values[i++] = Int64GetDatum((int64) slot->suspended);	/* not in 1.0 */
 	Assert(i == VIEW_COLUMNS);
 	tuplestore_putvalues(store, desc, values, nulls);
 }
 
-/* Where the rows go. */
+/* Where the rows go. older: so many columns there were in version 1.0. */
 static Tuplestorestate *
-begin_rows(FunctionCallInfo fcinfo, int natts, TupleDesc *desc)
+begin_rows(FunctionCallInfo fcinfo, int natts, int older, TupleDesc *desc)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext oldcontext;
@@ -110,7 +112,7 @@ begin_rows(FunctionCallInfo fcinfo, int natts, TupleDesc *desc)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("return type must be a row type")));
-	if ((*desc)->natts != natts)
+	if ((*desc)->natts != natts && (*desc)->natts != older)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the installed extension \"watchdog\" does not match the loaded library"),
@@ -127,7 +129,8 @@ Datum
 pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *store = begin_rows(fcinfo, VIEW_COLUMNS, &desc);
+	Tuplestorestate *store = begin_rows(fcinfo, VIEW_COLUMNS,
+										VIEW_COLUMNS_1_0, &desc);
 
 	for (uint32 i = 0; i < watchdog_shared->nslots; i++)
 	{
@@ -191,7 +194,8 @@ Datum
 pgx_stat_get_watchdog_sessions(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *store = begin_rows(fcinfo, SESSION_COLUMNS, &desc);
+	Tuplestorestate *store = begin_rows(fcinfo, SESSION_COLUMNS,
+										SESSION_COLUMNS, &desc);
 	WatchdogSlots *slots = watchdog_read_slots();
 
 	for (uint32 i = 0; i < watchdog_nsessions; i++)

@@ -25,6 +25,51 @@ REVOKE ALL ON FUNCTION watchdog_succeeds(bigint, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION watchdog_succession() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION watchdog_succession() TO pg_monitor;
 
+CREATE FUNCTION pgx_stat_get_watchdog_1_1(
+    OUT conmgr_addr inet,
+    OUT conmgr_port integer,
+    OUT heartbeat_interval integer,
+    OUT heartbeat_timeout integer,
+    OUT heartbeat_interval_ms bigint,
+    OUT heartbeat_timeout_ms bigint,
+    OUT connected_since timestamp with time zone,
+    OUT last_received timestamp with time zone,
+    OUT received_count bigint,
+    OUT sent_count bigint,
+    OUT resumed_count bigint,
+    OUT generation bigint,
+    OUT conmgr_id uuid,
+    OUT suspended_count bigint
+)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgx_stat_get_watchdog'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+COMMENT ON FUNCTION pgx_stat_get_watchdog_1_1() IS 'conmgr processes that are connected to the watchdog worker';
+
+CREATE OR REPLACE VIEW pgx_stat_watchdog AS
+    SELECT * FROM pgx_stat_get_watchdog_1_1();
+
+COMMENT ON COLUMN pgx_stat_watchdog.suspended_count IS
+    'times that its silence was no verdict, as sessions of its host were heard of';
+
+REVOKE ALL ON FUNCTION pgx_stat_get_watchdog_1_1() FROM PUBLIC;
+
+-- Who may read the view goes on to.
+DO $$
+DECLARE
+    reader regrole;
+BEGIN
+    FOR reader IN
+        SELECT grantee FROM pg_proc, aclexplode(proacl)
+         WHERE oid = 'pgx_stat_get_watchdog()'::regprocedure AND privilege_type = 'EXECUTE' AND grantee <> proowner
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION pgx_stat_get_watchdog_1_1() TO %s',
+                       CASE reader WHEN 0 THEN 'PUBLIC' ELSE reader::text END);
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION pgx_stat_get_watchdog_sessions(
     OUT pid integer,
     OUT client_addr inet,

@@ -149,7 +149,7 @@ var columns = [][]string{
 	{"heartbeat_interval_ms", "bigint"}, {"heartbeat_timeout_ms", "bigint"},
 	{"connected_since", "timestamp with time zone"}, {"last_received", "timestamp with time zone"},
 	{"received_count", "bigint"}, {"sent_count", "bigint"}, {"resumed_count", "bigint"}, {"generation", "bigint"},
-	{"conmgr_id", "uuid"},
+	{"conmgr_id", "uuid"}, {"suspended_count", "bigint"},
 }
 
 // TestView: what the view shows of two conmgrs, to whom, and that nothing which is done to the
@@ -209,7 +209,7 @@ func TestView(t *testing.T) {
 	})
 	t.Run("dump and restore", func(t *testing.T) {
 		w.primary.Exec("GRANT SELECT ON pgx_stat_watchdog TO granted")
-		w.primary.Exec("GRANT EXECUTE ON FUNCTION pgx_stat_get_watchdog() TO granted")
+		w.primary.Exec("GRANT EXECUTE ON FUNCTION pgx_stat_get_watchdog_1_1() TO granted")
 		w.primary.Exec("CREATE DATABASE copy")
 		dump := w.client("pg_dump", "-d", "postgres")
 		if !contains(dump, "CREATE EXTENSION IF NOT EXISTS watchdog") || strings.Contains(dump, "CREATE VIEW") {
@@ -240,7 +240,7 @@ func TestView(t *testing.T) {
 		script := filepath.Join(strings.TrimSpace(w.client("pg_config", "--sharedir")), "extension",
 			"watchdog--1.1--1.2.sql")
 		text := "\\echo Use \"ALTER EXTENSION watchdog UPDATE\" to load this file. \\quit\n" +
-			"CREATE OR REPLACE VIEW pgx_stat_watchdog AS SELECT *, 'made up'::text AS made_up FROM pgx_stat_get_watchdog();\n"
+			"CREATE OR REPLACE VIEW pgx_stat_watchdog AS SELECT *, 'made up'::text AS made_up FROM pgx_stat_get_watchdog_1_1();\n"
 		if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

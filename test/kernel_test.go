@@ -71,6 +71,9 @@ func TestHeartbeatPortClosed(t *testing.T) {
 			w.primary.WaitLog(since, fmt.Sprintf(suspended, address), patience)
 			waitQuiet(closedFor()) // the fault's length: nothing to wait for
 			w.noLog(since, "terminated connections")
+			if n := w.primary.Value("SELECT coalesce(max(suspended_count), -1) FROM pgx_stat_watchdog"); n == "0" {
+				t.Error("pgx_stat_watchdog does not count that the verdict was suspended")
+			}
 			select {
 			case err := <-ended:
 				t.Fatalf("the busy session ends while its host works: %v", err)

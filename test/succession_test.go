@@ -250,14 +250,20 @@ func TestExtensionUpdate(t *testing.T) {
 	if strings.HasPrefix(shown, "ab000000") || len(shown) != 36 {
 		t.Errorf("the view shows the id itself: %s", shown)
 	}
+	w.primary.Exec("CREATE ROLE granted LOGIN; GRANT SELECT ON pgx_stat_watchdog TO granted;" +
+		" GRANT EXECUTE ON FUNCTION pgx_stat_get_watchdog() TO granted")
 	w.primary.Exec("ALTER EXTENSION watchdog UPDATE")
+	if v := w.primary.Value("SELECT has_function_privilege('granted', 'pgx_stat_get_watchdog_1_1()', 'EXECUTE')" +
+		" AND NOT has_function_privilege('public', 'pgx_stat_get_watchdog_1_1()', 'EXECUTE')"); v != "true" {
+		t.Error("who could read the view of 1.0 cannot read it any more, or everybody can")
+	}
 	if v := w.primary.Value("SELECT extversion FROM pg_extension WHERE extname = 'watchdog'"); v != "1.1" {
 		t.Errorf("version %s", v)
 	}
 	updated := objects()
 	w.primary.Exec("DROP EXTENSION watchdog")
 	w.primary.Exec("CREATE EXTENSION watchdog")
-	if created := objects(); !reflect.DeepEqual(created, updated) || len(created) != 4 {
+	if created := objects(); !reflect.DeepEqual(created, updated) || len(created) != 7 {
 		t.Errorf("created: %v\nupdated: %v", created, updated)
 	}
 	for _, statement := range []string{"CREATE ROLE watcher LOGIN IN ROLE pg_monitor", "CREATE ROLE plain LOGIN",
