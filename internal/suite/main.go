@@ -3,9 +3,9 @@
 //
 //	go run ./internal/suite [-unit] [-race] [-jobs n] [-beside command]... [package...]
 //
-// Most tests wait: for a timeout, a verdict, a server. So the test programs are built first, then
-// many processes run side by side, each with a share of one package's tests (plan.go), and what only
-// computes (-beside: static checks, fuzzing) runs at a low priority, whenever all of them wait.
+// Most tests wait: for a timeout, a verdict, a server. So many processes run side by side, each with a
+// share of one package's tests (plan.go), and what only computes runs at a low priority, whenever all of
+// them wait: building the programs of packages that do not, static checks and fuzzing (-beside).
 // What measures the machine's pauses comes last, alone.
 //
 // Each test that a program lists must have said how it ended. Exit status: 0 all passed, 1 one did
@@ -68,34 +68,59 @@ func run(r *report, unit, race bool, jobs int, beside, packages []string) error 
 	if len(left) > 0 {
 		fmt.Fprintln(r.to, "left out, as they need a server or network namespaces:", strings.Join(left, " "))
 	}
-	if err := build(ctx, dir, race, chosen); err != nil {
+	waiting, computing := apart(chosen)
+	if err := build(ctx, dir, race, waiting); err != nil {
 		return err
 	}
-	together, alone, err := plan(ctx, dir, chosen)
+	together, alone, err := plan(ctx, dir, waiting)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.to, "%d test programs are built; %.0f s\n", len(chosen), time.Since(r.start).Seconds())
+	fmt.Fprintf(r.to, "%d test programs are built; %.0f s\n", len(waiting), time.Since(r.start).Seconds())
+	queue, rest := make(chan *job), make(chan []*job, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() {
+	wg.Go(func() { // while those before wait
+		later, err := programs(ctx, dir, race, computing)
+		if err != nil {
+			r.fail("suite", "", err.Error()+"\n")
+		}
+		rest <- later
 		for _, c := range beside {
 			r.other(ctx, c)
 		}
 	})
-	inParallel(ctx, r, jobs, together)
-	inParallel(ctx, r, 1, alone)
+	wg.Go(func() {
+		defer close(queue)
+		for _, j := range together {
+			queue <- j
+		}
+		for _, j := range <-rest {
+			queue <- j
+		}
+	})
+	inParallel(ctx, r, jobs, queue)
+	last := make(chan *job, len(alone))
+	for _, j := range alone {
+		last <- j
+	}
+	close(last)
+	inParallel(ctx, r, 1, last)
 	wg.Wait()
 	return ctx.Err()
 }
 
-// inParallel runs jobs in their order by n workers. Each has ports of its own for what the tests
-// start on loopback.
-func inParallel(ctx context.Context, r *report, n int, jobs []*job) {
-	queue := make(chan *job, len(jobs))
-	for _, j := range jobs {
-		queue <- j
+// programs builds those that need not be there first, at a low priority, and makes jobs of them.
+func programs(ctx context.Context, dir string, race bool, computing []pkg) ([]*job, error) {
+	if err := build(ctx, dir, race, computing, yielding...); err != nil {
+		return nil, err
 	}
-	close(queue)
+	jobs, alone, err := plan(ctx, dir, computing)
+	return append(jobs, alone...), err
+}
+
+// inParallel runs jobs as they come by n workers. Each has ports of its own for what the tests start on
+// loopback.
+func inParallel(ctx context.Context, r *report, n int, queue <-chan *job) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
@@ -111,13 +136,13 @@ func inParallel(ctx context.Context, r *report, n int, jobs []*job) {
 
 // build makes the test programs. -o names them by the last element of their path: those that share
 // it with another one are made apart.
-func build(ctx context.Context, dir string, race bool, chosen []pkg) error {
+func build(ctx context.Context, dir string, race bool, chosen []pkg, by ...string) error {
 	for len(chosen) > 0 {
 		made, err := os.MkdirTemp(dir, "made")
 		if err != nil {
 			return err
 		}
-		args := []string{"test", "-c", "-o", made + "/"}
+		args := append(slices.Clone(by), "go", "test", "-c", "-o", made+"/")
 		if race {
 			args = append(args, "-race")
 		}
@@ -131,7 +156,7 @@ func build(ctx context.Context, dir string, race bool, chosen []pkg) error {
 			taken[filepath.Base(p.path)] = true
 			args = append(args, p.path)
 		}
-		if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("the tests do not build: %w\n%s", err, out)
 		}
 		for _, p := range chosen {

@@ -98,6 +98,18 @@ func choose(ctx context.Context, unit bool, packages []string) (chosen []pkg, le
 	return chosen, left, nil
 }
 
+// apart divides packages into those whose tests wait, and take longest, and all others.
+func apart(chosen []pkg) (waiting, computing []pkg) {
+	for _, p := range chosen {
+		if _, several := spread[p.name]; several {
+			waiting = append(waiting, p)
+		} else {
+			computing = append(computing, p)
+		}
+	}
+	return waiting, computing
+}
+
 // plan makes jobs of all tests that the programs list, the longest first.
 func plan(ctx context.Context, dir string, chosen []pkg) (together, last []*job, err error) {
 	for _, p := range chosen {
