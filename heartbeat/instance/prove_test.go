@@ -173,3 +173,41 @@ func TestEachByte(t *testing.T) {
 		})
 	}
 }
+
+// FuzzForged: whatever a false watchdog answers, and whatever somebody puts into a proved connection,
+// establishes nothing, loses nothing, and changes nothing that the instance has said of itself.
+func FuzzForged(f *testing.F) {
+	f.Add(hb.Welcome{Version: 2, SystemIdentifier: 7, PostmasterStart: 1}.Append(nil), true)
+	f.Add(append(hb.AppendChallenge(nil, proof.Nonce{}), hb.Welcome{Version: 2}.Append(nil)...), true)
+	f.Add(hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: 9}}.Append(nil, 2), false)
+	f.Add(hb.Goodbye{Code: hb.GoodbyeServerEnds}.Append(nil), false)
+	f.Add(hb.Refused{Code: hb.RefusedNoKey}.Append(nil), false)
+	f.Fuzz(func(t *testing.T, data []byte, answers bool) {
+		s := new(script)
+		lines := []words{{"config", "key=1"}, {"until"}, {"dialled"}}
+		if !answers {
+			lines = append(lines, words{"challenge"}, words{"welcome", "sys=7", "start=1"})
+		}
+		for _, l := range lines {
+			if _, err := s.line(0, l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		attributes, _ := s.in.mon.Attributes()
+		for conn := s.in.dials; len(data) > 0 && conn == s.in.dials; {
+			fr, n, err := hb.Next(data)
+			if err != nil || n == 0 {
+				break
+			}
+			data = data[n:]
+			for _, a := range s.in.Step(s.now, Event{Kind: Frame, Conn: conn, Frame: fr}) {
+				if a.Kind == Claim || a.Kind == Established || a.Kind == Lost || a.Kind == Changed || a.Kind == Stopping {
+					t.Fatalf("%s has led to %s", fr.Type, actionNames[a.Kind])
+				}
+			}
+		}
+		if now, _ := s.in.mon.Attributes(); now != attributes || s.in.mon.Generation() != 0 || s.in.mon.State() == hb.Stopping {
+			t.Fatal(now, s.in.mon.Generation(), s.in.mon.State())
+		}
+	})
+}

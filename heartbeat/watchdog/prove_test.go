@@ -299,3 +299,42 @@ func TestRequiredOverRestarts(t *testing.T) {
 		t.Error(describe(a), describe(b))
 	}
 }
+
+// FuzzForged: whatever somebody without the key sends, on connections of his own and in the middle of
+// a proved one, ends no session, protects none, and takes no slot.
+func FuzzForged(f *testing.F) {
+	hello := heartbeat.Hello{MinVersion: 1, MaxVersion: 2, ID: heartbeat.ID{1}, Boot: heartbeat.ID{1}, Attempt: 2, Generation: 1,
+		Interval: time.Second, Timeout: 3 * time.Second}
+	keyed := hello
+	keyed.MinVersion, keyed.KeyID = 2, testKey("a", "1").ID
+	goodbye := heartbeat.ConmgrGoodbye{Goodbye: heartbeat.Goodbye{Code: heartbeat.GoodbyeGivenUp}, Generation: 1, Attempt: 9}
+	f.Add(hello.Append(nil), goodbye.Append(nil, 2))
+	f.Add(append(keyed.Append(nil), heartbeat.AppendResponse(nil, [proof.ResponseSize]byte{})...), goodbye.Append(nil, 2))
+	f.Add(goodbye.Append(nil, 1), heartbeat.ConmgrBeat{Sequence: 1}.Append(nil, 2))
+	f.Fuzz(func(t *testing.T, own, injected []byte) {
+		s := &script{settings: Settings{TerminateOnClose: true, MaxTimeout: time.Hour}}
+		for _, line := range []string{"server auth=require keys=a:1", "hello 1 192.0.2.1:40001 id=1 attempt=1 key=a", "response 1",
+			"open 2 192.0.2.1:40002"} {
+			if _, err := s.step(0, strings.Fields(line)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.now = time.Second
+		before := s.store.Slot(0)
+		s.do(Event{Kind: Bytes, Conn: 2, Data: own})
+		if s.open[2] {
+			s.ended(2, Finished, "the end")
+		}
+		s.do(Event{Kind: Bytes, Conn: 1, Data: injected})
+		after := s.store.Slot(0)
+		if after.Received != before.Received || after.Pending() || after.Generation != before.Generation ||
+			after.State == Ending || after.State == Free || after.Closed != Broken {
+			t.Fatal(describe(after))
+		}
+		for i := 1; i < s.store.Len(); i++ {
+			if s.store.State(i) != Free {
+				t.Fatal(describe(s.store.Slot(i)))
+			}
+		}
+	})
+}
