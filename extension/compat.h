@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/autovacuum.h"
-#include "postmaster/bgworker_internals.h"
 #include "replication/walsender.h"
 #include "storage/proc.h"
 #include "utils/guc.h"

@@ -75,7 +75,7 @@ var extensionMutations = []mutation{
 		file:      "extension/sessions.c",
 		from:      "			if (pid == (int) session->pid)\n",
 		to:        "			if (false)\n",
-		test:      "./test -run TestRewind$/one_with_a_name",
+		test:      "./test -run TestRewind$/the_name_is",
 		build:     extensionBuild,
 	},
 	{
