@@ -127,13 +127,11 @@ answer(const Request *request)
 										   __ATOMIC_SEQ_CST);
 }
 
-/* Is there a verdict to carry out? It stays odd for a moment at most. */
+/* Is there a verdict to carry out? */
 static bool
-is_request(const WatchdogSlot *slot, bool all)
+is_request(const WatchdogSlot *slot)
 {
-	if (slot->state == WD_SLOT_ENDING || slot->verdict != slot->served)
-		return true;
-	return all && (slot->cutoff != 0 || slot->ended != 0);
+	return slot->state == WD_SLOT_ENDING || slot->verdict != slot->served;
 }
 
 static bool
@@ -194,23 +192,24 @@ next_turn(void)
 }
 
 /*
- * Carry out the verdicts that were not yet, or all that stand: after a restart
- * of this worker, nobody knows where it was.
+ * Carry out the verdicts that were not yet, or not to the end, as this worker
+ * was ended meanwhile. Those that were stand for sessions that start later, and
+ * are no reason to end others: who is kept from them is decided when they fall.
  */
 static void
-serve_slots(bool all)
+serve_slots(void)
 {
 	WatchdogSlots *slots;
 	Request    *requests;
 	int			nrequests = 0;
 
-	if (!all && !any_request())
+	if (!any_request())
 		return;
 	slots = watchdog_read_slots();
 	requests = palloc_extended(slots->n * sizeof(Request), MCXT_ALLOC_HUGE);
 	for (uint32 i = 0; i < slots->n; i++)
 	{
-		if (is_request(&slots->slots[i], all))
+		if (is_request(&slots->slots[i]))
 			make_request(&requests[nrequests++], &slots->slots[i], i,
 						 slots->slots[i].verdict);
 	}
@@ -237,7 +236,6 @@ void
 watchdog_terminator_main(Datum arg)
 {
 	MemoryContext context;
-	bool		all = true;
 
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -247,6 +245,7 @@ watchdog_terminator_main(Datum arg)
 	context = AllocSetContextCreate(TopMemoryContext, "terminator",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
+	plan_again(FIRST_AGAIN_MS); /* whom the one before us has signaled */
 	on_shmem_exit(withdraw_latch, (Datum) 0);
 	watchdog_publish_latch(&watchdog_shared->terminator_latch, MyLatch);
 
@@ -261,10 +260,7 @@ watchdog_terminator_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		serve_slots(all);
-		if (all)
-			plan_again(FIRST_AGAIN_MS);
-		all = false;
+		serve_slots();
 		serve_again();
 		report_left_out();
 		MemoryContextReset(context);

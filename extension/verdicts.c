@@ -199,6 +199,23 @@ watchdog_has_proved(const WatchdogSlot *slot, const WatchdogSession *session)
 	return -1;
 }
 
+/*
+ * Does the conmgr that answers for a session keep it from the verdict in a
+ * slot, which is on the session's address? Only where it has proved that
+ * address: anybody could have made the label up. And if it has closed its
+ * connection, it proves nothing for its own machine, of which another conmgr
+ * has died.
+ */
+static bool
+keeps(const WatchdogSlot *owner, const WatchdogSlot *slot,
+	  const WatchdogSession *session)
+{
+	if (owner == NULL || watchdog_has_proved(owner, session) < 0)
+		return false;
+	return owner->closed == 0 ||
+		memcmp(owner->boot, slot->boot, sizeof(owner->boot)) != 0;
+}
+
 /* Does the verdict in a slot mean this session? */
 bool
 watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
@@ -217,7 +234,7 @@ watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
 	if (a < 0 || (slot->ended & (1 << a)) == 0 ||
 		session->heard > slot->addr_time[a])
 		return false;
-	return owner == NULL || watchdog_has_proved(owner, session) < 0;
+	return !keeps(owner, slot, session);
 }
 
 /*

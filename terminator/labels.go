@@ -11,9 +11,14 @@ type Bond struct {
 	Address bool
 	Falls   Time
 	// Kept: the conmgr whose label it carries, or the one that has taken it over, is awaited, and has
-	// proved the session's address.
+	// proved the session's address: see Keeps.
 	Kept bool
 }
+
+// Keeps tells whether a conmgr that is awaited, and has proved the session's address, keeps what
+// carries its label from the verdict on another one of that address. If its connection was closed or
+// reset, it proves nothing for the machine on which that one has died.
+func Keeps(left Parting, sameBoot bool) bool { return left == Broken || !sameBoot }
 
 // Means tells whether a verdict with that cut-off means the session. By its label it is meant wherever
 // it comes from. By its address it is if the label tells nothing: there is none, or no conmgr that is

@@ -143,6 +143,9 @@ func (t *Table) proves(now Now, p *peer, addr netip.Addr) {
 func (t *Table) bequeath(p *peer, heir heartbeat.ID) {
 	p.State, p.Heir = Free, heartbeat.LabelID(heir)
 	t.store.Put(p.slot, &p.Slot)
+	if p.CutOff == 0 {
+		t.left[p.ID] = p.slot
+	}
 	t.drop(p, Free)
 }
 
@@ -200,7 +203,7 @@ func withinLimits(h heartbeat.Hello, least, limit time.Duration) error {
 func (t *Table) place(now Now, c *conn, h heartbeat.Hello) (slot int, displaced []*conn, err error) {
 	addr, port := c.addr, c.port
 	replaces := t.supersede(now, c, h)
-	slot, displaced = t.allocate(now, c, replaces)
+	slot, displaced = t.allocate(now, c, h, replaces)
 	if slot >= 0 {
 		return slot, displaced, nil
 	}

@@ -7,7 +7,10 @@ package watchdog
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
@@ -32,7 +35,7 @@ func (t *Table) shortage() string {
 // allocate finds a slot for a new conmgr, -1 if there is none. An address that has none yet always
 // gets one, as long as any other has more than one: displaced are the connections of the conmgr whose
 // slot it is then. replaces: the new one has just freed a slot of its address.
-func (t *Table) allocate(now Now, c *conn, replaces bool) (slot int, displaced []*conn) {
+func (t *Table) allocate(now Now, c *conn, h heartbeat.Hello, replaces bool) (slot int, displaced []*conn) {
 	addr := c.addr
 	t.collect()
 	first := awaited(t.byHost[hostOf(addr)]) == 0
@@ -43,9 +46,41 @@ func (t *Table) allocate(now Now, c *conn, replaces bool) (slot int, displaced [
 		}
 		displaced = t.displace(now, found, addr)
 	}
-	i := t.free[0]
-	t.free = t.free[1:]
-	return i, displaced
+	return t.take(now, h.ID), displaced
+}
+
+const (
+	// standsFor is how long a verdict has to stand at least, if slots allow it: a session that starts may
+	// need so long to look at it, by authentication_timeout.
+	standsFor = time.Minute
+	// lookedAt is how many free slots are looked at: thousands of conmgrs may come at once.
+	lookedAt = 64
+)
+
+// take takes a free slot for a conmgr: the one that it has left to an heir before, or the one that has
+// been free for longest; but those last which say whose heir answers for sessions, or have a verdict
+// that has just fallen.
+func (t *Table) take(now Now, id heartbeat.ID) (slot int) {
+	k := 0
+	if own, left := t.left[id]; left {
+		k = max(0, slices.Index(t.free, own))
+	} else {
+		for j, i := range t.free[:min(lookedAt, len(t.free))] {
+			s := t.store.Load(i)
+			if s.Heir == (heartbeat.ID{}) && (s.CutOff == 0 || s.CutOff.Add(standsFor) < now.cutOff()) {
+				k = j
+				break
+			}
+		}
+	}
+	slot = t.free[k]
+	if k == 0 {
+		t.free = t.free[1:]
+	} else {
+		t.free = slices.Delete(t.free, k, k+1)
+	}
+	delete(t.left, t.store.Load(slot).ID)
+	return slot
 }
 
 // collect takes back the slots that the terminator has freed.

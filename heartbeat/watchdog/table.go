@@ -59,6 +59,7 @@ type Table struct {
 	labels map[heartbeat.ID]*peer
 	byHost map[netip.Addr][]*peer // by hostOf each of its addresses
 	free   []int                  // the first one has been free for longest: its verdict may be needed least
+	left   map[heartbeat.ID]int   // free slots, without a verdict, that name the heir of a conmgr
 	ending []int                  // slots that the terminator will free
 	log    *logLimiter
 	orders uint64
@@ -74,7 +75,8 @@ type Table struct {
 // whoever was connected then has what it had left of its heartbeat_timeout, to resume.
 // The actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
-	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer), labels: make(map[heartbeat.ID]*peer),
+	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
+		labels: make(map[heartbeat.ID]*peer), left: make(map[heartbeat.ID]int),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
 	alive := store.Alive()

@@ -291,6 +291,63 @@ func TestHeir(t *testing.T) {
 	}
 }
 
+// TestHeirsStay: a slot that says who has taken sessions over is used again last.
+func TestHeirsStay(t *testing.T) {
+	b := newBench(t, 3)
+	b.setOnClose(false) // no verdicts: a slot is free at once
+	b.fin(100, b.admit(0, who{1, addrA, 1, 0}))
+	b.admit(200, who{2, addrA, 1, 0})
+	for n := byte(10); n < 20; n++ {
+		b.bye(300, b.admit(300, who{n, host(n), 1, 0}), heartbeat.GoodbyeConmgrEnds)
+	}
+	if s := b.store.Slot(0); s.ID != (heartbeat.ID{1}) || s.Heir != heartbeat.LabelID(heartbeat.ID{2}) {
+		t.Errorf("slot %+v", s)
+	}
+	b.admit(400, who{3, host(3), 1, 0})
+	b.admit(400, who{4, host(4), 1, 0})
+	if s := b.store.Slot(0); s.Heir != (heartbeat.ID{}) {
+		t.Errorf("with no other left: slot %+v", s)
+	}
+}
+
+// TestVerdictsStand: as long as there are other slots, for a minute.
+func TestVerdictsStand(t *testing.T) {
+	b := newBench(t, 3)
+	b.bye(100, b.admit(0, who{1, addrA, 1, 0}), heartbeat.GoodbyeConmgrEnds)
+	b.store.Terminate(0)
+	b.setOnClose(false)
+	for n := byte(10); n < 20; n++ {
+		b.bye(300, b.admit(300, who{n, host(n), 1, 0}), heartbeat.GoodbyeConmgrEnds)
+	}
+	if s := b.store.Slot(0); s.ID != (heartbeat.ID{1}) || s.CutOff != at(100).cutOff() || s.State != Free {
+		t.Errorf("slot %+v", s)
+	}
+	for n := byte(10); n < 13; n++ {
+		b.bye(61_000, b.admit(61_000, who{n, host(n), 1, 0}), heartbeat.GoodbyeConmgrEnds)
+	}
+	if s := b.store.Slot(0); s.CutOff != 0 {
+		t.Errorf("a minute later: slot %+v", s)
+	}
+}
+
+// TestOwnSlotAgain: an entry that looks again and again where its address leads takes one slot.
+func TestOwnSlotAgain(t *testing.T) {
+	b := newBench(t, 4)
+	b.admit(0, who{1, addrA, 1, 0})
+	for ms := int64(100); ms < 1000; ms += 100 {
+		b.bye(ms, b.admit(ms, who{2, addrA, 1, 0}), heartbeat.GoodbyeDuplicate)
+	}
+	left := 0
+	for i := range b.store.Len() {
+		if b.store.Slot(i).ID == (heartbeat.ID{2}) {
+			left++
+		}
+	}
+	if left != 1 || len(b.table.left) != 1 {
+		t.Errorf("%d slots are of it, %d in the list", left, len(b.table.left))
+	}
+}
+
 func TestAnotherConmgrOfTheAddressIsAlive(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -217,6 +217,14 @@ var simulateMutations = []mutation{
 		test:      "-run TestScenarios/one_address_for_two_hosts_and_a_new ./internal/simulate",
 	},
 	{
+		name:      "simulate/closed-keeps-nothing",
+		invariant: "a conmgr that was killed keeps no session of its host that has died, as another conmgr there tells",
+		file:      "terminator/labels.go",
+		from:      "return left == Broken || !sameBoot",
+		to:        "return true",
+		test:      "-run TestKept ./internal/simulate",
+	},
+	{
 		name:      "simulate/backlog",
 		invariant: "a session that begins when its host is dead ends itself",
 		file:      "heartbeat/watchdog/verdict.go",

@@ -414,6 +414,10 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 		if d.stopping {
 			return
 		}
+		if s.waits { // it has not begun yet
+			w.mustEnd(s, death, max(w.now, d.still).Add(200*ms), timeout, interval)
+			return
+		}
 		w.checks++
 		latest := death.Add(timeout + w.path(s.addr, d.h.addr).delay + 200*time.Millisecond)
 		silence := death.Add(-interval) // since then at the latest

@@ -18,6 +18,8 @@ var kept = map[uint64]string{
 	109:  "a WELCOME without resumed was lost, and the next one resumed: applications were never told",
 	279:  "a conmgr whose connection was reset at the server's end only was forgotten for another one's sake",
 	6577: "after a stall, a conmgr of the new boot protected the sessions of the boot before it",
+	9360: "a session of a conmgr that was killed, with terminate_on_close off, was kept from the verdict on its host by " +
+		"another conmgr",
 	1795714383: "a verdict on the boot before was dropped with one on the new boot, when that one's conmgr was back: " +
 		"both had become one",
 }

@@ -86,7 +86,7 @@ func (d *database) means(r *watchdog.MemorySlot, s *session) bool {
 	b := terminator.Bond{Heard: terminator.Time(s.heard)}
 	owner, carried := d.owner(s.label)
 	b.Own = slices.Contains(carried, heartbeat.LabelID(r.ID))
-	b.Kept = owner != nil && hasProved(owner, s.seen)
+	b.Kept = owner != nil && hasProved(owner, s.seen) && terminator.Keeps(owner.Closed, owner.Boot == r.Boot)
 	for _, a := range r.Proved {
 		if a.Addr == s.seen && a.Ended {
 			b.Address, b.Falls = true, a.At
