@@ -216,6 +216,7 @@ func (in *Instance) welcomed(now heartbeat.Mono, l *line, w heartbeat.Welcome) {
 	if err != nil {
 		in.hangUp(l)
 		if in.attempt.line == l {
+			in.attempt.line = nil
 			in.rest(now, heartbeat.AtOnce)
 		}
 		return

@@ -26,7 +26,7 @@ var instanceMutations = []mutation{
 		file:      "heartbeat/instance/attempt.go",
 		from:      "if in.resuming() && to == in.peer {",
 		to:        "if false {",
-		test:      "-run TestResumesFromTheSameAddress ./conmgr",
+		test:      "-run TestTranscripts ./heartbeat/instance",
 	},
 	{
 		name:      "instance/half-answer",
