@@ -5,10 +5,13 @@ package test
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // undisturbed is what such a disturbance must leave as it was.
@@ -41,18 +44,35 @@ func (u *undisturbed) check() {
 }
 
 // TestOutageInTime: the link is away for as long as heartbeat_timeout leaves after an interval, less the
-// little that is needed.
+// little that is needed. With WATCHDOG_TEST_ROUNDS, so often with each of three settings.
 func TestOutageInTime(t *testing.T) {
+	rounds := numberFrom(t, roundsVariable, 0)
+	settings, spare := [][2]time.Duration{{time.Second, 2 * time.Second}}, 150*time.Millisecond
+	if rounds > 0 { // on a machine that does nothing else
+		spare = 60 * time.Millisecond
+		settings = append(settings, [2]time.Duration{100 * time.Millisecond, 400 * time.Millisecond},
+			[2]time.Duration{10 * time.Second, 20 * time.Second})
+	}
 	w := newWorld(t)
-	client := w.net.Host("client")
-	cm := w.conmgr(client, "1s", "2s")
-	for range 4 {
-		u := w.undisturbed(cm, w.session(client, "BEGIN"))
-		waitRandom(time.Second)
-		cut := w.net.Cut(client, w.db)
-		time.Sleep(850 * time.Millisecond) // the fault's length: nothing to wait for
-		cut.Heal()
-		u.check()
+	for _, c := range settings {
+		interval, timeout := c[0], c[1]
+		client := w.net.Host("client_" + timeout.String())
+		cm := w.conmgr(client, interval.String(), timeout.String())
+		for range max(rounds, 4) {
+			u := w.undisturbed(cm, w.session(client, "BEGIN"))
+			waitRandom(interval)
+			stalls := testkit.WatchStalls()
+			cut := w.net.Cut(client, w.db)
+			time.Sleep(timeout - interval - spare) // the fault's length: nothing to wait for
+			cut.Heal()
+			if stall := stalls.Longest(); stall > spare/3 && rounds > 0 { // it was longer
+				t.Logf("%v: this machine stalled for %v", timeout, stall)
+				eventually(w, "heartbeats", func() (bool, string) { return w.received() > 0, "" })
+				continue
+			}
+			u.check()
+		}
+		cm.Signal(syscall.SIGTERM)
 	}
 }
 
@@ -74,4 +94,112 @@ func TestForgottenConnection(t *testing.T) {
 		u.check()
 		hole.Heal()
 	}
+}
+
+// disturbedFor is how long a disturbance lasts that goes on: 15 minutes in a long run.
+func disturbedFor(t *testing.T) time.Duration {
+	if numberFrom(t, roundsVariable, 0) > 0 {
+		return 15 * time.Minute
+	}
+	return 10 * time.Second
+}
+
+// withoutKernel is a world in which heartbeats alone are evidence.
+func withoutKernel(t *testing.T) *world {
+	return newWorld(t, pgtest.Set("watchdog.kernel_evidence", "off"))
+}
+
+// TestRandomLoss: packets are lost at random, on both ways, and nobody is told or ended.
+func TestRandomLoss(t *testing.T) {
+	for _, c := range []struct {
+		interval, timeout string
+		percent           float64
+		stall             time.Duration // of this machine, after which nothing can be said
+	}{{"100ms", "400ms", 5, 80 * time.Millisecond}, {"1s", "2s", 20, 300 * time.Millisecond}} {
+		t.Run(fmt.Sprintf("%s, %v percent", c.timeout, c.percent), func(t *testing.T) {
+			w := withoutKernel(t)
+			client := w.net.Host("client")
+			cm := w.conmgr(client, c.interval, c.timeout)
+			u := w.undisturbed(cm, w.session(client, "BEGIN"))
+			stalls := testkit.WatchStalls()
+			loss := w.net.Loss(client, w.db, c.percent)
+			waitQuiet(disturbedFor(t))
+			loss.Heal()
+			if stall := stalls.Longest(); stall > c.stall {
+				t.Logf("this machine stalled for %v: that says nothing", stall)
+				return
+			}
+			u.check()
+		})
+	}
+}
+
+// TestManyResets: the heartbeat connection is reset again and again, and nobody is told or ended.
+func TestManyResets(t *testing.T) {
+	w := withoutKernel(t)
+	client := w.net.Host("client")
+	cm := w.conmgr(client, "100ms", "400ms")
+	u := w.undisturbed(cm, w.session(client, "BEGIN"))
+	every := time.NewTicker(300 * time.Millisecond)
+	defer every.Stop()
+	stalls := testkit.WatchStalls()
+	resets := 0
+	for end := time.After(disturbedFor(t)); ; {
+		select {
+		case <-every.C:
+			if ends := w.primary.Query("SELECT 1 FROM pgx_stat_watchdog"); len(ends) == 1 {
+				conmgr, watchdog := w.heartbeatEnds()
+				w.net.ForgeRST(watchdog, conmgr)
+				resets++
+			}
+			continue
+		case <-end:
+		}
+		break
+	}
+	stall := stalls.Longest()
+	t.Logf("%d resets; this machine stalled for up to %v", resets, stall)
+	if resets < 5 {
+		t.Errorf("%d resets only", resets)
+	}
+	if stall < 100*time.Millisecond {
+		u.check()
+	}
+}
+
+// TestGroupReconnectsAtOnce: forty conmgrs of one address lose their connections in one moment, and all
+// are back in time.
+func TestGroupReconnectsAtOnce(t *testing.T) {
+	const n = 40
+	w := withoutKernel(t)
+	client := w.net.Host("client")
+	var cms []*cmtest.Conmgr
+	var marks []int
+	for i := range n {
+		cms = append(cms, cmtest.Start(w, client, cmtest.Config{Interval: "1s", Timeout: "3s", Port: 20000 + i,
+			Clusters: []*pgtest.Cluster{w.primary}}))
+	}
+	for _, cm := range cms {
+		cm.WaitInstance(0, "state", "established")
+		marks = append(marks, cm.Mark())
+	}
+	s := w.session(client, "BEGIN")
+	for range 2 {
+		since := w.primary.LogSize()
+		worker := w.primary.WorkerPid(workerTitle)
+		if worker == 0 || syscall.Kill(worker, syscall.SIGTERM) != nil {
+			t.Fatalf("no worker: %d", worker)
+		}
+		eventually(w, "all are back", func() (bool, string) {
+			got := w.viewRows()
+			return got == n && w.primary.WorkerPid(workerTitle) != worker, fmt.Sprintf("%d conmgrs", got)
+		})
+		w.noLog(since, `timed out|terminated connections|did not resume|is closed`)
+	}
+	for i, cm := range cms {
+		if l, ok := cm.Find(marks[i], `is lost`); ok {
+			t.Errorf("conmgr %d: %s", i, l.Text)
+		}
+	}
+	w.alive(s, "the session")
 }
