@@ -79,20 +79,18 @@ watchdog_raise_file_limit(void)
 	struct rlimit lim;
 	rlim_t		need = (rlim_t) max_files_per_process +
 		2 * (rlim_t) watchdog_max_heartbeat_connections;
+	/* three connections of each conmgr in doubt, and one that says HELLO */
+	rlim_t		want = (rlim_t) max_files_per_process +
+		4 * (rlim_t) watchdog_max_heartbeat_connections + SPARE_FILES;
 	bool		files_limited = false;
 
 	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 ||
-		lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur > need)
+		lim.rlim_cur == RLIM_INFINITY || lim.rlim_cur >= want)
 		return;
-	if (lim.rlim_max == RLIM_INFINITY || lim.rlim_max > need)
-		lim.rlim_cur = need + SPARE_FILES;
-	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_cur > lim.rlim_max)
+	files_limited = lim.rlim_max != RLIM_INFINITY && lim.rlim_max <= need;
+	lim.rlim_cur = want;
+	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_max < want)
 		lim.rlim_cur = lim.rlim_max;
-	if (lim.rlim_max != RLIM_INFINITY && lim.rlim_max <= need)
-	{
-		lim.rlim_cur = lim.rlim_max;
-		files_limited = true;
-	}
 	if (setrlimit(RLIMIT_NOFILE, &lim) != 0)
 		files_limited = true;
 	if (files_limited)

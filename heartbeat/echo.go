@@ -14,6 +14,9 @@ type echoes struct {
 
 func milliseconds(t Mono) uint32 { return uint32(t / Mono(time.Millisecond)) } // wraps after 49 days
 
+// staleAfter so many timeouts an answer tells of life no more.
+const staleAfter = 2
+
 // longest timeout for which this is kept: what wraps must not be taken for the other way round.
 const longestEchoed = 10 * 24 * time.Hour
 
@@ -31,7 +34,7 @@ func (e *echoes) sent(sequence uint32, now Mono, timeout time.Duration) {
 func (e *echoes) stale(echo uint32, now Mono, timeout time.Duration) bool {
 	at := milliseconds(now)
 	for _, m := range e.mark[:e.n] {
-		if int64(at-m.ms) > 2*timeout.Milliseconds() && int32(echo-m.sequence) <= 0 {
+		if int64(at-m.ms) > staleAfter*timeout.Milliseconds() && int32(echo-m.sequence) <= 0 {
 			return timeout <= longestEchoed
 		}
 	}

@@ -2,7 +2,15 @@ package heartbeat
 
 // The two messages with which conmgr proves that it has its key: docs/protocol.md 1.7. Pure.
 
-import "github.com/pgwatchdog/watchdog/heartbeat/proof"
+import (
+	"time"
+
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+)
+
+// Hoarded tells whether an answer to what was sent then is no sign of life any more, as a BEAT that
+// echoes it would not be: somebody on the way could have kept it back.
+func Hoarded(asked, now Mono, timeout time.Duration) bool { return now.Sub(asked) > staleAfter*timeout }
 
 // AppendChallenge appends a CHALLENGE.
 func AppendChallenge(b []byte, nonce proof.Nonce) []byte {

@@ -18,6 +18,9 @@ func TestGivesWay(t *testing.T) {
 		{"spared", Holder{Left: Finished, Standing: Remembered}, true, true},
 		{"spared, and the terminator is not done", Holder{Left: Finished, Standing: Remembered, Claimed: true}, false, false},
 		{"one of two, and the terminator is not done", Holder{Siblings: 2, Claimed: true}, false, false},
+		{"without a proof, which the newcomer has", Holder{Siblings: 1, Yields: true}, true, true},
+		{"without a proof, and the terminator is not done", Holder{Siblings: 1, Yields: true, Claimed: true}, false, false},
+		{"its verdict is put off, and it has no proof", Holder{Standing: PutOff, Siblings: 1, Yields: true}, false, false},
 		{"its verdict is put off", Holder{Left: Finished, Standing: PutOff, Siblings: 2}, false, false},
 	} {
 		if later, first := c.h.GivesWay(false), c.h.GivesWay(true); later != c.later || first != c.first {
@@ -36,6 +39,11 @@ func TestBefore(t *testing.T) {
 		{"spared, before one of many", spared(9), Holder{Siblings: 5, Order: 10}},
 		{"spared, the older one", spared(1), spared(2)},
 		{"one of many, before one that has left", Holder{Siblings: 2, Order: 1}, Holder{Left: Finished, Siblings: 1}},
+		{"spared, before one without a proof", spared(9), Holder{Siblings: 1, Order: 10, Yields: true}},
+		{"without a proof, before one of many", Holder{Siblings: 1, Order: 1, Yields: true}, Holder{Siblings: 5, Order: 9}},
+		{"without a proof, the youngest", Holder{Siblings: 1, Order: 4, Yields: true}, Holder{Siblings: 1, Order: 3, Yields: true}},
+		{"without a proof, of the address that has most", Holder{Siblings: 2, Order: 3, Yields: true},
+			Holder{Siblings: 1, Order: 4, Yields: true}},
 		{"of the address that has most", Holder{Siblings: 3, Order: 1}, Holder{Siblings: 2, Order: 9}},
 		{"the youngest", Holder{Siblings: 2, Order: 4}, Holder{Siblings: 2, Order: 3}},
 		{"who has left first", Holder{Left: Reset, Since: 5, Order: 9, Siblings: 1},

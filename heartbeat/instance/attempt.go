@@ -144,7 +144,7 @@ func (in *Instance) rest(now heartbeat.Mono, o heartbeat.Outcome) {
 
 // greeted takes in the answer to HELLO.
 func (in *Instance) greeted(now heartbeat.Mono, l *line, f heartbeat.Frame) error {
-	f, asked, err := in.prove(l, f)
+	f, asked, err := in.prove(now, l, f)
 	if asked || err != nil {
 		return err
 	}

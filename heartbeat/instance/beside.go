@@ -185,7 +185,7 @@ func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
 		in.greet(now, l, e.Local)
 		return
 	case Frame:
-		f, asked, err := in.prove(l, e.Frame)
+		f, asked, err := in.prove(now, l, e.Frame)
 		if asked {
 			return
 		}

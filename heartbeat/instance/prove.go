@@ -5,6 +5,7 @@ package instance
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -19,6 +20,7 @@ type proving struct {
 	key   *proof.Key
 	hello []byte
 	shake *proof.Handshake // since CHALLENGE
+	asked heartbeat.Mono   // when RESPONSE was sent
 }
 
 // hello is the first message on l.
@@ -34,7 +36,7 @@ func (in *Instance) hello(l *line, h heartbeat.Hello) []byte {
 
 // prove takes in an answer to HELLO. asked: it was a CHALLENGE, and RESPONSE is under way. Else the
 // frame comes back without its proof; an error means that it has none.
-func (in *Instance) prove(l *line, f heartbeat.Frame) (_ heartbeat.Frame, asked bool, err error) {
+func (in *Instance) prove(now heartbeat.Mono, l *line, f heartbeat.Frame) (_ heartbeat.Frame, asked bool, err error) {
 	p := l.proving
 	if p == nil {
 		return f, false, nil
@@ -44,10 +46,14 @@ func (in *Instance) prove(l *line, f heartbeat.Frame) (_ heartbeat.Frame, asked 
 		if err := heartbeat.CheckChallenge(f.Payload); err != nil {
 			return f, false, err
 		}
+		p.asked = now
 		p.shake = proof.NewHandshake(p.key, proof.TranscriptOf(p.hello, f.Whole))
 		in.send(l, heartbeat.AppendResponse(nil, p.shake.Response()))
 		return f, true, nil
 	case f.Type == heartbeat.TypeWelcome && p.shake != nil:
+		if heartbeat.Hoarded(p.asked, now, in.cfg.Timeout) {
+			return f, false, errors.New("WELCOME came too late")
+		}
 		payload, ok := p.shake.OpenWelcome(f.Whole)
 		if ok && len(payload) >= 2 && binary.BigEndian.Uint16(payload) >= lowestWithKey {
 			l.ch.Link = heartbeat.NewLink(p.shake, proof.FromConmgr, in.cfg.Timeout)

@@ -93,7 +93,7 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 	if err != nil {
 		return err
 	}
-	if asked, err := t.challenge(c, h, f); asked || err != nil {
+	if asked, err := t.challenge(now, c, h, f); asked || err != nil {
 		return err
 	}
 	return t.welcome(now, c, h, nil)

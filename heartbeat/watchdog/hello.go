@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
-	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -224,8 +223,7 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 	t.collect()
 	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
 		a := terminator.Absent{Left: p.leftTo(c), Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout}
-		mine := p.KeyID == (proof.KeyID{}) || p.KeyID == c.keyID()
-		if p.State == Waiting && mine && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
+		if p.State == Waiting && p.leavesTo(c.keyID()) && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.bequeath(p, h.ID)

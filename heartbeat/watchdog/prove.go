@@ -17,6 +17,7 @@ import (
 type proving struct {
 	hello heartbeat.Hello
 	th    proof.Transcript
+	asked heartbeat.Mono
 }
 
 // unproved is the one answer to whoever has to prove something and has not.
@@ -48,7 +49,7 @@ func (c *conn) claims() string {
 
 // challenge asks the peer of a HELLO for its proof, where there is something to prove. asked: it goes
 // on with a RESPONSE.
-func (t *Table) challenge(c *conn, h heartbeat.Hello, f heartbeat.Frame) (asked bool, err error) {
+func (t *Table) challenge(now Now, c *conn, h heartbeat.Hello, f heartbeat.Frame) (asked bool, err error) {
 	mode := t.settings.Access.mode()
 	switch {
 	case h.KeyID == (proof.KeyID{}) && mode == Require:
@@ -61,7 +62,7 @@ func (t *Table) challenge(c *conn, h heartbeat.Hello, f heartbeat.Frame) (asked 
 	}
 	from := len(t.bytes)
 	b := heartbeat.AppendChallenge(t.bytes, t.server.Nonce())
-	c.proving = &proving{hello: h, th: proof.TranscriptOf(f.Whole, b[from:])}
+	c.proving = &proving{hello: h, th: proof.TranscriptOf(f.Whole, b[from:]), asked: now.Mono}
 	t.send(c, b)
 	return true, nil
 }
@@ -75,6 +76,9 @@ func (t *Table) response(now Now, c *conn, f heartbeat.Frame) error {
 	h := c.proving.hello
 	if t.settings.Access.mode() == Off { // meanwhile
 		return unproved
+	}
+	if heartbeat.Hoarded(c.proving.asked, now.Mono, h.Timeout) {
+		return &heartbeat.ProtocolError{Code: heartbeat.RefusedTooSlow, Text: "RESPONSE came too late"}
 	}
 	shake := t.settings.Access.Keys.Check(h.KeyID, c.addr, c.proving.th, r)
 	if shake == nil {
@@ -130,6 +134,12 @@ func (p *peer) leftTo(c *conn) Close {
 		return p.left
 	}
 	return p.Closed
+}
+
+// leavesTo tells whether one with that keyid may take over the sessions of p: nobody else does what a
+// keyid has led here.
+func (p *peer) leavesTo(keyID proof.KeyID) bool {
+	return p.KeyID == (proof.KeyID{}) || p.KeyID == keyID
 }
 
 // covered tells whether somebody at an address of p's has proved who he is, and p has not.

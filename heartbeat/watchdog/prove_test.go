@@ -338,3 +338,21 @@ func FuzzForged(f *testing.F) {
 		}
 	})
 }
+
+// TestHeirHasTheKey: what carries the label of a conmgr with a proof is left to nobody who has not proved
+// the same keyid, whatever he says of his boot.
+func TestHeirHasTheKey(t *testing.T) {
+	s := &script{settings: Settings{TerminateOnClose: true, MaxTimeout: time.Hour}}
+	for i, line := range []string{"server auth=prefer keys=a:1,b:1 slots=5", "hello 1 192.0.2.1:40001 id=1",
+		"hello 2 192.0.2.1:40002 id=2 attempt=1 key=b", "response 2", "hello 3 192.0.2.1:40003 id=3 attempt=1 key=a", "response 3",
+		"goodbye 3 3", "hello 4 192.0.2.1:40004 id=4 attempt=1 key=a", "response 4", "hello 5 192.0.2.1:40005 id=5 attempt=1 key=a",
+		"response 5", "goodbye 4 3"} {
+		if _, err := s.step(time.Duration(i)*time.Millisecond, strings.Fields(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if three, four := s.store.Slot(2).Heir, s.store.Slot(3).Heir; three != (heartbeat.ID{}) ||
+		four != heartbeat.LabelID(heartbeat.ID{5}) {
+		t.Error(three, four)
+	}
+}

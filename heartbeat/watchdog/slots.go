@@ -6,7 +6,6 @@ package watchdog
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -44,7 +43,7 @@ func (t *Table) allocate(now Now, c *conn, h heartbeat.Hello, replaces bool) (sl
 		if found == nil {
 			return -1, nil
 		}
-		displaced = t.displace(now, found, addr)
+		displaced = t.displace(now, found, c)
 	}
 	return t.take(now, h.ID), displaced
 }
@@ -97,9 +96,13 @@ func (t *Table) collect() {
 }
 
 // displace takes the slot of p, whose sessions stay.
-func (t *Table) displace(now Now, p *peer, addr netip.Addr) []*conn {
-	conns := p.leave()
+func (t *Table) displace(now Now, p *peer, by *conn) []*conn {
+	conns, addr := p.leave(), by.addr
 	switch {
+	case p.yields(by.keyID()) && !p.Remembered:
+		t.log.routine(now, addr, Line{Level: Warning,
+			Message: fmt.Sprintf("conmgr %s has to make room for one of %s, which has proved its key", p.remote(), addr),
+			Detail:  "It has proved nothing. Its sessions are not terminated.", Hint: hintSlots})
 	case len(conns) > 0:
 		t.log.routine(now, addr, Line{Level: Warning,
 			Message: fmt.Sprintf("conmgr %s has to make room for one of %s, which had no slot", p.remote(), addr),
@@ -113,6 +116,11 @@ func (t *Table) displace(now Now, p *peer, addr netip.Addr) []*conn {
 	return conns
 }
 
+// yields tells whether p has proved nothing, and one with that keyid has.
+func (p *peer) yields(keyID proof.KeyID) bool {
+	return p.KeyID == (proof.KeyID{}) && keyID != (proof.KeyID{})
+}
+
 // givesWay is the conmgr whose slot is needed, nil if none has to give it up. None that has proved
 // who it is does so for one that has not.
 func (t *Table) givesWay(first bool, keyID proof.KeyID) (found *peer) {
@@ -124,7 +132,8 @@ func (t *Table) givesWay(first bool, keyID proof.KeyID) (found *peer) {
 				continue
 			}
 			h := terminator.Holder{Standing: p.standing(), Left: p.Closed, Since: terminator.Time(p.WaitingSince), Order: p.order,
-				Siblings: siblings, Claimed: t.store.Pending(p.slot)}
+				Siblings: siblings, Claimed: t.store.Pending(p.slot),
+				Yields: p.yields(keyID)}
 			if h.GivesWay(first) && (found == nil || h.Before(best, first)) {
 				best, found = h, p
 			}

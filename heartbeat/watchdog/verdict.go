@@ -225,7 +225,7 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
 // leave forgets p, whose sessions stay: another conmgr of its machine may stand for them.
 func (t *Table) leave(p *peer) {
 	for _, o := range t.byHost[hostOf(p.Addr())] {
-		if o != p && o.Boot == p.Boot && o.standing() == terminator.Awaited {
+		if o != p && o.Boot == p.Boot && o.standing() == terminator.Awaited && p.leavesTo(o.KeyID) {
 			t.bequeath(p, o.ID)
 			return
 		}
