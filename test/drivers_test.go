@@ -197,7 +197,7 @@ func TestDriversRelay(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "1500ms",
 		Clusters: []*pgtest.Cluster{w.primary, standby},
 		Extra:    relayConf + fmt.Sprintf("relay_port_read_only = %d\n", relayReadOnly)})
 	cm.WaitInstance(0, "role", "primary")
@@ -247,7 +247,7 @@ func TestDriversDirect(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "1500ms",
 		Clusters: []*pgtest.Cluster{w.primary, standby},
 		Extra:    "destroy_sockets = on\n", NetAdmin: true})
 	cm.WaitInstance(0, "role", "primary")
@@ -329,7 +329,7 @@ func TestDriversTLS(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
 	root := w.serveTLS()
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "1500ms",
 		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 
