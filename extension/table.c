@@ -244,12 +244,17 @@ enter_table(const Port *port)
 static void
 look_up_verdicts(void)
 {
+	MemoryContext context;
+	MemoryContext old;
 	WatchdogSlots *slots;
 	List	   *applications;
 
 	wd_fence();					/* the row is written */
 	if (my_row->heard > wd_load(&watchdog_shared->latest_cutoff))
 		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "watchdog verdicts",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
 	slots = watchdog_read_slots();
 	applications = watchdog_silence_only_applications();
 	for (uint32 i = 0; i < slots->n; i++)
@@ -266,8 +271,8 @@ look_up_verdicts(void)
 				 errdetail("It was opened before the end of its client host. %s",
 						   watchdog_cause_text(slot->cause))));
 	}
-	list_free_deep(applications);
-	watchdog_free_slots(slots);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 static void

@@ -124,6 +124,15 @@ var extensionMutations = []mutation{
 		build:     extensionBuild,
 	},
 	{
+		name:      "extension/look-up-frees",
+		invariant: "a session that no verdict means begins, whatever applications end by silence only",
+		file:      "extension/table.c",
+		from:      "	MemoryContextSwitchTo(old);\n	MemoryContextDelete(context);\n",
+		to:        "	list_free_deep(applications);\n	MemoryContextSwitchTo(old);\n	MemoryContextDelete(context);\n",
+		test:      "./test -run TestSessionsInTheBacklog",
+		build:     extensionBuild,
+	},
+	{
 		name:      "extension/label-ends",
 		invariant: "what carries the label of a silent conmgr ends, wherever it comes from",
 		file:      "extension/verdicts.c",
