@@ -35,6 +35,9 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 	if err != nil {
 		return a, err
 	}
+	if p == nil {
+		p = t.returned(c, h)
+	}
 	cause := terminator.None
 	connected := false
 	if p != nil {
@@ -139,13 +142,45 @@ func (t *Table) proves(now Now, p *peer, addr netip.Addr) {
 }
 
 // bequeath forgets p, whose sessions stay: they are those of another conmgr of its host from now on.
-func (t *Table) bequeath(p *peer, heir heartbeat.ID) {
+func (t *Table) bequeath(now Now, p *peer, heir heartbeat.ID) {
+	replaced := p.State == Waiting
 	p.State, p.Heir = Free, heartbeat.LabelID(heir)
 	t.store.Put(p.slot, &p.Slot)
-	if p.CutOff == 0 {
-		t.left[p.ID] = p.slot
-	}
+	t.left[p.ID] = legacy{p.slot, now.Mono, replaced, p.CutOff != 0}
 	t.drop(p, Free)
+}
+
+// legacy is what a conmgr has left to an heir.
+type legacy struct {
+	slot     int // that says so
+	at       heartbeat.Mono
+	replaced bool // it had only closed its connection
+	verdict  bool // the slot has one, too
+}
+
+// returned is the conmgr of h if another one of its host was taken for its successor, wrongly: it had
+// closed its connection, and not ended. Its sessions are its own again, as long as none was ended by a
+// verdict on the heir.
+func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
+	l, ok := t.left[h.ID]
+	if !ok || !l.replaced {
+		return nil
+	}
+	p := &peer{slot: l.slot, heapIndex: -1, Slot: t.store.Load(l.slot)}
+	heir := t.labels[p.Heir]
+	if heir == nil || heir.standing() != terminator.Awaited || heir.Since > l.at || heir.CutOff >= terminator.Time(l.at) ||
+		p.KeyID != c.keyID() || p.same(h) != nil || p.outrun(h) || p.accepts(h) != nil {
+		return nil
+	}
+	i := slices.Index(t.free, l.slot)
+	if i < 0 { // the terminator is not done with it
+		return nil
+	}
+	t.free = slices.Delete(t.free, i, i+1)
+	delete(t.left, h.ID)
+	p.Heir = heartbeat.ID{}
+	t.add(p)
+	return p
 }
 
 // same tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does not
@@ -226,7 +261,7 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 		if p.State == Waiting && p.leavesTo(c.keyID()) && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
-			t.bequeath(p, h.ID)
+			t.bequeath(now, p, h.ID)
 			any = true
 		}
 	}

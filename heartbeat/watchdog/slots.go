@@ -61,8 +61,8 @@ const (
 // that has just fallen.
 func (t *Table) take(now Now, id heartbeat.ID) (slot int) {
 	k := 0
-	if own, left := t.left[id]; left {
-		k = max(0, slices.Index(t.free, own))
+	if own, left := t.left[id]; left && !own.verdict {
+		k = max(0, slices.Index(t.free, own.slot))
 	} else {
 		for j, i := range t.free[:min(lookedAt, len(t.free))] {
 			s := t.store.Load(i)

@@ -57,10 +57,10 @@ type Table struct {
 	timers timers
 	peers  map[heartbeat.ID]*peer
 	labels map[heartbeat.ID]*peer
-	byHost map[netip.Addr][]*peer // by hostOf each of its addresses
-	free   []int                  // the first one has been free for longest: its verdict may be needed least
-	left   map[heartbeat.ID]int   // free slots, without a verdict, that name the heir of a conmgr
-	ending []int                  // slots that the terminator will free
+	byHost map[netip.Addr][]*peer  // by hostOf each of its addresses
+	free   []int                   // the first one has been free for longest: its verdict may be needed least
+	left   map[heartbeat.ID]legacy // free slots that name the heir of a conmgr
+	ending []int                   // slots that the terminator will free
 	log    *logLimiter
 	orders uint64
 	asking *peer // its verdict waits for KernelHeard
@@ -76,7 +76,7 @@ type Table struct {
 // The actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
 	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
-		labels: make(map[heartbeat.ID]*peer), left: make(map[heartbeat.ID]int),
+		labels: make(map[heartbeat.ID]*peer), left: make(map[heartbeat.ID]legacy),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
 	alive := store.Alive()

@@ -202,7 +202,7 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
 		t.store.Put(p.slot, &p.Slot)
 		return
 	default:
-		t.leave(p)
+		t.leave(now, p)
 		t.spared(now, p, v.Why)
 		return
 	}
@@ -223,10 +223,10 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
 }
 
 // leave forgets p, whose sessions stay: another conmgr of its machine may stand for them.
-func (t *Table) leave(p *peer) {
+func (t *Table) leave(now Now, p *peer) {
 	for _, o := range t.byHost[hostOf(p.Addr())] {
 		if o != p && o.Boot == p.Boot && o.standing() == terminator.Awaited && p.leavesTo(o.KeyID) {
-			t.bequeath(p, o.ID)
+			t.bequeath(now, p, o.ID)
 			return
 		}
 	}
