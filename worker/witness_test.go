@@ -125,6 +125,12 @@ func TestWitnessMeans(t *testing.T) {
 			t.Errorf("%s: %d", c.name, got)
 		}
 	}
+	link := &watchdog.Session{Remote: netip.MustParseAddrPort("[fe80::1]:5"), Cookie: 1, Device: 7}
+	for zone, meant := range map[string]bool{"fe80::1%7": true, "fe80::1%8": false} {
+		if q := asked(terminator.Time(now), netip.MustParseAddr(zone)); q.Mean(link) != meant {
+			t.Errorf("by a link-local address, of %s: meant %v", zone, !meant)
+		}
+	}
 	if got := (*witness)(nil).heard(now, newFakeHost(), &watchdog.Sessions{Label: label}); got != 0 {
 		t.Error("no netlink, and something was heard")
 	}

@@ -59,8 +59,9 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		case cause == terminator.None:
 			a.flags |= heartbeat.Resumed
 		}
-		t.proves(now, p, c.addr)
+		t.proves(p, c.addr, t.arrival(now, c.addr, h.Boot))
 	} else {
+		since := t.arrival(now, c.addr, h.Boot)
 		if err := withinLimits(h, t.settings.Access.minInterval(), t.settings.MaxTimeout); err != nil {
 			return a, err
 		}
@@ -71,7 +72,7 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		a.displaced = displaced
 		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{ID: h.ID, KeyID: c.keyID(), ConnectedAt: now.Wall,
 			Since: now.Mono}}
-		p.proves(c.addr, now.cutOff())
+		p.proves(c.addr, since)
 		t.add(p)
 	}
 	a.peer = p
@@ -133,12 +134,23 @@ func (t *Table) tellEstablished(now Now, p *peer, what string) {
 		Message: fmt.Sprintf("heartbeat connection is %s: conmgr %s", what, p.remote()), Detail: p.schedule()})
 }
 
-// proves records that p has connected from an address.
-func (t *Table) proves(now Now, p *peer, addr netip.Addr) {
-	if lost := p.Slot.proves(addr, now.cutOff()); lost.IsValid() {
+// proves records that p has connected from an address, where its machine has been since at.
+func (t *Table) proves(p *peer, addr netip.Addr, at terminator.Time) {
+	if lost := p.Slot.proves(addr, at); lost.IsValid() {
 		t.delist(p, lost)
 	}
 	t.enlist(p, addr)
+}
+
+// arrival is since when a machine is at an address: its conmgr may have been started again there.
+func (t *Table) arrival(now Now, addr netip.Addr, boot heartbeat.ID) terminator.Time {
+	first := now.cutOff()
+	for _, p := range t.byHost[hostOf(addr)] {
+		if p.Boot == boot && hostOf(p.Addr()) == hostOf(addr) {
+			first = min(first, p.since(addr))
+		}
+	}
+	return first
 }
 
 // bequeath forgets p, whose sessions stay: they are those of another conmgr of its host from now on.

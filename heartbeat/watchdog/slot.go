@@ -5,6 +5,7 @@ package watchdog
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,7 +59,7 @@ const MaxAddresses = 4
 // Proved is an address from which a conmgr has connected.
 type Proved struct {
 	Addr netip.Addr // IPv4-mapped addresses unmapped
-	// At is when it did first; once the verdict on the address has fallen, its cut-off.
+	// At is when its machine did first, by this or by an earlier conmgr; once the verdict on the address has fallen, its cut-off.
 	At    terminator.Time
 	Ended bool
 }
@@ -142,6 +143,14 @@ func (s *Slot) find(addr netip.Addr) int {
 	return -1
 }
 
+// since is when its machine first was at an address.
+func (s *Slot) since(addr netip.Addr) terminator.Time {
+	if i := s.find(addr); i >= 0 && !s.Proved[i].Ended {
+		return s.Proved[i].At
+	}
+	return terminator.Time(s.Since)
+}
+
 // pending tells whether a verdict that is put off waits for that address.
 func (s *Slot) pending(i int) bool { return s.Proved[i].Addr.IsValid() && !s.Proved[i].Ended }
 
@@ -175,8 +184,14 @@ type Session struct {
 	Heard         heartbeat.Mono
 }
 
-// Host is the address by which the session's host is known.
-func (s *Session) Host() netip.Addr { return hostOf(s.Remote.Addr()) }
+// Host is the address by which the session's host is known: with its zone, as in a slot.
+func (s *Session) Host() netip.Addr {
+	addr := s.Remote.Addr()
+	if s.Device != 0 {
+		addr = addr.WithZone(strconv.FormatUint(uint64(s.Device), 10))
+	}
+	return hostOf(addr)
+}
 
 // Mean tells whether they are asked of a session.
 func (q *Sessions) Mean(s *Session) bool {

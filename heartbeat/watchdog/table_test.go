@@ -425,6 +425,37 @@ func TestRebooted(t *testing.T) {
 	}
 }
 
+// TestConmgrOfALaterBootStartsAgain: what began between the two belongs to the machine that lives.
+func TestConmgrOfALaterBootStartsAgain(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		takes    int64 // when the later boot's first conmgr connects
+		wantAtMS int64
+	}{
+		{"it came after the silence began", 1200, 1200},
+		{"both were heard of together: two machines behind one address", 500, -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 4)
+			p := b.admit(0, who{1, addrA, 1, 0})
+			if c.takes > 1000 {
+				b.beat(1000, p)
+			}
+			q := b.admit(c.takes, who{2, addrA, 2, 0})
+			if c.takes < 1000 {
+				b.beat(1000, p)
+			}
+			b.fin(1400, q)
+			q = b.admit(1450, who{3, addrA, 2, 0})
+			b.beat(3900, q)
+			b.until(4100)
+			if got, _ := b.cutOff(addrA); got != c.wantAtMS {
+				t.Errorf("cut-off %d ms, want %d; the log:\n%s", got, c.wantAtMS, b.host.log())
+			}
+		})
+	}
+}
+
 // TestReplacedByANewConmgr: conmgr was started again on its host. The sessions of before are
 // spared, the slot is free at once.
 func TestReplacedByANewConmgr(t *testing.T) {

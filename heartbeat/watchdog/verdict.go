@@ -465,10 +465,7 @@ func (t *Table) others(now Now, p *peer, addr netip.Addr) (others []terminator.O
 
 // other is what counts of o when it is asked for an address of p.
 func (p *peer) other(now Now, o *peer, addr netip.Addr) terminator.Other {
-	since := terminator.Time(o.Since)
-	if i := o.find(addr); i >= 0 && !o.Proved[i].Ended {
-		since = o.Proved[i].At
-	}
+	since := o.since(addr)
 	return terminator.Other{Left: o.Closed, Standing: o.standing(), Since: since, SameBoot: o.Boot == p.Boot,
 		Rebooted: terminator.Rebooted(o.Boot == p.Boot, since, terminator.Time(p.LastReceived.Mono)),
 		Senior:   o.Since < p.Since, Silent: now.Mono.Sub(o.LastReceived.Mono),

@@ -162,4 +162,12 @@ var labelMutations = []mutation{
 		test:      "-run TestLabelsAndPoolers ./libpq/test",
 		build:     "all",
 	},
+	{
+		name:      "watchdog/arrival",
+		invariant: "a machine is where its conmgr was before it was started again",
+		file:      "heartbeat/watchdog/hello.go",
+		from:      "			first = min(first, p.since(addr))\n",
+		to:        "",
+		test:      "-run TestConmgrOfALaterBootStartsAgain ./heartbeat/watchdog",
+	},
 }

@@ -167,7 +167,7 @@ var scenarios = []struct {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(20500*ms, func() { s.cutFor(30 * time.Second) })
 	}},
-	{"one address for two hosts and a new conmgr", "", timings[7], func(s *stage) { // taken for the dead one's next boot
+	{"one address for two hosts and a new conmgr", "", timings[7], func(s *stage) { // which is not the dead one's next boot
 		b := s.neighbour(timings[2])
 		s.after(15*time.Second, func() { s.session(b) })
 		s.after(21*time.Second, s.c.powerOff)
