@@ -158,7 +158,7 @@ func (t *Table) bequeath(now Now, p *peer, heir heartbeat.ID) {
 	replaced := p.State == Waiting
 	p.State, p.Heir = Free, heartbeat.LabelID(heir)
 	t.store.Put(p.slot, &p.Slot)
-	t.left[p.ID] = legacy{p.slot, now.Mono, replaced, p.CutOff != 0}
+	t.left[p.ID] = legacy{p.slot, now.Mono, t.verdicts, replaced, p.CutOff != 0}
 	t.drop(p, Free)
 }
 
@@ -166,13 +166,14 @@ func (t *Table) bequeath(now Now, p *peer, heir heartbeat.ID) {
 type legacy struct {
 	slot     int // that says so
 	at       heartbeat.Mono
-	replaced bool // it had only closed its connection
-	verdict  bool // the slot has one, too
+	verdicts uint64 // on anybody, until then
+	replaced bool   // it had only closed its connection
+	verdict  bool   // the slot has one, too
 }
 
 // returned is the conmgr of h if another one of its host was taken for its successor, wrongly: it had
-// closed its connection, and not ended. Its sessions are its own again, as long as none was ended by a
-// verdict on the heir.
+// closed its connection, and not ended. Its sessions are its own again, if none can have been ended: by a
+// verdict on the heir, or, where that has gone without one, by any.
 func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
 	l, ok := t.left[h.ID]
 	if !ok || !l.replaced {
@@ -180,8 +181,8 @@ func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
 	}
 	p := &peer{slot: l.slot, heapIndex: -1, Slot: t.store.Load(l.slot)}
 	heir := t.labels[p.Heir]
-	if heir == nil || heir.standing() != terminator.Awaited || heir.Since > l.at || heir.CutOff >= terminator.Time(l.at) ||
-		p.KeyID != c.keyID() || p.same(h) != nil || p.outrun(h) || p.accepts(h) != nil {
+	answers := heir != nil && heir.standing() == terminator.Awaited && heir.Since <= l.at && heir.CutOff < terminator.Time(l.at)
+	if !answers && t.verdicts != l.verdicts || p.KeyID != c.keyID() || p.same(h) != nil || p.outrun(h) || p.accepts(h) != nil {
 		return nil
 	}
 	i := slices.Index(t.free, l.slot)

@@ -63,7 +63,9 @@ type Table struct {
 	ending []int                   // slots that the terminator will free
 	log    *logLimiter
 	orders uint64
-	asking *peer // its verdict waits for KernelHeard
+	// verdicts is how often the terminator was asked.
+	verdicts uint64
+	asking   *peer // its verdict waits for KernelHeard
 	// deferrals is how many verdicts are put off.
 	deferrals int
 

@@ -398,6 +398,7 @@ func (t *Table) end(p *peer) {
 }
 
 func (t *Table) ask(slot int, latest terminator.Time) {
+	t.verdicts++
 	t.store.Ask(slot, latest)
 	t.act(Action{Kind: WakeTerminator})
 }

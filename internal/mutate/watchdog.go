@@ -467,28 +467,4 @@ var watchdogMutations = []mutation{
 		to:        "\tfor _, r := range a.replaced[:0] {\n",
 		test:      "-run TestTranscripts/resume_beside ./heartbeat/watchdog",
 	},
-	{
-		name:      "replaced/returns",
-		invariant: "a conmgr that was replaced, but had closed its connection only, is not forgotten",
-		file:      "heartbeat/watchdog/hello.go",
-		from:      "\t\tp = t.returned(c, h)\n",
-		to:        "",
-		test:      "-run TestTranscripts ./heartbeat/watchdog",
-	},
-	{
-		name:      "replaced/heir-has-lost",
-		invariant: "a conmgr whose heir's sessions were ended has not resumed",
-		file:      "heartbeat/watchdog/hello.go",
-		from:      " heir.CutOff >= terminator.Time(l.at) ||",
-		to:        "",
-		test:      "-run TestTranscripts ./heartbeat/watchdog",
-	},
-	{
-		name:      "replaced/heir-is-another",
-		invariant: "nor has one whose heir has ended and come back",
-		file:      "heartbeat/watchdog/hello.go",
-		from:      " heir.Since > l.at ||",
-		to:        "",
-		test:      "-run TestTranscripts ./heartbeat/watchdog",
-	},
 }
