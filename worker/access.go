@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -95,7 +96,7 @@ func (r *Reactor) inForce(l loadedAccess) *watchdog.Access {
 	}
 	r.access.keys, r.access.text = l.keys, l.text
 	a := &watchdog.Access{Authentication: l.Authentication, Keys: l.keys, MinInterval: l.MinInterval}
-	if l.AllowedAddresses == "" {
+	if strings.Trim(l.AllowedAddresses, " \t") == "" { // as the server checks it
 		return a
 	}
 	var err error

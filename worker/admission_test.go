@@ -251,3 +251,14 @@ func outOfDescriptors(t *testing.T) {
 	}
 	fmt.Printf("complaints %d\n", l.host.count(complaint))
 }
+
+// TestAllowedBlank: a list of nothing but blanks is empty here as it is to the server that has checked it.
+func TestAllowedBlank(t *testing.T) {
+	r := &Reactor{host: newFakeHost()}
+	if a := r.inForce(loadedAccess{Access: Access{AllowedAddresses: " \t"}}); a.Allowed != nil {
+		t.Error(a.Allowed)
+	}
+	if a := r.inForce(loadedAccess{Access: Access{AllowedAddresses: "192.0.2.0/24"}}); len(a.Allowed) != 1 {
+		t.Error(a.Allowed)
+	}
+}

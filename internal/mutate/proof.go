@@ -180,6 +180,14 @@ var proofMutations = []mutation{
 		test:      "-run TestTranscripts ./heartbeat/watchdog",
 	},
 	{
+		name:      "proof/allowed-blank",
+		invariant: "a list of networks that the server takes for empty allows everybody",
+		file:      "worker/access.go",
+		from:      `strings.Trim(l.AllowedAddresses, " \t") == ""`,
+		to:        `l.AllowedAddresses == ""`,
+		test:      "-run TestAllowedBlank ./worker",
+	},
+	{
 		name:      "proof/yields",
 		invariant: "a slot that is needed for who has a proof is given up by who has none",
 		file:      "terminator/slots.go",
