@@ -184,7 +184,7 @@ var proofMutations = []mutation{
 		invariant: "a list of networks that the server takes for empty allows everybody",
 		file:      "worker/access.go",
 		from:      `strings.Trim(l.AllowedAddresses, " \t") == ""`,
-		to:        `l.AllowedAddresses == ""`,
+		to:        `strings.Trim(l.AllowedAddresses, "") == ""`,
 		test:      "-run TestAllowedBlank ./worker",
 	},
 	{
