@@ -86,10 +86,11 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	c.port = C.uint16_t(v.Port)
 	c.attempt, c.suspended = C.uint32_t(v.Attempt), C.uint32_t(v.Suspended)
 	c.closed = C.uint8_t(v.Closed)
-	c.remembered = 0
+	remembered := C.uint8_t(0)
 	if v.Remembered {
-		c.remembered = 1
+		remembered = 1
 	}
+	c.remembered = remembered
 	c.deferred = C.int64_t(v.Deferred)
 	c.deferred_cause = C.uint8_t(v.DeferredCause)
 	c.generation = C.uint64_t(v.Generation)
@@ -138,8 +139,10 @@ func (s store) Load(i int) watchdog.Slot {
 	}
 }
 
+// putAddresses stores each field once: who cannot wait for the end of a writer that is held up takes what
+// is there, and a conmgr that lives is not without addresses even then.
 func putAddresses(c *C.WatchdogSlot, v *watchdog.Slot) {
-	c.naddrs, c.ended = 0, 0
+	n, ended := 0, C.uint8_t(0)
 	for i, a := range v.Proved {
 		if !a.Addr.IsValid() {
 			break
@@ -150,10 +153,11 @@ func putAddresses(c *C.WatchdogSlot, v *watchdog.Slot) {
 		c.scope[i] = C.uint32_t(zone)
 		c.addr_time[i] = C.int64_t(a.At)
 		if a.Ended {
-			c.ended |= 1 << i
+			ended |= 1 << i
 		}
-		c.naddrs++
+		n++
 	}
+	c.naddrs, c.ended = C.uint8_t(n), ended
 }
 
 func loadAddresses(c *C.WatchdogSlot) (proved [watchdog.MaxAddresses]watchdog.Proved) {

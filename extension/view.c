@@ -202,6 +202,7 @@ pgx_stat_get_watchdog_sessions(PG_FUNCTION_ARGS)
 	{
 		WatchdogSession session;
 
+		CHECK_FOR_INTERRUPTS(); /* each looks at all slots */
 		if (watchdog_read_session(i, &session))
 			put_session(store, desc, slots, &session);
 	}
