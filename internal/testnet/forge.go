@@ -50,21 +50,33 @@ func (n *Net) ForgeRST(from, to netip.AddrPort) Window {
 	return n.forge(from, to, flagRST)
 }
 
+// TryForgeRST is ForgeRST for a connection that may have ended meanwhile, which is an error.
+func (n *Net) TryForgeRST(from, to netip.AddrPort) error {
+	n.t.Helper()
+	_, err := n.tryForge(from, to, flagRST)
+	return err
+}
+
 func (n *Net) forge(from, to netip.AddrPort, flags byte) Window {
+	n.t.Helper()
+	w, err := n.tryForge(from, to, flags)
+	if err != nil {
+		n.t.Fatalf("forge a segment from %s to %s: %v", from, to, err)
+	}
+	return w
+}
+
+func (n *Net) tryForge(from, to netip.AddrPort, flags byte) (w Window, err error) {
 	n.t.Helper()
 	h := n.hostOf(to.Addr())
 	if h == nil {
 		n.t.Fatalf("forge a segment: no host has address %s", to.Addr())
 	}
-	var w Window
-	err := n.sw.do(func() (err error) {
+	err = n.sw.do(func() (err error) {
 		w, err = h.forge(from, to, flags)
 		return err
 	})
-	if err != nil {
-		n.t.Fatalf("forge a segment from %s to %s: %v", from, to, err)
-	}
-	return w
+	return w, err
 }
 
 // injector is a packet socket on the switch's interface towards the receiver.
