@@ -13,6 +13,7 @@
  */
 #include "watchdog.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "miscadmin.h"
@@ -168,12 +169,22 @@ check_pong(MainLoop *loop)
 	}
 }
 
+/*
+ * Before 16, a postmaster that learns of a worker's end just before it waits
+ * for connections starts that worker again up to a minute later. Any signal
+ * makes it look.
+ */
 static void
 check_terminator(MainLoop *loop)
 {
 	if (watchdog_published_latch(&watchdog_shared->terminator_latch) != NULL)
+	{
 		loop->without_terminator = 0;
-	else if (loop->without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
+		return;
+	}
+	if (kill(PostmasterPid, SIGUSR1) != 0)
+		elog(DEBUG1, "could not wake the postmaster: %m");
+	if (loop->without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("the terminator worker does not run: sessions of dead clients are not terminated"),
