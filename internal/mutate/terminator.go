@@ -401,7 +401,7 @@ var terminatorMutations = []mutation{
 		file:      "terminator/deferred.go",
 		from:      "return sameBoot || others >= MostPutOff",
 		to:        "return true",
-		test:      "-run TestScenarios/two_boots ./internal/simulate",
+		test:      "-run TestMerges ./terminator",
 	},
 	{
 		name:      "terminator/merges-limit",

@@ -81,7 +81,7 @@ var watchdogMutations = []mutation{
 		file:      "heartbeat/watchdog/verdict.go",
 		from:      "\t\tp.Remembered = true\n",
 		to:        "",
-		test:      "-run TestCloseIsSpared ./heartbeat/watchdog",
+		test:      "-run TestGenerationSteps ./heartbeat/watchdog",
 	},
 	{
 		name:      "watchdog/deadline-from-reception",
@@ -145,7 +145,7 @@ var watchdogMutations = []mutation{
 		file:      "terminator/parting.go",
 		from:      " && a.Standing == Awaited",
 		to:        "",
-		test:      "-run TestCloseIsSpared ./heartbeat/watchdog",
+		test:      "-run TestReplacedBy ./terminator",
 	},
 	{
 		name:      "watchdog/loopback",
@@ -313,7 +313,7 @@ var watchdogMutations = []mutation{
 		file:      "terminator/parting.go",
 		from:      "left := a.Left == Finished || a.Left == Reset && scarce",
 		to:        "left := true",
-		test:      "-run TestReplacedByANew ./heartbeat/watchdog",
+		test:      "-run TestReplacedBy ./terminator",
 	},
 	{
 		name:      "watchdog/less-watched",
