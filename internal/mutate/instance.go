@@ -74,7 +74,7 @@ var instanceMutations = []mutation{
 		file:      "heartbeat/instance/step.go",
 		from:      "\tin.mon.Late(now.Sub(in.timer())) //",
 		to:        "\t//",
-		test:      simulateTest,
+		test:      "-run TestTranscripts/held_up ./heartbeat/instance",
 	},
 	{
 		name:      "instance/held-up-then-told",
