@@ -158,7 +158,7 @@ var simulateMutations = []mutation{
 		file:      "terminator/parting.go",
 		from:      "a.Left == Reset && scarce",
 		to:        "a.Left == Reset",
-		test:      simulateTest,
+		test:      "-run TestReplacedBy ./terminator",
 	},
 	{
 		name:      "simulate/replaced",
@@ -222,7 +222,7 @@ var simulateMutations = []mutation{
 		file:      "terminator/labels.go",
 		from:      "return left == Broken || !sameBoot",
 		to:        "return true",
-		test:      "-run TestKept ./internal/simulate",
+		test:      "-run TestKeeps ./terminator",
 	},
 	{
 		name:      "simulate/backlog",
