@@ -1,7 +1,7 @@
 package main
 
-// The table of sessions in shared memory, which the sessions write themselves: see WatchdogSession in
-// extension/bridge.h. Called by the reactor's goroutine only.
+// The table of sessions in shared memory, which the sessions write themselves: see WatchdogSession
+// in extension/bridge.h. Called by the reactor's goroutine only.
 
 /*
 #include "bridge.h"

@@ -139,8 +139,8 @@ func (s store) Load(i int) watchdog.Slot {
 	}
 }
 
-// putAddresses stores each field once: who cannot wait for the end of a writer that is held up takes what
-// is there, and a conmgr that lives is not without addresses even then.
+// putAddresses stores each field once: who cannot wait for the end of a writer that is held up
+// takes what is there, and a conmgr that lives is not without addresses even then.
 func putAddresses(c *C.WatchdogSlot, v *watchdog.Slot) {
 	n, ended := 0, C.uint8_t(0)
 	for i, a := range v.Proved {

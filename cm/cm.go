@@ -7,8 +7,8 @@ package cm
 // Version is that of conmgr and cm_ctl, and of conmgr's answers.
 const Version = "1.0"
 
-// VersionParameter is the ParameterStatus by which a client knows a Connection Manager; its value is
-// conmgr's Version.
+// VersionParameter is the ParameterStatus by which a client knows a Connection Manager; its value
+// is conmgr's Version.
 const VersionParameter = "conmgr.version"
 
 // LabelSetting is the server's setting by which a session says whose it is: a label, which is

@@ -163,7 +163,8 @@ func TestNameChanges(t *testing.T) {
 }
 
 // The connection breaks, and cannot be made again by its address for a while, but by another one of
-// the name: that would be another host to the watchdog, and a loss. So it waits, until the deadline.
+// the name: that would be another host to the watchdog, and a loss. So it waits, until the
+// deadline.
 func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 	for _, back := range []bool{true, false} {
 		w1, w2 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")

@@ -26,7 +26,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
-// patience is how long a test waits for what must happen: much, as CI is slow with the race detector.
+// patience is how long a test waits for what must happen: much, as CI is slow with the race
+// detector.
 const patience = 30 * time.Second
 
 func eventually(t *testing.T, what string, cond func() bool) {

@@ -1,6 +1,6 @@
 // Package control is the directory of a conmgr process and the ways to control that process: the
-// pid file with its lock, and what the command cm_ctl does (start, stop, restart, status, forget, genkey). conmgr
-// itself uses the pid file only.
+// pid file with its lock, and what the command cm_ctl does (start, stop, restart, status, forget,
+// genkey). conmgr itself uses the pid file only.
 //
 //	info.go     the record in conmgr.pid
 //	pidfile.go  the pid file of the running process: create, lock, update, remove

@@ -26,15 +26,16 @@ const (
 	doubtShare = 8                      // of what is left after an interval, until heartbeat_timeout: s
 	leastDoubt = 20 * time.Millisecond  // s is never shorter: a process is not always run at once
 	mostDoubt  = 500 * time.Millisecond // nor longer: that is enough for any path
-	// ackAllowance is what a BEAT of ours may take beside s to be acknowledged: a kernel delays that by up
-	// to 40 ms.
+	// ackAllowance is what a BEAT of ours may take beside s to be acknowledged: a kernel delays
+	// that by up to 40 ms.
 	ackAllowance = 45 * time.Millisecond
 
 	spacingShare = 8                     // of what is left until the nearest deadline, between two of them
 	leastSpacing = 30 * time.Millisecond // more often is a flood
 	mostSpacing  = 1 * time.Second       // less often is to wait
 
-	// MostBeside may be under way at a time: with the least spacing, no round trip takes longer than so many.
+	// MostBeside may be under way at a time: with the least spacing, no round trip takes longer
+	// than so many.
 	MostBeside = 8
 	// BesideTime is what one of them has: as long as a kernel waits before it repeats a SYN.
 	BesideTime = 1 * time.Second
@@ -51,8 +52,8 @@ func AckTime(interval, timeout time.Duration) time.Duration {
 }
 
 // Spacing is the time between two connections that are opened beside, with that much left until the
-// nearest deadline. random is from 0 to 1: those who have lost their connections at one time, by one
-// fault, are not to come at one time.
+// nearest deadline. random is from 0 to 1: those who have lost their connections at one time, by
+// one fault, are not to come at one time.
 func Spacing(left time.Duration, random float64) time.Duration {
 	d := min(max(left/spacingShare, leastSpacing), mostSpacing)
 	return d*3/4 + time.Duration(random*float64(d/2))

@@ -16,8 +16,8 @@ func InstanceID(process ID, number int) (id ID) {
 	return id
 }
 
-// LabelID is what sessions carry that the conmgr of an id has led to a server: a hash, as the id itself
-// is a secret between the two ends of the heartbeats.
+// LabelID is what sessions carry that the conmgr of an id has led to a server: a hash, as the id
+// itself is a secret between the two ends of the heartbeats.
 func LabelID(id ID) (label ID) {
 	sum := sha256.Sum256(id[:])
 	copy(label[:], sum[:])

@@ -41,8 +41,9 @@ type Hello struct {
 	Generation             uint64 // times that this conmgr has declared this instance lost
 	Interval, Timeout      time.Duration
 	Flags                  uint32
-	// Attempt rises by each HELLO of one process to one instance, from 1: the latest connection is the one
-	// with the highest. 0: not told, as conmgr 1.0 does not. A HELLO of it replaces the connection before.
+	// Attempt rises by each HELLO of one process to one instance, from 1: the latest connection is
+	// the one with the highest. 0: not told, as conmgr 1.0 does not. A HELLO of it replaces the
+	// connection before.
 	Attempt uint32
 	// KeyID is that of conmgr's key, and Nonce is used once. Zero: without a key.
 	KeyID proof.KeyID
@@ -228,8 +229,8 @@ type Welcome struct {
 	Attributes       Attributes
 	PostmasterPort   uint16     // on which the server takes SQL connections; 0: not told
 	Succeeds         Succession // zero: not told, or none
-	// KnownSince names the watchdog's memory of this conmgr, which is another one if it had forgotten
-	// it meanwhile; 0: not told.
+	// KnownSince names the watchdog's memory of this conmgr, which is another one if it had
+	// forgotten it meanwhile; 0: not told.
 	KnownSince uint64
 }
 

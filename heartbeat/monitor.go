@@ -197,11 +197,11 @@ func (m *Monitor) Welcome(now Mono, w Welcome, offered uint64) (*Loss, error) {
 	return loss, nil
 }
 
-// Frame takes in a frame that has come on c after WELCOME. What it says of the instance counts if c is
-// the latest connection. changed: the attributes are others than before.
-// An error is a *ProtocolError: close the connection, and call Closed. A server that shuts down is
-// not lost: it still delivers to whoever is connected, and its kernel will close those connections.
-// See StopAnswer.
+// Frame takes in a frame that has come on c after WELCOME. What it says of the instance counts if c
+// is the latest connection. changed: the attributes are others than before. An error is a
+// *ProtocolError: close the connection, and call Closed. A server that shuts down is not lost: it
+// still delivers to whoever is connected, and its kernel will close those connections. See
+// StopAnswer.
 func (m *Monitor) Frame(now Mono, c *Channel, latest bool, f Frame) (changed bool, err error) {
 	switch f.Type {
 	case TypeBeat:
@@ -269,8 +269,8 @@ func (m *Monitor) Closed() {
 // BeatDue tells whether a BEAT is due, on each connection.
 func (m *Monitor) BeatDue(now Mono) bool { return m.state == Established && m.pulse.SendDue(now) }
 
-// lead is for how long before the watchdog's BEATs ours are sent: so theirs tell that they have come,
-// and nobody else has to be asked.
+// lead is for how long before the watchdog's BEATs ours are sent: so theirs tell that they have
+// come, and nobody else has to be asked.
 func (m *Monitor) lead() time.Duration {
 	return min((Doubt(m.interval, m.timeout)+ackAllowance)/2, m.interval/4)
 }
@@ -290,7 +290,8 @@ func (m *Monitor) Judge(now Mono) *Loss {
 	return m.lose(now, LossSilence)
 }
 
-// Doubtful is when the silence is long enough for another connection to be opened, while one stands.
+// Doubtful is when the silence is long enough for another connection to be opened, while one
+// stands.
 func (m *Monitor) Doubtful() Mono {
 	return m.pulse.LastReceived().Add(m.interval + Doubt(m.interval, m.timeout))
 }

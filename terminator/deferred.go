@@ -17,8 +17,8 @@ type Deferred struct {
 
 // Review decides about a deferred cut-off when its time has come. The sessions were promised to end
 // when their host has not been heard of for Timeout. They stay while somebody at the address is
-// heard that often; they are no longer in question when a conmgr with no longer timeout, or a senior
-// one, has been heard since, whose own verdict then covers them.
+// heard that often; they are no longer in question when a conmgr with no longer timeout, or a
+// senior one, has been heard since, whose own verdict then covers them.
 func Review(d Deferred) Decision {
 	if d.Covered {
 		return Decision{Why: whyCovered}
@@ -46,17 +46,17 @@ func (d Deferred) AfterLastWord(o Other, falls time.Duration) (wait time.Duratio
 	return wait, o.Left != NotNeeded && !o.Rebooted && wait > falls
 }
 
-// MostPutOff is how many verdicts of an address can be put off, each in a slot, so that whoever says
-// HELLO and goodbye again and again does not take all slots.
+// MostPutOff is how many verdicts of an address can be put off, each in a slot, so that whoever
+// says HELLO and goodbye again and again does not take all slots.
 const MostPutOff = 2
 
-// Merges tells whether a verdict that is put off becomes one with another of its address, of so many
-// others. Two boots of a machine are two hosts: when the later one's conmgr is back, which drops the
-// verdict on it, the one on the earlier boot has to stay.
+// Merges tells whether a verdict that is put off becomes one with another of its address, of so
+// many others. Two boots of a machine are two hosts: when the later one's conmgr is back, which
+// drops the verdict on it, the one on the earlier boot has to stay.
 func Merges(sameBoot bool, others int) bool { return sameBoot || others >= MostPutOff }
 
-// Merge is one deferred cut-off for two of the same address: the wider of both, and the shorter time,
-// as that was promised. second: that is b's.
+// Merge is one deferred cut-off for two of the same address: the wider of both, and the shorter
+// time, as that was promised. second: that is b's.
 func Merge(a, b Deferred) (m Deferred, second bool) {
 	if m = a; b.Timeout < a.Timeout {
 		m, second = b, true

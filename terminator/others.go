@@ -36,8 +36,8 @@ const MaxSchedule = time.Minute
 
 // reach is for how long o may be silent and is still taken for alive, when it is asked for a conmgr
 // with that heartbeat_timeout. One that came later cannot have that timeout count for less than the
-// heartbeats of one that was there before: with 10 ms, whoever says HELLO and falls silent would end
-// the sessions of a host that lives. The schedule of one that came later is no reason to wait.
+// heartbeats of one that was there before: with 10 ms, whoever says HELLO and falls silent would
+// end the sessions of a host that lives. The schedule of one that came later is no reason to wait.
 func (o Other) reach(timeout time.Duration) time.Duration {
 	if o.believed() {
 		return max(timeout, schedule(o.Interval))
@@ -70,8 +70,8 @@ func Rebooted(sameBoot bool, connected, lastWord Time) bool {
 	return !sameBoot && connected >= lastWord
 }
 
-// capped is the cut-off of an address: what began when another boot, or another machine, had come to it
-// is that one's, as long as its own verdict is still to fall.
+// capped is the cut-off of an address: what began when another boot, or another machine, had come
+// to it is that one's, as long as its own verdict is still to fall.
 func capped(cutOff Time, others []Other) Time {
 	for _, o := range others {
 		if o.Rebooted && o.Standing == Awaited {

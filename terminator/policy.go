@@ -16,8 +16,8 @@ package terminator
 
 import "time"
 
-// Time is a time of CLOCK_MONOTONIC in nanoseconds. The sessions are dated by it: a wall clock may be
-// set at any moment.
+// Time is a time of CLOCK_MONOTONIC in nanoseconds. The sessions are dated by it: a wall clock may
+// be set at any moment.
 type Time int64
 
 // Add returns t + d.
@@ -28,7 +28,8 @@ type Cause uint8
 
 const (
 	None Cause = iota
-	// nothing was received for heartbeat_timeout, whether or not the connection broke or was reset meanwhile
+	// nothing was received for heartbeat_timeout, whether or not the connection broke or was reset
+	// meanwhile
 	Silence
 	Goodbye // the conmgr announced its end
 	GivenUp // the conmgr has told its applications that this instance is lost
@@ -61,20 +62,21 @@ const (
 	Spare Action = iota // nothing
 	End                 // end those that started at or before the cut-off
 	Defer               // nothing yet: ask Review again later
-	// nothing; but its sessions end should it come back and have told its applications that they are lost
+	// nothing; but its sessions end should it come back and have told its applications that they
+	// are lost
 	Remember
 )
 
 // Verdict is what follows from the end of a conmgr.
 type Verdict struct {
-	// Own is for the sessions that carry its label: End, Spare or Remember. It is never put off for the
-	// sake of others, as these sessions are nobody else's.
+	// Own is for the sessions that carry its label: End, Spare or Remember. It is never put off for
+	// the sake of others, as these sessions are nobody else's.
 	Own    Action
 	Cause  Cause
 	CutOff Time // End
 	Why    string
-	// Addresses are for the other sessions of each of its addresses, in their order; nil unless Own is
-	// End.
+	// Addresses are for the other sessions of each of its addresses, in their order; nil unless Own
+	// is End.
 	Addresses []Decision
 }
 

@@ -116,8 +116,8 @@ func TestMeans(t *testing.T) {
 	}
 }
 
-// TestKeeps: a conmgr that has closed its connection may be back in a moment, but not if its host has
-// died, as another conmgr of the machine tells.
+// TestKeeps: a conmgr that has closed its connection may be back in a moment, but not if its host
+// has died, as another conmgr of the machine tells.
 func TestKeeps(t *testing.T) {
 	if !Keeps(Broken, true) || !Keeps(Broken, false) || !Keeps(Finished, false) || Keeps(Finished, true) || Keeps(Reset, true) {
 		t.Error("a closed one keeps sessions of its own machine, or a connected one does not")

@@ -35,9 +35,9 @@ func (h Holder) turn(first bool) int {
 func (h Holder) GivesWay(first bool) bool { return h.turn(first) != 0 }
 
 // Before tells whether h gives way before o, where both may have to: of those that were spared, the
-// one that was there first; the last admitted one of the address that has most, as the address's real
-// conmgr was there before, if it is one process that takes all the slots, and so of those that yield
-// to a proof; the one that has left first.
+// one that was there first; the last admitted one of the address that has most, as the address's
+// real conmgr was there before, if it is one process that takes all the slots, and so of those that
+// yield to a proof; the one that has left first.
 func (h Holder) Before(o Holder, first bool) bool {
 	if a, b := h.turn(first), o.turn(first); a != b {
 		return a < b

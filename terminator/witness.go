@@ -14,8 +14,8 @@ func silenceCutOff(last Time, interval time.Duration, now Time) Time {
 	return min(last.Add(schedule(interval)), now)
 }
 
-// Question is which sessions tell of a host: those that the verdict would end if it fell now, so that
-// what came after a power cycle does not keep what was before alive.
+// Question is which sessions tell of a host: those that the verdict would end if it fell now, so
+// that what came after a power cycle does not keep what was before alive.
 type Question struct {
 	CutOff    Time   // those that were there by then
 	Addresses []Time // and for each of its addresses, by when, of those without its label; 0: of none
@@ -36,7 +36,8 @@ func Asks(cause Cause, f Facts, addresses ...Address) (q Question, ok bool) {
 	return q, cause.Silent()
 }
 
-// mayBeHeard tells whether sessions of o's address may be those of another conmgr, or of another host.
+// mayBeHeard tells whether sessions of o's address may be those of another conmgr, or of another
+// host.
 func (o Other) mayBeHeard() bool { return o.Standing == Awaited || !o.SameBoot }
 
 // Suspends tells whether a host that was heard from at that time is no subject of a verdict yet: it

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestAsks: the kernel is asked at a silence only, and of what has no label only where that tells of
-// one host.
+// TestAsks: the kernel is asked at a silence only, and of what has no label only where that tells
+// of one host.
 func TestAsks(t *testing.T) {
 	f := Facts{Now: 10_000_000_000, LastReceived: 5_000_000_000, Interval: time.Second, Timeout: 5 * time.Second}
 	for _, c := range []Cause{None, Goodbye, GivenUp, Closed} {

@@ -102,7 +102,8 @@ func TestConmgrEnds(t *testing.T) {
 					}
 				}
 				w.primary.WaitLog(since, c.logged, patience)
-				// Its kernel answers with a reset if it has not read the last BEAT: that is a silence.
+				// Its kernel answers with a reset if it has not read the last BEAT: that is a
+				// silence.
 				reset := c.status == -1 && strings.Contains(w.primary.Log()[since:], "Connection reset by peer")
 				if on || c.whenOff || reset {
 					w.waitGone(s.pid, patience, "the session")
@@ -121,9 +122,9 @@ func TestConmgrEnds(t *testing.T) {
 	}
 }
 
-// TestFrozenConmgr: a conmgr that was stopped for longer than the timeout declares no silence when it
-// wakes. The server has declared it dead, and ended its sessions: that is what its applications are
-// told, once.
+// TestFrozenConmgr: a conmgr that was stopped for longer than the timeout declares no silence when
+// it wakes. The server has declared it dead, and ended its sessions: that is what its applications
+// are told, once.
 func TestFrozenConmgr(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")

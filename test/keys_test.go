@@ -149,8 +149,8 @@ func (w *world) reload(settings map[string]string, says string) {
 	w.primary.WaitLog(since, says, patience)
 }
 
-// TestKeys: both versions of the protocol, with and without keys, under each watchdog.authentication;
-// keys come, go, and are replaced at reloads.
+// TestKeys: both versions of the protocol, with and without keys, under each
+// watchdog.authentication; keys come, go, and are replaced at reloads.
 func TestKeys(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.key_file", "keys"))
 	client := w.net.Host("client")
@@ -269,8 +269,9 @@ func conmgrKey(t *testing.T, path string, lines ...string) {
 	}
 }
 
-// TestKeysOfConmgr: our conmgr with a key waits for a server that proves it, serves under prefer and
-// require, and goes on without a loss when the secret is replaced; a dead host's sessions end as ever.
+// TestKeysOfConmgr: our conmgr with a key waits for a server that proves it, serves under prefer
+// and require, and goes on without a loss when the secret is replaced; a dead host's sessions end
+// as ever.
 func TestKeysOfConmgr(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.key_file", "keys"))
 	client, other := w.net.Host("client"), w.net.Host("other")
@@ -343,9 +344,9 @@ func keyOf(t *testing.T, line string) string {
 	return "heartbeat_key_file = '" + path + "'\n"
 }
 
-// TestKeysBesideVersion10: while an installation is on its way from 1.0 to keys, an old conmgr is served
-// by a new server under prefer, and a new conmgr without a key by an old server; one with a key waits
-// for a server that proves it, and loses nothing by that.
+// TestKeysBesideVersion10: while an installation is on its way from 1.0 to keys, an old conmgr is
+// served by a new server under prefer, and a new conmgr without a key by an old server; one with a
+// key waits for a server that proves it, and loses nothing by that.
 func TestKeysBesideVersion10(t *testing.T) {
 	old := release10(t)
 	first := keyLine(t, "client1", 1)

@@ -186,8 +186,8 @@ func TestLabels(t *testing.T) {
 	cut.Heal()
 }
 
-// labelsWithoutExtension: a server that has no watchdog is never named by conmgr; as a server of the
-// list it is as it was.
+// labelsWithoutExtension: a server that has no watchdog is never named by conmgr; as a server of
+// the list it is as it was.
 func (w *world) labelsWithoutExtension(client *testnet.Host, cm *cmtest.Conmgr) {
 	other := pgtest.New(w, pgtest.Host(w.net.Host("other")), pgtest.Named("other"))
 	for _, kind := range appKinds[:2] {

@@ -106,7 +106,8 @@ func TestLibrariesGone(t *testing.T) {
 			}
 			if tc.fails != "" {
 				since = w.primary.LogSize()
-				// A reload ends the pause; one that comes before the new process has its handlers is missed.
+				// A reload ends the pause; one that comes before the new process has its handlers
+				// is missed.
 				testkit.Eventually(t, 3*time.Second, "the worker listens again", func() (bool, string) {
 					w.primary.Reload()
 					return strings.Contains(w.primary.Log()[since:], "listening for heartbeat connections"), ""

@@ -19,7 +19,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// roundsVariable is how many failovers, or deaths of a host; seedVariable repeats the phases of an earlier run.
+// roundsVariable is how many failovers, or deaths of a host; seedVariable repeats the phases of an
+// earlier run.
 const (
 	roundsVariable = "WATCHDOG_TEST_ROUNDS"
 	seedVariable   = "WATCHDOG_TEST_SEED"

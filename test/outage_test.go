@@ -1,6 +1,7 @@
 package test
 
-// Disturbances after which both ends of the heartbeats still have time: nobody loses anything by them.
+// Disturbances after which both ends of the heartbeats still have time: nobody loses anything by
+// them.
 
 import (
 	"fmt"
@@ -46,8 +47,8 @@ func (u *undisturbed) check() {
 	}
 }
 
-// TestOutageInTime: the link is away for as long as heartbeat_timeout leaves after an interval, less the
-// little that is needed. With WATCHDOG_TEST_ROUNDS, so often with each of three settings.
+// TestOutageInTime: the link is away for as long as heartbeat_timeout leaves after an interval,
+// less the little that is needed. With WATCHDOG_TEST_ROUNDS, so often with each of three settings.
 func TestOutageInTime(t *testing.T) {
 	rounds := numberFrom(t, roundsVariable, 0)
 	settings, spare := [][2]time.Duration{{time.Second, 2 * time.Second}}, 150*time.Millisecond
@@ -79,8 +80,8 @@ func TestOutageInTime(t *testing.T) {
 	}
 }
 
-// TestForgottenConnection: something between has forgotten the heartbeat connection, and only that. The
-// state stays, and the connection that takes its place is another one.
+// TestForgottenConnection: something between has forgotten the heartbeat connection, and only that.
+// The state stays, and the connection that takes its place is another one.
 func TestForgottenConnection(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
@@ -172,8 +173,8 @@ func TestManyResets(t *testing.T) {
 	}
 }
 
-// TestGroupReconnectsAtOnce: forty conmgrs of one address lose their connections in one moment, and all
-// are back in time.
+// TestGroupReconnectsAtOnce: forty conmgrs of one address lose their connections in one moment, and
+// all are back in time.
 func TestGroupReconnectsAtOnce(t *testing.T) {
 	const n = 40
 	w := withoutKernel(t)

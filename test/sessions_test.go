@@ -154,9 +154,9 @@ func TestSurvivors(t *testing.T) {
 	cm.Signal(syscall.SIGSTOP) // silence, but its host can still open sessions
 	w.waitGone(dead.pid, patience, "the session of the dead host")
 	survivors["a session that started after the verdict"] = w.session(client, "BEGIN")
-	// The terminator follows up its request; give it the time to be wrong.
+	// The verdict stands, and the terminator looks again for who has not ended: time to be wrong.
 	since := w.primary.LogSize()
-	eventually(t, "the follow-ups pass", func() (bool, string) {
+	eventually(t, "the time passes", func() (bool, string) {
 		var age float64
 		err := w.admin.QueryRow("SELECT extract(epoch FROM clock_timestamp() - backend_start) FROM pg_stat_activity WHERE pid = $1",
 			survivors["a session that started after the verdict"].pid).Scan(&age)

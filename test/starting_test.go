@@ -95,8 +95,8 @@ func TestStartingSessions(t *testing.T) {
 	cut.Heal()
 }
 
-// TestSessionsInTheBacklog: the postmaster stands still, and connections of a client host queue; the
-// host dies, and the postmaster goes on when the verdict has fallen.
+// TestSessionsInTheBacklog: the postmaster stands still, and connections of a client host queue;
+// the host dies, and the postmaster goes on when the verdict has fallen.
 func TestSessionsInTheBacklog(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.terminate_on_silence_only", `'one, "two", three'`))
 	client, other := w.net.Host("client"), w.net.Host("other")
@@ -134,9 +134,9 @@ func TestSessionsInTheBacklog(t *testing.T) {
 	w.alive(back, "a session of the host that is back")
 }
 
-// TestLabelsDecide: three conmgrs on two hosts; one of them falls silent. What carries its label ends,
-// wherever it comes from; what carries another one's lives, and so does what carries none, as its
-// host lives. On the other host, a label from elsewhere protects nothing.
+// TestLabelsDecide: three conmgrs on two hosts; one of them falls silent. What carries its label
+// ends, wherever it comes from; what carries another one's lives, and so does what carries none, as
+// its host lives. On the other host, a label from elsewhere protects nothing.
 func TestLabelsDecide(t *testing.T) {
 	w := newWorld(t)
 	host, far := w.net.Host("host"), w.net.Host("far")
@@ -185,7 +185,8 @@ func TestLabelsDecide(t *testing.T) {
 		}
 	}
 	silent.Signal(syscall.SIGCONT)
-	// The label of a conmgr that lives, but not at that address, protects nothing from the host's death.
+	// The label of a conmgr that lives, but not at that address, protects nothing from the host's
+	// death.
 	cut := w.net.Isolate(far)
 	for _, pid := range lives[4:] {
 		w.waitGone(pid, patience, "a session of the dead host")

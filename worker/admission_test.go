@@ -252,7 +252,8 @@ func outOfDescriptors(t *testing.T) {
 	fmt.Printf("complaints %d\n", l.host.count(complaint))
 }
 
-// TestAllowedBlank: a list of nothing but blanks is empty here as it is to the server that has checked it.
+// TestAllowedBlank: a list of nothing but blanks is empty here as it is to the server that has
+// checked it.
 func TestAllowedBlank(t *testing.T) {
 	r := &Reactor{host: newFakeHost()}
 	if a := r.inForce(loadedAccess{Access: Access{AllowedAddresses: " \t"}}); a.Allowed != nil {

@@ -1,7 +1,7 @@
 package worker
 
-// The kernel's account of when the sockets of a host's sessions were last heard from. Asked only when
-// a heartbeat_timeout has passed without a frame. Runs in the reactor; a look-up takes some
+// The kernel's account of when the sockets of a host's sessions were last heard from. Asked only
+// when a heartbeat_timeout has passed without a frame. Runs in the reactor; a look-up takes some
 // microseconds, and blocks on nothing.
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/sockdiag"
 )
 
-// snapshotAge is how long the table of sessions, once read, serves: when a switch dies, thousands of
-// hosts fall silent within an interval.
+// snapshotAge is how long the table of sessions, once read, serves: when a switch dies, thousands
+// of hosts fall silent within an interval.
 const snapshotAge = 20 * time.Millisecond
 
 // witness answers for the kernel. Without fd it knows nothing.

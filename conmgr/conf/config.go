@@ -394,7 +394,8 @@ func (p *configParser) instances(c *Config) {
 	}
 }
 
-// homeless warns of settings for instances that have no host, which are often meant for another one.
+// homeless warns of settings for instances that have no host, which are often meant for another
+// one.
 func (p *configParser) homeless(numbers []int) {
 	var lost []key
 	for k := range p.set {

@@ -9,8 +9,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
-// TestKeyFile: the key is read with conmgr.conf, and what is wrong with it is said with the line that
-// names it.
+// TestKeyFile: the key is read with conmgr.conf, and what is wrong with it is said with the line
+// that names it.
 func TestKeyFile(t *testing.T) {
 	id, err := proof.ParseKeyID("client1")
 	if err != nil {

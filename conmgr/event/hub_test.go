@@ -21,7 +21,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// All subscribers see one order, which is that of each emitter, and have an event when Emit returns.
+// All subscribers see one order, which is that of each emitter, and have an event when Emit
+// returns.
 func TestOneOrder(t *testing.T) {
 	var h Hub
 	var seen [3][]string // each appended to without a lock of its own

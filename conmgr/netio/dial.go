@@ -28,8 +28,8 @@ type Network struct {
 // System is that of the operating system.
 var System = Network{Resolve: Resolve, Dial: Dial}
 
-// HalfAnswer is an error: the addresses of one kind, IPv4 or IPv6, could not be told, those of the other kind
-// could.
+// HalfAnswer is an error: the addresses of one kind, IPv4 or IPv6, could not be told, those of the
+// other kind could.
 type HalfAnswer struct {
 	Missing4 bool // IPv4, else IPv6
 	Err      error

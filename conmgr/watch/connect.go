@@ -1,7 +1,7 @@
 package watch
 
-// The connections of an instance: dialled, written to and closed by the instance's goroutine, as it is
-// told. Goroutines of their own wait for what is dialled.
+// The connections of an instance: dialled, written to and closed by the instance's goroutine, as it
+// is told. Goroutines of their own wait for what is dialled.
 
 import (
 	"context"

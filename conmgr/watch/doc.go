@@ -1,6 +1,6 @@
-// Package watch exchanges heartbeats with the watchdog of each instance, and posts to the board what
-// it learns. It moves bytes and clocks: what an instance is, and what is done next, is decided in
-// package heartbeat/instance.
+// Package watch exchanges heartbeats with the watchdog of each instance, and posts to the board
+// what it learns. It moves bytes and clocks: what an instance is, and what is done next, is decided
+// in package heartbeat/instance.
 //
 //	instance.go    one instance: its goroutine, what comes in and what has to be done
 //	connect.go     its connection: dialled, written to, closed

@@ -1,7 +1,7 @@
 package watch
 
-// The key of this host, read again when a watchdog does not know the one that it was shown. Called by
-// the instance's goroutine; blocks on the file, which is short and on this machine.
+// The key of this host, read again when a watchdog does not know the one that it was shown. Called
+// by the instance's goroutine; blocks on the file, which is short and on this machine.
 
 import (
 	"crypto/rand"
@@ -18,8 +18,8 @@ func nonce() (n proof.Nonce) {
 	return n
 }
 
-// readKey reads the file again. That it cannot be used is told not more than once a minute; the key of
-// before is used then.
+// readKey reads the file again. That it cannot be used is told not more than once a minute; the key
+// of before is used then.
 func (in *Instance) readKey() {
 	k, err := conf.ReadKey(in.conf.KeyFile)
 	now := in.now()

@@ -33,7 +33,8 @@ type link struct {
 	n    int // bytes in buf
 	used int // bytes of the frame that next returned last
 	eof  error
-	// watched is closed when the goroutine that waits for something to read has ended; nil: there is none.
+	// watched is closed when the goroutine that waits for something to read has ended; nil: there
+	// is none.
 	watched chan struct{}
 }
 
@@ -131,8 +132,8 @@ func (l *link) fillNow() bool {
 	return true
 }
 
-// watch makes a goroutine wait until something can be read, or the connection has ended, and then tell:
-// once, and again only after that.
+// watch makes a goroutine wait until something can be read, or the connection has ended, and then
+// tell: once, and again only after that.
 func (l *link) watch(g *group.Group, tell func()) {
 	if l.watched != nil {
 		select {

@@ -193,8 +193,8 @@ func TestReadsWelcomeBeforeItJudges(t *testing.T) {
 	}
 }
 
-// TestBeside: a connection that has fallen silent, and one beside it, which the watchdog answers: that
-// comes in, whichever is read. Then both are served; the one that is left is read as ever.
+// TestBeside: a connection that has fallen silent, and one beside it, which the watchdog answers:
+// that comes in, whichever is read. Then both are served; the one that is left is read as ever.
 func TestBeside(t *testing.T) {
 	b := newBench(t)
 	b.brings(hb.Welcome{Version: 2, Flags: hb.Resumed, SystemIdentifier: 7, PostmasterStart: 1}.Append(nil))
@@ -278,8 +278,8 @@ func TestReadsStopAnswerBeforeItJudges(t *testing.T) {
 	b.is(hb.Lost)
 }
 
-// A server that is reached says that it was promoted; and its name, in the same moment, that it is not the
-// one that is meant any more. Its word counts.
+// A server that is reached says that it was promoted; and its name, in the same moment, that it is
+// not the one that is meant any more. Its word counts.
 func TestEstablishedForAMoment(t *testing.T) {
 	answers := make(chan netip.Addr, 1)
 	answers <- netip.MustParseAddr("10.0.0.1")
@@ -312,8 +312,8 @@ func TestEstablishedForAMoment(t *testing.T) {
 	})
 }
 
-// An address leads to a server that is there already: that is told first, and then that the one before is
-// lost.
+// An address leads to a server that is there already: that is told first, and then that the one
+// before is lost.
 func TestDuplicateIsToldBeforeTheLoss(t *testing.T) {
 	b := newBenchOf(t, "backend_hostaddr0 = 127.0.0.1\nbackend_hostaddr1 = 127.0.0.2", nil)
 	b.welcome()

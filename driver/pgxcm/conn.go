@@ -31,7 +31,8 @@ type conn struct {
 	startup []byte // sent to each instance
 	except  []int  // the instances that did not take the login
 
-	// closed at the end of the first Write; sql and nc are changed afterwards only by a Read during the login
+	// closed at the end of the first Write; sql and nc are changed afterwards only by a Read during
+	// the login
 	begun chan struct{}
 	once  sync.Once
 	sql   *driver.Conn

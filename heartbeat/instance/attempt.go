@@ -39,9 +39,9 @@ func (in *Instance) tryAll(now heartbeat.Mono, addrs []netip.Addr) {
 	in.dial(now)
 }
 
-// resuming tells whether an attempt is to go on with the connection that has broken. The watchdog
-// knows a conmgr by its address: by another one it would be another host, which cannot resume, and
-// whose sessions are not those that there are.
+// resuming tells whether an attempt is to go on with the connection that has broken. A watchdog of
+// 1.0 knows a conmgr by its id and address: by another one it would be another host, which cannot
+// resume, and whose sessions are not those that there are.
 func (in *Instance) resuming() bool {
 	_, armed := in.mon.Armed()
 	return armed && in.mon.State() == heartbeat.Connecting

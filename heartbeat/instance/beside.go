@@ -87,8 +87,8 @@ func without(lines []*line, l *line) []*line {
 }
 
 // doubt is since when, or from when on, another connection is wanted; never: none is. While none
-// stands, and the deadline runs, one is. The watchdog knows a conmgr by its address: no other one is
-// tried. What the kernel is asked about is in no doubt until it has answered.
+// stands, and the deadline runs, one is. No other address than that of the last one is tried: see
+// resuming. What the kernel is asked about is in no doubt until it has answered.
 func (in *Instance) doubt() heartbeat.Mono {
 	n := &in.names
 	if !in.cfg.HostAddr.IsValid() && n.fresh && !slices.Contains(n.addrs, in.peer) {
@@ -103,8 +103,8 @@ func (in *Instance) doubt() heartbeat.Mono {
 	return never
 }
 
-// nearest is the deadline that comes first, as far as is known: the server's may. It is not before the
-// one that is told here; when that has passed, it is ours that counts.
+// nearest is the deadline that comes first, as far as is known: the server's may. It is not before
+// the one that is told here; when that has passed, it is ours that counts.
 func (in *Instance) nearest(now heartbeat.Mono) heartbeat.Mono {
 	t, _ := in.mon.Armed()
 	if server := in.acks.confirmed.Add(in.cfg.Timeout); server > now {
@@ -128,8 +128,8 @@ func (in *Instance) besideWake() heartbeat.Mono {
 	return w
 }
 
-// tend does what is due beside: what has had its time is given up, and while there is doubt, another
-// connection is dialled.
+// tend does what is due beside: what has had its time is given up, and while there is doubt,
+// another connection is dialled.
 func (in *Instance) tend(now heartbeat.Mono) {
 	a := &in.acks
 	if in.phase == serving && a.at <= now && !a.asked {
@@ -204,8 +204,8 @@ func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
 	}
 }
 
-// welcomed: the watchdog has answered HELLO. What an earlier one of ours has led to, when a later one
-// was welcomed, is nothing.
+// welcomed: the watchdog has answered HELLO. What an earlier one of ours has led to, when a later
+// one was welcomed, is nothing.
 func (in *Instance) welcomed(now heartbeat.Mono, l *line, w heartbeat.Welcome) {
 	late := l.ch.Attempt < in.welcomedAttempt
 	var loss *heartbeat.Loss
@@ -243,9 +243,9 @@ func (in *Instance) welcomed(now heartbeat.Mono, l *line, w heartbeat.Welcome) {
 	in.claim()
 }
 
-// joins: there is another connection. With a watchdog of version 1 it is the only one, as that closes
-// the one before. Else the one before goes when this one is known to carry BEATs both ways: by the
-// echo of the one that is sent at once.
+// joins: there is another connection. With a watchdog of version 1 it is the only one, as that
+// closes the one before. Else the one before goes when this one is known to carry BEATs both ways:
+// by the echo of the one that is sent at once.
 func (in *Instance) joins(now heartbeat.Mono, l *line) {
 	if l.ch.Version < 2 {
 		in.hangUp(in.lines...)

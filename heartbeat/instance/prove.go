@@ -1,7 +1,7 @@
 package instance
 
-// The proof of a key: docs/protocol.md 1.7. With a key, what the watchdog has not proved is as if it
-// had not come: an attempt fails by it, or a connection, and nothing else.
+// The proof of a key: docs/protocol.md 1.7. With a key, what the watchdog has not proved is as if
+// it had not come: an attempt fails by it, or a connection, and nothing else.
 
 import (
 	"encoding/binary"
@@ -84,7 +84,8 @@ func (in *Instance) refused(p *proving, f heartbeat.Frame) (_ heartbeat.Frame, a
 	return f, false, fmt.Errorf("without the proof of its key, watchdog says: %s", r.Text)
 }
 
-// readKeyFor asks for the key anew if a REFUSED says that it is not known. It tells whether it does.
+// readKeyFor asks for the key anew if a REFUSED says that it is not known. It tells whether it
+// does.
 func (in *Instance) readKeyFor(f heartbeat.Frame) bool {
 	r, err := heartbeat.ParseRefused(f.Payload)
 	if err != nil || r.Code != heartbeat.RefusedNoKey && r.Code != heartbeat.RefusedUnproved {

@@ -101,8 +101,8 @@ func (s *script) prove(kind string, w words, b []byte) []byte {
 	return e.ch.Link.Seal(b, 0)
 }
 
-// TestEachByte: whatever byte of what the watchdog sends is another one, or missing: no route, no loss,
-// no other attributes.
+// TestEachByte: whatever byte of what the watchdog sends is another one, or missing: no route, no
+// loss, no other attributes.
 func TestEachByte(t *testing.T) {
 	type line = struct {
 		at   time.Duration
@@ -174,8 +174,9 @@ func TestEachByte(t *testing.T) {
 	}
 }
 
-// FuzzForged: whatever a false watchdog answers, and whatever somebody puts into a proved connection,
-// establishes nothing, loses nothing, and changes nothing that the instance has said of itself.
+// FuzzForged: whatever a false watchdog answers, and whatever somebody puts into a proved
+// connection, establishes nothing, loses nothing, and changes nothing that the instance has said of
+// itself.
 func FuzzForged(f *testing.F) {
 	f.Add(hb.Welcome{Version: 2, SystemIdentifier: 7, PostmasterStart: 1}.Append(nil), true)
 	f.Add(append(hb.AppendChallenge(nil, proof.Nonce{}), hb.Welcome{Version: 2}.Append(nil)...), true)

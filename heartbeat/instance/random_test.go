@@ -1,7 +1,7 @@
 package instance
 
-// Random events, also such as cannot come: what Step wants is what can be done, and what it tells is
-// in order.
+// Random events, also such as cannot come: what Step wants is what can be done, and what it tells
+// is in order.
 
 import (
 	"math/rand/v2"

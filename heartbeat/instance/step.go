@@ -63,7 +63,8 @@ const (
 	ReadKey                     // read the key anew: KeyRead
 	AskNoMore                   // give up the questions that are under way
 	Probe                       // has the peer's kernel acknowledged all that was sent? Probed follows at once
-	// What follows is for the log, and for whoever routes by it. What the instance was then, State tells.
+	// What follows is for the log, and for whoever routes by it. What the instance was then, State
+	// tells.
 	FellBack    // a look-up has failed: addresses that were known are used. Err
 	Failed      // an attempt has come to nothing: Err
 	Established // the watchdog has welcomed us; Loss, if this is not what the applications knew

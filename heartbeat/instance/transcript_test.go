@@ -16,8 +16,8 @@ package instance
 //	                                         entry, number 0
 //	freed; answered goes-on | refused | silent [quiet] [round=1] [until=] [at=]; stop [goodbye]
 //
-// What comes of them: the actions (with what the instance was then, if it has changed since), and then
-// what the instance is, and when something is due again.
+// What comes of them: the actions (with what the instance was then, if it has changed since), and
+// then what the instance is, and when something is due again.
 
 import (
 	"fmt"

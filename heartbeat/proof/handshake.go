@@ -52,7 +52,8 @@ func respond(prk, th *sum) sum {
 func (h *Handshake) Response() [ResponseSize]byte { return h.response }
 
 // Check is the watchdog's: nil if a RESPONSE proves nothing. Both secrets that a keyid may have are
-// tried, and where one is missing, or all of it, another one that fits nobody: the work is the same.
+// tried, and where one is missing, or all of it, another one that fits nobody: the work is the
+// same.
 func (ks *Keys) Check(id KeyID, from netip.Addr, th Transcript, response []byte) *Handshake {
 	var candidates [perID]*Key
 	if ks != nil {

@@ -285,8 +285,8 @@ func TestEachByte(t *testing.T) {
 	}
 }
 
-// TestWho: a keyid is believed from its networks only, with its own secrets only, and nobody is whom
-// the file does not have.
+// TestWho: a keyid is believed from its networks only, with its own secrets only, and nobody is
+// whom the file does not have.
 func TestWho(t *testing.T) {
 	text := Line(testKey(t).ID, numbered(0x00)) + " 192.0.2.0/24,2001:db8::/32\n" +
 		Line(testKey(t).ID, numbered(0x01)) + "\nother " + strings.Fields(Line(testKey(t).ID, numbered(0x02)))[1] + "\n"

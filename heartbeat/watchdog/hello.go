@@ -91,8 +91,9 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 	return a, nil
 }
 
-// doubtEvidence: another boot of the machine of addr is there, and what was heard of sessions without
-// a label may have been of that. What was before is judged by its frames, and the kernel asked again.
+// doubtEvidence: another boot of the machine of addr is there, and what was heard of sessions
+// without a label may have been of that. What was before is judged by its frames, and the kernel
+// asked again.
 func (t *Table) doubtEvidence(addr netip.Addr, boot heartbeat.ID) {
 	for _, p := range t.byHost[hostOf(addr)] {
 		if p.Boot != boot && p.Deferred == 0 && p.heard != 0 && p.pulse.LastReceived() == p.heard {
@@ -103,7 +104,8 @@ func (t *Table) doubtEvidence(addr netip.Addr, boot heartbeat.ID) {
 	}
 }
 
-// admit records what a HELLO has said. What it says of the connection counts if it is the latest one's.
+// admit records what a HELLO has said. What it says of the connection counts if it is the latest
+// one's.
 func (t *Table) admit(now Now, p *peer, h heartbeat.Hello, connected bool) {
 	if p.Deferred != 0 {
 		t.deferrals--
@@ -153,7 +155,8 @@ func (t *Table) arrival(now Now, addr netip.Addr, boot heartbeat.ID) terminator.
 	return first
 }
 
-// bequeath forgets p, whose sessions stay: they are those of another conmgr of its host from now on.
+// bequeath forgets p, whose sessions stay: they are those of another conmgr of its host from now
+// on.
 func (t *Table) bequeath(now Now, p *peer, heir heartbeat.ID) {
 	replaced := p.State == Waiting
 	p.State, p.Heir = Free, heartbeat.LabelID(heir)
@@ -171,9 +174,9 @@ type legacy struct {
 	verdict  bool   // the slot has one, too
 }
 
-// returned is the conmgr of h if another one of its host was taken for its successor, wrongly: it had
-// closed its connection, and not ended. Its sessions are its own again, if none can have been ended: by a
-// verdict on the heir, or, where that has gone without one, by any.
+// returned is the conmgr of h if another one of its host was taken for its successor, wrongly: it
+// had closed its connection, and not ended. Its sessions are its own again, if none can have been
+// ended: by a verdict on the heir, or, where that has gone without one, by any.
 func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
 	l, ok := t.left[h.ID]
 	if !ok || !l.replaced {
@@ -196,9 +199,9 @@ func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
 	return p
 }
 
-// same tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does not
-// change while its process lives. Somebody else with its id must neither take its place nor have it
-// refused from then on.
+// same tells whether h can be of the conmgr that is known as p. What a conmgr says of itself does
+// not change while its process lives. Somebody else with its id must neither take its place nor
+// have it refused from then on.
 func (p *peer) same(h heartbeat.Hello) error {
 	if h.Boot != p.Boot {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,

@@ -135,8 +135,8 @@ func TestMaxTimeout(t *testing.T) {
 	}
 }
 
-// TestGroupReconnects: forty conmgrs behind one address lose their connections at one time, and each
-// tries as often as it may, before any HELLO arrives. Whoever has connected last is heard.
+// TestGroupReconnects: forty conmgrs behind one address lose their connections at one time, and
+// each tries as often as it may, before any HELLO arrives. Whoever has connected last is heard.
 func TestGroupReconnects(t *testing.T) {
 	const group = 40
 	table, _ := NewTable(Server{}, Settings{TerminateOnClose: true, MaxTimeout: time.Hour}, NewMemory(64), at(0))

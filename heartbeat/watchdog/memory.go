@@ -11,8 +11,8 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// MemorySlot is a slot, with how many verdicts there have been in it, and how many the terminator has
-// carried out.
+// MemorySlot is a slot, with how many verdicts there have been in it, and how many the terminator
+// has carried out.
 type MemorySlot struct {
 	Slot
 	Verdicts, Served uint32

@@ -47,8 +47,8 @@ func (c *conn) claims() string {
 	return fmt.Sprintf("It says that its keyid is \"%s\".", id)
 }
 
-// challenge asks the peer of a HELLO for its proof, where there is something to prove. asked: it goes
-// on with a RESPONSE.
+// challenge asks the peer of a HELLO for its proof, where there is something to prove. asked: it
+// goes on with a RESPONSE.
 func (t *Table) challenge(now Now, c *conn, h heartbeat.Hello, f heartbeat.Frame) (asked bool, err error) {
 	mode := t.settings.Access.mode()
 	switch {
@@ -127,8 +127,8 @@ func (t *Table) disown(now Now, p *peer, why string) {
 	}
 }
 
-// leftTo is how the connection of p has ended for a newcomer. With a key, FIN is nobody's word; but one
-// who proves the same keyid is of the same host.
+// leftTo is how the connection of p has ended for a newcomer. With a key, FIN is nobody's word; but
+// one who proves the same keyid is of the same host.
 func (p *peer) leftTo(c *conn) Close {
 	if p.KeyID != (proof.KeyID{}) && p.KeyID == c.keyID() {
 		return p.left
@@ -136,8 +136,8 @@ func (p *peer) leftTo(c *conn) Close {
 	return p.Closed
 }
 
-// leavesTo tells whether one with that keyid may take over the sessions of p: nobody else does what a
-// keyid has led here.
+// leavesTo tells whether one with that keyid may take over the sessions of p: nobody else does what
+// a keyid has led here.
 func (p *peer) leavesTo(keyID proof.KeyID) bool {
 	return p.KeyID == (proof.KeyID{}) || p.KeyID == keyID
 }

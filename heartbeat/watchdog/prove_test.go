@@ -165,8 +165,8 @@ func (s *script) unproved(c Conn, b []byte) ([]byte, string) {
 	return b, ", proved"
 }
 
-// TestEachByte: whatever byte of a frame with a proof is another one, or missing, nothing follows from
-// it but the end of the connection.
+// TestEachByte: whatever byte of a frame with a proof is another one, or missing, nothing follows
+// from it but the end of the connection.
 func TestEachByte(t *testing.T) {
 	begin := func() *script {
 		s := &script{settings: Settings{TerminateOnClose: true, MaxTimeout: time.Hour}}
@@ -209,7 +209,8 @@ func TestEachByte(t *testing.T) {
 	}
 }
 
-// TestHandshakeBytes: whatever byte of the HELLO or of the RESPONSE is another one, nobody is admitted.
+// TestHandshakeBytes: whatever byte of the HELLO or of the RESPONSE is another one, nobody is
+// admitted.
 func TestHandshakeBytes(t *testing.T) {
 	for which := range 2 {
 		for i := 0; ; i++ {
@@ -279,8 +280,8 @@ func TestUnknownKey(t *testing.T) {
 	}
 }
 
-// TestRequiredOverRestarts: a worker that starts with Require forgets what was not proved, and asks the
-// terminator for nothing.
+// TestRequiredOverRestarts: a worker that starts with Require forgets what was not proved, and asks
+// the terminator for nothing.
 func TestRequiredOverRestarts(t *testing.T) {
 	s := &script{settings: Settings{TerminateOnClose: true, MaxTimeout: time.Hour}}
 	for _, line := range []string{"server auth=prefer keys=a:1", "hello 1 192.0.2.1:40001 id=1", "hello 2 192.0.2.2:40002 id=2 attempt=1 key=a",
@@ -300,8 +301,8 @@ func TestRequiredOverRestarts(t *testing.T) {
 	}
 }
 
-// FuzzForged: whatever somebody without the key sends, on connections of his own and in the middle of
-// a proved one, ends no session, protects none, and takes no slot.
+// FuzzForged: whatever somebody without the key sends, on connections of his own and in the middle
+// of a proved one, ends no session, protects none, and takes no slot.
 func FuzzForged(f *testing.F) {
 	hello := heartbeat.Hello{MinVersion: 1, MaxVersion: 2, ID: heartbeat.ID{1}, Boot: heartbeat.ID{1}, Attempt: 2, Generation: 1,
 		Interval: time.Second, Timeout: 3 * time.Second}
@@ -339,8 +340,8 @@ func FuzzForged(f *testing.F) {
 	})
 }
 
-// TestHeirHasTheKey: what carries the label of a conmgr with a proof is left to nobody who has not proved
-// the same keyid, whatever he says of his boot.
+// TestHeirHasTheKey: what carries the label of a conmgr with a proof is left to nobody who has not
+// proved the same keyid, whatever he says of his boot.
 func TestHeirHasTheKey(t *testing.T) {
 	s := &script{settings: Settings{TerminateOnClose: true, MaxTimeout: time.Hour}}
 	for i, line := range []string{"server auth=prefer keys=a:1,b:1 slots=5", "hello 1 192.0.2.1:40001 id=1",

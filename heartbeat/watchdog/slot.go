@@ -59,7 +59,8 @@ const MaxAddresses = 4
 // Proved is an address from which a conmgr has connected.
 type Proved struct {
 	Addr netip.Addr // IPv4-mapped addresses unmapped
-	// At is when its machine did first, by this or by an earlier conmgr; once the verdict on the address has fallen, its cut-off.
+	// At is when its machine did first, by this or by an earlier conmgr; once the verdict on the
+	// address has fallen, its cut-off.
 	At    terminator.Time
 	Ended bool
 }
@@ -104,8 +105,8 @@ type Slot struct {
 	// 0: there is none. State Waiting.
 	Deferred      terminator.Time
 	DeferredCause terminator.Cause
-	// The verdict that has fallen, which stands until the slot is used again: by which rule, and up to
-	// when sessions end; 0: none.
+	// The verdict that has fallen, which stands until the slot is used again: by which rule, and up
+	// to when sessions end; 0: none.
 	Cause          terminator.Cause
 	CutOff         terminator.Time
 	Suspended      uint32 // verdicts
@@ -117,8 +118,8 @@ type Slot struct {
 // Addr is the address of its latest connection.
 func (s Slot) Addr() netip.Addr { return s.Proved[0].Addr }
 
-// proves takes an address to the front. lost: the one that had to go. The two ways to say loopback are
-// one address, the one that was used last.
+// proves takes an address to the front. lost: the one that had to go. The two ways to say loopback
+// are one address, the one that was used last.
 func (s *Slot) proves(addr netip.Addr, at terminator.Time) (lost netip.Addr) {
 	i := s.find(addr)
 	if i < 0 {
@@ -212,8 +213,8 @@ func (q *Sessions) Mean(s *Session) bool {
 	return false
 }
 
-// Store is the array of slots in shared memory. The watchdog owns it. A verdict in a slot is a request
-// to the terminator, which answers it when it is done, and sets an Ending slot Free.
+// Store is the array of slots in shared memory. The watchdog owns it. A verdict in a slot is a
+// request to the terminator, which answers it when it is done, and sets an Ending slot Free.
 type Store interface {
 	Len() int
 	Alive() heartbeat.Mono // when there last was a worker, 0: not known

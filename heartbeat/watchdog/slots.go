@@ -32,8 +32,8 @@ func (t *Table) shortage() string {
 }
 
 // allocate finds a slot for a new conmgr, -1 if there is none. An address that has none yet always
-// gets one, as long as any other has more than one: displaced are the connections of the conmgr whose
-// slot it is then. replaces: the new one has just freed a slot of its address.
+// gets one, as long as any other has more than one: displaced are the connections of the conmgr
+// whose slot it is then. replaces: the new one has just freed a slot of its address.
 func (t *Table) allocate(now Now, c *conn, h heartbeat.Hello, replaces bool) (slot int, displaced []*conn) {
 	addr := c.addr
 	t.collect()
@@ -49,16 +49,16 @@ func (t *Table) allocate(now Now, c *conn, h heartbeat.Hello, replaces bool) (sl
 }
 
 const (
-	// standsFor is how long a verdict has to stand at least, if slots allow it: a session that starts may
-	// need so long to look at it, by authentication_timeout.
+	// standsFor is how long a verdict has to stand at least, if slots allow it: a session that
+	// starts may need so long to look at it, by authentication_timeout.
 	standsFor = time.Minute
 	// lookedAt is how many free slots are looked at: thousands of conmgrs may come at once.
 	lookedAt = 64
 )
 
-// take takes a free slot for a conmgr: the one that it has left to an heir before, or the one that has
-// been free for longest; but those last which say whose heir answers for sessions, or have a verdict
-// that has just fallen.
+// take takes a free slot for a conmgr: the one that it has left to an heir before, or the one that
+// has been free for longest; but those last which say whose heir answers for sessions, or have a
+// verdict that has just fallen.
 func (t *Table) take(now Now, id heartbeat.ID) (slot int) {
 	k := 0
 	if own, left := t.left[id]; left && !own.verdict {

@@ -73,9 +73,9 @@ type Table struct {
 	fullTold heartbeat.Mono // when the log was last told that there is no slot
 }
 
-// NewTable takes over what an earlier worker left in the store. Time without a worker does not count:
-// whoever was connected then has what it had left of its heartbeat_timeout, to resume.
-// The actions are log lines.
+// NewTable takes over what an earlier worker left in the store. Time without a worker does not
+// count: whoever was connected then has what it had left of its heartbeat_timeout, to resume. The
+// actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
 	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
 		labels: make(map[heartbeat.ID]*peer), left: make(map[heartbeat.ID]legacy),
@@ -105,8 +105,8 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			if s.Deferred == 0 && !s.Remembered {
 				known++
 			}
-			// A verdict that was put off has its time from now on, too: those that may prove its host alive
-			// have to resume first.
+			// A verdict that was put off has its time from now on, too: those that may prove its
+			// host alive have to resume first.
 			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono),
 				putOff: now.Mono}
 			if s.Deferred == 0 && alive != 0 {
@@ -223,8 +223,8 @@ func awaited(peers []*peer) (n int) {
 	return n
 }
 
-// maxConns is how many connections of one conmgr are beaten on: the latest ones. One that is stuck, one
-// that was opened beside it, and the next one before WELCOME on that is in its hands.
+// maxConns is how many connections of one conmgr are beaten on: the latest ones. One that is stuck,
+// one that was opened beside it, and the next one before WELCOME on that is in its hands.
 const maxConns = 3
 
 // resumedEvery is how often the log is told that one conmgr has resumed.
@@ -239,8 +239,8 @@ func (p *peer) latest() *conn {
 }
 
 // outrun tells whether nothing is to be heard of a HELLO: later ones of the same conmgr have come
-// before it, and have said more, or are as many as there may be. What others have given up may still be
-// on its way.
+// before it, and have said more, or are as many as there may be. What others have given up may
+// still be on its way.
 func (p *peer) outrun(h heartbeat.Hello) bool {
 	if h.Attempt == 0 || h.Attempt > p.Attempt {
 		return false
@@ -257,8 +257,9 @@ func (p *peer) outrun(h heartbeat.Hello) bool {
 	return later == maxConns || h.Generation < p.Generation
 }
 
-// join makes c, of that attempt, one of the connections of p, and returns those that have to be closed for
-// it: what a conmgr of version 1 had, those of a generation before, and the earliest that are too many.
+// join makes c, of that attempt, one of the connections of p, and returns those that have to be
+// closed for it: what a conmgr of version 1 had, those of a generation before, and the earliest
+// that are too many.
 func (p *peer) join(c *conn, attempt uint32, alone bool) (out []*conn) {
 	if alone || attempt == 0 {
 		out, p.conns = p.conns, nil
@@ -293,8 +294,8 @@ func (t *Table) parted(now Now, p *peer, c *conn, how Close, cause string) {
 	t.closed(now, p, how, cause)
 }
 
-// tellResumed logs that p has resumed. One that doubts its connection, or whose connections are reset
-// all the time, does so often.
+// tellResumed logs that p has resumed. One that doubts its connection, or whose connections are
+// reset all the time, does so often.
 func (t *Table) tellResumed(now Now, p *peer) {
 	if p.toldResumed != 0 && now.Mono.Sub(p.toldResumed) < resumedEvery {
 		p.untold++

@@ -256,8 +256,8 @@ func TestEachAddressIsJudged(t *testing.T) {
 	}
 }
 
-// TestNewLifeAfterAVerdict: who comes back while the verdict on its address is put off has lost what
-// carried its label, and is told so.
+// TestNewLifeAfterAVerdict: who comes back while the verdict on its address is put off has lost
+// what carried its label, and is told so.
 func TestNewLifeAfterAVerdict(t *testing.T) {
 	b := newBench(t, 4)
 	p := b.admit(0, who{1, addrA, 1, 0})
@@ -272,8 +272,8 @@ func TestNewLifeAfterAVerdict(t *testing.T) {
 	b.wantNone(addrA)
 }
 
-// TestHeir: what carries the label of a conmgr that another one of its machine has replaced, or that
-// is not needed, is that one's.
+// TestHeir: what carries the label of a conmgr that another one of its machine has replaced, or
+// that is not needed, is that one's.
 func TestHeir(t *testing.T) {
 	b := newBench(t, 4)
 	b.fin(100, b.admit(0, who{1, addrA, 1, 0}))

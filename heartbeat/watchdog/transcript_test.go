@@ -20,8 +20,8 @@ package watchdog
 //	terminated <slot>                        the terminator is done with it
 //	stop                                     the server shuts down
 //
-// What comes of them: the actions, and then the slots that have changed, but for counts and times of
-// reception.
+// What comes of them: the actions, and then the slots that have changed, but for counts and times
+// of reception.
 
 import (
 	"errors"

@@ -1,9 +1,9 @@
 package watchdog
 
 // The ends of conmgrs: docs/protocol.md 1.5. What follows from one for the sessions of its address
-// is decided in terminator/, alone; here it is told the facts, and what it decides is carried out. A
-// verdict that is put off stays in its slot, so that it survives this process. Pure; called by the
-// reactor's goroutine only.
+// is decided in terminator/, alone; here it is told the facts, and what it decides is carried out.
+// A verdict that is put off stays in its slot, so that it survives this process. Pure; called by
+// the reactor's goroutine only.
 
 import (
 	"fmt"
@@ -115,8 +115,9 @@ func (t *Table) dead(now Now, p *peer) {
 	t.judge(now, p, cause)
 }
 
-// asksKernel asks, once for each deadline that has passed in silence, what the kernel has heard of the
-// host's sessions: a firewall that closes the heartbeat port, or a conmgr that hangs, is no dead host.
+// asksKernel asks, once for each deadline that has passed in silence, what the kernel has heard of
+// the host's sessions: a firewall that closes the heartbeat port, or a conmgr that hangs, is no
+// dead host.
 func (t *Table) asksKernel(now Now, p *peer) bool {
 	cause := p.Closed.Cause()
 	if p.Deferred != 0 {
@@ -144,8 +145,8 @@ func (t *Table) asksKernel(now Now, p *peer) bool {
 	return true
 }
 
-// kernelHeard takes the answer. The verdict is put off until timeout after the last that was heard of
-// either, and never waived.
+// kernelHeard takes the answer. The verdict is put off until timeout after the last that was heard
+// of either, and never waived.
 func (t *Table) kernelHeard(now Now, heard heartbeat.Mono) {
 	p := t.asking
 	t.asking = nil
@@ -296,8 +297,8 @@ func (t *Table) settled(p *peer, i int) {
 	p.Slot.settled(i)
 }
 
-// settle drops the verdicts that were put off because of the conmgrs of addr, if one of them has just
-// proved them needless.
+// settle drops the verdicts that were put off because of the conmgrs of addr, if one of them has
+// just proved them needless.
 func (t *Table) settle(now Now, addr netip.Addr) {
 	for _, d := range t.waiting(addr) {
 		if terminator.Review(t.deferred(now, d, addr)).Action != terminator.Spare {
@@ -452,9 +453,9 @@ func (t *Table) addresses(now Now, p *peer) (all []terminator.Address) {
 }
 
 // others are the other conmgrs of an address of p's. One of the same machine is, wherever it has
-// connected from last; of another machine, which may have had the address before, only if it is there
-// now. When each was heard of is what this or an earlier worker has received, not when its deadline
-// was last set.
+// connected from last; of another machine, which may have had the address before, only if it is
+// there now. When each was heard of is what this or an earlier worker has received, not when its
+// deadline was last set.
 func (t *Table) others(now Now, p *peer, addr netip.Addr) (others []terminator.Other) {
 	for _, o := range t.byHost[hostOf(addr)] {
 		if o != p && o.weighs(p.KeyID) && (o.Boot == p.Boot || hostOf(o.Addr()) == hostOf(addr)) {

@@ -234,8 +234,8 @@ func TestProtectedByOneOfLongTimeout(t *testing.T) {
 	}
 }
 
-// TestTimeFromTheLastWord: a verdict was put off, and the one that protects, whose timeout is longer,
-// closes soon after it was heard: the host was up then.
+// TestTimeFromTheLastWord: a verdict was put off, and the one that protects, whose timeout is
+// longer, closes soon after it was heard: the host was up then.
 func TestTimeFromTheLastWord(t *testing.T) {
 	b := newBench(t, 4)
 	b.admit(0, who{1, addrA, 1, 0})
@@ -385,8 +385,8 @@ func TestResetIsSilence(t *testing.T) {
 	}
 }
 
-// TestResetOfALivingConmgr: a middlebox has reset the server's end only, so that the conmgr does not
-// know yet; another one of its host says HELLO meanwhile. It must resume: a server that has
+// TestResetOfALivingConmgr: a middlebox has reset the server's end only, so that the conmgr does
+// not know yet; another one of its host says HELLO meanwhile. It must resume: a server that has
 // forgotten it is lost to its applications. (Found by internal/simulate.)
 func TestResetOfALivingConmgr(t *testing.T) {
 	b := newBench(t, 4)
@@ -412,8 +412,8 @@ func TestDuplicateEntry(t *testing.T) {
 	}
 }
 
-// TestRestartIsNotLate: what was due before a worker began is not when it was to look next: a process
-// that is that late gives everybody grace.
+// TestRestartIsNotLate: what was due before a worker began is not when it was to look next: a
+// process that is that late gives everybody grace.
 func TestRestartIsNotLate(t *testing.T) {
 	b := newBench(t, 4)
 	if _, _, _, err := b.hello(57_000, who{id: 1, addr: addrA}); err != nil {

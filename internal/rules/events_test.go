@@ -1,8 +1,8 @@
 package rules
 
-// The rule of events: each type of conmgr/event is emitted at one place, so that whoever hangs on the
-// hub hears of a change once, and whoever reads the code finds where it happens. Reads source files
-// only.
+// The rule of events: each type of conmgr/event is emitted at one place, so that whoever hangs on
+// the hub hears of a change once, and whoever reads the code finds where it happens. Reads source
+// files only.
 
 import (
 	"fmt"

@@ -1,7 +1,8 @@
 package rules
 
-// Rules of size, and of the maps: files, functions and packages stay small, with written exceptions;
-// and the doc.go of a package with many files says what each is for. Reads source files only.
+// Rules of size, and of the maps: files, functions and packages stay small, with written
+// exceptions; and the doc.go of a package with many files says what each is for. Reads source files
+// only.
 
 import (
 	"fmt"

@@ -101,7 +101,8 @@ func (w *world) passesOn(e *endpoint, b []byte) []byte {
 		return b
 	}
 	a.tried++
-	// It may show by the next message only: what he keeps back, for example, is as if the way was cut.
+	// It may show by the next message only: what he keeps back, for example, is as if the way was
+	// cut.
 	longest := time.Duration(0)
 	for _, c := range w.clients {
 		for _, m := range c.conmgrs {
@@ -117,7 +118,8 @@ func (a *attacker) changes(direction int, b []byte) []byte {
 	b = slices.Clone(b)
 	switch a.IntN(6) {
 	case 0:
-		// Of a length that was changed, a receiver learns when it has all: that is a cut of many BEATs.
+		// Of a length that was changed, a receiver learns when it has all: that is a cut of many
+		// BEATs.
 		b[2+a.IntN(len(b)-2)] ^= 1 << a.IntN(8)
 		return b
 	case 1:

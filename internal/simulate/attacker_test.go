@@ -5,12 +5,13 @@ import (
 	"testing"
 )
 
-// keptAttacked are seeds that have found a fault. 53: a conmgr whose connection somebody had broken was
-// forgotten for the sake of another one with its key. 1176: the same, by another of its entries.
+// keptAttacked are seeds that have found a fault. 53: a conmgr whose connection somebody had broken
+// was forgotten for the sake of another one with its key. 1176: the same, by another of its
+// entries.
 var keptAttacked = []uint64{53, 1176}
 
-// TestAttacked: with keys both rules hold whatever somebody on the way changes, replays and makes up;
-// without keys he breaks them.
+// TestAttacked: with keys both rules hold whatever somebody on the way changes, replays and makes
+// up; without keys he breaks them.
 func TestAttacked(t *testing.T) {
 	seeds := slices.Clone(keptAttacked)
 	for i := range uint64(*runs) {

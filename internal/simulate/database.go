@@ -1,7 +1,7 @@
 package simulate
 
-// A database host: the watchdog worker around heartbeat/watchdog as worker/ is, and the terminator as
-// extension/terminator.c is.
+// A database host: the watchdog worker around heartbeat/watchdog as worker/ is, and the terminator
+// as extension/terminator.c is.
 
 import (
 	"net/netip"

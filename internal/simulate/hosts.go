@@ -1,7 +1,7 @@
 package simulate
 
-// Machines, the addresses that they have, the paths between them, and a box that hides several behind
-// one address: all that a server sees of them.
+// Machines, the addresses that they have, the paths between them, and a box that hides several
+// behind one address: all that a server sees of them.
 
 import (
 	"net/netip"

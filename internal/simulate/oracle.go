@@ -23,8 +23,8 @@ type mark struct {
 	hard, frozen bool
 	// always: what was before is gone, however short it took.
 	always bool
-	// half: the other end of a connection learns of its end by its next BEAT only. With anything else
-	// beside it, nothing is promised.
+	// half: the other end of a connection learns of its end by its next BEAT only. With anything
+	// else beside it, nothing is promised.
 	half bool
 	what string
 	c    *client
@@ -78,7 +78,8 @@ func (w *world) needed(d *database, c *client) time.Duration {
 	return 60*time.Millisecond + 4*(w.path(c.h.addr, d.h.addr).delay+w.path(d.h.addr, c.h.addr).delay)
 }
 
-// bearable is how long a disturbance may last: what heartbeat_timeout leaves, but for what is needed.
+// bearable is how long a disturbance may last: what heartbeat_timeout leaves, but for what is
+// needed.
 func (w *world) bearable(set settings, d *database, c *client) time.Duration {
 	return max(0, set.timeout-set.interval-w.needed(d, c))
 }
@@ -187,9 +188,9 @@ func (w *world) heardOf(c *client, d *database, r *watchdog.MemorySlot) bool {
 		})
 }
 
-// takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for the
-// first time: to the watchdog, that is the next boot of the dead one. A known limit of an address
-// that stands for a host, for a session that carries no label, and that began before.
+// takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for
+// the first time: to the watchdog, that is the next boot of the dead one. A known limit of an
+// address that stands for a host, for a session that carries no label, and that began before.
 func (w *world) takenForItsBoot(s *session, m *conmgr, r *watchdog.MemorySlot) bool {
 	up := m.instance(s.d).up
 	return s.label == (heartbeat.ID{}) && m.c.neighbours() && r.Boot != m.c.h.boot && up >= r.LastReceived.Mono &&
@@ -261,8 +262,8 @@ func (w *world) gone(d *database) {
 // sessions that they have given up must end.
 func (w *world) back(in *instance) {
 	c, d := in.m.c, in.d
-	// Another one's life protects what does not carry our label, be it another entry that has looked just
-	// then.
+	// Another one's life protects what does not carry our label, be it another entry that has
+	// looked just then.
 	protected := len(c.conmgrs) > 1 || c.neighbours() || slices.Contains(in.m.again, d)
 	now, boots := w.now, c.h.boots
 	w.in(time.Second, func() {
@@ -381,8 +382,8 @@ func (w *world) promise(c *client, d *database) (timeout, interval, longest time
 	return timeout, interval, longest
 }
 
-// disturbed tells whether anything was disturbed of late: a silence that was judged by one connection
-// does not cover the sessions that began after it, whatever becomes of their host.
+// disturbed tells whether anything was disturbed of late: a silence that was judged by one
+// connection does not cover the sessions that began after it, whatever becomes of their host.
 func (w *world) disturbed(c *client, d *database, since time.Duration) bool {
 	return slices.ContainsFunc(w.marks, func(k mark) bool {
 		return (k.hard || k.frozen || k.c == c) && (k.c == nil || k.c == c) && (k.d == nil || k.d == d) &&

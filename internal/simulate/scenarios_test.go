@@ -234,8 +234,8 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// TestNothingMoreWhileAllIsWell: another connection, and a question to the kernel about BEATs of ours,
-// are for times of doubt.
+// TestNothingMoreWhileAllIsWell: another connection, and a question to the kernel about BEATs of
+// ours, are for times of doubt.
 func TestNothingMoreWhileAllIsWell(t *testing.T) {
 	for _, set := range timings {
 		for _, delay := range []time.Duration{100 * time.Microsecond, 4 * ms, 10 * ms} {

@@ -63,8 +63,8 @@ func (d *database) begin(s *session) {
 	d.lookUp(s)
 }
 
-// lookUp is what a session does that has just got its row: it may have lain in the backlog while its
-// host died. It reads what the terminator reads.
+// lookUp is what a session does that has just got its row: it may have lain in the backlog while
+// its host died. It reads what the terminator reads.
 func (d *database) lookUp(s *session) {
 	if terminator.Time(s.heard) > d.mem.Latest() {
 		return
@@ -95,7 +95,8 @@ func (d *database) means(r *watchdog.MemorySlot, s *session) bool {
 	return terminator.Means(r.CutOff, b)
 }
 
-// owner is the conmgr that is awaited and answers for a label, and the labels by which it was found.
+// owner is the conmgr that is awaited and answers for a label, and the labels by which it was
+// found.
 func (d *database) owner(label heartbeat.ID) (owner *watchdog.MemorySlot, carried []heartbeat.ID) {
 	for label != (heartbeat.ID{}) && len(carried) < 16 {
 		carried = append(carried, label)
@@ -151,8 +152,8 @@ func (d *database) heardOf(q *watchdog.Sessions) (last heartbeat.Mono) {
 	return last
 }
 
-// heardBeside is when sessions without a label that counts were last heard of from another host that is
-// seen as the one of s. A known limit of an address that stands for a host.
+// heardBeside is when sessions without a label that counts were last heard of from another host
+// that is seen as the one of s. A known limit of an address that stands for a host.
 func (d *database) heardBeside(s *session) (last Mono) {
 	for _, o := range d.sessions {
 		if owner, _ := d.owner(o.label); o.c != s.c && o.seen == s.seen && !o.over && owner == nil {

@@ -1,8 +1,8 @@
 //go:build linux
 
 // Package sockdiag asks the kernel for TCP sockets of this network namespace: sock_diag(7). Exact
-// look-ups, by both ends of a connection, are answered while they are asked; they need no privilege.
-// Whoever asks has a netlink socket of his own; any goroutine, blocks on nothing.
+// look-ups, by both ends of a connection, are answered while they are asked; they need no
+// privilege. Whoever asks has a netlink socket of his own; any goroutine, blocks on nothing.
 package sockdiag
 
 import (
@@ -41,8 +41,8 @@ func (id ID) family() byte {
 	return syscall.AF_INET6
 }
 
-// append writes an inet_diag_sockid. Ports and addresses are big-endian, the rest is in the machine's
-// order.
+// append writes an inet_diag_sockid. Ports and addresses are big-endian, the rest is in the
+// machine's order.
 func (id ID) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, id.Local.Port())
 	b = binary.BigEndian.AppendUint16(b, id.Remote.Port())

@@ -1,12 +1,13 @@
-// Command suite runs the tests: all of them for `make test`; with -unit, for `make check-unit`, those
-// of the packages whose tests are not linked with what starts servers and makes network namespaces.
+// Command suite runs the tests: all of them for `make test`; with -unit, for `make check-unit`,
+// those of the packages whose tests are not linked with what starts servers and makes network
+// namespaces.
 //
 //	go run ./internal/suite [-unit] [-race] [-jobs n] [-beside command]... [package...]
 //
-// Most tests wait: for a timeout, a verdict, a server. So many processes run side by side, each with a
-// share of one package's tests (plan.go), and what only computes runs at a low priority, whenever all of
-// them wait: building the programs of packages that do not, static checks and fuzzing (-beside).
-// What measures the machine's pauses comes last, alone.
+// Most tests wait: for a timeout, a verdict, a server. So many processes run side by side, each
+// with a share of one package's tests (plan.go), and what only computes runs at a low priority,
+// whenever all of them wait: building the programs of packages that do not, static checks and
+// fuzzing (-beside). What measures the machine's pauses comes last, alone.
 //
 // Each test that a program lists must have said how it ended. Exit status: 0 all passed, 1 one did
 // not, or a process ended in another way. Blocks on its children; an interrupt ends them.
@@ -118,8 +119,8 @@ func programs(ctx context.Context, dir string, race bool, computing []pkg) ([]*j
 	return append(jobs, alone...), err
 }
 
-// inParallel runs jobs as they come by n workers. Each has ports of its own for what the tests start on
-// loopback.
+// inParallel runs jobs as they come by n workers. Each has ports of its own for what the tests
+// start on loopback.
 func inParallel(ctx context.Context, r *report, n int, queue <-chan *job) {
 	var wg sync.WaitGroup
 	for i := range n {

@@ -1,7 +1,7 @@
 // Package hostile is what may sit in a conmgr's place and does what no conmgr does, which is why
-// package scripted, a real one, cannot play it: it names whatever it is told to, hosts that are none
-// and instances that were to be left out; it answers before it is asked, cuts rows short, or says
-// nothing at all. Clients must get no harm of it.
+// package scripted, a real one, cannot play it: it names whatever it is told to, hosts that are
+// none and instances that were to be left out; it answers before it is asked, cuts rows short, or
+// says nothing at all. Clients must get no harm of it.
 //
 // One goroutine accepts, one serves each connection; they block on the network until Close.
 package hostile
