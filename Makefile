@@ -32,7 +32,7 @@ GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) \
 
 EXT_SRC  := $(wildcard extension/*.c)
 EXT_HDR  := $(wildcard extension/*.h)
-GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go heartbeat/*/*.go internal/rawsys/*.go internal/keyfile/*.go) extension/bridge.h go.mod
+GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go heartbeat/*/*.go internal/*/*.go) extension/bridge.h go.mod
 GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go heartbeat/*.go heartbeat/*/*.go internal/*/*.go) go.mod
 
 .DEFAULT_GOAL := all
