@@ -275,15 +275,7 @@ func conmgrKey(t *testing.T, path string, lines ...string) {
 func TestKeysOfConmgr(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.key_file", "keys"))
 	client, other := w.net.Host("client"), w.net.Host("other")
-	dir, err := testkit.TempDir("watchdog-keys-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	mine, first, second := filepath.Join(dir, "key"), keyLine(t, "client1", 1), keyLine(t, "client1", 2)
+	mine, first, second := filepath.Join(keyDirectory(t), "key"), keyLine(t, "client1", 1), keyLine(t, "client1", 2)
 	conmgrKey(t, mine, first)
 	config := cmtest.Config{Interval: "200ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.primary},
 		Extra: "heartbeat_connect_interval = 100ms\n"}
@@ -328,8 +320,8 @@ func TestKeysOfConmgr(t *testing.T) {
 	cut.Heal()
 }
 
-// keyOf writes a key file for a conmgr of the test's own, and returns the line of conmgr.conf.
-func keyOf(t *testing.T, line string) string {
+// keyDirectory is one for key files of conmgrs, which everybody may enter.
+func keyDirectory(t *testing.T) string {
 	t.Helper()
 	dir, err := testkit.TempDir("watchdog-keys-")
 	if err != nil {
@@ -339,7 +331,13 @@ func keyOf(t *testing.T, line string) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, "key")
+	return dir
+}
+
+// keyOf writes a key file for a conmgr of the test's own, and returns the line of conmgr.conf.
+func keyOf(t *testing.T, line string) string {
+	t.Helper()
+	path := filepath.Join(keyDirectory(t), "key")
 	conmgrKey(t, path, line)
 	return "heartbeat_key_file = '" + path + "'\n"
 }

@@ -305,7 +305,7 @@ func (t *Table) settle(now Now, addr netip.Addr) {
 			continue
 		}
 		t.settled(d, d.find(addr))
-		if t.anyPending(d) {
+		if d.anyPending() {
 			t.store.Put(d.slot, &d.Slot)
 		} else {
 			t.drop(d, Free)
@@ -313,7 +313,7 @@ func (t *Table) settle(now Now, addr netip.Addr) {
 	}
 }
 
-func (t *Table) anyPending(p *peer) bool {
+func (p *peer) anyPending() bool {
 	for i := range p.Proved {
 		if p.pending(i) {
 			return true
