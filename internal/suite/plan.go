@@ -27,9 +27,9 @@ var seconds = map[string]int{"libpq/test": 60, "driver/pgxcm": 30, "TestServerLi
 	"TestShutdownIsNotDelayed": 12, "TestCmCtl": 11, "TestPeersCannotFillTheLog": 11, "TestLoss": 11,
 	"driver/pqcm": 11, "TestFrozenConmgr": 10, "control": 9}
 
-// alone are tests that ask how long the machine stands still, or what it is busy with: nothing may
-// run beside them but what yields to everything.
-var alone = []string{"TestNoFalseVerdict", "TestNobodyIsBusyAtRest"}
+// alone are tests that ask how long the machine stands still, what it is busy with, or how long a
+// server takes: nothing may run beside them but what yields to everything.
+var alone = []string{"TestNoFalseVerdict", "TestNobodyIsBusyAtRest", "TestShutdownIsNotDelayed"}
 
 // pkg is a package with tests.
 type pkg struct {
