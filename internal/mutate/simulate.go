@@ -78,7 +78,7 @@ var simulateMutations = []mutation{
 		file:      "heartbeat/pulse.go",
 		from:      "p.grace = by + p.interval",
 		to:        "p.grace = 0",
-		test:      simulateTest,
+		test:      "-run TestPulseLate ./heartbeat",
 	},
 	{
 		name:      "simulate/deadline-late",
@@ -182,7 +182,7 @@ var simulateMutations = []mutation{
 		file:      "heartbeat/attempts.go",
 		from:      "	a.pause = min(max(2*a.pause, FirstPause), a.Interval)\n	return min(a.pause, max(FirstPause, m.pulse.Deadline().Sub(now)/4))\n",
 		to:        "	return 5 * a.Interval\n",
-		test:      simulateTest,
+		test:      "-run TestPauses ./heartbeat",
 	},
 	{
 		name:      "simulate/journey",
@@ -198,7 +198,7 @@ var simulateMutations = []mutation{
 		file:      "terminator/labels.go",
 		from:      "b.Address && !b.Kept &&",
 		to:        "b.Address &&",
-		test:      "-run TestScenarios/one_address_for_two_hosts_and_a_new ./internal/simulate",
+		test:      "-run TestScenarios/takeover_of_an_address ./internal/simulate",
 	},
 	{
 		name:      "simulate/power-cycle",
@@ -214,7 +214,7 @@ var simulateMutations = []mutation{
 		file:      "heartbeat/watchdog/hello.go",
 		from:      "p.State, p.Heir = Free, heartbeat.LabelID(heir)",
 		to:        "p.State = Free",
-		test:      "-run TestScenarios/one_address_for_two_hosts_and_a_new ./internal/simulate",
+		test:      "-run TestHeir ./heartbeat/watchdog",
 	},
 	{
 		name:      "simulate/closed-keeps-nothing",
