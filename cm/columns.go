@@ -10,7 +10,11 @@ const (
 	ColPort       = "port"
 	ColAttributes = "attributes"
 	ColClient     = "client"
+	ColResume     = "resume" // what to RESUME by, after conmgr was away; at most MaxResume printable characters
 )
+
+// MaxResume is how long a value of ColResume may be.
+const MaxResume = 255
 
 // OldTargetColumns is how many of TargetColumns conmgr 1.0 answers: the others may be missing.
 const OldTargetColumns = 5

@@ -5,10 +5,10 @@ package conf
 
 import (
 	"strings"
-	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/internal/duration"
 )
 
 // ParamType says how a value is written.
@@ -63,7 +63,7 @@ type written struct {
 // Bounds of a heartbeat duration in milliseconds.
 const (
 	minDuration = int64(10)
-	maxDuration = int64(2147483) * int64(time.Second/time.Millisecond)
+	maxDuration = duration.Most
 )
 
 // Params is the table, in the order in which people want to read it.

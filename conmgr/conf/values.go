@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/pgwatchdog/watchdog/internal/duration"
 )
 
 const maxSyslogIdent = 64
@@ -77,7 +79,7 @@ func (p *Param) parseDuration(v string) (value, error) {
 	if v == p.Also && v != "" {
 		return value{time.Duration(-1), v}, nil
 	}
-	d, err := parseDuration(v, p.Min, p.Max)
+	d, err := duration.Parse(v, p.Min, p.Max)
 	if err != nil && p.Also != "" {
 		err = fmt.Errorf("%w, and %s", err, p.Also)
 	}
@@ -183,42 +185,6 @@ func splitAddresses(v string) (out []string) {
 		}
 	}
 	return out
-}
-
-var durationUnits = []struct {
-	name string
-	ms   int64
-}{{"ms", 1}, {"min", 60_000}, {"s", 1000}, {"h", 3_600_000}, {"d", 86_400_000}}
-
-// parseDuration reads an integer with an optional unit; without one it is seconds.
-func parseDuration(v string, lo, hi int64) (time.Duration, error) {
-	allowed := fmt.Errorf("allowed are %d ms to %d s, written as seconds or with one of the units ms, s, min, h, d", lo,
-		hi/1000)
-	n := 0
-	for n < len(v) && v[n] >= '0' && v[n] <= '9' {
-		n++
-	}
-	num, err := strconv.ParseInt(v[:n], 10, 64)
-	if err != nil {
-		return 0, allowed
-	}
-	mult := int64(1000)
-	if unit := trimSpace(v[n:]); unit != "" {
-		i := slices.IndexFunc(durationUnits, func(u struct {
-			name string
-			ms   int64
-		}) bool {
-			return u.name == unit
-		})
-		if i < 0 {
-			return 0, allowed
-		}
-		mult = durationUnits[i].ms
-	}
-	if num > hi/mult || num*mult < lo {
-		return 0, allowed
-	}
-	return time.Duration(num*mult) * time.Millisecond, nil
 }
 
 // parseNetworks reads a list of networks, or of single addresses, in canonical form.

@@ -117,7 +117,8 @@ func under(imported string, folders ...string) bool {
 
 // installed are the packages of internal/ that are no test helpers: what several programs and the
 // Go client need.
-var installed = []string{"internal/sockowner", "internal/pgwire", "internal/rawsys", "internal/keyfile", "internal/sockdiag"}
+var installed = []string{"internal/sockowner", "internal/pgwire", "internal/rawsys", "internal/keyfile", "internal/sockdiag",
+	"internal/duration"}
 
 func anyOf(folders ...string) forbids {
 	return func(_ *source, imported string) bool { return under(imported, folders...) }
