@@ -116,6 +116,8 @@ type watcher struct {
 
 func (w *watcher) End([]byte)       { w.told() }
 func (w *watcher) Finish(time.Time) {}
+func (w *watcher) Note([]byte)      {}
+func (w *watcher) Push()            {}
 
 // The new table is published before anybody is told: who asks again at once gets another instance.
 func TestTableComesBeforeTheNews(t *testing.T) {

@@ -16,7 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // Member is an application connection: a *session, or a *relayed.
@@ -27,6 +29,10 @@ type Member interface {
 	End(message []byte)
 	// Finish gives a connection that was ended until a time to complete it. It never blocks.
 	Finish(until time.Time)
+	// Note leaves a message that ends nothing, and Push sends it as soon as that is possible. Of
+	// several that could not be sent yet the last one counts. They never block.
+	Note(message []byte)
+	Push()
 }
 
 // Seat is what the registry knows of a member.
@@ -39,6 +45,7 @@ type Seat struct {
 	Relay       bool   // a relayed connection, else one that asks for its target
 	Bound       int    // index of the instance, -1: none; guarded by registry.mu, as is target
 	target      string // attribute that it asked for
+	Notified    bool   // it has asked to be told what is no loss; guarded by registry.mu
 }
 
 // Place makes whoever embeds a seat half a Member.
@@ -181,6 +188,23 @@ func (r *Registry) Bind(c Member, target string, load func() *Table, choose func
 	return t, index, true
 }
 
+// Notify tells those that are bound to an instance, and have asked for it, a value of conmgr.notice,
+// and returns how many they are. Called by the board's goroutine.
+func (r *Registry) Notify(index int, value string) (told int) {
+	message := backend.ParameterStatus(cm.NoticeParameter, value)
+	r.mu.Lock()
+	var list []Member
+	for c := range r.bound[index] {
+		if c.Place().Notified {
+			c.Note(message) // under the lock: one that is noted by Bind meanwhile is not the older one
+			list = append(list, c)
+		}
+	}
+	r.mu.Unlock()
+	r.each(list, Member.Push)
+	return len(list)
+}
+
 // lose tells all connections that are bound to an instance, and returns them for finishAll.
 func (r *Registry) lose(index int, message []byte) []Member {
 	r.mu.Lock()
@@ -196,12 +220,17 @@ func (r *Registry) lose(index int, message []byte) []Member {
 	return list
 }
 
-// tellChunk is how many connections a goroutine of tell takes at a time.
+// tell ends all connections of a list, and returns when that is done.
+func (r *Registry) tell(list []Member, message []byte) {
+	r.each(list, func(c Member) { c.End(message) })
+}
+
+// tellChunk is how many connections a goroutine of each takes at a time.
 const tellChunk = 64
 
-// tell ends all connections of a list, and returns when that is done. Each costs a send(2), which
-// any processor can do: if they are many, all do.
-func (r *Registry) tell(list []Member, message []byte) {
+// each does something with all connections of a list, and returns when that is done. Each costs a
+// send(2), which any processor can do: if they are many, all do.
+func (r *Registry) each(list []Member, do func(Member)) {
 	var taken atomic.Int64
 	work := func() {
 		for {
@@ -210,7 +239,7 @@ func (r *Registry) tell(list []Member, message []byte) {
 				return
 			}
 			for _, c := range list[end-tellChunk : min(end, len(list))] {
-				c.End(message)
+				do(c)
 			}
 		}
 	}

@@ -16,18 +16,24 @@ import (
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// place is a member that does nothing.
-type place struct{ Seat }
+// place is a member that keeps what it is told.
+type place struct {
+	Seat
+	noted  []string
+	pushed int
+}
 
 func (*place) End([]byte)       {}
 func (*place) Finish(time.Time) {}
+func (p *place) Note(m []byte)  { p.noted = append(p.noted, string(m)) }
+func (p *place) Push()          { p.pushed = len(p.noted) }
 
 // An application that binds at the moment of a loss is either told of it, or gets another instance.
 // The table is read, and the choice made, under the lock that a loss takes after it has published
 // its table.
 func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 	r := NewRegistry(1, 10)
-	s := &place{Seat{Bound: -1}}
+	s := &place{Seat: Seat{Bound: -1}}
 	r.Add(s)
 	entries := []Entry{{Config: &conf.Instance{Port: 1}, Status: Status{State: hb.Established, Known: true, SystemIdentifier: 7, Attributes: hb.Attributes{Timeline: 1}}}}
 	tab := newTable(entries, route.Known{SystemIdentifier: 7, Timeline: 1}, true, route.Rules{}, time.Now())
@@ -52,7 +58,7 @@ func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 func TestReservedPlaces(t *testing.T) {
 	r := NewRegistry(1, 2)
 	r.Share = 2
-	add := func(s Seat) Admission { s.Bound = -1; return r.Add(&place{s}) }
+	add := func(s Seat) Admission { s.Bound = -1; return r.Add(&place{Seat: s}) }
 	foreign := Seat{Owner: Owner{UID: uint32(os.Geteuid()) + 1, Known: true}}
 	elsewhere := Seat{Owner: Owner{Address: netip.MustParseAddr("192.0.2.1")}}
 	own := Seat{Owner: Owner{UID: uint32(os.Geteuid()), Known: true}}
@@ -68,6 +74,30 @@ func TestReservedPlaces(t *testing.T) {
 		{byUnix, admitted}, {rootByUnix, admitted}, {byUnix, admitted}, {byUnix, OverAll}, {rootByUnix, OverAll}} {
 		if got := add(x.s); got != x.want {
 			t.Errorf("%d: %s: %d, want %d", i, &x.s, got, x.want)
+		}
+	}
+}
+
+// Whoever has asked for it is told what is no loss, of the instance that he is bound to.
+func TestNotify(t *testing.T) {
+	r := NewRegistry(2, 10)
+	var all []*place
+	for i := range 4 {
+		p := &place{Seat: Seat{Bound: -1, Notified: i%2 == 0}}
+		r.Add(p)
+		r.Bind(p, "any", func() *Table { return nil }, func(*Table) int { return i / 2 })
+		all = append(all, p)
+	}
+	if n := r.Notify(1, "draining"); n != 1 {
+		t.Errorf("%d are told", n)
+	}
+	for i, p := range all {
+		want := 0
+		if i == 2 {
+			want = 1
+		}
+		if len(p.noted) != want || p.pushed != want {
+			t.Errorf("%d: told %q, of which %d are sent", i, p.noted, p.pushed)
 		}
 	}
 }

@@ -30,7 +30,7 @@ var columns = map[verb][]string{
 
 // HelpRows are what SHOW HELP answers.
 var HelpRows = [][]string{
-	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...]",
+	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [NOTIFY]",
 		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
 	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
@@ -68,6 +68,7 @@ func (s *session) answer(st *statement) ([][]string, error) {
 
 func (s *session) bindTarget(st *statement) ([][]string, error) {
 	r, b := s.service.registry, s.service.board
+	s.Notified = st.notify
 	t, i, ok := r.Bind(s, string(st.want), b.Table.Load, func(t *bind.Table) int { return t.Choose(st.want, st.except) })
 	if !ok {
 		s.service.trace.Rejected(&s.Seat)

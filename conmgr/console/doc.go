@@ -4,6 +4,8 @@
 //	session.go     one connection: its life, its writes, its end by somebody else
 //	extended.go    simple and extended query protocol
 //	statement.go   the statements, taken apart
+//	clauses.go     the clauses of SHOW TARGET
+//	notice.go      what a bound session is told without being ended
 //	answers.go     and their answers
 //	forgetting.go  FORGET
 package console

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
@@ -24,7 +22,6 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
-	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 // StartupTime is until ReadyForQuery.
@@ -104,6 +101,8 @@ type session struct {
 
 	wmu  sync.Mutex // held while writing
 	said bool       // the last message is sent, or there was no room for it; guarded by wmu
+
+	news news
 }
 
 // run serves the client until either side ends.
@@ -171,7 +170,8 @@ func (s *session) start() error {
 	}
 	secret := make([]byte, st.SecretLength())
 	rand.Read(secret)
-	if err := s.write(st.Greeting(s.service.nextID.Add(1), secret)); err != nil {
+	if err := s.write(st.Greeting(s.service.nextID.Add(1), secret,
+		backend.Parameter{Name: cm.FeaturesParameter, Value: features})); err != nil {
 		return err
 	}
 	s.started = true
@@ -187,11 +187,15 @@ func (s *session) start() error {
 func (s *session) serve() error {
 	c := &conversation{session: s, backend: backend.New(s.conn)}
 	for {
+		if err := s.idle(); err != nil {
+			return err
+		}
 		s.limitIdle() // before looking at ended: finish sets a deadline afterwards
 		if s.ended.Load() != nil {
 			return errEnded
 		}
 		m, err := c.backend.Receive()
+		s.busy()
 		var long backend.TooLongError
 		var bad *backend.BadMessageError
 		switch {
@@ -273,23 +277,7 @@ func (s *session) say() {
 		return
 	}
 	s.said = true
-	raw, err := s.conn.SyscallConn()
-	if err != nil {
-		return
-	}
-	message := *s.ended.Load()
-	raw.Control(func(fd uintptr) {
-		for len(message) > 0 {
-			n, err := rawsys.Send(int(fd), message) // never waits: Go's sockets are non-blocking
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return
-			}
-			message = message[n:]
-		}
-	})
+	s.sendNow(*s.ended.Load())
 }
 
 // Finish closes our direction after end, and gives the client until a time to close its own.

@@ -41,6 +41,7 @@ type statement struct {
 	verb     verb
 	want     cm.Attribute // of showTarget
 	except   []int
+	notify   bool
 	instance int // number, of forget; -1: everything
 }
 
@@ -223,29 +224,7 @@ func parseStatement(t []token, source string) (statement, error) {
 	if !slices.Contains(cm.Attributes, st.want) {
 		return statement{}, unknownAttribute(t[2].text)
 	}
-	rest := t[3:]
-	if len(rest) == 0 {
-		return st, nil
-	}
-	if !rest[0].isWord("EXCEPT") {
-		return statement{}, notSupported(source)
-	}
-	for rest = rest[1:]; ; rest = rest[1:] {
-		if len(rest) == 0 || rest[0].kind != number {
-			return statement{}, notSupported(source)
-		}
-		n, err := instanceNumber(rest[0].text)
-		if err != nil {
-			return statement{}, err
-		}
-		st.except = append(st.except, n)
-		if rest = rest[1:]; len(rest) == 0 {
-			return st, nil
-		}
-		if rest[0].kind != symbol || rest[0].text != "," {
-			return statement{}, notSupported(source)
-		}
-	}
+	return st, st.parseClauses(t[3:], source)
 }
 
 // parseForget takes what follows FORGET: nothing, or INSTANCE and a number.

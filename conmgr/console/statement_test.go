@@ -16,6 +16,7 @@ func TestStatements(t *testing.T) {
 	target := func(a cm.Attribute, except ...int) statement {
 		return statement{verb: showTarget, want: a, except: except}
 	}
+	notified := func(st statement) statement { st.notify = true; return st }
 	for _, x := range []struct {
 		text string
 		want []any // statements, or SQLSTATEs
@@ -41,6 +42,12 @@ func TestStatements(t *testing.T) {
 		{"show target prefer-read EXCEPT 0", []any{target(cm.PreferRead, 0)}},
 		{"show target primary except 0,12 , 3", []any{target(cm.Primary, 0, 12, 3)}},
 		{"show target standby--comment\nexcept 1", []any{target(cm.Standby, 1)}},
+		{"show target primary notify except 0,12", []any{notified(target(cm.Primary, 0, 12))}},
+		{"show target primary EXCEPT 3 Notify;", []any{notified(target(cm.Primary, 3))}},
+		{"SHOW TARGET any NOTIFY NOTIFY", []any{"22023"}},
+		{"SHOW TARGET any EXCEPT 1 EXCEPT 2", []any{"22023"}},
+		{"SHOW TARGET any NOTIFY, EXCEPT 1", []any{"0A000"}},
+		{"SHOW TARGET any 'notify'", []any{"0A000"}},
 		{"SHOW TARGET master", []any{"22023"}},
 		{"SHOW TARGET 'x;y'", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 10000", []any{"22023"}},
@@ -73,7 +80,7 @@ func TestStatements(t *testing.T) {
 }
 
 func FuzzStatement(f *testing.F) {
-	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "show /* x */ instances; -- y\nshow help",
+	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any NOTIFY EXCEPT 1", "show /* x */ instances; -- y\nshow help",
 		`show target "any"`, "'", "/*/**/"} {
 		f.Add(s)
 	}
@@ -94,6 +101,9 @@ func FuzzStatement(f *testing.F) {
 				continue
 			}
 			again := "SHOW TARGET " + string(p.want)
+			if p.notify {
+				again += " NOTIFY"
+			}
 			for i, n := range p.except {
 				again += []string{" EXCEPT ", ", "}[min(i, 1)] + fmt.Sprint(n)
 			}

@@ -123,6 +123,9 @@ func (c *relayed) End([]byte) {
 
 func (c *relayed) Finish(time.Time) {} // end was all
 
+func (c *relayed) Note([]byte) {} // its client knows nothing of conmgr
+func (c *relayed) Push()       {}
+
 // phase says how to stop what comes now. It is false if end was called since the last call of
 // begin.
 func (c *relayed) phase(stop func()) bool {

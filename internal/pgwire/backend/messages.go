@@ -89,6 +89,11 @@ func ErrorResponse(severity, code, text, detail, hint string) []byte {
 		Message: text, Detail: detail, Hint: hint})
 }
 
+// ParameterStatus encodes one.
+func ParameterStatus(name, value string) []byte {
+	return Put(nil, &pgproto3.ParameterStatus{Name: name, Value: value})
+}
+
 // Fatal is the last message of a session.
 func Fatal(code, text, detail, hint string) []byte {
 	return ErrorResponse("FATAL", code, text, detail, hint)

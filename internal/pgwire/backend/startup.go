@@ -151,8 +151,22 @@ func (s *Startup) SecretLength() int {
 	return 4
 }
 
-// Greeting is everything from NegotiateProtocolVersion, if that is due, to ReadyForQuery.
-func (s *Startup) Greeting(pid uint32, secret []byte) []byte {
+// Greeting is everything from NegotiateProtocolVersion, if that is due, to ReadyForQuery; more are
+// parameters beside those that every conmgr tells.
+func (s *Startup) Greeting(pid uint32, secret []byte, more ...Parameter) []byte {
+	b := s.Parameters(more...)
+	b = append(b, 'K')
+	b = binary.BigEndian.AppendUint32(b, uint32(4+4+len(secret)))
+	b = append(binary.BigEndian.AppendUint32(b, pid), secret...)
+	return Put(b, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+}
+
+// Parameter is a ParameterStatus.
+type Parameter struct{ Name, Value string }
+
+// Parameters is the Greeting without its end: a client that is refused now knows that it is conmgr
+// who does.
+func (s *Startup) Parameters(more ...Parameter) []byte {
 	var b []byte
 	if s.minor != s.speaks() || len(s.unknown) > 0 {
 		b = append(b, 'v', 0, 0, 0, 0)
@@ -164,7 +178,7 @@ func (s *Startup) Greeting(pid uint32, secret []byte) []byte {
 		binary.BigEndian.PutUint32(b[1:], uint32(len(b)-1))
 	}
 	b = Put(b, &pgproto3.AuthenticationOk{})
-	for _, p := range [][2]string{
+	for _, p := range append([]Parameter{
 		{cm.VersionParameter, cm.Version},
 		{"server_version", "13.0 (Connection Manager " + cm.Version + ")"},
 		{"server_encoding", "UTF8"},
@@ -174,11 +188,8 @@ func (s *Startup) Greeting(pid uint32, secret []byte) []byte {
 		{"integer_datetimes", "on"},
 		{"standard_conforming_strings", "on"},
 		{"application_name", s.Application},
-	} {
-		b = Put(b, &pgproto3.ParameterStatus{Name: p[0], Value: p[1]})
+	}, more...) {
+		b = append(b, ParameterStatus(p.Name, p.Value)...)
 	}
-	b = append(b, 'K')
-	b = binary.BigEndian.AppendUint32(b, uint32(4+4+len(secret)))
-	b = append(binary.BigEndian.AppendUint32(b, pid), secret...)
-	return Put(b, &pgproto3.ReadyForQuery{TxStatus: 'I'})
+	return b
 }

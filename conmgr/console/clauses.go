@@ -1,0 +1,71 @@
+package console
+
+// The clauses of SHOW TARGET: any of them, in any order, each at most once. Pure functions.
+
+import (
+	"strings"
+
+	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
+)
+
+// features are the clauses that 1.0 does not have, as clients are told: those that work.
+var features = strings.Join([]string{cm.FeatureNotify}, ",")
+
+// clauses by their words. parse takes what follows the word, and returns what it leaves; without an
+// error of its own, errClause is that the statement is none.
+var clauses = []struct {
+	word  string
+	parse func(st *statement, t []token) ([]token, error)
+}{
+	{"EXCEPT", (*statement).parseExcept},
+	{"NOTIFY", func(st *statement, t []token) ([]token, error) { st.notify = true; return t, nil }},
+}
+
+// errClause: not what this clause has.
+var errClause = &backend.Error{}
+
+// parseClauses takes what follows the attribute; source is the text for messages.
+func (st *statement) parseClauses(t []token, source string) error {
+	given := make([]bool, len(clauses))
+next:
+	for len(t) > 0 {
+		for i := range clauses {
+			c := &clauses[i]
+			if !t[0].isWord(c.word) {
+				continue
+			}
+			if given[i] {
+				return &backend.Error{Code: cm.InvalidParameterValue, Text: "clause " + c.word + " stands twice"}
+			}
+			given[i] = true
+			var err error
+			if t, err = c.parse(st, t[1:]); err == errClause {
+				return notSupported(source)
+			} else if err != nil {
+				return err
+			}
+			continue next
+		}
+		return notSupported(source)
+	}
+	return nil
+}
+
+// parseExcept takes numbers of instances, separated by commas.
+func (st *statement) parseExcept(t []token) ([]token, error) {
+	for {
+		if len(t) == 0 || t[0].kind != number {
+			return nil, errClause
+		}
+		n, err := instanceNumber(t[0].text)
+		if err != nil {
+			return nil, err
+		}
+		st.except = append(st.except, n)
+		if t = t[1:]; len(t) == 0 || t[0].kind != symbol || t[0].text != "," {
+			return t, nil
+		}
+		t = t[1:]
+	}
+}
