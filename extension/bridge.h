@@ -153,6 +153,7 @@ wd_fence(void)
 #define WD_ATTR_IN_RECOVERY		(UINT64_C(1) << 0)
 #define WD_ATTR_READ_ONLY		(UINT64_C(1) << 1)
 #define WD_ATTR_SHUTTING_DOWN	(UINT64_C(1) << 2)
+#define WD_ATTR_DRAINING		(UINT64_C(1) << 3)
 
 /* One log line on its way from Go to ereport(). */
 /* So many conmgrs may die in the same moment: a switch. */

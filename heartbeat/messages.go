@@ -148,6 +148,7 @@ const (
 	InRecovery   AttributeFlags = 1 << 0 // a standby
 	ReadOnly     AttributeFlags = 1 << 1 // default_transaction_read_only is on
 	ShuttingDown AttributeFlags = 1 << 2 // takes no new sessions
+	Draining     AttributeFlags = 1 << 3 // takes new sessions, and is to get none: it is to be left
 )
 
 // Attributes is what an instance says of itself in WELCOME and in every BEAT.

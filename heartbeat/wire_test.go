@@ -155,7 +155,7 @@ func TestNumbers(t *testing.T) {
 		{"REFUSED: setting", uint64(RefusedSetting), 4}, {"REFUSED: slow", uint64(RefusedTooSlow), 5},
 		{"REFUSED: unproved", uint64(RefusedUnproved), 6}, {"REFUSED: no key", uint64(RefusedNoKey), 7},
 		{"in recovery", uint64(InRecovery), 1}, {"read only", uint64(ReadOnly), 2},
-		{"shutting down", uint64(ShuttingDown), 4},
+		{"shutting down", uint64(ShuttingDown), 4}, {"draining", uint64(Draining), 8},
 		{"resumed", uint64(Resumed), 1}, {"knows labels", uint64(KnowsLabels), 2}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4},
 		{"longest text", MaxText, 255},
 		{"smallest setting", uint64(MinInterval.Milliseconds()), 10},
@@ -427,6 +427,7 @@ func TestAttributes(t *testing.T) {
 		{InRecovery, "standby,read-only", true},
 		{InRecovery | ReadOnly, "standby,read-only", true},
 		{ShuttingDown, "primary,read-write", false},
+		{Draining, "primary,read-write", false},
 		{1 << 31, "primary,read-write", false}, // a flag of a later version
 	} {
 		a := Attributes{Flags: c.flags}

@@ -73,7 +73,8 @@ func TestSilentConmgr(t *testing.T) {
 func TestAttributesArePushed(t *testing.T) {
 	l := start(t, 4).listening()
 	a, b := l.conmgr(1), l.conmgr(2)
-	for i, attrs := range []heartbeat.Attributes{{Flags: heartbeat.InRecovery, Timeline: 1}, {Timeline: 2}, {Flags: heartbeat.ShuttingDown, Timeline: 2}} {
+	for i, attrs := range []heartbeat.Attributes{{Flags: heartbeat.InRecovery, Timeline: 1}, {Timeline: 2},
+		{Flags: heartbeat.Draining, Timeline: 2}, {Flags: heartbeat.ShuttingDown, Timeline: 2}} {
 		l.host.setAttributes(attrs)
 		l.host.wake()
 		for _, c := range []*remote{a, b} {

@@ -60,6 +60,9 @@ func (in *Instance) attributesChanged() {
 	if a.Has(heartbeat.ShuttingDown) {
 		now += ",shutting-down"
 	}
+	if a.Has(heartbeat.Draining) {
+		now += ",draining"
+	}
 	if now != in.before {
 		in.events.Emit(event.AttributesChanged{Instance: in.id, Before: in.before, Now: now})
 		in.before = now
