@@ -164,8 +164,9 @@ mutate-fast:  ## the same for those that need neither a build nor a server, as C
 
 SECONDS ?= 60
 SEED    ?= 0
-simulate:  ## both ends of the heartbeats on a simulated clock, under random faults, for SECONDS; SEED=n prints that one's transcript
-	$(GO) test -count=1 -timeout 24h -v -run TestRandomSchedules ./internal/simulate -args -seconds $(SECONDS) -seed $(SEED) \
+SIMULATE = $(if $(filter-out 0,$(SEED)),TestRandomSchedules,'TestScenarios|TestKeptSeeds|TestAttacked|TestRandomSchedules')
+simulate:  ## both ends of the heartbeats on a simulated clock: known faults, an attacker, then random ones for SECONDS; SEED=n prints that one's transcript
+	$(GO) test -count=1 -timeout 24h -v -run $(SIMULATE) ./internal/simulate -args -seconds $(SECONDS) -seed $(SEED) \
 		-first $$(date +%s)
 
 test-regress:  ## PostgreSQL's own suites through the libpq front; needs its source: make test-regress PG_SOURCE=/path
