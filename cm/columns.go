@@ -33,6 +33,14 @@ const (
 	ColNotUsed          = "not_used"
 	ColLastRole         = "last_role"
 	ColSystemIdentifier = "system_identifier"
+	ColDraining         = "draining"
+	ColBound            = "bound"
+)
+
+// By whom an instance is drained: the words of ColDraining, separated by commas.
+const (
+	DrainServer = "server" // by its server, for all
+	DrainHere   = "here"   // for the applications of this conmgr
 )
 
 // Columns of SHOW APPLICATIONS, beside ColInstance.
@@ -49,7 +57,9 @@ const (
 var (
 	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes, ColClient}
 	InstanceColumns = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColWatchdogPort, ColState, ColRole, ColReadOnly,
-		ColTimeline, ColLastHeartbeat, ColGeneration, ColDetail, ColUsedFor, ColNotUsed, ColLastRole, ColSystemIdentifier}
+		ColTimeline, ColLastHeartbeat, ColGeneration, ColDetail, ColUsedFor, ColNotUsed, ColLastRole, ColSystemIdentifier,
+		ColDraining, ColBound}
 	ApplicationColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColInstance, ColConnectedAt,
 		ColVia}
+	DrainColumns = []string{ColInstance, ColDraining, ColBound} // of DRAIN and UNDRAIN
 )

@@ -12,6 +12,7 @@ const (
 	ConfigFile = "conmgr.conf"
 	PidFile    = "conmgr.pid"
 	StateFile  = "conmgr.state"
+	DrainFile  = "conmgr.drain"
 )
 
 // MaxSocketPath is what fits into sun_path of sockaddr_un, with its zero byte.

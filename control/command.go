@@ -34,14 +34,17 @@ Usage:
                   [--complete] [-t SECS]
   cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [--check=WHAT] [-t SECS]
   cm_ctl forget   [-D DIRECTORY] [-i INSTANCE] [--yes] [-t SECS]
+  cm_ctl drain    [-D DIRECTORY] -i INSTANCE [--wait] [-t SECS]
+  cm_ctl undrain  [-D DIRECTORY] -i INSTANCE [-t SECS]
   cm_ctl genkey   NAME
 
 Common options:
   -D, --directory=DIRECTORY  directory of the conmgr process, with conmgr.conf
-  -t, --timeout=SECS         seconds to wait (default 60; for status and
-                             forget 10)
+  -t, --timeout=SECS         seconds to wait (default 60; for status, forget,
+                             undrain, and drain without --wait, 10)
   -V, --version              output version information, then exit
-  -w, --wait                 wait until operation completes (default)
+  -w, --wait                 wait until operation completes (default, but for
+                             drain)
   -W, --no-wait              do not wait until operation completes
   -?, --help                 show this help, then exit
 If the -D option is omitted, the environment variable CMDATA is used.
@@ -65,6 +68,11 @@ Options for forget:
   -i, --instance=INSTANCE    forget only what the instance of this number has told
                              of the timeline
       --yes                  do not ask
+
+Options for drain or undrain:
+  -i, --instance=INSTANCE    number of the instance to which applications of this
+                             host are sent no more, or again; with --wait, drain
+                             returns when none is bound to it any more
 
 genkey prints a new key for the client host NAME: a line for the key files of
 its conmgr process (heartbeat_key_file) and of the servers (watchdog.key_file).
@@ -157,6 +165,8 @@ func (c Command) act(ctx context.Context, o options, err error) int {
 		return r.restart(ctx)
 	case "forget":
 		return r.forget(ctx)
+	case "drain", "undrain":
+		return r.drain(ctx)
 	}
 	return r.status(ctx)
 }

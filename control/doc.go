@@ -1,6 +1,6 @@
 // Package control is the directory of a conmgr process and the ways to control that process: the
 // pid file with its lock, and what the command cm_ctl does (start, stop, restart, status, forget,
-// genkey). conmgr itself uses the pid file only.
+// drain, undrain, genkey). conmgr itself uses the pid file, and the files that are kept.
 //
 //	info.go     the record in conmgr.pid
 //	pidfile.go  the pid file of the running process: create, lock, update, remove
@@ -8,7 +8,7 @@
 //	process.go  identity of a process, signals to it, its end
 //	options.go  the command line of cm_ctl
 //	command.go  the command itself: help, checks, dispatch
-//	start.go stop.go status.go forget.go  the actions
+//	start.go stop.go status.go forget.go drain.go  the actions
 //	genkey.go   a new key for heartbeats
 //	check.go    status --check: an exit status for monitoring
 //	sessions.go what the end of conmgr does to this host's sessions
@@ -16,6 +16,7 @@
 //	people.go   lists for people
 //	table.go    tables
 //	statefile.go   conmgr.state: what is known over restarts
+//	drainfile.go   conmgr.drain: which instances are drained on this host
 //	socketlock.go  lock files of Unix sockets
 //
 // The lock on conmgr.pid is the truth of "running": the kernel drops it with the process, whatever

@@ -14,7 +14,7 @@ import (
 )
 
 // application binds a connection to an instance.
-func application(t *testing.T, port int, name string) {
+func application(t *testing.T, port int, name string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
@@ -40,6 +40,7 @@ func application(t *testing.T, port int, name string) {
 			ready++
 		}
 	}
+	return conn
 }
 
 func TestStatusOfConmgrsConsole(t *testing.T) {
@@ -57,7 +58,7 @@ func TestStatusOfConmgrsConsole(t *testing.T) {
 	if *up.Instance != 0 || *up.Host != "db0" || *up.Hostaddr != "10.0.0.1" || *up.Port != 27500 ||
 		*up.WatchdogPort != 27545 || *up.State != "established" || up.Role != "primary" || *up.ReadOnly ||
 		*up.Generation != 0 || !strings.Contains(*up.UsedFor, "read-write") || up.NotUsed != nil || up.Detail != nil ||
-		*up.LastRole != "primary" || *up.SystemID != "7" {
+		*up.LastRole != "primary" || *up.SystemID != "7" || up.Draining != nil || *up.Bound != 1 {
 		t.Errorf("instance 0: %s", r.stdout)
 	}
 	if *gone.Instance != 2 || *gone.State != "lost" || gone.Role != "unknown" || *gone.Generation != 1 ||

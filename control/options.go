@@ -22,12 +22,13 @@ type options struct {
 	action   string
 	dir      string
 	wait     bool
+	waits    bool // was asked for
 	complete bool
 	timeout  time.Duration // 0: not given
 	mode     shutdownMode
 	log      string
 	items    string // of status
-	instance int    // of forget; -1: everything
+	instance int    // of forget, drain and undrain; -1: everything
 	yes      bool
 	name     string // of genkey
 	check    string // what --check asks for; empty: nothing
@@ -52,8 +53,8 @@ type option struct {
 
 var optionTable = []option{
 	{'D', "directory", true, func(o *options, v string) error { o.dir = v; return nil }},
-	{'W', "no-wait", false, func(o *options, _ string) error { o.wait = false; return nil }},
-	{'w', "wait", false, func(o *options, _ string) error { o.wait = true; return nil }},
+	{'W', "no-wait", false, func(o *options, _ string) error { o.wait, o.waits = false, false; return nil }},
+	{'w', "wait", false, func(o *options, _ string) error { o.wait, o.waits = true, true; return nil }},
 	{'t', "timeout", true, setTimeout},
 	{'m', "mode", true, setMode},
 	{'l', "log", true, func(o *options, v string) error { o.log = v; return nil }},
@@ -88,23 +89,33 @@ func setMode(o *options, v string) error {
 
 // setItems is called when the action is known: -i names other things for each.
 func (o *options) setItems() error {
-	if o.action == "forget" {
-		o.instance = -1
-		if o.items == "all" {
-			return nil
-		}
-		n, err := strconv.ParseUint(o.items, 10, 31)
-		if err != nil {
-			return usage("invalid instance \"%s\": must be its number in %s, or \"all\"", o.items, cm.ConfigFile)
-		}
-		o.instance = int(n)
-		return nil
+	switch o.action {
+	case "forget", "drain", "undrain":
+		return o.setInstance()
 	}
 	switch o.items {
 	case "all", "instance", "application":
 		return nil
 	}
 	return usage("unrecognized item \"%s\": must be \"all\", \"instance\" or \"application\"", o.items)
+}
+
+// setInstance reads the number of an instance. To forget, there is "all" as well.
+func (o *options) setInstance() error {
+	o.instance = -1
+	n, err := strconv.ParseUint(o.items, 10, 31)
+	switch all := o.items == "all"; {
+	case err == nil:
+		o.instance = int(n)
+	case o.action == "forget" && !all:
+		return usage("invalid instance \"%s\": must be its number in %s, or \"all\"", o.items, cm.ConfigFile)
+	case o.action == "forget":
+	case all:
+		return usage("no instance specified: use -i with its number in %s", cm.ConfigFile)
+	default:
+		return usage("invalid instance \"%s\": must be its number in %s", o.items, cm.ConfigFile)
+	}
+	return nil
 }
 
 func setCheck(o *options, v string) error {
@@ -158,7 +169,7 @@ func parseOptions(args []string) (options, error) {
 	switch o.action {
 	case "genkey":
 		return o, nil
-	case "start", "stop", "restart", "status", "forget":
+	case "start", "stop", "restart", "status", "forget", "drain", "undrain":
 		return o, o.setItems()
 	}
 	return o, usage("unrecognized operation mode \"%s\"", o.action)

@@ -55,12 +55,17 @@ func TestOptions(t *testing.T) {
 	plain := options{action: "start", wait: true, mode: modeFast, items: "all"}
 	with := func(change func(o *options)) options { o := plain; change(&o); return o }
 	for line, want := range map[string]options{
-		"start":                        plain,
-		"start -D /d -W":               with(func(o *options) { o.dir, o.wait = "/d", false }),
-		"-W -D /d start":               with(func(o *options) { o.dir, o.wait = "/d", false }),
-		"start -WD/d":                  with(func(o *options) { o.dir, o.wait = "/d", false }),
-		"--directory=/d start --no-w":  with(func(o *options) { o.dir, o.wait = "/d", false }),
-		"--dir /d -W -w start":         with(func(o *options) { o.dir = "/d" }),
+		"start":                       plain,
+		"start -D /d -W":              with(func(o *options) { o.dir, o.wait = "/d", false }),
+		"-W -D /d start":              with(func(o *options) { o.dir, o.wait = "/d", false }),
+		"start -WD/d":                 with(func(o *options) { o.dir, o.wait = "/d", false }),
+		"--directory=/d start --no-w": with(func(o *options) { o.dir, o.wait = "/d", false }),
+		"--dir /d -W -w start":        with(func(o *options) { o.dir, o.waits = "/d", true }),
+		"drain -i 2":                  with(func(o *options) { o.action, o.items, o.instance = "drain", "2", 2 }),
+		"drain --wait --instance=0": with(func(o *options) {
+			o.action, o.items, o.waits = "drain", "0", true
+		}),
+		"undrain -i0 -w -W":            with(func(o *options) { o.action, o.items, o.wait = "undrain", "0", false }),
 		"start -t5":                    with(func(o *options) { o.timeout = 5 * time.Second }),
 		"start --timeout=5":            with(func(o *options) { o.timeout = 5 * time.Second }),
 		"start -t 5 --complete -l x":   with(func(o *options) { o.timeout, o.complete, o.log = 5*time.Second, true, "x" }),
@@ -83,6 +88,9 @@ func TestOptions(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                              "no operation specified",
 		"start stop":                    "too many command-line arguments (first is \"stop\")",
+		"drain":                         "no instance specified: use -i with its number in conmgr.conf",
+		"undrain -i all":                "no instance specified",
+		"drain -i db1":                  "invalid instance \"db1\": must be its number in conmgr.conf",
 		"genkey":                        "no name specified",
 		"genkey a b":                    "too many command-line arguments (first is \"b\")",
 		"launch":                        "unrecognized operation mode \"launch\"",

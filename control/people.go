@@ -114,6 +114,9 @@ func instanceNotes(f fields) (notes []string) {
 	if v := f.text(cm.ColNotUsed); v != nil {
 		notes = append(notes, "not used: "+printable(*v))
 	}
+	if v := f.text(cm.ColDraining); v != nil {
+		notes = append(notes, drainNote(*v, f.number(cm.ColBound)))
+	}
 	if v := f.text(cm.ColLastRole); v != nil && f.shown(cm.ColRole) == "unknown" {
 		notes = append(notes, "was "+printable(*v))
 	}
@@ -121,6 +124,26 @@ func instanceNotes(f fields) (notes []string) {
 		notes = append(notes, "detail: "+printable(*v))
 	}
 	return notes
+}
+
+// drainNote says who is left.
+func drainNote(by string, bound *int64) string {
+	note := "draining (" + printable(strings.ReplaceAll(by, ",", ", ")) + ")"
+	if bound != nil {
+		note += ": " + countBound(*bound)
+	}
+	return note
+}
+
+// countBound says how many there are.
+func countBound(n int64) string {
+	switch n {
+	case 0:
+		return "no application is bound to it"
+	case 1:
+		return "1 application is bound to it"
+	}
+	return strconv.FormatInt(n, 10) + " applications are bound to it"
 }
 
 // formatList makes a table of an answer, or, where that is wider than width, one record a row, as

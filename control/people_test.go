@@ -27,9 +27,9 @@ func answerRows(columns string, lines ...string) (a rows) {
 	return a
 }
 
-var twoInstances = answerRows("instance host port state role read_only timeline last_heartbeat_ms used_for not_used detail last_role",
-	"0 db0.example 5432 established primary off 3 412 any,read-write - - primary",
-	"1 db1.example 5432 lost unknown - 2 65000 - a_newer_timeline_is_known:_3,_at_instance_0_(host_\"db0.example\") connection_refused primary")
+var twoInstances = answerRows("instance host port state role read_only timeline last_heartbeat_ms used_for not_used detail last_role draining bound",
+	"0 db0.example 5432 established primary off 3 412 any,read-write - - primary - 4",
+	"1 db1.example 5432 lost unknown - 2 65000 - a_newer_timeline_is_known:_3,_at_instance_0_(host_\"db0.example\") connection_refused primary server,here 1")
 
 func TestListFitsTheWidth(t *testing.T) {
 	for _, width := range []int{40, 60, 80, 132} {
@@ -42,7 +42,7 @@ func TestListFitsTheWidth(t *testing.T) {
 		flat := strings.Join(strings.Fields(out), " ")
 		for _, text := range []string{"db0.example", "db1.example", "established", "412 ms", "65 s",
 			"used for any, read-write",
-			"a newer timeline is known", "was primary", "detail: connection refused"} {
+			"a newer timeline is known", "was primary", "detail: connection refused", "draining (server, here): 1 application is bound to it"} {
 			if !strings.Contains(flat, text) {
 				t.Errorf("width %d: %q is missing in\n%s", width, text, out)
 			}

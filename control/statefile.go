@@ -81,20 +81,9 @@ func LoadState(dir string) (State, error) {
 }
 
 func loadState(path string) (State, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return State{}, nil
-	}
-	if err != nil {
-		return State{}, &DamagedError{path, cause(err)}
-	}
-	defer file.Close()
-	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
-		return State{}, &DamagedError{path, errors.New("it is not a regular file")}
-	}
-	b, err := io.ReadAll(io.LimitReader(file, maxStateFile+1))
-	if err != nil {
-		return State{}, &DamagedError{path, cause(err)}
+	b, err := readKept(path)
+	if b == nil || err != nil {
+		return State{}, err
 	}
 	s, err := parseState(b)
 	if err != nil {
@@ -103,10 +92,31 @@ func loadState(path string) (State, error) {
 	return s, nil
 }
 
-// SetStateAside renames a file that cannot be used, and returns its new path. An older one of that
-// name is lost.
-func SetStateAside(dir string) (string, error) {
-	path := filepath.Join(dir, cm.StateFile)
+// readKept reads a file that is kept over restarts; nil: there is none. The error is a
+// *DamagedError.
+func readKept(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &DamagedError{path, cause(err)}
+	}
+	defer file.Close()
+	if st, err := file.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, &DamagedError{path, errors.New("it is not a regular file")}
+	}
+	b, err := io.ReadAll(io.LimitReader(file, maxStateFile+1))
+	if err != nil {
+		return nil, &DamagedError{path, cause(err)}
+	}
+	return b, nil
+}
+
+// SetAside renames a file of a directory that cannot be used, and returns its new path. An older
+// one of that name is lost.
+func SetAside(dir, name string) (string, error) {
+	path := filepath.Join(dir, name)
 	aside := path + damagedSuffix
 	if err := os.Rename(path, aside); err != nil {
 		return "", fmt.Errorf("could not rename file \"%s\" to \"%s\": %w", path, aside, linkCause(err))
@@ -155,6 +165,11 @@ func replaceFile(dir, path string, content []byte, written func()) error {
 		_ = os.Remove(temporary)
 		return err
 	}
+	return syncDirectory(dir)
+}
+
+// syncDirectory makes what was renamed or removed in it outlive a power failure.
+func syncDirectory(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -221,12 +236,20 @@ func withChecksum(text string) []byte {
 
 // parseState accepts names that it does not know: a later version may have added them.
 func parseState(b []byte) (s State, err error) {
+	if err := parseKept(b, s.set); err != nil {
+		return State{}, err
+	}
+	return s, nil
+}
+
+// parseKept checks a file, and sets each of its settings.
+func parseKept(b []byte, set func(name, value string) error) (err error) {
 	if len(b) > maxStateFile {
-		return State{}, fmt.Errorf("it is longer than %d bytes", maxStateFile)
+		return fmt.Errorf("it is longer than %d bytes", maxStateFile)
 	}
 	text := string(b[:max(0, bytes.LastIndex(b, []byte(checksum)))])
 	if string(b) != string(withChecksum(text)) {
-		return State{}, errors.New("it is damaged: its checksum is wrong or missing")
+		return errors.New("it is damaged: its checksum is wrong or missing")
 	}
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "#") {
@@ -236,13 +259,21 @@ func parseState(b []byte) (s State, err error) {
 		if !found {
 			err = errors.New("not a setting")
 		} else {
-			err = s.set(name, value)
+			err = set(name, value)
 		}
 		if err != nil {
-			return State{}, fmt.Errorf("line %d: %w", i+1, err)
+			return fmt.Errorf("line %d: %w", i+1, err)
 		}
 	}
-	return s, nil
+	return nil
+}
+
+// knownVersion checks that of a file.
+func knownVersion(value string) error {
+	if value != stateVersion {
+		return fmt.Errorf("version %q is not one that this program knows", clip(value))
+	}
+	return nil
 }
 
 func (s *State) set(name, value string) (err error) {
@@ -252,9 +283,7 @@ func (s *State) set(name, value string) (err error) {
 	}
 	switch name {
 	case "version":
-		if value != stateVersion {
-			return fmt.Errorf("version %q is not one that this program knows", clip(value))
-		}
+		return knownVersion(value)
 	case "system_identifier":
 		s.SystemIdentifier = unsigned(64)
 	case "timeline":

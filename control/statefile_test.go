@@ -137,7 +137,7 @@ func TestUnusableStateFile(t *testing.T) {
 		if !errors.As(err, &damaged) || damaged.Path != path {
 			t.Errorf("%s: %v", what, err)
 		}
-		aside, err := SetStateAside(dir)
+		aside, err := SetAside(dir, cm.StateFile)
 		if err != nil || aside != path+".damaged" {
 			t.Errorf("%s: %s, %v", what, aside, err)
 		}

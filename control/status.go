@@ -43,6 +43,8 @@ type instanceReport struct {
 	NotUsed         *string `json:"not_used"`
 	LastRole        *string `json:"last_role"`
 	SystemID        *string `json:"system_identifier"` // 64 bits: more than a number of JSON holds everywhere
+	Draining        *string `json:"draining"`
+	Bound           *int64  `json:"bound"`
 }
 
 type applicationReport struct {
@@ -175,7 +177,8 @@ func instanceReports(answer rows) (reports []instanceReport) {
 			ReadOnly: f.boolean(cm.ColReadOnly),
 			Timeline: timeline, LastHeartbeatMs: f.number(cm.ColLastHeartbeat), Generation: f.number(cm.ColGeneration),
 			Detail: f.text(cm.ColDetail), UsedFor: f.text(cm.ColUsedFor), NotUsed: f.text(cm.ColNotUsed),
-			LastRole: f.text(cm.ColLastRole), SystemID: f.text(cm.ColSystemIdentifier)})
+			LastRole: f.text(cm.ColLastRole), SystemID: f.text(cm.ColSystemIdentifier),
+			Draining: f.text(cm.ColDraining), Bound: f.number(cm.ColBound)})
 	}
 	return reports
 }

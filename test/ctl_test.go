@@ -151,6 +151,8 @@ type report struct {
 		NotUsed         *string `json:"not_used"`
 		LastRole        *string `json:"last_role"`
 		SystemID        *string `json:"system_identifier"`
+		Draining        *string `json:"draining"`
+		Bound           *int    `json:"bound"`
 	} `json:"instances"`
 	Applications []struct {
 		ClientAddr  string    `json:"client_addr"`

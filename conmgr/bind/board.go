@@ -54,6 +54,7 @@ type Board struct {
 	pending []update
 	wake    chan struct{}
 	forgets chan forgetRequest
+	drains  chan drainRequest
 	ended   chan struct{} // closed when run has ended
 
 	told     []string        // conflicts that were told; owned by run, as are the next
@@ -66,11 +67,12 @@ func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, know
 	b := &Board{conf: conf, events: events, registry: r, keeper: k, patience: keepLimit,
 		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
-		forgets: make(chan forgetRequest), ended: make(chan struct{})}
+		forgets: make(chan forgetRequest), drains: make(chan drainRequest), ended: make(chan struct{})}
 	entries := make([]Entry, len(conf.Instances))
 	for i := range entries {
 		entries[i].Config = &conf.Instances[i]
 	}
+	k.drained(entries)
 	b.Table.Store(newTable(entries, known, false, b.rules(), time.Now()))
 	return b
 }
@@ -121,6 +123,8 @@ func (b *Board) Run(stop <-chan struct{}) {
 			b.rebuild()
 		case f := <-b.forgets:
 			b.forget(f)
+		case d := <-b.drains:
+			b.drain(d)
 		case <-stop:
 			return
 		}
@@ -204,6 +208,7 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 		}
 	}
 	finishAll(told)
+	b.tellDrains(before, t)
 	if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
 		b.events.Emit(event.KnownChanged{Known: known})
 	}

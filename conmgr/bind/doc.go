@@ -8,6 +8,7 @@
 //	share.go     who may connect: shares and reserved places
 //	kept.go      what is known over restarts
 //	forget.go    having it forgotten
+//	drain.go     draining instances on this host, and telling of drains
 //	trace.go     what is told of each connection
 //
 // Registry.mu is held for a moment only, and with no other lock.

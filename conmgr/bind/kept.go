@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
@@ -27,7 +28,7 @@ type Keeper struct {
 	latest route.Known   // to be written
 	kept   chan struct{} // closed when that outlives this process, or cannot; nil: it does
 
-	writing sync.Mutex // held while writing
+	writing sync.Mutex // held while writing, either file
 	written route.Known
 	failure string // the last one that was told; guarded by writing
 }
@@ -37,14 +38,7 @@ func NewKeeper(dir string, events *event.Hub, now time.Time) (*Keeper, route.Kno
 	k := &Keeper{dir: dir, events: events, wake: make(chan struct{}, 1)}
 	s, err := control.LoadState(dir)
 	if err != nil {
-		aside, aerr := control.SetStateAside(dir)
-		var hint string
-		if aerr != nil {
-			hint = aerr.Error() + "."
-		} else {
-			hint = "It was renamed to \"" + aside + "\"."
-		}
-		events.Emit(event.StateUnreadable{Err: err, Hint: hint})
+		events.Emit(event.StateUnreadable{Err: err, Hint: setAside(dir, cm.StateFile)})
 	}
 	known := knownOf(s)
 	if known.Since.After(now) { // the clock was put back
@@ -60,6 +54,15 @@ func NewKeeper(dir string, events *event.Hub, now time.Time) (*Keeper, route.Kno
 		events.Emit(event.KnownBefore{Known: known})
 	}
 	return k, known
+}
+
+// setAside renames a file that cannot be used, and says so.
+func setAside(dir, name string) string {
+	aside, err := control.SetAside(dir, name)
+	if err != nil {
+		return err.Error() + "."
+	}
+	return "It was renamed to \"" + aside + "\"."
 }
 
 // Put leaves what is to be written, and returns what is closed when that outlives this process, or

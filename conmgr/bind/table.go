@@ -31,8 +31,9 @@ type Status struct {
 // Entry is an instance in the table.
 type Entry struct {
 	Status
-	Config *conf.Instance
-	Losses uint64 // times that it was declared lost, for whatever reason: bindings made before the last one are void
+	Config  *conf.Instance
+	Drained bool   // by cm_ctl drain
+	Losses  uint64 // times that it was declared lost, for whatever reason: bindings made before the last one are void
 }
 
 // Address is where to connect to: the very one that heartbeats prove alive.
@@ -66,7 +67,7 @@ func (e *Entry) facts() route.Instance {
 	return route.Instance{Number: e.Config.Number, Host: e.Config.Name(), Address: e.Address(), Port: e.Config.Port,
 		State: e.State, Detail: e.Detail,
 		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier,
-		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds}
+		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds, Drained: e.Drained}
 }
 
 // Table is never changed once it is published.

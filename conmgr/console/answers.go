@@ -26,6 +26,8 @@ var columns = map[verb][]string{
 	showVersion:      {"version"},
 	showHelp:         {"statement", "description"},
 	forget:           {"known"},
+	drain:            cm.DrainColumns,
+	undrain:          cm.DrainColumns,
 }
 
 // HelpRows are what SHOW HELP answers.
@@ -37,6 +39,8 @@ var HelpRows = [][]string{
 	{"SHOW CONFIG", "parameters of conmgr.conf"},
 	{"SHOW VERSION", "version of the Connection Manager"},
 	{"FORGET [INSTANCE <instance>]", "forget what was known of the set of instances, or what one of them has told of the timeline"},
+	{"DRAIN INSTANCE <instance>", "send no application to an instance any more; those that are bound to it stay"},
+	{"UNDRAIN INSTANCE <instance>", "end that"},
 	{"SHOW HELP", "this list"},
 	{"", "<attribute>: " + cm.JoinAttributes(", ")},
 }
@@ -47,7 +51,7 @@ func (s *session) answer(st *statement) ([][]string, error) {
 	case showTarget:
 		return s.bindTarget(st)
 	case showInstances:
-		return instanceRows(s.service.board, s.service.now()), nil
+		return instanceRows(s.service.board, s.service.registry, s.service.now()), nil
 	case showApplications:
 		return applicationRows(s.service.conf, s.service.registry.Applications()), nil
 	case showConfig:
@@ -62,6 +66,8 @@ func (s *session) answer(st *statement) ([][]string, error) {
 		return HelpRows, nil
 	case forget:
 		return s.forget(st.instance)
+	case drain, undrain:
+		return s.setDrain(st.instance, st.verb == drain)
 	}
 	return nil, nil
 }
@@ -84,7 +90,7 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 		e.Attributes.String(), e.Client}}, nil
 }
 
-func instanceRows(b *bind.Board, now heartbeat.Mono) [][]string {
+func instanceRows(b *bind.Board, r *bind.Registry, now heartbeat.Mono) [][]string {
 	var rows [][]string
 	t := b.Table.Load()
 	for i := range t.Entries {
@@ -111,7 +117,8 @@ func instanceRows(b *bind.Board, now heartbeat.Mono) [][]string {
 		rows = append(rows, []string{strconv.Itoa(e.Config.Number), e.Config.Name(), addr, strconv.Itoa(e.Config.Port),
 			strconv.Itoa(e.Config.WatchdogPort),
 			e.State.String(), e.Role(), readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail,
-			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), lastRole(e), system(e)})
+			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), lastRole(e), system(e),
+			orNull(t.Draining(i)), strconv.Itoa(r.BoundTo(i))})
 	}
 	return rows
 }

@@ -7,5 +7,5 @@
 //	clauses.go     the clauses of SHOW TARGET
 //	notice.go      what a bound session is told without being ended
 //	answers.go     and their answers
-//	forgetting.go  FORGET
+//	forgetting.go  FORGET, DRAIN, UNDRAIN
 package console

@@ -26,12 +26,19 @@ const (
 	showVersion
 	showHelp
 	forget
+	drain
+	undrain
 )
 
 // tag of its CommandComplete.
 func (v verb) tag() string {
-	if v == forget {
+	switch v {
+	case forget:
 		return "FORGET"
+	case drain:
+		return "DRAIN"
+	case undrain:
+		return "UNDRAIN"
 	}
 	return "SHOW"
 }
@@ -42,7 +49,7 @@ type statement struct {
 	want     cm.Attribute // of showTarget
 	except   []int
 	notify   bool
-	instance int // number, of forget; -1: everything
+	instance int // number, of forget, drain and undrain; -1: everything
 }
 
 const Hint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
@@ -206,8 +213,15 @@ var plainShows = []struct {
 
 // parseStatement takes at least one token; source is the text for messages.
 func parseStatement(t []token, source string) (statement, error) {
-	if t[0].isWord("FORGET") {
-		return parseForget(t[1:], source)
+	switch {
+	case t[0].isWord("FORGET") && len(t) == 1:
+		return statement{verb: forget, instance: -1}, nil
+	case t[0].isWord("FORGET"):
+		return parseInstance(forget, t[1:], source)
+	case t[0].isWord("DRAIN"):
+		return parseInstance(drain, t[1:], source)
+	case t[0].isWord("UNDRAIN"):
+		return parseInstance(undrain, t[1:], source)
 	}
 	if len(t) < 2 || !t[0].isWord("SHOW") {
 		return statement{}, notSupported(source)
@@ -227,16 +241,13 @@ func parseStatement(t []token, source string) (statement, error) {
 	return st, st.parseClauses(t[3:], source)
 }
 
-// parseForget takes what follows FORGET: nothing, or INSTANCE and a number.
-func parseForget(t []token, source string) (statement, error) {
-	switch {
-	case len(t) == 0:
-		return statement{verb: forget, instance: -1}, nil
-	case len(t) != 2 || !t[0].isWord("INSTANCE") || t[1].kind != number:
+// parseInstance takes what follows the verb: INSTANCE and a number.
+func parseInstance(v verb, t []token, source string) (statement, error) {
+	if len(t) != 2 || !t[0].isWord("INSTANCE") || t[1].kind != number {
 		return statement{}, notSupported(source)
 	}
 	n, err := instanceNumber(t[1].text)
-	return statement{verb: forget, instance: n}, err
+	return statement{verb: v, instance: n}, err
 }
 
 func instanceNumber(text string) (int, error) {

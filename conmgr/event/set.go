@@ -6,7 +6,10 @@ package event
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
 )
 
 // Presence is what is there of the set: two facts, and what they are made of.
@@ -108,6 +111,84 @@ type Conflict struct {
 
 // Text of it.
 func (e Conflict) Text() string { return e.What }
+
+// DrainBegun tells that no application is sent to an instance any more. Those that are bound to it
+// stay.
+type DrainBegun struct {
+	notable
+	Instance
+	By    string // cm.DrainServer, cm.DrainHere, or both
+	Bound int
+}
+
+// Text of it.
+func (e DrainBegun) Text() string {
+	by := "by cm_ctl drain on this host"
+	if strings.HasPrefix(e.By, cm.DrainServer) {
+		by = "by its server"
+	}
+	return fmt.Sprintf("%s is draining, %s: %d application connections are bound to it", e.short(), by, e.Bound)
+}
+
+// Kind of it.
+func (e DrainBegun) Kind() string { return e.kind("drain") }
+
+// DrainEnded tells that it is as any other again.
+type DrainEnded struct {
+	notable
+	Instance
+	Bound int
+}
+
+// Text of it.
+func (e DrainEnded) Text() string {
+	return fmt.Sprintf("%s is not draining any more: %d application connections are bound to it", e.short(), e.Bound)
+}
+
+// Kind of it.
+func (e DrainEnded) Kind() string { return e.kind("drain") }
+
+// DrainKept tells that a conmgr before this one has drained it.
+type DrainKept struct {
+	notable
+	Instance
+}
+
+// Text of it.
+func (e DrainKept) Text() string {
+	return fmt.Sprintf("%s is drained on this host, since before this start", e.short())
+}
+
+// Explain it.
+func (e DrainKept) Explain(bool) (detail, hint string) {
+	return "", fmt.Sprintf("\"cm_ctl undrain -i %d\" ends that.", e.Number)
+}
+
+// DrainDropped tells that what was drained is not configured any more.
+type DrainDropped struct {
+	warning
+	What fmt.Stringer
+}
+
+// Text of it.
+func (e DrainDropped) Text() string {
+	return fmt.Sprintf("%s was drained on this host, and is not configured any more", e.What)
+}
+
+// DrainsUnreadable is of the file of what is drained.
+type DrainsUnreadable struct {
+	warning
+	Err  error
+	Hint string
+}
+
+// Text of it.
+func (e DrainsUnreadable) Text() string {
+	return "which instances are drained on this host is lost: " + e.Err.Error()
+}
+
+// Explain it.
+func (e DrainsUnreadable) Explain(bool) (detail, hint string) { return "", e.Hint }
 
 // KnownBefore tells what a conmgr before this one has kept.
 type KnownBefore struct {

@@ -31,6 +31,8 @@ type Instance struct {
 	SystemIdentifier uint64
 	PostmasterStart  int64
 	Succeeds         Succession
+
+	Drained bool // here, by cm_ctl drain
 }
 
 func (in *Instance) established() bool { return in.State == heartbeat.Established }

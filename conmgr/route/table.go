@@ -3,6 +3,7 @@ package route
 // The table: a verdict on each instance, and the choice among them. Pure.
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -146,7 +147,7 @@ func (t *Table) has(i int, want cm.Attribute) bool {
 func (t *Table) Choose(want cm.Attribute, except []int) int {
 	first := func(want cm.Attribute) int {
 		for i := range t.all {
-			if t.Verdicts[i].Why == "" && !slices.Contains(except, t.all[i].Number) && t.has(i, want) {
+			if t.isOffered(i) && !slices.Contains(except, t.all[i].Number) && t.has(i, want) {
 				return i
 			}
 		}
@@ -173,7 +174,7 @@ func (t *Table) UsedFor(index int) (used []string) {
 
 // NotUsed says why an instance is handed out for no attribute; "" if it is for some.
 func (t *Table) NotUsed(index int) string {
-	if why := t.Verdicts[index].Why; why != "" || len(t.UsedFor(index)) > 0 {
+	if why := cmp.Or(t.Verdicts[index].Why, t.whyDraining(index)); why != "" || len(t.UsedFor(index)) > 0 {
 		return why
 	}
 	return fmt.Sprintf("%s comes first", t.all[t.Choose(t.all[index].kind(), nil)].name())
@@ -207,6 +208,8 @@ func (t *Table) Describe(want cm.Attribute, except []int) string {
 			why = "it is left out by EXCEPT"
 		case why == "" && !t.has(i, want):
 			why = "it is not " + string(want)
+		case why == "":
+			why = t.whyDraining(i)
 		}
 		if in.established() {
 			b.WriteString(", " + in.Attributes.String())

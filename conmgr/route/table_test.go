@@ -18,7 +18,7 @@ var epoch = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
 // one makes an instance: "p" primary, "s" standby, "r" read-only primary; then "3" timeline; then
 // "-" lost, "c" connection broken, "!" shutting down, "?" never reached, "x" another cluster, "+"
-// restarted, "<" succeeds cluster 7 at timeline 3.
+// restarted, "<" succeeds cluster 7 at timeline 3; "d" drained by its server, "h" here.
 func one(number int, spec string) Instance {
 	in := Instance{Number: number, Host: fmt.Sprintf("db%d", number), Port: 5432,
 		Address: netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}),
@@ -41,6 +41,10 @@ func one(number int, spec string) Instance {
 			in.SystemIdentifier = 8
 		case c == '+':
 			in.PostmasterStart++
+		case c == 'd':
+			in.Attributes.Flags |= hb.Draining
+		case c == 'h':
+			in.Drained = true
 		case c == '<':
 			in.SystemIdentifier, in.Succeeds = 8, Succession{SystemIdentifier: 7, Timeline: 3}
 		case c >= '0' && c <= '9':
@@ -400,6 +404,7 @@ func TestConflicts(t *testing.T) {
 		{"p1 s1", ""},
 		{"p1 p2-", ""},
 		{"p1 p2", "more than one instance is a primary: instance 0 (timeline 1), instance 1 (timeline 2); instance 1 is used"},
+		{"p1 p2d", "more than one instance is a primary: instance 0 (timeline 1), instance 1 (timeline 2); instance 1 is used"},
 		{"p1 p2!", "more than one instance is a primary: instance 0 (timeline 1), instance 1 (timeline 2); none of them is used"},
 		{"p1,p1 s1x", other},
 		{"p1,p1- p1x", other},
@@ -432,6 +437,12 @@ func TestReasons(t *testing.T) {
 		{"? p1,p1x p1", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 8, that of the set is 7`, `=`},
 		{"p3,p3 p1<", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 7, that of the set is 8, ` +
 			`which has succeeded it`, `=`},
+		{"p1d s1", `is established, primary,read-write: it is draining, by its server (watchdog.draining or watchdog_drain())`, `=`},
+		{"p1h s1", `is established, primary,read-write: it is draining, by cm_ctl drain on this host`, `=`},
+		{"p1hd s1", `is established, primary,read-write: it is draining, by its server (watchdog.draining or watchdog_drain()) ` +
+			`and by cm_ctl drain on this host`, `=`},
+		{"p1d p2", `is established, primary,read-write: it is a primary of timeline 1: a newer timeline is known, 2, seen at instance 1 (host "db1")`, `=`},
+		{"s1,s1d-", `is lost (no heartbeat for 5 ms)`, `it is lost: no heartbeat for 5 ms`},
 		{"p1x p1 p1", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 8, that of the set is 7`, `=`},
 	} {
 		_, tab := after(Rules{}, strings.Split(x.history, ",")...)

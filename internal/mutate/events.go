@@ -110,8 +110,8 @@ var eventMutations = []mutation{
 		name:      "events/columns-for-cm_ctl",
 		invariant: "cm_ctl reads what conmgr's console has written, column by column",
 		file:      "conmgr/console/answers.go",
-		from:      "lastRole(e), system(e)})",
-		to:        "system(e), lastRole(e)})",
+		from:      "lastRole(e), system(e),\n",
+		to:        "system(e), lastRole(e),\n",
 		test:      "-run TestStatusOfConmgrsConsole ./control",
 	},
 	{

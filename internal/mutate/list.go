@@ -6,7 +6,7 @@ package main
 import "slices"
 
 var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMutations, watchdogMutations, besideMutations, workerMutations, instanceMutations,
-	conmgrMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
+	conmgrMutations, drainMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
 	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations,
 	extensionMutations,
 	simulateMutations, suiteMutations)
