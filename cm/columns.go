@@ -53,6 +53,12 @@ const (
 	ColVia             = "via"
 )
 
+// Columns of SHOW WAITING, beside those of SHOW APPLICATIONS.
+const (
+	ColWaitingSince = "waiting_since"
+	ColWaitsUntil   = "waits_until"
+)
+
 // The columns of each answer, in order.
 var (
 	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes, ColClient}
@@ -61,5 +67,7 @@ var (
 		ColDraining, ColBound}
 	ApplicationColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColInstance, ColConnectedAt,
 		ColVia}
-	DrainColumns = []string{ColInstance, ColDraining, ColBound} // of DRAIN and UNDRAIN
+	DrainColumns   = []string{ColInstance, ColDraining, ColBound} // of DRAIN and UNDRAIN
+	WaitingColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColWaitingSince, ColWaitsUntil,
+		ColVia}
 )

@@ -57,17 +57,19 @@ type Options struct {
 
 // deps are what the daemon needs of the outside; tests have their own.
 type deps struct {
-	dir     string // of conmgr.state; "": nothing is kept
-	log     *cmlog.Logger
-	limit   *cmlog.Limiter // of lines that a peer can cause
-	group   *group.Group
-	net     netio.Network
-	now     clock.Clock
-	known   route.Known      // what is known from before, where nothing is kept
-	most    int              // connections at a time
-	pidFile *control.PidFile // nil: none
-	console console.Options
-	recheck time.Duration // of duplicates; 0: as ever
+	dir   string // of conmgr.state; "": nothing is kept
+	log   *cmlog.Logger
+	limit *cmlog.Limiter // of lines that a peer can cause
+	group *group.Group
+	net   netio.Network
+	now   clock.Clock
+	known route.Known // what is known from before, where nothing is kept
+	most  int         // connections at a time
+	// with those that wait for a target, as file descriptors allow
+	descriptors int
+	pidFile     *control.PidFile // nil: none
+	console     console.Options
+	recheck     time.Duration // of duplicates; 0: as ever
 }
 
 type daemon struct {
@@ -99,7 +101,7 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 		d.events.Subscribe(d.status.Take)
 	}
 	d.registry = bind.NewRegistry(len(c.Instances), o.most)
-	d.registry.Share = bind.UserShare(c, o.most)
+	places(d.registry, c, o.most, max(o.most, o.descriptors))
 	d.registry.Group = o.group
 	known := o.known
 	if o.dir != "" {
@@ -217,11 +219,17 @@ func Run(o Options) error {
 	for _, w := range diags {
 		log.Message(cmlog.Message{Level: w.Level(), Text: w.String(), Hint: w.Hint})
 	}
+	allowed, err := connectionLimit(limit, len(config.Instances), 0, len(config.RelayPorts) > 0,
+		countListeners(config))
+	if err != nil {
+		return err
+	}
+	allowed = max(1, allowed-bind.ReservedPlaces)
 	if config.MaxConnections == 0 {
-		most = max(1, most-bind.ReservedPlaces)
+		most = allowed
 	}
 	d := newDaemon(config, deps{dir: dir, log: log, limit: limited, group: &group.Group{OnPanic: failed.panicked},
-		net: netio.System, now: clock.Monotonic, most: most, pidFile: pidFile})
+		net: netio.System, now: clock.Monotonic, most: most, descriptors: allowed, pidFile: pidFile})
 	d.failed = failed.first
 	return d.run(o.Signals)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
 
@@ -69,6 +70,13 @@ func connectionLimit(limit uint64, instances, maxConnections int, relays bool, l
 		return maxConnections, nil
 	}
 	return int(max(1, min((limit-uint64(reserved))/uint64(each), 1<<30))), nil
+}
+
+// places sets how many connections there may be: places of them; and those that wait for a target,
+// which have none, within the rest of what descriptors allow, and no more than half of that.
+func places(r *bind.Registry, c *conf.Config, most, descriptors int) {
+	r.Max, r.Most, r.Share = most, descriptors, bind.UserShare(c, most)
+	r.MaxWaiting = min(c.MaxWaiting, max(1, descriptors/2))
 }
 
 // countListeners is how many sockets the configuration opens for applications, as far as that is

@@ -131,7 +131,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 		most = 1 << 20
 	}
 	r.d = newDaemon(c, deps{dir: r.dir, log: log, limit: cmlog.NewLimiter(log), net: r.net, now: r.now, known: r.known, console: r.console, recheck: r.recheck,
-		most: most, group: &group.Group{OnPanic: func(name string, v any, stack []byte) {
+		most: most, descriptors: 1 << 20, group: &group.Group{OnPanic: func(name string, v any, stack []byte) {
 			t.Errorf("%s: %v\n%s", name, v, stack)
 		}}})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -56,10 +56,12 @@ type Board struct {
 	forgets chan forgetRequest
 	drains  chan drainRequest
 	ended   chan struct{} // closed when run has ended
+	joined  chan struct{} // somebody waits for a target
 
-	told     []string        // conflicts that were told; owned by run, as are the next
-	presence *event.Presence // that was told
-	first    time.Time       // when the first instance has answered, while nothing is known
+	released event.WaitersServed // since there were some; owned by run, as are the next
+	told     []string            // conflicts that were told
+	presence *event.Presence     // that was told
+	first    time.Time           // when the first instance has answered, while nothing is known
 }
 
 // NewBoard makes the first table; known is what was kept.
@@ -67,7 +69,9 @@ func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, know
 	b := &Board{conf: conf, events: events, registry: r, keeper: k, patience: keepLimit,
 		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
-		forgets: make(chan forgetRequest), drains: make(chan drainRequest), ended: make(chan struct{})}
+		forgets: make(chan forgetRequest), drains: make(chan drainRequest), ended: make(chan struct{}),
+		joined: make(chan struct{}, 1)}
+	r.joined = func() { signal(b.joined) }
 	entries := make([]Entry, len(conf.Instances))
 	for i := range entries {
 		entries[i].Config = &conf.Instances[i]
@@ -103,18 +107,21 @@ func (b *Board) Post(index int, s Status, loss *heartbeat.Loss) {
 	b.rouse()
 }
 
-func (b *Board) rouse() {
+func (b *Board) rouse() { signal(b.wake) }
+
+func signal(c chan struct{}) {
 	select {
-	case b.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// Run makes tables until stop is closed.
+// Run makes tables, and serves those who wait for one, until stop is closed.
 func (b *Board) Run(stop <-chan struct{}) {
 	defer close(b.ended)
-	timer := time.NewTimer(0)
+	timer, line := time.NewTimer(0), time.NewTimer(0)
 	defer timer.Stop()
+	defer line.Stop()
 	for {
 		select {
 		case <-b.wake:
@@ -125,15 +132,35 @@ func (b *Board) Run(stop <-chan struct{}) {
 			b.forget(f)
 		case d := <-b.drains:
 			b.drain(d)
+		case <-b.joined:
+		case <-line.C:
 		case <-stop:
 			return
 		}
-		if next := b.next(); next.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(max(0, time.Until(next)))
-		}
+		arm(line, b.serve(time.Now()))
+		arm(timer, b.next())
 	}
+}
+
+// arm has a timer fire at a time; zero: never.
+func arm(timer *time.Timer, at time.Time) {
+	if at.IsZero() {
+		timer.Stop()
+	} else {
+		timer.Reset(max(0, time.Until(at)))
+	}
+}
+
+// serve has those go who have waited for this table, as many as may at a time. It returns when there
+// is more to do.
+func (b *Board) serve(now time.Time) (next time.Time) {
+	next, n, longest := b.registry.serve(b.Table.Load(), now)
+	b.released.N, b.released.Longest = b.released.N+n, max(b.released.Longest, longest)
+	if next.IsZero() && b.released.N > 0 {
+		b.events.Emit(b.released)
+		b.released = event.WaitersServed{}
+	}
+	return next
 }
 
 // next is when a table has to be made though nothing has happened.

@@ -5,6 +5,8 @@
 //	table.go     the routing table: what instances tell, and route's verdicts
 //	board.go     the board: from news to a table, and to the losses that it means
 //	registry.go  who is connected, and bound to what; telling them
+//	line.go      who waits for a target: the order, how many may go
+//	waiting.go   waiting, and its end
 //	share.go     who may connect: shares and reserved places
 //	kept.go      what is known over restarts
 //	forget.go    having it forgotten

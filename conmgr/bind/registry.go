@@ -45,7 +45,9 @@ type Seat struct {
 	Relay       bool   // a relayed connection, else one that asks for its target
 	Bound       int    // index of the instance, -1: none; guarded by registry.mu, as is target
 	target      string // attribute that it asked for
-	Notified    bool   // it has asked to be told what is no loss; guarded by registry.mu
+	Notified    bool   // it has asked to be told what is no loss; guarded by registry.mu, as are the next
+	rests       bool   // it waits for a target, and has no place meanwhile
+	asking      bool   // it has waited for a target, and was not told yet what has become of it
 }
 
 // Place makes whoever embeds a seat half a Member.
@@ -70,9 +72,12 @@ type relayKey struct {
 
 // Registry is made by NewRegistry.
 type Registry struct {
-	Max   int          // most connections
+	Max   int          // most connections, without those that wait for a target
 	Share int          // most of one owner; 0: no limit but max
+	Most  int          // with those that wait, as descriptors allow; 0: no limit
 	Group *group.Group // nil: no goroutines of its own
+
+	MaxWaiting int // most that wait for a target
 
 	mu       sync.Mutex
 	all      map[Member]struct{}
@@ -80,9 +85,12 @@ type Registry struct {
 	bound    []map[Member]struct{} // by index of the instance
 	count    int                   // of bound ones
 	relayed  map[relayKey]int      // how many of these are relayed
-	Idle     chan struct{}         // closed when refusing and no binding is left
-	refusing atomic.Bool           // shutting down: no new binding; set under mu
-	ending   atomic.Bool           // all have been ended: no new connection either; set under mu
+	line     line
+	resting  int           // of all: those that wait, and have no place
+	joined   func()        // somebody waits; never blocks; nil: nobody hears of it
+	Idle     chan struct{} // closed when refusing and no binding is left
+	refusing atomic.Bool   // shutting down: no new binding; set under mu
+	ending   atomic.Bool   // all have been ended: no new connection either; set under mu
 }
 
 // NewRegistry is for so many instances, and so many connections at most.
@@ -104,9 +112,11 @@ func (r *Registry) Remove(c Member) {
 		return
 	}
 	delete(r.all, c)
-	o := c.Place().Owner
-	if r.owners[o]--; r.owners[o] == 0 {
-		delete(r.owners, o)
+	if s := c.Place(); s.rests {
+		s.rests = false
+		r.resting--
+	} else {
+		r.disown(s)
 	}
 }
 
@@ -174,18 +184,24 @@ func (r *Registry) Bind(c Member, target string, load func() *Table, choose func
 	if r.refusing.Load() {
 		return t, -1, false
 	}
-	index = choose(t)
-	r.unbind(c)
-	if index >= 0 {
-		s := c.Place()
-		s.Bound, s.target = index, target
-		r.bound[index][c] = struct{}{}
-		if s.Relay {
-			r.relayed[relayKey{target, index}]++
-		}
-		r.count++
+	if index = choose(t); index >= 0 {
+		r.bindTo(c, target, index)
+	} else {
+		r.unbind(c)
 	}
 	return t, index, true
+}
+
+// bindTo is called with the lock held.
+func (r *Registry) bindTo(c Member, target string, index int) {
+	r.unbind(c)
+	s := c.Place()
+	s.Bound, s.target = index, target
+	r.bound[index][c] = struct{}{}
+	if s.Relay {
+		r.relayed[relayKey{target, index}]++
+	}
+	r.count++
 }
 
 // Notify tells those that are bound to an instance, and have asked for it, a value of conmgr.notice,
@@ -263,6 +279,7 @@ func (r *Registry) Refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refusing.Store(true)
+	r.refuseAll()
 	r.checkIdle()
 }
 
@@ -271,11 +288,21 @@ func (r *Registry) EndEverything(message []byte) int {
 	r.mu.Lock()
 	r.ending.Store(true)
 	list := slices.Collect(maps.Keys(r.all))
+	asking := map[Member]bool{}
 	for _, c := range list {
 		r.unbind(c)
+		if c.Place().asking {
+			asking[c] = true
+		}
 	}
 	r.mu.Unlock()
-	r.tell(list, message)
+	r.each(list, func(c Member) {
+		if asking[c] {
+			c.End(shutdownMessage())
+		} else {
+			c.End(message)
+		}
+	})
 	finishAll(list)
 	return len(list)
 }

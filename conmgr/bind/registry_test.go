@@ -21,9 +21,10 @@ type place struct {
 	Seat
 	noted  []string
 	pushed int
+	ended  string
 }
 
-func (*place) End([]byte)       {}
+func (p *place) End(m []byte)   { p.ended = string(m) }
 func (*place) Finish(time.Time) {}
 func (p *place) Note(m []byte)  { p.noted = append(p.noted, string(m)) }
 func (p *place) Push()          { p.pushed = len(p.noted) }

@@ -36,29 +36,45 @@ func (o Owner) isPrivileged() bool { return o.Known && (o.UID == 0 || o.UID == u
 type Admission uint8
 
 const (
-	admitted  Admission = iota
-	OverAll             // there is no place
-	OverShare           // its owner has as many as he may
+	admitted        Admission = iota
+	OverAll                   // there is no place
+	OverShare                 // its owner has as many as he may
+	OverDescriptors           // there would be a place, as some wait for a target, but no descriptor
 )
 
 // Add registers a connection, if there is room for one more.
 func (r *Registry) Add(c Member) Admission {
 	s := c.Place()
-	limit := r.Max
-	privileged := s.Local != nil && s.Owner.isPrivileged()
-	if privileged {
-		limit += ReservedPlaces
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case len(r.all) >= limit:
-		return OverAll
-	case r.Share > 0 && r.owners[s.Owner] >= r.Share && !privileged:
-		return OverShare
+	if a := r.room(s); a != admitted {
+		return a
+	}
+	if r.Most > 0 && len(r.all) >= r.Most+s.reserved() {
+		return OverDescriptors
 	}
 	r.all[c] = struct{}{}
 	r.owners[s.Owner]++
+	return admitted
+}
+
+// reserved places are there for one of these beside all others.
+func (s *Seat) reserved() int {
+	if s.Local != nil && s.Owner.isPrivileged() {
+		return ReservedPlaces
+	}
+	return 0
+}
+
+// room tells whether there is a place. Those that wait for a target have none. The lock is held.
+func (r *Registry) room(s *Seat) Admission {
+	limit := r.Max + s.reserved()
+	switch {
+	case len(r.all)-r.resting >= limit:
+		return OverAll
+	case r.Share > 0 && r.owners[s.Owner] >= r.Share && s.reserved() == 0:
+		return OverShare
+	}
 	return admitted
 }
 

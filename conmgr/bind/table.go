@@ -101,3 +101,39 @@ func factsOf(entries []Entry) []route.Instance {
 func newTable(entries []Entry, known route.Known, settled bool, rules route.Rules, now time.Time) *Table {
 	return &Table{route.Decide(known, factsOf(entries), settled, rules, now), entries}
 }
+
+// LeftOut are instances that whoever asks has failed to reach, as they were then.
+type LeftOut []struct {
+	number int
+	was    Entry
+}
+
+// LeaveOut are instances of these numbers, as this table has them.
+func (t *Table) LeaveOut(numbers []int) (l LeftOut) {
+	for i := range t.Entries {
+		for _, n := range numbers {
+			if e := t.Entries[i]; e.Config.Number == n {
+				l = append(l, struct {
+					number int
+					was    Entry
+				}{n, e})
+			}
+		}
+	}
+	return l
+}
+
+// In are the numbers of those that are left out of another table: who waits gets an instance that
+// has been lost, restarted or reached again since.
+func (l LeftOut) In(t *Table) (numbers []int) {
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		for _, x := range l {
+			if x.number == e.Config.Number && e.Losses == x.was.Losses && e.PostmasterStart == x.was.PostmasterStart &&
+				(x.was.Established() || !e.Established()) {
+				numbers = append(numbers, x.number)
+			}
+		}
+	}
+	return numbers
+}

@@ -4,6 +4,8 @@ package bind
 // where, who was relayed) and DEBUG (every connection). Nothing here blocks.
 
 import (
+	"time"
+
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 )
@@ -24,6 +26,16 @@ func (tr *Trace) Bound(of *Seat, want cm.Attribute, except []int, t *Table, i in
 		b.To, b.Addr = event.Of(e.Config), e.Address()
 	}
 	tr.Events.Emit(b)
+}
+
+// Waits tells that a client waits for an attribute.
+func (tr *Trace) Waits(of *Seat, want cm.Attribute, most time.Duration) {
+	tr.Events.Emit(event.Waits{Client: of.Client(), Application: of.Application, Want: want, Most: most})
+}
+
+// NoPlace tells that one that would wait, or has waited, is refused.
+func (tr *Trace) NoPlace(of *Seat, what string) {
+	tr.Events.Emit(event.NoPlace{Client: of.Client(), What: what})
 }
 
 // Accepted tells that a connection has come.

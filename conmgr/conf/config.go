@@ -66,7 +66,9 @@ type Config struct {
 	MaxConnections     int
 	MaxUserConnections int
 	IdleTimeout        time.Duration // 0: none
-	Instances          []Instance    // ordered by number
+	TargetWait         time.Duration // of who does not say for how long he waits; 0: not
+	MaxWaiting         int
+	Instances          []Instance // ordered by number
 	RelayPorts         []RelayPort
 	RelayNetworks      []netip.Prefix // beside this host
 	DestroySockets     bool

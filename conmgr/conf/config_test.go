@@ -36,7 +36,7 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{Dir: dir, Port: 27546, ListenAddresses: []string{"localhost"},
-		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777, IdleTimeout: time.Hour,
+		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777, IdleTimeout: time.Hour, MaxWaiting: 1000,
 		Instances:         []Instance{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second,
 		ConnectTimeout:       10 * time.Second,

@@ -118,7 +118,10 @@ func (p *Param) limits() string {
 			allowed += ", or " + p.Also
 		}
 		if n, err := strconv.Atoi(p.Default); err == nil {
-			value = fmt.Sprintf("%d second%s", n, strings.Repeat("s", min(1, n-1)))
+			value = fmt.Sprintf("%d seconds", n)
+			if n == 1 {
+				value = "1 second"
+			}
 		}
 	case Names:
 		value = "'" + value + "'"

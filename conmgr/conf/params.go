@@ -136,6 +136,25 @@ error (SQLSTATE 57P05). Connections that are bound to an instance, and relayed o
 ended for being idle. 0 is no limit.`,
 		Added:  true,
 		target: func(w *written) any { return &w.IdleTimeout }},
+	{Name: "target_wait", Type: Duration, Min: 0, Max: maxDuration, Default: "0",
+		Doc: "time for which an application waits while no instance has the attribute that it wants; 0: it does not",
+		Manual: `How long an application waits that asks for an instance while none has the attribute, because the
+primary is being replaced for example, before it gets an error. As soon as there is one, all go
+that wait for it: 100 at once, then 1000 a second, in the order in which they have asked. 0: the
+error comes at once. It holds for relay ports as well, and for those who do not say themselves for
+how long they wait: by the clause WAIT of *SHOW TARGET*, or, in the options of the connection to
+*conmgr*, by *-c conmgr.target_wait=5s*.`,
+		Added:  true,
+		target: func(w *written) any { return &w.TargetWait }},
+	{Name: "max_waiting", Type: Integer, Min: 0, Max: 2147483647, Default: "1000",
+		Doc: "most connections that wait for an instance at a time; further ones get an error",
+		Manual: `The maximum number of connections that wait for an instance at a time; one more gets an error
+(SQLSTATE 53300). 0: none waits. Those that wait do not count for *max_connections* and
+*max_user_connections*, and are counted when they have their instance: whoever has waited in vain
+for a place then is told so, and closed. They have no more than half of the connections that file
+descriptors allow. *SHOW WAITING* lists them.`,
+		Added:  true,
+		target: func(w *written) any { return &w.MaxWaiting }},
 
 	{Name: "relay_port_any", Type: Integer, Min: 0, Max: 65535, Default: "0",
 		Doc: "port whose connections are carried to an instance, whichever; 0: none",

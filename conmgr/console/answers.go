@@ -12,7 +12,6 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/heartbeat"
-	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // null is the NULL value of a row.
@@ -22,6 +21,7 @@ var columns = map[verb][]string{
 	showTarget:       cm.TargetColumns,
 	showInstances:    cm.InstanceColumns,
 	showApplications: cm.ApplicationColumns,
+	showWaiting:      cm.WaitingColumns,
 	showConfig:       {"name", "setting", "default", "source"},
 	showVersion:      {"version"},
 	showHelp:         {"statement", "description"},
@@ -32,10 +32,11 @@ var columns = map[verb][]string{
 
 // HelpRows are what SHOW HELP answers.
 var HelpRows = [][]string{
-	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [NOTIFY]",
+	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [WAIT '<time>'] [NOTIFY]",
 		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
 	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
+	{"SHOW WAITING", "application connections that wait for an instance, in order"},
 	{"SHOW CONFIG", "parameters of conmgr.conf"},
 	{"SHOW VERSION", "version of the Connection Manager"},
 	{"FORGET [INSTANCE <instance>]", "forget what was known of the set of instances, or what one of them has told of the timeline"},
@@ -54,6 +55,8 @@ func (s *session) answer(st *statement) ([][]string, error) {
 		return instanceRows(s.service.board, s.service.registry, s.service.now()), nil
 	case showApplications:
 		return applicationRows(s.service.conf, s.service.registry.Applications()), nil
+	case showWaiting:
+		return waitingRows(s.service.registry.Waiting()), nil
 	case showConfig:
 		var rows [][]string
 		for _, c := range s.service.conf.Settings {
@@ -70,24 +73,6 @@ func (s *session) answer(st *statement) ([][]string, error) {
 		return s.setDrain(st.instance, st.verb == drain)
 	}
 	return nil, nil
-}
-
-func (s *session) bindTarget(st *statement) ([][]string, error) {
-	r, b := s.service.registry, s.service.board
-	s.Notified = st.notify
-	t, i, ok := r.Bind(s, string(st.want), b.Table.Load, func(t *bind.Table) int { return t.Choose(st.want, st.except) })
-	if !ok {
-		s.service.trace.Rejected(&s.Seat)
-		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: bind.ShutdownText}
-	}
-	s.service.trace.Bound(&s.Seat, st.want, st.except, t, i)
-	if i < 0 {
-		return nil, &backend.Error{Code: cm.CannotEstablish, Text: "no target server address from Connection Manager",
-			Detail: "No instance has the attribute " + string(st.want) + ": " + t.Describe(st.want, st.except) + "."}
-	}
-	e := &t.Entries[i]
-	return [][]string{{strconv.Itoa(e.Config.Number), e.Config.Name(), e.Address().String(), strconv.Itoa(e.Config.Port),
-		e.Attributes.String(), e.Client}}, nil
 }
 
 func instanceRows(b *bind.Board, r *bind.Registry, now heartbeat.Mono) [][]string {
@@ -151,12 +136,26 @@ func applicationRows(c *conf.Config, apps []bind.Application) [][]string {
 	})
 	rows := make([][]string, 0, len(apps))
 	for _, a := range apps {
-		client, port := null, "-1" // of a Unix socket, as in pg_stat_activity
-		if a.Peer.IsValid() {
-			client, port = a.Peer.Addr().Unmap().String(), strconv.Itoa(int(a.Peer.Port()))
-		}
+		client, port := clientOf(a)
 		rows = append(rows, []string{client, port, a.Name, a.Target, strconv.Itoa(c.Instances[a.Instance].Number),
 			a.Since.Format(connectedAtFormat), a.Via})
+	}
+	return rows
+}
+
+func clientOf(a bind.Application) (client, port string) {
+	if !a.Peer.IsValid() { // of a Unix socket, as in pg_stat_activity
+		return null, "-1"
+	}
+	return a.Peer.Addr().Unmap().String(), strconv.Itoa(int(a.Peer.Port()))
+}
+
+func waitingRows(waiting []bind.Waiting) [][]string {
+	rows := make([][]string, 0, len(waiting))
+	for _, w := range waiting {
+		client, port := clientOf(w.Application)
+		rows = append(rows, []string{client, port, w.Name, w.Target, w.Since.Format(connectedAtFormat),
+			w.Until.Format(connectedAtFormat), w.Via})
 	}
 	return rows
 }

@@ -3,14 +3,17 @@ package console
 // The clauses of SHOW TARGET: any of them, in any order, each at most once. Pure functions.
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/internal/duration"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // features are the clauses that 1.0 does not have, as clients are told: those that work.
-var features = strings.Join([]string{cm.FeatureNotify}, ",")
+var features = strings.Join([]string{cm.FeatureWait, cm.FeatureNotify}, ",")
 
 // clauses by their words. parse takes what follows the word, and returns what it leaves; without an
 // error of its own, errClause is that the statement is none.
@@ -19,6 +22,7 @@ var clauses = []struct {
 	parse func(st *statement, t []token) ([]token, error)
 }{
 	{"EXCEPT", (*statement).parseExcept},
+	{"WAIT", (*statement).parseWait},
 	{"NOTIFY", func(st *statement, t []token) ([]token, error) { st.notify = true; return t, nil }},
 }
 
@@ -68,4 +72,22 @@ func (st *statement) parseExcept(t []token) ([]token, error) {
 		}
 		t = t[1:]
 	}
+}
+
+// parseWait takes a duration: a literal, or a number with or without a unit.
+func (st *statement) parseWait(t []token) ([]token, error) {
+	if len(t) == 0 || t[0].kind != literal && t[0].kind != number {
+		return nil, errClause
+	}
+	text, rest := t[0].text, t[1:]
+	if t[0].kind == number && len(rest) > 0 && rest[0].pos == t[0].pos+len(text) && rest[0].kind == word {
+		text, rest = text+rest[0].text, rest[1:]
+	}
+	d, err := duration.Parse(text, 0, duration.Most)
+	if err != nil {
+		return nil, &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid value " + strconv.Quote(conf.Clip(
+			strings.ToValidUTF8(text, "?"))) + " of the clause WAIT", Detail: "It is a time: " + err.Error() + "."}
+	}
+	st.waits, st.wait = true, d
+	return rest, nil
 }

@@ -5,6 +5,8 @@
 //	extended.go    simple and extended query protocol
 //	statement.go   the statements, taken apart
 //	clauses.go     the clauses of SHOW TARGET
+//	target.go      SHOW TARGET: binding, and waiting for an instance
+//	input.go       what is read from a client, also while it waits
 //	notice.go      what a bound session is told without being ended
 //	answers.go     and their answers
 //	forgetting.go  FORGET, DRAIN, UNDRAIN

@@ -5,6 +5,7 @@ package console
 // nothing is held between queries but named statements.
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -79,11 +80,20 @@ func (c *conversation) handle(m backend.Message) error {
 	default:
 		return c.session.refuse(backend.Fatal(cm.ProtocolViolation, "unexpected message", "", ""))
 	}
+	if isEnd(err) {
+		return err
+	}
 	if err != nil {
 		c.fail(err)
 		c.failed = true
 	}
 	return nil
+}
+
+// isEnd tells whether an error of a statement ends the session; others are answered.
+func isEnd(err error) bool {
+	var answered *backend.Error
+	return err != nil && !errors.As(err, &answered)
 }
 
 // query is the simple protocol.
@@ -99,6 +109,9 @@ func (c *conversation) query(s string) error {
 		var rows [][]string
 		if err == nil {
 			rows, err = c.session.answer(&p.statement)
+		}
+		if isEnd(err) {
+			return err
 		}
 		if err != nil {
 			c.fail(err)

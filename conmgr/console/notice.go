@@ -55,6 +55,10 @@ func (s *session) busy() {
 }
 
 func (s *session) idle() error {
+	if s.waited {
+		s.waited = false
+		s.service.registry.Answered(s)
+	}
 	for {
 		message := s.news.take(true)
 		if message == nil {

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +23,8 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/duration"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
@@ -79,7 +83,8 @@ func New(c *conf.Config, b *bind.Board, d *listen.Door, tr *bind.Trace, now func
 
 // Admit takes a new connection.
 func (s *Service) Admit(conn net.Conn) {
-	se := &session{service: s, conn: conn.(clientConn), Seat: listen.SeatOf(conn)}
+	se := &session{service: s, conn: conn.(clientConn), Seat: listen.SeatOf(conn), wait: s.conf.TargetWait}
+	se.input.conn = conn
 	refuse := func(code, text, hint string) {
 		se.refusal = backend.Fatal(code, text, "", hint)
 		se.talk()
@@ -94,8 +99,11 @@ type session struct {
 	conn    clientConn
 	bind.Seat
 
-	refusal []byte // the answer to its startup, if it may not connect; it is not registered then
-	started bool   // startup is complete; of the session's goroutine
+	refusal []byte        // the answer to its startup, if it may not connect; it is not registered then
+	started bool          // startup is complete; of the session's goroutine, as are the next
+	wait    time.Duration // of its statements, if they do not say
+	waited  bool          // for the answer that is sent next
+	input   input
 
 	ended atomic.Pointer[[]byte] // the last message, once somebody has ended the session
 
@@ -168,10 +176,7 @@ func (s *session) start() error {
 		s.service.trace.Rejected(&s.Seat)
 		return s.refuse(backend.Fatal(cm.CannotConnectNow, bind.ShutdownText, "", ""))
 	}
-	secret := make([]byte, st.SecretLength())
-	rand.Read(secret)
-	if err := s.write(st.Greeting(s.service.nextID.Add(1), secret,
-		backend.Parameter{Name: cm.FeaturesParameter, Value: features})); err != nil {
+	if err := s.greet(&st); err != nil {
 		return err
 	}
 	s.started = true
@@ -183,9 +188,33 @@ func (s *session) start() error {
 	return nil
 }
 
+// greet ends the startup.
+func (s *session) greet(st *backend.Startup) error {
+	if text, err := s.ownWait(st); err != nil {
+		s.write(st.Parameters()) // so that it knows who says so
+		return s.refuse(backend.Fatal(cm.InvalidParameterValue, text, "It is a time: "+err.Error()+".", ""))
+	}
+	secret := make([]byte, st.SecretLength())
+	rand.Read(secret)
+	return s.write(st.Greeting(s.service.nextID.Add(1), secret,
+		backend.Parameter{Name: cm.FeaturesParameter, Value: features},
+		backend.Parameter{Name: cm.TargetWaitParameter, Value: strconv.FormatInt(s.wait.Milliseconds(), 10)}))
+}
+
+// ownWait takes the client's own target_wait out of the options of its startup.
+func (s *session) ownWait(st *backend.Startup) (text string, err error) {
+	value, found, _ := pgwire.CutOption(st.Options, cm.WaitSetting)
+	if !found {
+		return "", nil
+	}
+	s.wait, err = duration.Parse(value, 0, duration.Most)
+	return "invalid value " + strconv.Quote(conf.Clip(strings.ToValidUTF8(value, "?"))) + " for " +
+		strconv.Quote(cm.WaitSetting) + " in options", err
+}
+
 // serve reads messages until the client ends.
 func (s *session) serve() error {
-	c := &conversation{session: s, backend: backend.New(s.conn)}
+	c := &conversation{session: s, backend: backend.New(&s.input)}
 	for {
 		if err := s.idle(); err != nil {
 			return err

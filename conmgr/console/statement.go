@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/pgwatchdog/watchdog/cm"
@@ -22,6 +23,7 @@ const (
 	showTarget
 	showInstances
 	showApplications
+	showWaiting
 	showConfig
 	showVersion
 	showHelp
@@ -49,6 +51,8 @@ type statement struct {
 	want     cm.Attribute // of showTarget
 	except   []int
 	notify   bool
+	waits    bool // wait is given
+	wait     time.Duration
 	instance int // number, of forget, drain and undrain; -1: everything
 }
 
@@ -208,7 +212,7 @@ func (t token) isWord(w string) bool { return t.kind == word && strings.EqualFol
 var plainShows = []struct {
 	name string
 	verb verb
-}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"CONFIG", showConfig}, {"VERSION", showVersion},
+}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"WAITING", showWaiting}, {"CONFIG", showConfig}, {"VERSION", showVersion},
 	{"HELP", showHelp}}
 
 // parseStatement takes at least one token; source is the text for messages.

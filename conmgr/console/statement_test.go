@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -17,6 +18,7 @@ func TestStatements(t *testing.T) {
 		return statement{verb: showTarget, want: a, except: except}
 	}
 	notified := func(st statement) statement { st.notify = true; return st }
+	waits := func(st statement, d time.Duration) statement { st.waits, st.wait = true, d; return st }
 	for _, x := range []struct {
 		text string
 		want []any // statements, or SQLSTATEs
@@ -51,6 +53,17 @@ func TestStatements(t *testing.T) {
 		{"show target standby--comment\nexcept 1", []any{target(cm.Standby, 1)}},
 		{"show target primary notify except 0,12", []any{notified(target(cm.Primary, 0, 12))}},
 		{"show target primary EXCEPT 3 Notify;", []any{notified(target(cm.Primary, 3))}},
+		{"show target primary wait '500ms' notify", []any{notified(waits(target(cm.Primary), 500*time.Millisecond))}},
+		{"show target primary WAIT 5 except 1", []any{waits(target(cm.Primary, 1), 5*time.Second)}},
+		{"show target primary wait 5s", []any{waits(target(cm.Primary), 5*time.Second)}},
+		{"show target primary wait '0'", []any{waits(target(cm.Primary), 0)}},
+		{"show target primary wait 5 s", []any{"0A000"}},
+		{"show target primary wait", []any{"0A000"}},
+		{"show target primary wait notify", []any{"0A000"}},
+		{"show target primary wait '-1'", []any{"22023"}},
+		{"show target primary wait 5y", []any{"22023"}},
+		{"show target primary wait '99999999999'", []any{"22023"}},
+		{"SHOW WAITING", []any{statement{verb: showWaiting}}},
 		{"SHOW TARGET any NOTIFY NOTIFY", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 1 EXCEPT 2", []any{"22023"}},
 		{"SHOW TARGET any NOTIFY, EXCEPT 1", []any{"0A000"}},
@@ -87,7 +100,7 @@ func TestStatements(t *testing.T) {
 }
 
 func FuzzStatement(f *testing.F) {
-	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any NOTIFY EXCEPT 1", "show /* x */ instances; -- y\nshow help",
+	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any WAIT 5s NOTIFY EXCEPT 1", "show /* x */ instances; -- y\nshow help",
 		`show target "any"`, "'", "/*/**/"} {
 		f.Add(s)
 	}
@@ -110,6 +123,9 @@ func FuzzStatement(f *testing.F) {
 			again := "SHOW TARGET " + string(p.want)
 			if p.notify {
 				again += " NOTIFY"
+			}
+			if p.waits {
+				again += fmt.Sprintf(" WAIT '%dms'", p.wait.Milliseconds())
 			}
 			for i, n := range p.except {
 				again += []string{" EXCEPT ", ", "}[min(i, 1)] + fmt.Sprint(n)

@@ -7,6 +7,7 @@ package event
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 )
@@ -60,12 +61,16 @@ type Bound struct {
 	Why         func() string // why not others
 }
 
+func named(peer fmt.Stringer, application string) string {
+	if application == "" {
+		return peer.String()
+	}
+	return fmt.Sprintf("%s (%s)", peer, application)
+}
+
 // Text of it.
 func (e Bound) Text() string {
-	who, how, got := e.Peer.String(), "asked for", "no instance"
-	if e.Application != "" {
-		who += fmt.Sprintf(" (%s)", e.Application)
-	}
+	who, how, got := named(e.Peer, e.Application), "asked for", "no instance"
 	if e.Relay {
 		how = "is relayed to"
 	}
@@ -85,6 +90,52 @@ func (e Bound) Explain(verbose bool) (detail, hint string) {
 	}
 	return e.Why() + ".", ""
 }
+
+// Waits tells that it waits for an instance, as none has the attribute yet.
+type Waits struct {
+	info
+	Client
+	Application string
+	Want        cm.Attribute
+	Most        time.Duration
+}
+
+// Text of it.
+func (e Waits) Text() string {
+	return fmt.Sprintf("%s waits for %s, for %d ms at most", named(e.Peer, e.Application), e.Want,
+		e.Most.Milliseconds())
+}
+
+// WaitersServed tells how many have waited, and have their instance now.
+type WaitersServed struct {
+	notable
+	N       int
+	Longest time.Duration
+}
+
+// Text of it.
+func (e WaitersServed) Text() string {
+	return fmt.Sprintf("%d applications that waited for an instance have one, the first after %d ms", e.N,
+		e.Longest.Milliseconds())
+}
+
+// Kind of it.
+func (WaitersServed) Kind() string { return "served" }
+
+// NoPlace tells that one that waits, or would, is refused.
+type NoPlace struct {
+	notable
+	Client
+	What string
+}
+
+// Text of it.
+func (e NoPlace) Text() string {
+	return fmt.Sprintf("refused a connection from application that waits for an instance: %s: %s", e.Peer, e.What)
+}
+
+// Kind of it.
+func (NoPlace) Kind() string { return "waiting" }
 
 // Rejected tells that it gets no instance, because of a shutdown.
 type Rejected struct {

@@ -41,14 +41,17 @@ func SeatOf(conn net.Conn) bind.Seat {
 // says; refuse tells the others why.
 func (s *Door) HasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hint string)) bool {
 	seat := m.Place()
-	switch s.Registry.Add(m) {
-	case bind.OverAll:
+	switch a := s.Registry.Add(m); a {
+	case bind.OverAll, bind.OverDescriptors:
 		conn.Close()
-		reason := "max_connections"
-		if s.Conf.MaxConnections == 0 {
+		most, reason := s.Registry.Max, "max_connections"
+		if a == bind.OverDescriptors {
+			most = s.Registry.Most
+		}
+		if s.Conf.MaxConnections == 0 || a == bind.OverDescriptors {
 			reason = "as many as the limit of open file descriptors allows, ulimit -n"
 		}
-		s.Events.Emit(event.Overfull{Client: seat.Client(), Max: s.Registry.Max, Limit: reason})
+		s.Events.Emit(event.Overfull{Client: seat.Client(), Max: most, Limit: reason})
 		return false
 	case bind.OverShare:
 		text := fmt.Sprintf("too many connections of %s: at most %d", seat.Owner, s.Registry.Share)

@@ -2,6 +2,7 @@
 // instance. It knows nothing of the console's sessions.
 //
 //	relay.go        a connection until its bytes flow
+//	relayconnect.go its way to an instance, which it may have to wait for
 //	relaywatch.go   clients that leave meanwhile
 //	relaycancel.go  CancelRequests
 //	relayloop.go    the bytes

@@ -6,22 +6,18 @@ package relay
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
@@ -231,68 +227,6 @@ func isCancel(p []byte) bool {
 	}
 	n := binary.BigEndian.Uint32(p)
 	return n >= 16 && n <= 12+256
-}
-
-// connect binds the connection to an instance, and dials it; if that fails, the next one. code is
-// the SQLSTATE of the error.
-func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
-	r, b := c.relays.registry, c.relays.board
-	var except []int
-	var failures []string
-	for {
-		ctx, cancel := context.WithTimeout(context.Background(), c.relays.conf.ConnectTimeout)
-		c.begin(cancel)
-		t, i, ok := r.Bind(c, string(c.port.Attribute), b.Table.Load,
-			func(t *bind.Table) int { return t.Choose(c.port.Attribute, except) })
-		if ok {
-			c.relays.trace.Bound(&c.Seat, c.port.Attribute, except, t, i)
-		}
-		switch {
-		case !ok:
-			cancel()
-			c.relays.trace.Rejected(&c.Seat)
-			return nil, cm.CannotConnectNow, errors.New(bind.ShutdownText)
-		case i < 0:
-			cancel()
-			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " +
-				t.Describe(c.port.Attribute, except) + "."
-			if len(failures) > 0 {
-				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
-			}
-			return nil, cm.CannotEstablish, &backend.Error{Text: "no target server address from Connection Manager", Detail: detail}
-		}
-		e := &t.Entries[i]
-		var left atomic.Bool
-		stop := c.watch(false, func() { left.Store(true); cancel() })
-		conn, err := netio.Dial(ctx, netip.Addr{}, netip.AddrPortFrom(e.Address(), uint16(e.Config.Port)))
-		cancel()
-		stop()
-		c.conn.SetDeadline(time.Now().Add(relayStartup)) // before phase: an end from here on sets its own
-		if left.Load() {
-			if err == nil {
-				conn.Close()
-			}
-			return nil, "", errClientGone
-		}
-		if !c.phase(c.wake) {
-			if err == nil {
-				conn.Close()
-			}
-			err = errRelayEnded
-		}
-		if err == nil {
-			return conn, "", nil
-		}
-		text := netio.Text(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			text = "no answer"
-		}
-		text = fmt.Sprintf("instance %d (host %q, address %s, port %d): %s", e.Config.Number, e.Config.Name(), e.Address(),
-			e.Config.Port, text)
-		c.relays.events.Emit(event.RelayFailed{Why: text})
-		failures = append(failures, text)
-		except = append(except, e.Config.Number)
-	}
 }
 
 // negotiate passes on the startup as long as it may still turn out that the client wants to cancel:

@@ -30,6 +30,8 @@ func names() []byte {
 	define("NOTICE_ROLE", cm.NoticeRole)
 	define("NOTICE_AWAY", cm.NoticeAway)
 	define("WAIT_SETTING", cm.WaitSetting)
+	define("TARGET_WAIT_PARAMETER", cm.TargetWaitParameter)
+	define("GRACE_PARAMETER", cm.GraceParameter)
 	fmt.Fprintf(&b, "#define CM_LABEL_LENGTH %d\n", cm.LabelLength)
 	for _, a := range cm.Attributes {
 		define(constant(string(a)), string(a))

@@ -74,7 +74,7 @@ func (c *Conmgr) configure(instances []Instance) error {
 		return fmt.Errorf("%v", diags)
 	}
 	s := &set{conf: cfg, registry: bind.NewRegistry(len(cfg.Instances), c.most), stop: make(chan struct{})}
-	s.registry.Group = c.group
+	s.registry.Group, s.registry.MaxWaiting = c.group, cfg.MaxWaiting
 	events := &event.Hub{}
 	events.Subscribe(c.take)
 	s.board = bind.NewBoard(cfg, events, s.registry, nil, route.Known{SystemIdentifier: systemIdentifier})

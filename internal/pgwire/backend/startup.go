@@ -44,6 +44,7 @@ type Startup struct {
 	Kind        startupKind
 	minor       uint16
 	Application string
+	Options     string
 	unknown     []string // _pq_. options
 }
 
@@ -114,6 +115,8 @@ func parseStartup(body []byte) (Startup, error) {
 		switch {
 		case string(name) == "application_name":
 			s.Application = applicationName(string(value))
+		case string(name) == "options":
+			s.Options = string(value)
 		case bytes.HasPrefix(name, []byte("_pq_.")):
 			s.unknown = append(s.unknown, string(name))
 		}

@@ -29,6 +29,7 @@ func TestStartup(t *testing.T) {
 		{"cancel", pgwire.StartupPacket(pgwire.CancelRequestCode), Startup{Kind: WantsNothing}},
 		{"tls", []byte{0x16, 3, 1}, Startup{Kind: WantsNothing}},
 		{"plain", pgwire.StartupPacket(v3, "user", "x", "database", "y", "application_name", "app"), Startup{Application: "app"}},
+		{"options", pgwire.StartupPacket(v3, "options", "-c x=1 "), Startup{Options: "-c x=1 "}},
 		{"without user", pgwire.StartupPacket(v3), Startup{}},
 		{"minor", pgwire.StartupPacket(v3+2, "user", "x", "_pq_.a", "1", "_pq_.b", "2"),
 			Startup{minor: 2, unknown: []string{"_pq_.a", "_pq_.b"}}},
