@@ -36,7 +36,7 @@ func TestDrainStatement(t *testing.T) {
 	if got := app.query("show applications"); !strings.Contains(got, ",primary,0,") {
 		t.Errorf("who was bound is not any more: %s", got)
 	}
-	if n := r.logged(`LOG:  instance 0 (host "127.0.0.1") is draining, by cm_ctl drain on this host: 1 application connections are bound to it`); n != 1 {
+	if n := r.logged(`LOG:  instance 0 (host "127.0.0.1") is draining, by cm_ctl drain on this host: 1 connections are bound to it, 0 of them have been told`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
 	r.stop()
@@ -54,6 +54,32 @@ func TestDrainStatement(t *testing.T) {
 	}
 	if got := c.query("show target read-write"); got != "T "+row0+" C(SHOW) Z" {
 		t.Errorf("got %s", got)
+	}
+}
+
+// Those that are bound and have asked for it are told, whoever has ordered it.
+func TestDrainIsTold(t *testing.T) {
+	r := static(t, "", primary, standby)
+	admin, app := r.connect(), r.connect()
+	app.query("show target primary notify")
+	draining := primary
+	draining.Flags |= hb.Draining
+	for _, x := range []struct {
+		order func()
+		want  string
+	}{
+		{func() { admin.query("drain instance 0") }, "S(conmgr.notice=draining)"},
+		{func() { admin.query("undrain instance 0") }, "S(conmgr.notice=serving)"},
+		{func() { r.d.board.Post(0, up(draining), nil) }, "S(conmgr.notice=draining)"},
+		{func() { r.d.board.Post(0, up(primary), nil) }, "S(conmgr.notice=serving)"},
+	} {
+		x.order()
+		if got := app.until(x.want); got != x.want {
+			t.Errorf("got %s, want %s", got, x.want)
+		}
+	}
+	if got := app.query("show version"); !strings.HasSuffix(got, "C(SHOW) Z") {
+		t.Errorf("it goes on: %s", got)
 	}
 }
 

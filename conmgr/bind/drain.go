@@ -11,6 +11,7 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/control"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // drainRequest is a question to the board.
@@ -50,11 +51,13 @@ func (b *Board) tellDrains(before, now *Table) {
 		if (was == "") == (is == "") {
 			continue
 		}
-		of := event.Of(now.Entries[i].Config)
-		if n := b.registry.BoundTo(i); is != "" {
-			b.events.Emit(event.DrainBegun{Instance: of, By: is, Bound: n})
+		of, bound := event.Of(now.Entries[i].Config), b.registry.BoundTo(i)
+		if is != "" {
+			told := b.registry.Notify(i, cm.NoticeDraining)
+			b.events.Emit(event.DrainBegun{Instance: of, By: is, Bound: bound, Told: told})
 		} else {
-			b.events.Emit(event.DrainEnded{Instance: of, Bound: n})
+			told := b.registry.Notify(i, cm.NoticeServing)
+			b.events.Emit(event.DrainEnded{Instance: of, Bound: bound, Told: told})
 		}
 	}
 }
@@ -101,6 +104,15 @@ func (k *Keeper) saveDrained(now func() []Entry) error {
 		}
 	}
 	return control.SaveDrained(k.dir, all)
+}
+
+// firstNotice is what a connection is told at once of the instance that it has just been bound to;
+// nil: nothing. The registry's lock is held: what ends the drain meanwhile is noted after it.
+func firstNotice(t *Table, s *Seat) []byte {
+	if s.Bound < 0 || !s.Notified || t.Draining(s.Bound) == "" {
+		return nil
+	}
+	return backend.ParameterStatus(cm.NoticeParameter, cm.NoticeDraining)
 }
 
 // BoundTo is how many are bound to the instance of an index, relayed ones included.

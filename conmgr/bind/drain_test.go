@@ -15,6 +15,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // desk is a board without its goroutine, in a directory, with what it says.
@@ -59,12 +60,25 @@ func (d *desk) order(t *testing.T, i int, on bool) {
 	}
 }
 
-// bind binds another application, and returns the index of its instance.
-func (d *desk) bind(relay bool) (index int) {
-	m := &place{Seat: Seat{Bound: -1, Relay: relay}}
+// bind binds another application to the primary, and returns the index of that.
+func (d *desk) bind(s Seat) (m *place, index int) {
+	m = &place{Seat: s}
+	m.Bound = -1
 	d.registry.Add(m)
 	_, index, _ = d.registry.Bind(m, "primary", d.Table.Load, func(t *Table) int { return t.Choose(cm.Primary, nil) })
-	return index
+	return m, index
+}
+
+// told checks what a member was told since the last call.
+func (p *place) told(t *testing.T, what string, want ...string) {
+	t.Helper()
+	for i := range want {
+		want[i] = string(backend.ParameterStatus(cm.NoticeParameter, want[i]))
+	}
+	if !slices.Equal(p.noted, want) {
+		t.Errorf("%s: told %q, want %q", what, p.noted, want)
+	}
+	p.noted, p.pushed = nil, 0
 }
 
 // heard returns what was said since the last call.
@@ -81,7 +95,7 @@ func TestDrain(t *testing.T) {
 	d.is(0, 0)
 	d.is(1, hb.InRecovery)
 	for _, relay := range []bool{false, true} {
-		if i := d.bind(relay); i != 0 {
+		if _, i := d.bind(Seat{Relay: relay}); i != 0 {
 			t.Fatalf("bound to %d", i)
 		}
 	}
@@ -100,7 +114,7 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	d.order(t, 0, true)
-	check("here", -1, "here", `instance 0 (host "a") is draining, by cm_ctl drain on this host: 2 application connections are bound to it`)
+	check("here", -1, "here", `instance 0 (host "a") is draining, by cm_ctl drain on this host: 2 connections are bound to it, 0 of them have been told`)
 	d.order(t, 0, true)
 	check("again", -1, "here")
 	d.is(0, hb.Draining)
@@ -108,11 +122,48 @@ func TestDrain(t *testing.T) {
 	d.order(t, 0, false)
 	check("by the server", -1, "server")
 	d.is(0, 0)
-	check("not any more", 0, "", `instance 0 (host "a") is not draining any more: 2 application connections are bound to it`)
+	check("not any more", 0, "", `instance 0 (host "a") is not draining any more: 2 connections are bound to it, 0 of them have been told`)
 	d.is(0, hb.Draining)
-	check("anew", -1, "server", `instance 0 (host "a") is draining, by its server: 2 application connections are bound to it`)
-	if i := d.bind(false); i != -1 {
+	check("anew", -1, "server", `instance 0 (host "a") is draining, by its server: 2 connections are bound to it, 0 of them have been told`)
+	if _, i := d.bind(Seat{}); i != -1 {
 		t.Errorf("bound to %d", i)
+	}
+}
+
+// Whoever is bound and has asked for it is told, and so is who comes back to an instance that drains.
+func TestDrainIsTold(t *testing.T) {
+	d := newDesk(t, t.TempDir(), twoInstances)
+	d.is(0, 0)
+	d.is(1, hb.InRecovery)
+	asked, _ := d.bind(Seat{Notified: true})
+	silent, _ := d.bind(Seat{})
+	d.heard()
+	d.is(0, hb.Draining)
+	asked.told(t, "begin", cm.NoticeDraining)
+	d.order(t, 0, true)
+	d.is(0, 0)
+	asked.told(t, "another reason for it")
+	resume := func(m *place, i int) {
+		d.registry.Bind(m, "primary", d.Table.Load, func(*Table) int { return i })
+	}
+	back := &place{Seat: Seat{Bound: -1, Notified: true}}
+	resume(back, 0)
+	back.told(t, "who comes back", cm.NoticeDraining)
+	resume(back, 0)
+	resume(back, 1)
+	back.told(t, "who goes elsewhere before that is sent")
+	resume(back, 0)
+	back.told(t, "who comes back", cm.NoticeDraining)
+	d.order(t, 0, false)
+	asked.told(t, "end", cm.NoticeServing)
+	back.told(t, "end", cm.NoticeServing)
+	resume(back, 0)
+	back.told(t, "who comes back afterwards")
+	silent.told(t, "who has not asked")
+	want := []string{`instance 0 (host "a") is draining, by its server: 2 connections are bound to it, 1 of them have been told`,
+		`instance 0 (host "a") is not draining any more: 3 connections are bound to it, 2 of them have been told`}
+	if got := d.heard(); !slices.Equal(got, want) {
+		t.Errorf("said %q", got)
 	}
 }
 

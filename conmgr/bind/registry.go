@@ -30,7 +30,7 @@ type Member interface {
 	// Finish gives a connection that was ended until a time to complete it. It never blocks.
 	Finish(until time.Time)
 	// Note leaves a message that ends nothing, and Push sends it as soon as that is possible. Of
-	// several that could not be sent yet the last one counts. They never block.
+	// several that could not be sent yet the last one counts; nil takes it back. They never block.
 	Note(message []byte)
 	Push()
 }
@@ -189,6 +189,7 @@ func (r *Registry) Bind(c Member, target string, load func() *Table, choose func
 	} else {
 		r.unbind(c)
 	}
+	c.Note(firstNotice(t, c.Place())) // instead of one of the instance that it was bound to before
 	return t, index, true
 }
 

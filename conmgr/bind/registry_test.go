@@ -26,8 +26,12 @@ type place struct {
 
 func (p *place) End(m []byte)   { p.ended = string(m) }
 func (*place) Finish(time.Time) {}
-func (p *place) Note(m []byte)  { p.noted = append(p.noted, string(m)) }
 func (p *place) Push()          { p.pushed = len(p.noted) }
+func (p *place) Note(m []byte) {
+	if p.noted = append(p.noted, string(m)); m == nil {
+		p.noted = p.noted[:p.pushed]
+	}
+}
 
 // An application that binds at the moment of a loss is either told of it, or gets another instance.
 // The table is read, and the choice made, under the lock that a loss takes after it has published
@@ -82,11 +86,12 @@ func TestReservedPlaces(t *testing.T) {
 // Whoever has asked for it is told what is no loss, of the instance that he is bound to.
 func TestNotify(t *testing.T) {
 	r := NewRegistry(2, 10)
+	tab := newTable([]Entry{{Config: &conf.Instance{}}, {Config: &conf.Instance{}}}, route.Known{}, true, route.Rules{}, time.Now())
 	var all []*place
 	for i := range 4 {
 		p := &place{Seat: Seat{Bound: -1, Notified: i%2 == 0}}
 		r.Add(p)
-		r.Bind(p, "any", func() *Table { return nil }, func(*Table) int { return i / 2 })
+		r.Bind(p, "any", func() *Table { return tab }, func(*Table) int { return i / 2 })
 		all = append(all, p)
 	}
 	if n := r.Notify(1, "draining"); n != 1 {

@@ -118,7 +118,8 @@ type DrainBegun struct {
 	notable
 	Instance
 	By    string // cm.DrainServer, cm.DrainHere, or both
-	Bound int
+	Bound int    // connections that stay, relayed ones included
+	Told  int    // of them, as they have asked for it
 }
 
 // Text of it.
@@ -127,7 +128,8 @@ func (e DrainBegun) Text() string {
 	if strings.HasPrefix(e.By, cm.DrainServer) {
 		by = "by its server"
 	}
-	return fmt.Sprintf("%s is draining, %s: %d application connections are bound to it", e.short(), by, e.Bound)
+	return fmt.Sprintf("%s is draining, %s: %d connections are bound to it, %d of them have been told", e.short(), by,
+		e.Bound, e.Told)
 }
 
 // Kind of it.
@@ -137,12 +139,13 @@ func (e DrainBegun) Kind() string { return e.kind("drain") }
 type DrainEnded struct {
 	notable
 	Instance
-	Bound int
+	Bound, Told int
 }
 
 // Text of it.
 func (e DrainEnded) Text() string {
-	return fmt.Sprintf("%s is not draining any more: %d application connections are bound to it", e.short(), e.Bound)
+	return fmt.Sprintf("%s is not draining any more: %d connections are bound to it, %d of them have been told",
+		e.short(), e.Bound, e.Told)
 }
 
 // Kind of it.
