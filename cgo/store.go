@@ -58,6 +58,7 @@ func (s store) Ask(i int, latest terminator.Time) {
 		atomic.StoreInt64(s.latest, int64(latest))
 	}
 	atomic.AddUint32((*uint32)(&s.slots[i].verdict), 1)
+	atomic.StoreUint32((*uint32)(&s.slots[i].unasked), 0)
 }
 
 func (s store) Received(i int, n uint64, at watchdog.Now) {
@@ -86,13 +87,10 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	c.port = C.uint16_t(v.Port)
 	c.attempt, c.suspended = C.uint32_t(v.Attempt), C.uint32_t(v.Suspended)
 	c.closed = C.uint8_t(v.Closed)
-	remembered := C.uint8_t(0)
-	if v.Remembered {
-		remembered = 1
-	}
-	c.remembered = remembered
+	c.remembered = C.uint8_t(flag(v.Remembered))
 	c.deferred = C.int64_t(v.Deferred)
-	c.deferred_cause = C.uint8_t(v.DeferredCause)
+	c.deferred_cause, c.due = C.uint8_t(v.DeferredCause), C.int64_t(v.Due)
+	atomic.StoreUint32((*uint32)(&c.unasked), flag(v.Unasked))
 	c.generation = C.uint64_t(v.Generation)
 	c.interval_ms = C.uint32_t(v.Interval.Milliseconds())
 	c.timeout_ms = C.uint32_t(v.Timeout.Milliseconds())
@@ -129,14 +127,23 @@ func (s store) Load(i int) watchdog.Slot {
 		WaitingSince:  heartbeat.Mono(c.waiting_since),
 		Deferred:      terminator.Time(c.deferred),
 		DeferredCause: terminator.Cause(c.deferred_cause),
+		Due:           heartbeat.Mono(c.due),
 		Cause:         terminator.Cause(c.cause),
 		CutOff:        terminator.Time(c.cutoff),
+		Unasked:       atomic.LoadUint32((*uint32)(&c.unasked)) != 0,
 		Resumed:       uint64(c.resumed),
 		Received:      uint64(c.received),
 		Sent:          uint64(c.sent),
 		LastReceived: watchdog.Now{Mono: heartbeat.Mono(c.last_received_mono),
 			Wall: watchdog.Wall(c.last_received_at)},
 	}
+}
+
+func flag(set bool) uint32 {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 // putAddresses stores each field once: who cannot wait for the end of a writer that is held up

@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 4
+#define WATCHDOG_ABI_VERSION 5
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -106,6 +106,10 @@ typedef struct WatchdogSlot
 	uint32_t	served;			/* atomic; the last one that was carried out */
 	uint32_t	attempt;		/* the highest of its HELLOs; 0: it tells none */
 	uint32_t	suspended;		/* verdicts that the kernel's evidence put off */
+	int64_t		due;			/* ns, CLOCK_MONOTONIC: when the part that is put
+								 * off is looked at again */
+	uint32_t	unasked;		/* atomic; 1: the verdict is not counted yet */
+	uint32_t	reserved;
 } WatchdogSlot;
 
 /*

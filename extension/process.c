@@ -3,7 +3,9 @@
  *	  What the watchdog worker's process needs beside PostgreSQL's own care:
  *	  descriptors for the heartbeat connections, and a check of Go's threads.
  *
- * Runs in the watchdog worker's main thread. Reads /proc; blocks on nothing.
+ * Runs in the watchdog worker's main thread, but for
+ * watchdog_wake_postmaster(), which is of both workers. Reads /proc; blocks on
+ * nothing.
  */
 #include "watchdog.h"
 
@@ -12,6 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "miscadmin.h"
 #include "storage/fd.h"
 
 #define SPARE_FILES		64
@@ -100,4 +103,16 @@ watchdog_raise_file_limit(void)
 						(unsigned long) lim.rlim_cur, watchdog_max_heartbeat_connections),
 				 errhint("Raise it (ulimit -n) above max_files_per_process + "
 						 "watchdog.max_heartbeat_connections x 2.")));
+}
+
+/*
+ * The other worker is missing. Before 16, a postmaster that learns of a
+ * worker's end just before it waits for connections starts that worker again
+ * up to a minute later. Any signal makes it look.
+ */
+void
+watchdog_wake_postmaster(void)
+{
+	if (kill(PostmasterPid, SIGUSR1) != 0)
+		elog(DEBUG1, "could not wake the postmaster: %m");
 }

@@ -178,17 +178,47 @@ serve_again(void)
 	plan_again(left > 0 ? Min(2 * again_ms, MAX_AGAIN_MS) : 0);
 }
 
+/* How often the postmaster is woken while the watchdog worker is missing. */
+#define WAKE_POSTMASTER_MS	1000
+
+static int64 wake_postmaster_at = 0;	/* ns, CLOCK_MONOTONIC; 0: not */
+
+/* The watchdog worker sets our latch when it ends. */
+static void
+check_worker(void)
+{
+	if (watchdog_published_latch(&watchdog_shared->worker_latch) != NULL)
+		wake_postmaster_at = 0;
+	else if (wd_monotonic_now() >= wake_postmaster_at)
+	{
+		if (wake_postmaster_at != 0)
+			watchdog_wake_postmaster();
+		wake_postmaster_at = wd_monotonic_now() +
+			WAKE_POSTMASTER_MS * INT64CONST(1000000);
+	}
+}
+
+/* The sooner of a time and of so many ms; both may be none, -1. */
+static long
+sooner(long wait, int64 at)
+{
+	int64		left = (at - wd_monotonic_now()) / 1000000 + 1;
+
+	left = Max(left, 0);
+	return wait < 0 ? (long) left : Min(wait, (long) left);
+}
+
 /* How long to wait in ms, -1: until there is something to do. */
 static long
 next_turn(void)
 {
 	long		wait = idle_left_out > 0 ? IDLE_REPORTS_MS : -1;
-	int64		left = again_at - wd_monotonic_now();
 
-	if (again_ms == 0)
-		return wait;
-	left = left > 0 ? left / 1000000 + 1 : 0;
-	return wait < 0 ? (long) left : Min(wait, (long) left);
+	if (again_ms != 0)
+		wait = sooner(wait, again_at);
+	if (wake_postmaster_at != 0)
+		wait = sooner(wait, wake_postmaster_at);
+	return wait;
 }
 
 /*
@@ -263,6 +293,7 @@ watchdog_terminator_main(Datum arg)
 		serve_slots();
 		serve_again();
 		report_left_out();
+		check_worker();
 		MemoryContextReset(context);
 		wait = next_turn();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |

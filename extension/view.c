@@ -23,7 +23,7 @@ PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog);
 PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog_sessions);
 
 #define VIEW_COLUMNS_1_0 13
-#define VIEW_COLUMNS 14
+#define VIEW_COLUMNS 15
 #define SESSION_COLUMNS 7
 
 static Datum
@@ -87,7 +87,12 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 	values[i++] = Int64GetDatum((int64) slot->resumed);
 	values[i++] = Int64GetDatum((int64) slot->generation);
 	values[i++] = uuid_of(slot->label);
-	values[i++] = Int64GetDatum((int64) slot->suspended);	/* not in 1.0 */
+	/* what follows is not in 1.0 */
+	values[i++] = Int64GetDatum((int64) slot->suspended);
+	nulls[i] = slot->keyid[0] == 0;
+	values[i++] = PointerGetDatum(cstring_to_text_with_len((const char *) slot->keyid,
+														   strnlen((const char *) slot->keyid,
+																   sizeof(slot->keyid))));
 	Assert(i == VIEW_COLUMNS);
 	tuplestore_putvalues(store, desc, values, nulls);
 }

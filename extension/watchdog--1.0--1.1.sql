@@ -39,7 +39,8 @@ CREATE FUNCTION pgx_stat_get_watchdog_1_1(
     OUT resumed_count bigint,
     OUT generation bigint,
     OUT conmgr_id uuid,
-    OUT suspended_count bigint
+    OUT suspended_count bigint,
+    OUT keyid text
 )
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgx_stat_get_watchdog'
@@ -52,6 +53,8 @@ CREATE OR REPLACE VIEW pgx_stat_watchdog AS
 
 COMMENT ON COLUMN pgx_stat_watchdog.suspended_count IS
     'times that its silence was no verdict, as sessions of its host were heard of';
+
+COMMENT ON COLUMN pgx_stat_watchdog.keyid IS 'the key by which it has proved who it is; null: it has none';
 
 REVOKE ALL ON FUNCTION pgx_stat_get_watchdog_1_1() FROM PUBLIC;
 

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/postmaster.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
@@ -107,9 +108,9 @@ define_settings(void)
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("watchdog.listen_addresses",
 							   "Addresses on which conmgr processes connect, in the form of listen_addresses.",
-							   NULL,
+							   "The default is the value of listen_addresses.",
 							   &watchdog_listen_addresses,
-							   "*",
+							   ListenAddresses,
 							   PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomBoolVariable("watchdog.terminate_on_close",
 							 "Whether the end of a conmgr process ends the sessions of its host.",

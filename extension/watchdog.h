@@ -152,6 +152,7 @@ extern bool watchdog_data_directory_changed(int fd);
 /* process.c */
 extern bool watchdog_signals_are_blocked(char *culprit, size_t size);
 extern void watchdog_raise_file_limit(void);
+extern void watchdog_wake_postmaster(void);
 
 /* restarts.c */
 extern void watchdog_pause_after_failures(void);

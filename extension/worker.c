@@ -40,6 +40,7 @@ static void
 withdraw_latch(int code, Datum arg)
 {
 	watchdog_publish_latch(&watchdog_shared->worker_latch, NULL);
+	watchdog_set_latch(&watchdog_shared->terminator_latch); /* see check_worker() */
 }
 
 /* Go reads the two in this order: see the rule at their declaration. */
@@ -169,11 +170,6 @@ check_pong(MainLoop *loop)
 	}
 }
 
-/*
- * Before 16, a postmaster that learns of a worker's end just before it waits
- * for connections starts that worker again up to a minute later. Any signal
- * makes it look.
- */
 static void
 check_terminator(MainLoop *loop)
 {
@@ -182,8 +178,7 @@ check_terminator(MainLoop *loop)
 		loop->without_terminator = 0;
 		return;
 	}
-	if (kill(PostmasterPid, SIGUSR1) != 0)
-		elog(DEBUG1, "could not wake the postmaster: %m");
+	watchdog_wake_postmaster();
 	if (loop->without_terminator++ % NAG_PINGS == TERMINATOR_PINGS)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -16,6 +16,9 @@ type Channel struct {
 // Sent is the sequence of the last BEAT that was sent.
 func (c *Channel) Sent() uint32 { return c.sent }
 
+// Heard tells whether a BEAT of the other end has come.
+func (c *Channel) Heard() bool { return c.heard != 0 }
+
 // Echo is the last one of them that the other end is known to have received, 0: none.
 func (c *Channel) Echo() uint32 { return c.echo }
 

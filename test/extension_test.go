@@ -54,7 +54,7 @@ func TestSettings(t *testing.T) {
 		{"watchdog.check_attr_interval", "ms", "postmaster", "integer", "1", "2147483647", "1000"},
 		{"watchdog.kernel_evidence", "", "sighup", "bool", "", "", "on"},
 		{"watchdog.key_file", "", "sighup", "string", "", "", ""},
-		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", "*"},
+		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", c.Value("SHOW listen_addresses")},
 		{"watchdog.max_heartbeat_connections", "", "postmaster", "integer", "1", "2147483647", "37"},
 		{"watchdog.max_heartbeat_timeout", "ms", "sighup", "integer", "1000", "2147483647", "3600000"},
 		{"watchdog.min_heartbeat_interval", "ms", "sighup", "integer", "10", "60000", "10"},
@@ -149,7 +149,7 @@ var columns = [][]string{
 	{"heartbeat_interval_ms", "bigint"}, {"heartbeat_timeout_ms", "bigint"},
 	{"connected_since", "timestamp with time zone"}, {"last_received", "timestamp with time zone"},
 	{"received_count", "bigint"}, {"sent_count", "bigint"}, {"resumed_count", "bigint"}, {"generation", "bigint"},
-	{"conmgr_id", "uuid"}, {"suspended_count", "bigint"},
+	{"conmgr_id", "uuid"}, {"suspended_count", "bigint"}, {"keyid", "text"},
 }
 
 // TestView: what the view shows of two conmgrs, to whom, and that nothing which is done to the

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/keyfile"
@@ -36,7 +37,13 @@ type access struct {
 	loaded  chan loadedAccess // one at most
 	keys    *proof.Keys       // that are in force
 	text    [32]byte          // of their file: its hash
+	missing bool              // there should be some, and there never were
+	retryAt heartbeat.Mono    // when the file is read again; Never: when it is set, or read, again
+	told    string            // why there are none, as the log has it
 }
+
+// keyRetry is how often a file is read that has never been of use.
+const keyRetry = time.Second
 
 // nonce is for one challenge.
 func nonce() (n proof.Nonce) {
@@ -69,16 +76,42 @@ func loadAccess(a Access) loadedAccess {
 	return l
 }
 
-// firstAccess is that of the start: with a key file that is of no use, no key is believed.
-func (r *Reactor) firstAccess() *watchdog.Access {
-	l := loadAccess(r.host.Access())
-	if l.err != nil {
-		detail := "No conmgr process with a key is accepted."
-		if l.Authentication == watchdog.Require {
-			detail = "No conmgr process is accepted, as watchdog.authentication is require."
-		}
-		r.host.Log(keysUnusable(l.err, detail))
+// firstAccess is that of the start.
+func (r *Reactor) firstAccess(now watchdog.Now) *watchdog.Access {
+	r.access.retryAt = watchdog.Never
+	return r.taken(now, loadAccess(r.host.Access()))
+}
+
+// taken takes in what was read. It returns what holds.
+func (r *Reactor) taken(now watchdog.Now, l loadedAccess) *watchdog.Access {
+	a := &r.access
+	a.retryAt = watchdog.Never
+	switch {
+	case l.err == nil:
+		a.missing, a.told = false, ""
+	case a.keys == nil:
+		return r.without(now, l)
+	default:
+		r.host.Log(keysUnusable(l.err, fmt.Sprintf("The keys of before stay in force: %d.", a.keys.Len())))
+		l.keys, l.text = a.keys, a.text
 	}
+	return r.inForce(l)
+}
+
+// without: no key is believed, as their file is of no use. A worker before this one may have
+// believed some, so it is read again and again.
+func (r *Reactor) without(now watchdog.Now, l loadedAccess) *watchdog.Access {
+	a := &r.access
+	a.retryAt = now.Mono.Add(keyRetry)
+	if a.missing && a.serial == l.Serial && a.told == l.err.Error() {
+		return r.settings.Access
+	}
+	a.missing, a.told = true, l.err.Error()
+	detail := "No conmgr process with a key is accepted"
+	if l.Authentication == watchdog.Require {
+		detail = "No conmgr process is accepted, as watchdog.authentication is require"
+	}
+	r.host.Log(keysUnusable(l.err, detail+", and none that had proved its key is judged. It is tried again every second."))
 	return r.inForce(l)
 }
 
@@ -95,7 +128,7 @@ func (r *Reactor) inForce(l loadedAccess) *watchdog.Access {
 			Message: fmt.Sprintf("keys of conmgr processes are in force: %d from \"%s\"", n, l.KeyFile)})
 	}
 	r.access.keys, r.access.text = l.keys, l.text
-	a := &watchdog.Access{Authentication: l.Authentication, Keys: l.keys, MinInterval: l.MinInterval}
+	a := &watchdog.Access{Authentication: l.Authentication, Keys: l.keys, MinInterval: l.MinInterval, NoKeys: r.access.missing}
 	if strings.Trim(l.AllowedAddresses, " \t") == "" { // as the server checks it
 		return a
 	}
@@ -108,21 +141,18 @@ func (r *Reactor) inForce(l loadedAccess) *watchdog.Access {
 	return a
 }
 
-// reloadAccess begins to read what was set anew, and takes in what was read. It returns what holds.
-func (r *Reactor) reloadAccess() *watchdog.Access {
+// reloadAccess begins to read what was set anew, or could not be read, and takes in what was read.
+// It returns what holds.
+func (r *Reactor) reloadAccess(now watchdog.Now) *watchdog.Access {
 	a := &r.access
 	select {
 	case l := <-a.loaded:
 		a.loading = false
-		if l.err != nil {
-			r.host.Log(keysUnusable(l.err, fmt.Sprintf("The keys of before stay in force: %d.", a.keys.Len())))
-			l.keys, l.text = a.keys, a.text
-		}
-		return r.inForce(l)
+		return r.taken(now, l)
 	default:
 	}
-	if !a.loading && r.host.AccessSerial() != a.serial {
-		a.loading = true
+	if !a.loading && (r.host.AccessSerial() != a.serial || a.retryAt <= now.Mono) {
+		a.loading, a.retryAt = true, watchdog.Never
 		set, wake := r.host.Access(), r.host.WakeFD()
 		r.spawn(func() {
 			a.loaded <- loadAccess(set)

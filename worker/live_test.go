@@ -93,6 +93,12 @@ func epolls() (n int) {
 // start runs a reactor, and ends it with the test.
 func start(t testing.TB, slots int, options ...liveOption) *live {
 	t.Helper()
+	return startWith(t, slots, nil, options...)
+}
+
+// startWith runs one with that Access from its start.
+func startWith(t testing.TB, slots int, a *Access, options ...liveOption) *live {
+	t.Helper()
 	port := freePort(t) // also makes the runtime open its own poller before we count
 	leak.Check(t)
 	before := epolls()
@@ -108,6 +114,7 @@ func start(t testing.TB, slots int, options ...liveOption) *live {
 		t.Fatal(err)
 	}
 	l.host.setAttributes(heartbeat.Attributes{Timeline: 1})
+	l.host.access.Store(a)
 	r, err := NewReactor(cfg, l.host, l.store, l.clock)
 	if err != nil {
 		t.Fatal(err)

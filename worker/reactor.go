@@ -77,7 +77,7 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 	r := &Reactor{cfg: cfg, host: host, clock: clock, store: store, listenAt: now.Mono, listeners: make(map[int]netip.Addr),
 		resolved: make(chan resolution, 1), settings: settingsOf(host)}
 	r.access.loaded = make(chan loadedAccess, 1)
-	r.settings.Access = r.firstAccess()
+	r.settings.Access = r.firstAccess(now)
 	var lines []watchdog.Action
 	r.core, lines = watchdog.NewTable(watchdog.Server{SystemIdentifier: cfg.SystemIdentifier,
 		PostmasterStart: cfg.PostmasterStart, PostmasterPort: cfg.PostmasterPort, Nonce: nonce}, r.settings, store, now)
@@ -126,7 +126,9 @@ func (r *Reactor) Run(spawn func(func())) error {
 			return fmt.Errorf("could not wait for events: %w", err)
 		}
 		now := r.clock()
-		r.store.SetAlive(now.Mono)
+		if !r.access.missing { // as good as none, for whoever has a key
+			r.store.SetAlive(now.Mono)
+		}
 		if late := now.Mono.Sub(planned); late > heartbeat.MinInterval/2 {
 			r.step(now, watchdog.Event{Kind: watchdog.Held, Late: late})
 		}
@@ -144,7 +146,7 @@ func (r *Reactor) Run(spawn func(func())) error {
 
 // nextWake is when the reactor has something to do without being told.
 func (r *Reactor) nextWake() heartbeat.Mono {
-	t := min(r.listenAt, r.core.Wake())
+	t := min(r.listenAt, r.access.retryAt, r.core.Wake())
 	if r.acceptAt != 0 {
 		t = min(t, r.acceptAt)
 	}
@@ -191,7 +193,7 @@ func (r *Reactor) perform(now watchdog.Now, actions []watchdog.Action) {
 // refresh tells the core when the host says or is set to something else.
 func (r *Reactor) refresh(now watchdog.Now) {
 	s := settingsOf(r.host)
-	if s.Access = r.reloadAccess(); s != r.settings {
+	if s.Access = r.reloadAccess(now); s != r.settings {
 		r.settings = s
 		r.step(now, watchdog.Event{Kind: watchdog.Changed, Settings: &r.settings})
 	}

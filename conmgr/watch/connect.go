@@ -98,7 +98,7 @@ func (in *Instance) forget(s *socket) {
 }
 
 // hangUp gives up what is dialled, or closes what stands.
-func (in *Instance) hangUp(c instance.Conn) {
+func (in *Instance) hangUp(c instance.Conn, reset bool) {
 	s := in.socket(c)
 	in.forget(s)
 	if d := s.dialer; d != nil {
@@ -107,7 +107,11 @@ func (in *Instance) hangUp(c instance.Conn) {
 			r.conn.Close()
 		}
 	}
-	if s.link != nil {
+	switch {
+	case s.link == nil:
+	case reset:
+		s.link.reset()
+	default:
 		s.link.close()
 	}
 }

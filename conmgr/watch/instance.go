@@ -140,7 +140,7 @@ func (in *Instance) act(a *instance.Action) {
 	case instance.Dial:
 		in.dial(a)
 	case instance.HangUp:
-		in.hangUp(a.Conn)
+		in.hangUp(a.Conn, a.Reset)
 	case instance.Send:
 		in.send(a.Conn, a.Data)
 	case instance.Probe:

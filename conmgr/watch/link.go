@@ -197,6 +197,14 @@ func (l *link) write(b []byte) error {
 	return err
 }
 
+// reset ends the connection so that nothing of what was sent arrives any more.
+func (l *link) reset() {
+	l.stop()
+	l.unwatch()
+	l.conn.SetLinger(0)
+	l.conn.Close()
+}
+
 // close ends the connection. What has come in is read first: otherwise the kernel would send an
 // RST, which overtakes a GOODBYE.
 func (l *link) close() {

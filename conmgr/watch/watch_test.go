@@ -5,6 +5,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -257,6 +258,36 @@ func TestBeside(t *testing.T) {
 		if _, is := e.(event.Closed); is {
 			t.Errorf("told: %s", e.Text())
 		}
+	}
+}
+
+// TestGivenUpIsReset: what was sent to a watchdog that has not answered in time is not sent again
+// later; a connection that was welcomed is closed in peace.
+func TestGivenUpIsReset(t *testing.T) {
+	b := newBench(t)
+	b.brings(hb.Welcome{Version: 2, Flags: hb.Resumed, SystemIdentifier: 7, PostmasterStart: 1}.Append(nil))
+	first := b.peer
+	b.at(101*second + second/2) // a beat is late
+	b.due()
+	mute, err := b.port.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	for len(b.sockets) < 2 || b.sockets[1].link == nil {
+		if !b.takeIn() {
+			b.wait()
+		}
+	}
+	b.at(102*second + second) // its time is over
+	b.due()
+	if _, err := io.Copy(io.Discard, mute); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the one that was given up ends with %v", err)
+	}
+	b.stop()
+	b.step(instance.Event{Kind: instance.Stop})
+	if _, err := io.Copy(io.Discard, first); err != nil {
+		t.Errorf("the one that was welcomed ends with %v", err)
 	}
 }
 

@@ -112,7 +112,7 @@ func (in *Instance) attempted(now heartbeat.Mono, l *line, e Event) {
 
 // giveUp: nothing will come of what is under way to an address.
 func (in *Instance) giveUp(now heartbeat.Mono, err error) {
-	in.hangUp(in.attempt.line)
+	in.abandon(in.attempt.line)
 	in.unreached(now, err)
 }
 

@@ -66,6 +66,14 @@ func (in *Instance) hangUp(lines ...*line) {
 	}
 }
 
+// abandon gives up connections that were not welcomed. A HELLO that is still under way there, and
+// came later, would take the place of a connection that stands.
+func (in *Instance) abandon(lines ...*line) {
+	for _, l := range lines {
+		in.act(Action{Kind: HangUp, Conn: l.conn, Reset: true})
+	}
+}
+
 // latest is the connection that was welcomed last, nil if none stands.
 func (in *Instance) latest() *line {
 	if len(in.lines) == 0 {
@@ -169,12 +177,12 @@ func (in *Instance) pace(now heartbeat.Mono) {
 }
 
 func (in *Instance) dropOldest() {
-	in.hangUp(in.beside.pending[0])
+	in.abandon(in.beside.pending[0])
 	in.beside.pending = in.beside.pending[1:]
 }
 
 func (in *Instance) dropBeside() {
-	in.hangUp(in.beside.pending...)
+	in.abandon(in.beside.pending...)
 	in.beside = beside{}
 }
 
@@ -200,7 +208,7 @@ func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
 	}
 	in.beside.pending = without(in.beside.pending, l)
 	if e.Kind != DialFailed {
-		in.hangUp(l)
+		in.abandon(l)
 	}
 }
 
@@ -225,7 +233,7 @@ func (in *Instance) welcomed(now heartbeat.Mono, l *line, w heartbeat.Welcome) {
 	in.askNoMore()
 	in.dropBeside()
 	if o := in.attempt.line; o != nil && o != l {
-		in.hangUp(o)
+		in.abandon(o)
 	}
 	in.attempt.line = nil
 	in.peer, in.local = l.to, l.local

@@ -81,6 +81,7 @@ type Action struct {
 	Kind     ActionKind
 	Conn     Conn // Dial, which names it, HangUp, Send, Probe
 	Beside   bool // Dial: another one is under way, or stands
+	Reset    bool // HangUp: what was sent and has not arrived must not arrive any more
 	From     netip.Addr
 	To       netip.AddrPort
 	Data     []byte

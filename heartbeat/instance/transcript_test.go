@@ -295,6 +295,9 @@ func (s *script) said(a Action) string {
 		text += fmt.Sprintf(" #%d %s", a.Conn, s.sent(a))
 	case HangUp, Probe:
 		text += fmt.Sprintf(" #%d", a.Conn)
+		if a.Reset {
+			text += ", reset"
+		}
 	case Claim:
 		text += fmt.Sprintf(" sys=%d start=%d", a.Server.System, a.Server.Start)
 	case Ask:

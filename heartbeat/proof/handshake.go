@@ -19,14 +19,11 @@ const (
 // Transcript is TH: what both ends have said before anybody has proved anything.
 type Transcript = sum
 
-// TranscriptOf is that of a HELLO and a CHALLENGE.
-func TranscriptOf(hello, challenge []byte) (th Transcript) {
-	h := sha256.New()
-	h.Write([]byte("PGWD/2 transcript"))
-	h.Write(hello)
-	h.Write(challenge)
-	h.Sum(th[:0])
-	return th
+// TranscriptOf is that of a HELLO and a CHALLENGE. On the stack, as all of a handshake: thousands
+// come at once when a worker is restarted.
+func TranscriptOf(hello, challenge []byte) Transcript {
+	var b [17 + 2*512]byte
+	return sha256.Sum256(append(append(append(b[:0], "PGWD/2 transcript"...), hello...), challenge...))
 }
 
 // Handshake has the keys of one connection.
@@ -55,22 +52,18 @@ func (h *Handshake) Response() [ResponseSize]byte { return h.response }
 // tried, and where one is missing, or all of it, another one that fits nobody: the work is the
 // same.
 func (ks *Keys) Check(id KeyID, from netip.Addr, th Transcript, response []byte) *Handshake {
-	var candidates [perID]*Key
-	if ks != nil {
-		copy(candidates[:], ks.byID[id])
-	}
-	nobody := Key{}
+	candidates := ks.of(id)
 	var found *Handshake
-	for _, k := range candidates {
-		known := k != nil && k.from(from)
-		tried := &nobody
+	for i := range perID {
+		known := i < len(candidates) && candidates[i].from(from)
+		secret := Secret{}
 		if known {
-			tried = k
+			secret = candidates[i].secret
 		}
-		h := Handshake{Key: tried, th: th, prk: extract(&th, &tried.secret)}
-		h.response = respond(&h.prk, &th)
-		if subtle.ConstantTimeCompare(h.response[:], response) == 1 && known {
-			found = &h
+		prk := extract(&th, &secret)
+		right := respond(&prk, &th)
+		if subtle.ConstantTimeCompare(right[:], response) == 1 && known {
+			found = &Handshake{Key: &candidates[i], th: th, prk: prk, response: right}
 		}
 	}
 	return found

@@ -56,8 +56,10 @@ type Nonce = [NonceSize]byte
 type Key struct {
 	ID       KeyID
 	secret   Secret
-	networks []netip.Prefix // from which it is believed; none: from everywhere
+	networks *networks // from which it is believed; nil: from everywhere
 }
+
+type networks []netip.Prefix
 
 // NewKey returns a key that is believed from everywhere.
 func NewKey(id KeyID, secret Secret) *Key { return &Key{ID: id, secret: secret} }
@@ -70,7 +72,7 @@ func Line(id KeyID, secret Secret) string {
 // from tells whether the key is believed from an address.
 func (k *Key) from(a netip.Addr) bool {
 	a = a.WithZone("").Unmap()
-	return len(k.networks) == 0 || slices.ContainsFunc(k.networks, func(p netip.Prefix) bool { return p.Contains(a) })
+	return k.networks == nil || slices.ContainsFunc(*k.networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Same tells whether both are one secret of one name.
@@ -81,36 +83,51 @@ func (k *Key) Same(o *Key) bool {
 // perID is how many secrets a keyid may have: the one that goes, and the one that comes.
 const perID = 2
 
-// Keys are those of a key file. Any goroutine; a nil one has none.
-type Keys struct{ byID map[KeyID][]*Key }
+// Keys are those of a key file. Any goroutine; a nil one has none. A server has thousands of them,
+// which lie in one piece of memory.
+type Keys struct {
+	all []Key // by ID
+	ids int
+}
 
 // Len is the number of keyids.
 func (ks *Keys) Len() int {
 	if ks == nil {
 		return 0
 	}
-	return len(ks.byID)
+	return ks.ids
 }
 
-// Believes tells whether a key is still among them, from an address.
-func (ks *Keys) Believes(k *Key, from netip.Addr) bool {
-	return ks != nil && slices.ContainsFunc(ks.byID[k.ID], func(o *Key) bool { return o.Same(k) && o.from(from) })
+// of are those of a keyid.
+func (ks *Keys) of(id KeyID) []Key {
+	if ks == nil {
+		return nil
+	}
+	i, _ := slices.BinarySearchFunc(ks.all, id, func(k Key, id KeyID) int { return bytes.Compare(k.ID[:], id[:]) })
+	n := 0
+	for i+n < len(ks.all) && ks.all[i+n].ID == id {
+		n++
+	}
+	return ks.all[i : i+n]
+}
+
+// Find is a key as it stands among them, nil if it is not believed any more, from an address.
+func (ks *Keys) Find(k *Key, from netip.Addr) *Key {
+	list := ks.of(k.ID)
+	if i := slices.IndexFunc(list, func(o Key) bool { return o.Same(k) && o.from(from) }); i >= 0 {
+		return &list[i]
+	}
+	return nil
 }
 
 // Only is the key of a file that has one.
 func (ks *Keys) Only() (*Key, error) {
-	if ks.Len() == 1 {
-		for _, list := range ks.byID {
-			if len(list) == 1 {
-				return list[0], nil
-			}
-		}
-	}
 	n := 0
 	if ks != nil {
-		for _, list := range ks.byID {
-			n += len(list)
-		}
+		n = len(ks.all)
+	}
+	if n == 1 {
+		return &ks.all[0], nil
 	}
 	return nil, fmt.Errorf("there are %d keys: conmgr has exactly one, that of its host", n)
 }

@@ -4,9 +4,11 @@ package proof
 // nothing of a line but a keyid that is one, as a secret may stand anywhere by mistake.
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -20,49 +22,79 @@ func ParseFile(name, text string) (*Keys, error) {
 	if len(text) > MaxFile {
 		return nil, fmt.Errorf("%s: the key file has %d bytes, more than %d", name, len(text), MaxFile)
 	}
-	ks := &Keys{byID: make(map[KeyID][]*Key)}
-	for i, line := range strings.Split(text, "\n") {
+	all := make([]placed, 0, strings.Count(text, "\n")+1)
+	n := 0
+	for line := range strings.SplitSeq(text, "\n") {
+		n++
 		line, _, _ = strings.Cut(line, "#")
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
 			continue
 		}
 		k, err := parseKey(fields)
-		if err == nil {
-			err = ks.add(k)
-		}
 		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", name, i+1, err)
+			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
+		}
+		all = append(all, placed{k, n})
+	}
+	return collect(name, all)
+}
+
+// placed is a key, and its line.
+type placed struct {
+	Key
+	line int
+}
+
+// collect orders keys by their ids.
+func collect(name string, all []placed) (*Keys, error) {
+	slices.SortStableFunc(all, func(a, b placed) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	ks := &Keys{all: make([]Key, len(all))}
+	for i := range all {
+		k := &all[i]
+		ks.all[i] = k.Key
+		if i == 0 || k.ID != all[i-1].ID {
+			ks.ids++
+			continue
+		}
+		if i >= perID && k.ID == all[i-perID].ID {
+			return nil, fmt.Errorf("%s:%d: keyid %q stands here for the third time: a keyid has at most two secrets, for rotation",
+				name, k.line, k.ID)
+		}
+		if k.Same(&all[i-1].Key) {
+			return nil, fmt.Errorf("%s:%d: keyid %q stands here again with the same secret", name, k.line, k.ID)
 		}
 	}
 	return ks, nil
 }
 
-func parseKey(fields []string) (*Key, error) {
+func parseKey(fields []string) (k Key, err error) {
 	if len(fields) == 1 || len(fields) > 3 {
-		return nil, fmt.Errorf("%s; this one has %d fields", lineForm, len(fields))
+		return k, fmt.Errorf("%s; this one has %d fields", lineForm, len(fields))
 	}
 	id, err := ParseKeyID(fields[0])
 	if err != nil {
-		return nil, err
+		return k, err
 	}
-	k := &Key{ID: id}
+	k.ID = id
 	secret, err := base64.StdEncoding.Strict().DecodeString(fields[1])
 	if err != nil {
-		return nil, fmt.Errorf("the secret of keyid %q is not base64 (cm_ctl genkey makes one)", id)
+		return k, fmt.Errorf("the secret of keyid %q is not base64 (cm_ctl genkey makes one)", id)
 	}
 	if len(secret) != SecretSize {
-		return nil, fmt.Errorf("the secret of keyid %q has %d bytes, and not %d (cm_ctl genkey makes one)", id, len(secret),
+		return k, fmt.Errorf("the secret of keyid %q has %d bytes, and not %d (cm_ctl genkey makes one)", id, len(secret),
 			SecretSize)
 	}
 	copy(k.secret[:], secret)
 	if k.secret == (Secret{}) {
-		return nil, fmt.Errorf("the secret of keyid %q is nothing but zeros (cm_ctl genkey makes one)", id)
+		return k, fmt.Errorf("the secret of keyid %q is nothing but zeros (cm_ctl genkey makes one)", id)
 	}
 	if len(fields) == 3 {
-		if k.networks, err = ParseNetworks(fields[2]); err != nil {
-			return nil, fmt.Errorf("%w (keyid %q)", err, id)
+		list, err := ParseNetworks(fields[2])
+		if err != nil {
+			return k, fmt.Errorf("%w (keyid %q)", err, id)
 		}
+		k.networks = (*networks)(&list)
 	}
 	return k, nil
 }
@@ -95,19 +127,4 @@ func ParseNetworks(list string) (all []netip.Prefix, err error) {
 		all = append(all, p)
 	}
 	return all, nil
-}
-
-// add takes a key in.
-func (ks *Keys) add(k *Key) error {
-	list := ks.byID[k.ID]
-	if len(list) == perID {
-		return fmt.Errorf("keyid %q stands here for the third time: a keyid has at most two secrets, for rotation", k.ID)
-	}
-	for _, o := range list {
-		if o.Same(k) {
-			return fmt.Errorf("keyid %q stands here again with the same secret", k.ID)
-		}
-	}
-	ks.byID[k.ID] = append(list, k)
-	return nil
 }

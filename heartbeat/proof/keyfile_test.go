@@ -101,9 +101,10 @@ func FuzzKeyFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		keys, err := ParseFile("f", text)
 		if err == nil {
-			for id, list := range keys.byID {
-				if _, err := ParseKeyID(id.String()); err != nil || len(list) < 1 || len(list) > perID {
-					t.Fatal(id, len(list), err)
+			for _, k := range keys.all {
+				list := keys.of(k.ID)
+				if _, err := ParseKeyID(k.ID.String()); err != nil || len(list) < 1 || len(list) > perID {
+					t.Fatal(k.ID, len(list), err)
 				}
 			}
 		}

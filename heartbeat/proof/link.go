@@ -20,13 +20,16 @@ const (
 // Link is one end of a connection that both ends have proved. It is owned by one goroutine.
 type Link struct {
 	key            *Key
-	frames         sum // k_f
-	send           Direction
+	frames         sum    // k_f
 	sent, received uint64 // frames so far: the number of the next one
+	send           Direction
 }
 
 // Key is the one that was proved.
 func (l *Link) Key() *Key { return l.key }
+
+// Renew has the same key stand elsewhere: among those of a file that was read again.
+func (l *Link) Renew(k *Key) { l.key = k }
 
 func (l *Link) mac(d Direction, n uint64, frame []byte) sum {
 	var head [9]byte

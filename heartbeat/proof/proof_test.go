@@ -83,11 +83,13 @@ func newExchange(t testing.TB) *exchange {
 }
 
 func keysOf(list ...*Key) *Keys {
-	ks := &Keys{byID: map[KeyID][]*Key{}}
-	for _, k := range list {
-		if err := ks.add(k); err != nil {
-			panic(err)
-		}
+	var all []placed
+	for i, k := range list {
+		all = append(all, placed{*k, i + 1})
+	}
+	ks, err := collect("keys", all)
+	if err != nil {
+		panic(err)
 	}
 	return ks
 }
@@ -300,7 +302,7 @@ func TestWho(t *testing.T) {
 		copy(k[:], id)
 		r := NewHandshake(NewKey(k, secret), e.th).Response()
 		h := keys.Check(k, netip.MustParseAddr(from), e.th, r[:])
-		if h != nil && h.Key.ID != (KeyID{}) && !keys.Believes(h.Key, netip.MustParseAddr(from)) {
+		if h != nil && h.Key.ID != (KeyID{}) && keys.Find(h.Key, netip.MustParseAddr(from)) == nil {
 			t.Errorf("%s from %s is not believed any more", id, from)
 		}
 		return h != nil
@@ -335,10 +337,10 @@ func TestWho(t *testing.T) {
 	if k, err := keysOf(testKey(t)).Only(); err != nil || k.ID != testKey(t).ID {
 		t.Error(k, err)
 	}
-	if keysOf(NewKey(testKey(t).ID, numbered(9))).Believes(testKey(t), anywhere) {
+	if keysOf(NewKey(testKey(t).ID, numbered(9))).Find(testKey(t), anywhere) != nil {
 		t.Error("a key whose secret was replaced is still believed")
 	}
-	if keys.Believes(testKey(t), netip.MustParseAddr("192.0.3.1")) {
+	if keys.Find(testKey(t), netip.MustParseAddr("192.0.3.1")) != nil {
 		t.Error("a key is believed from another network")
 	}
 }

@@ -11,6 +11,7 @@
 //	prove.go     what follows from a proof, and from none
 //	slots.go     whose slot a new conmgr gets
 //	verdict.go   the ends of conmgrs: docs/protocol.md 1.5; terminator/ decides
+//	putoff.go    verdicts on addresses that are put off for others' sake
 //	timers.go    who has to be looked at next
 //	pending.go   peers that have not proven themselves yet
 //	loglimit.go  what peers can make the log say, within bounds

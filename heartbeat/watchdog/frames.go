@@ -11,29 +11,34 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
-// conn is what is known of one connection to the heartbeat port.
+// conn is what is known of one connection to the heartbeat port. There are thousands.
 type conn struct {
 	id      Conn
 	blocked bool // the network does not take what was sent
 	refused bool // it only waits for the peer to read why
 	port    uint16
 	addr    netip.Addr
-	peer    *peer    // nil: pending, or refused
-	proving *proving // it was asked for a proof
+	peer    *peer  // nil: pending, or refused
+	place   *place // in pending or refused, nil: in neither
 	ch      heartbeat.Channel
-	due     heartbeat.Mono
-	place   place  // in pending or refused
-	in      []byte // begin of a frame that is not complete yet
+}
+
+// proving is the proof that it was asked for, nil if it was not.
+func (c *conn) proving() *proving {
+	if c.place == nil {
+		return nil
+	}
+	return c.place.proving
 }
 
 // input splits bytes into frames.
 func (t *Table) input(now Now, c *conn, data []byte) {
-	if len(c.in) > 0 {
-		data = append(c.in, data...)
-		c.in = nil
+	if begin := t.begun[c.id]; len(begin) > 0 {
+		data = append(begin, data...)
+		delete(t.begun, c.id)
 	}
 	for !c.refused && t.conns[c.id] == c {
-		if c.peer == nil && c.proving == nil {
+		if c.peer == nil && c.proving() == nil {
 			if err := heartbeat.CheckHelloPrefix(data); err != nil {
 				t.refuse(now, c, err)
 				return
@@ -42,7 +47,7 @@ func (t *Table) input(now Now, c *conn, data []byte) {
 		f, n, err := heartbeat.Next(data)
 		if err == nil && n == 0 {
 			if len(data) > 0 {
-				c.in = append(make([]byte, 0, len(data)), data...) // less than a frame: bounded by MaxFrame
+				t.begun[c.id] = append(make([]byte, 0, len(data)), data...) // less than a frame: bounded by MaxFrame
 			}
 			return
 		}
@@ -72,9 +77,9 @@ func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 			t.received(now, c.peer)
 		}
 		return err
-	case c.peer == nil && c.proving == nil && f.Type == heartbeat.TypeHello:
+	case c.peer == nil && c.proving() == nil && f.Type == heartbeat.TypeHello:
 		return t.greet(now, c, f)
-	case c.peer == nil && c.proving != nil && f.Type == heartbeat.TypeResponse:
+	case c.peer == nil && c.proving() != nil && f.Type == heartbeat.TypeResponse:
 		return t.response(now, c, f)
 	case c.peer != nil && f.Type == heartbeat.TypeGoodbye:
 		g, err := heartbeat.ParseConmgrGoodbye(f.Payload, c.ch.Version)
@@ -121,7 +126,7 @@ func (t *Table) welcome(now Now, c *conn, h heartbeat.Hello, shake *proof.Handsh
 		t.refuse(now, d, &heartbeat.ProtocolError{Code: heartbeat.RefusedFull, Text: t.shortage()})
 	}
 	t.pending.remove(c)
-	c.peer, c.proving = a.peer, nil
+	c.peer = a.peer
 	t.act(Action{Kind: Admitted, Conn: c.id, Timeout: h.Timeout, Flags: h.Flags})
 	b := heartbeat.Welcome{Version: c.ch.Version, Flags: a.flags | heartbeat.KnowsLabels,
 		SystemIdentifier: t.server.SystemIdentifier, PostmasterStart: t.server.PostmasterStart,

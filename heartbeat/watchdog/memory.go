@@ -107,6 +107,7 @@ func (m *Memory) Sent(i int, n uint64) { m.Edit(i, func(s *MemorySlot) { s.Slot.
 func (m *Memory) Ask(i int, latest terminator.Time) {
 	m.Edit(i, func(s *MemorySlot) {
 		s.Verdicts++
+		s.Unasked = false
 		m.latest = max(m.latest, latest)
 	})
 	if m.Asked != nil {

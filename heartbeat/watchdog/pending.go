@@ -28,10 +28,12 @@ type pending struct {
 	hosts map[netip.Addr]*list.List
 }
 
-// place is where a conn stands in both lists of its queue.
+// place is where a conn stands in both lists of its queue, and what is known of it until it leaves.
 type place struct {
 	in         *pending
 	all, hosts *list.Element
+	due        heartbeat.Mono
+	proving    *proving // it was asked for a proof
 }
 
 func newPending(limit int) *pending {
@@ -45,12 +47,11 @@ func (s *pending) add(c *conn, due heartbeat.Mono) {
 		host = list.New()
 		s.hosts[c.addr] = host
 	}
-	c.due = due
-	c.place = place{s, s.all.PushBack(c), host.PushBack(c)}
+	c.place = &place{in: s, all: s.all.PushBack(c), hosts: host.PushBack(c), due: due}
 }
 
 func (s *pending) remove(c *conn) {
-	if c.place.in != s {
+	if c.place == nil || c.place.in != s {
 		return
 	}
 	s.all.Remove(c.place.all)
@@ -59,7 +60,7 @@ func (s *pending) remove(c *conn) {
 	if host.Len() == 0 {
 		delete(s.hosts, c.addr)
 	}
-	c.place = place{}
+	c.place = nil
 }
 
 // oldest is the one that is due first, nil if there is none.

@@ -4,7 +4,6 @@ package watchdog
 // and what belongs to a keyid nobody else touches. Called within Step; pure.
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -35,13 +34,14 @@ func (c *conn) keyID() (id proof.KeyID) {
 // claims is what c says of its key, for the log.
 func (c *conn) claims() string {
 	switch {
-	case c.proving == nil:
+	case c.proving() == nil:
 		return ""
 	case c.ch.Link != nil:
 		return fmt.Sprintf("Its keyid is \"%s\".", c.keyID())
 	}
-	id, err := proof.ParseKeyID(c.proving.hello.KeyID.String())
-	if err != nil || id != c.proving.hello.KeyID {
+	said := c.proving().hello.KeyID
+	id, err := proof.ParseKeyID(said.String())
+	if err != nil || id != said {
 		return "What it says to be its keyid is none."
 	}
 	return fmt.Sprintf("It says that its keyid is \"%s\".", id)
@@ -62,7 +62,7 @@ func (t *Table) challenge(now Now, c *conn, h heartbeat.Hello, f heartbeat.Frame
 	}
 	from := len(t.bytes)
 	b := heartbeat.AppendChallenge(t.bytes, t.server.Nonce())
-	c.proving = &proving{hello: h, th: proof.TranscriptOf(f.Whole, b[from:]), asked: now.Mono}
+	c.place.proving = &proving{hello: h, th: proof.TranscriptOf(f.Whole, b[from:]), asked: now.Mono}
 	t.send(c, b)
 	return true, nil
 }
@@ -73,14 +73,15 @@ func (t *Table) response(now Now, c *conn, f heartbeat.Frame) error {
 	if err != nil {
 		return err
 	}
-	h := c.proving.hello
+	p := c.proving()
+	h := p.hello
 	if t.settings.Access.mode() == Off { // meanwhile
 		return unproved
 	}
-	if heartbeat.Hoarded(c.proving.asked, now.Mono, h.Timeout) {
+	if heartbeat.Hoarded(p.asked, now.Mono, h.Timeout) {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedTooSlow, Text: "RESPONSE came too late"}
 	}
-	shake := t.settings.Access.Keys.Check(h.KeyID, c.addr, c.proving.th, r)
+	shake := t.settings.Access.Keys.Check(h.KeyID, c.addr, p.th, r)
 	if shake == nil {
 		return unproved
 	}
@@ -160,11 +161,16 @@ func (p *peer) weighs(keyID proof.KeyID) bool {
 // recheck holds everybody who is known against changed settings.
 func (t *Table) recheck(now Now) {
 	a := t.settings.Access
+	t.shutOut(now)
 	if a.mode() == Off {
 		return
 	}
 	for _, c := range t.conns {
-		if c == nil || c.peer == nil || c.ch.Link == nil || a.Keys.Believes(c.ch.Link.Key(), c.addr) {
+		if c == nil || c.peer == nil || c.ch.Link == nil || a.deafTo(c.keyID()) {
+			continue
+		}
+		if k := a.Keys.Find(c.ch.Link.Key(), c.addr); k != nil {
+			c.ch.Link.Renew(k) // nothing of the former file is kept
 			continue
 		}
 		t.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedNoKey,
@@ -173,14 +179,9 @@ func (t *Table) recheck(now Now) {
 	if a.mode() != Require {
 		return
 	}
-	var gone []*peer
-	for _, p := range t.peers {
+	for _, p := range t.sorted() {
 		if p.KeyID == (proof.KeyID{}) {
-			gone = append(gone, p)
+			t.disown(now, p, "it has not proved who it is, and watchdog.authentication is require")
 		}
-	}
-	slices.SortFunc(gone, func(a, b *peer) int { return cmp.Compare(a.slot, b.slot) })
-	for _, p := range gone {
-		t.disown(now, p, "it has not proved who it is, and watchdog.authentication is require")
 	}
 }

@@ -2,7 +2,7 @@ package watchdog
 
 // Keys in scripts: transcript_test.go has the other events.
 //
-//	set [auth=off|prefer|require] [keys=a:1,b:2@192.0.2.0/24] [allow=192.0.2.0/24] [least=1s]
+//	set [auth=off|prefer|require] [keys=a:1,b:2@192.0.2.0/24] [nokeys] [allow=192.0.2.0/24] [least=1s]
 //	hello n <address> ... key=a [secret=1]   asks for a CHALLENGE
 //	response n                               answers it
 //	flip n <byte>                            the next BEAT, with one bit of a byte turned
@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func nonces() func() proof.Nonce {
 // access is what is set, nil if nothing is.
 func (w *words) access() *Access {
 	a := &Access{Authentication: map[string]Authentication{"off": Off, "prefer": Prefer, "require": Require}[w.arg("auth", "off")],
-		MinInterval: w.duration(w.arg("least", "0s"))}
+		MinInterval: w.duration(w.arg("least", "0s")), NoKeys: slices.Contains(w.plain, "nokeys")}
 	if list := w.arg("keys", ""); list != "" {
 		a.Keys = testKeys(list)
 	}

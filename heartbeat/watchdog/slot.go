@@ -102,13 +102,15 @@ type Slot struct {
 	Since             heartbeat.Mono // the same
 	WaitingSince      heartbeat.Mono
 	// A cut-off that waits for what becomes of the other conmgrs of the address, and by which rule;
-	// 0: there is none. State Waiting.
+	// 0: there is none. State Waiting, since it was put off; until Due.
 	Deferred      terminator.Time
 	DeferredCause terminator.Cause
+	Due           heartbeat.Mono
 	// The verdict that has fallen, which stands until the slot is used again: by which rule, and up
 	// to when sessions end; 0: none.
 	Cause          terminator.Cause
 	CutOff         terminator.Time
+	Unasked        bool   // the terminator was not asked for it yet
 	Suspended      uint32 // verdicts
 	Resumed        uint64
 	Received, Sent uint64
@@ -142,6 +144,17 @@ func (s *Slot) find(addr netip.Addr) int {
 		}
 	}
 	return -1
+}
+
+// lastCutOff is the latest of its verdict.
+func (s *Slot) lastCutOff() terminator.Time {
+	latest := s.CutOff
+	for _, a := range s.Proved {
+		if a.Ended {
+			latest = max(latest, a.At)
+		}
+	}
+	return latest
 }
 
 // since is when its machine first was at an address.
@@ -224,7 +237,7 @@ type Store interface {
 	Put(i int, s *Slot)
 	Received(i int, n uint64, at Now)  // a frame came in: count and time
 	Sent(i int, n uint64)              // a frame went out
-	Ask(i int, latest terminator.Time) // the slot has a verdict: asks the terminator. latest: of its cut-offs
+	Ask(i int, latest terminator.Time) // asks the terminator for the verdict in the slot. latest: of its cut-offs
 	Pending(i int) bool                // the terminator has not answered yet
 	SetState(i int, s State)
 }

@@ -135,7 +135,7 @@ func (t *Table) Wake() heartbeat.Mono {
 	}
 	for _, q := range [...]*pending{t.pending, t.refused} {
 		if c := q.oldest(); c != nil {
-			w = min(w, c.due)
+			w = min(w, c.place.due)
 		}
 	}
 	return w
@@ -199,12 +199,14 @@ func (t *Table) forget(c *conn) {
 	t.pending.remove(c)
 	t.refused.remove(c)
 	c.peer = nil
+	delete(t.begun, c.id)
 	t.conns[c.id] = nil
 }
 
 // finish ends our side of a connection so that the peer can still read what was sent.
 func (t *Table) finish(now Now, c *conn) {
-	c.peer, c.in, c.refused = nil, nil, true
+	c.peer, c.refused = nil, true
+	delete(t.begun, c.id)
 	t.act(Action{Kind: Finish, Conn: c.id})
 	t.refused.add(c, now.Mono.Add(LingerTime))
 	if x := t.refused.excess(); x != nil {
@@ -234,10 +236,11 @@ func (t *Table) held(by time.Duration) {
 // changed tells everybody at once when the attributes or the succession are others.
 func (t *Table) changed(now Now, s Settings) {
 	news := s.Attributes != t.settings.Attributes || s.Succeeds != t.settings.Succeeds
-	access := s.Access != t.settings.Access
+	before := t.settings.Access
 	t.settings = s
-	if access {
+	if s.Access != before {
 		t.recheck(now)
+		t.deaf(now, before != nil && before.NoKeys)
 	}
 	if !news {
 		return
@@ -289,7 +292,7 @@ func (t *Table) due(now Now, caughtUp bool) {
 		t.visit(now, p, dead)
 	}
 	t.crowded(now)
-	for c := t.pending.oldest(); c != nil && c.due <= now.Mono; c = t.pending.oldest() {
+	for c := t.pending.oldest(); c != nil && c.place.due <= now.Mono; c = t.pending.oldest() {
 		if !caughtUp {
 			t.act(Action{Kind: CatchUp})
 			return
@@ -297,7 +300,7 @@ func (t *Table) due(now Now, caughtUp bool) {
 		t.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedTooSlow,
 			Text: fmt.Sprintf("no HELLO within %v", HelloTime)})
 	}
-	for c := t.refused.oldest(); c != nil && c.due <= now.Mono; c = t.refused.oldest() {
+	for c := t.refused.oldest(); c != nil && c.place.due <= now.Mono; c = t.refused.oldest() {
 		t.close(c)
 	}
 	t.log.report(now.Mono)

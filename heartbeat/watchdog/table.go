@@ -4,7 +4,9 @@ package watchdog
 // pure.
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -26,8 +28,6 @@ type peer struct {
 	pulse heartbeat.Pulse
 	conns []*conn // by attempt, the latest one last; empty: not connected
 	left  Close   // how the last one ended, whoever has ended it
-	// putOff is when its verdict was first put off, with Deferred.
-	putOff heartbeat.Mono
 	// witnessed is the deadline at which the kernel was asked last: there it is not asked again.
 	witnessed heartbeat.Mono
 	// heard is when the kernel last had heard of its host's sessions.
@@ -49,7 +49,8 @@ type Table struct {
 	store    Store
 	actions  []Action // of this Step, and the bytes that they send
 	bytes    []byte
-	conns    []*conn // by Conn
+	conns    []*conn         // by Conn
+	begun    map[Conn][]byte // begins of frames that are not complete yet
 	pending  *pending
 	refused  *pending
 	news     []*conn // who has to be told of changed settings
@@ -68,6 +69,7 @@ type Table struct {
 	asking   *peer // its verdict waits for KernelHeard
 	// deferrals is how many verdicts are put off.
 	deferrals int
+	deafSince heartbeat.Mono // Access.NoKeys
 
 	forged   int            // messages without the proof that they need
 	fullTold heartbeat.Mono // when the log was last told that there is no slot
@@ -78,17 +80,22 @@ type Table struct {
 // actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
 	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
-		labels: make(map[heartbeat.ID]*peer), left: make(map[heartbeat.ID]legacy),
+		labels: make(map[heartbeat.ID]*peer), begun: make(map[Conn][]byte), left: make(map[heartbeat.ID]legacy),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	t.log = newLogLimiter(t.write, store.Len())
 	alive := store.Alive()
 	known := 0
+	t.deafSince = now.Mono
 	for i := range store.Len() {
 		s := store.Load(i)
+		if s.Unasked { // that worker died before it could ask
+			t.ask(i, s.lastCutOff())
+			s.Unasked = false
+		}
 		switch {
 		case s.State == Ending:
-			if !store.Pending(i) { // that worker died before it could ask
-				t.ask(i, s.CutOff)
+			if !store.Pending(i) { // the terminator died before it could free the slot
+				t.ask(i, s.lastCutOff())
 			}
 			t.ending = append(t.ending, i)
 		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require && store.Pending(i):
@@ -105,26 +112,68 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			if s.Deferred == 0 && !s.Remembered {
 				known++
 			}
-			// A verdict that was put off has its time from now on, too: those that may prove its
-			// host alive have to resume first.
-			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono),
-				putOff: now.Mono}
-			if s.Deferred == 0 && alive != 0 {
-				away := max(0, now.Mono.Sub(alive))
-				p.LastReceived.Mono = min(s.LastReceived.Mono.Add(away), now.Mono)
-				p.pulse = heartbeat.ResumePulse(s.Interval, s.Timeout, p.LastReceived.Mono, now.Mono)
-			}
+			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono)}
 			t.add(p)
-			store.Put(i, &p.Slot)
-			if !p.Remembered {
-				t.timers.set(p, max(p.pulse.Deadline(), now.Mono)) // what was due before is not late by that
+			if alive != 0 {
+				t.unheard(now, p, max(0, now.Mono.Sub(alive)))
 			}
+			store.Put(i, &p.Slot)
+			t.resume(now, p)
 		}
 	}
 	if known > 0 {
 		t.write(Line{Level: Log, Message: fmt.Sprintf("waiting for %d known conmgr processes to resume", known)})
 	}
 	return t, t.actions
+}
+
+// unheard: for so long nobody could hear p, nor those for whose sake its verdict is put off. That
+// does not count.
+func (t *Table) unheard(now Now, p *peer, d time.Duration) {
+	last := p.LastReceived.Mono.Add(d)
+	if p.Deferred != 0 {
+		p.WaitingSince, p.Due = p.WaitingSince.Add(d), p.Due.Add(d)
+		last = p.Due.Add(-p.Timeout)
+	} else {
+		p.LastReceived.Mono = min(last, now.Mono)
+	}
+	p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, last, now.Mono)
+}
+
+// resume has p, which is not connected, looked at again when its time is over, unless nobody can
+// hear it.
+func (t *Table) resume(now Now, p *peer) {
+	switch {
+	case p.Remembered:
+	case t.settings.Access.deafTo(p.KeyID):
+		t.timers.remove(p)
+	default:
+		t.timers.set(p, max(p.pulse.Deadline(), now.Mono)) // what was due before is not late by that
+	}
+}
+
+// deaf: there are no keys any more, or there are again. What is between does not count.
+func (t *Table) deaf(now Now, was bool) {
+	is := t.settings.Access != nil && t.settings.Access.NoKeys
+	if is == was {
+		return
+	}
+	for _, p := range t.sorted() {
+		if p.KeyID == (proof.KeyID{}) || len(p.conns) > 0 {
+			continue
+		}
+		if was {
+			t.unheard(now, p, now.Mono.Sub(max(t.deafSince, p.WaitingSince)))
+			t.store.Put(p.slot, &p.Slot)
+		}
+		t.resume(now, p)
+	}
+	t.deafSince = now.Mono
+}
+
+// sorted are all conmgrs, by their slots.
+func (t *Table) sorted() []*peer {
+	return slices.SortedFunc(maps.Values(t.peers), func(a, b *peer) int { return cmp.Compare(a.slot, b.slot) })
 }
 
 // write is the way of all lines to the log.
@@ -254,24 +303,38 @@ func (p *peer) outrun(h heartbeat.Hello) bool {
 			later++
 		}
 	}
-	return later == maxConns || h.Generation < p.Generation
+	return later == maxConns || later == maxConns-1 && p.surplus() > 0 || h.Generation < p.Generation
+}
+
+// surplus is which of its connections has to go for a later one: the earliest, but not one that
+// conmgr may have no other of. On the later ones it has said HELLO, and may not know yet that it was
+// heard, or have given them up. -1: none has to.
+func (p *peer) surplus() int {
+	if len(p.conns) < maxConns {
+		return -1
+	}
+	if p.conns[0].ch.Heard() && !slices.ContainsFunc(p.conns[1:], func(c *conn) bool { return c.ch.Heard() }) {
+		return 1
+	}
+	return 0
 }
 
 // join makes c, of that attempt, one of the connections of p, and returns those that have to be
-// closed for it: what a conmgr of version 1 had, those of a generation before, and the earliest
-// that are too many.
+// closed for it: what a conmgr of version 1 had, those of a generation before, and the earliest one
+// that is too many.
 func (p *peer) join(c *conn, attempt uint32, alone bool) (out []*conn) {
 	if alone || attempt == 0 {
 		out, p.conns = p.conns, nil
 	}
+	n := p.surplus()
 	i := len(p.conns)
 	for i > 0 && p.conns[i-1].ch.Attempt > attempt {
 		i--
 	}
 	p.conns = slices.Insert(p.conns, i, c)
-	if n := len(p.conns) - maxConns; n > 0 {
-		out = append(out, p.conns[:n]...)
-		p.conns = slices.Delete(p.conns, 0, n)
+	if n >= 0 {
+		out = append(out, p.conns[n])
+		p.conns = slices.Delete(p.conns, n, n+1)
 	}
 	return out
 }

@@ -8,7 +8,6 @@ package watchdog
 import (
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
@@ -23,7 +22,7 @@ func (t *Table) closed(now Now, p *peer, how Close, cause string) {
 	}
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Mono
 	t.store.Put(p.slot, &p.Slot)
-	t.timers.set(p, p.pulse.Deadline())
+	t.resume(now, p)
 	what := "heartbeat connection is broken"
 	if how != Broken {
 		what = "remote node closes heartbeat connection"
@@ -248,154 +247,12 @@ func (t *Table) fall(p *peer, addresses []terminator.Decision) (all bool) {
 	return all
 }
 
-// review decides about the addresses on which the verdict was put off.
-func (t *Table) review(now Now, p *peer) {
-	fallen, wait := false, time.Duration(-1)
-	for i := 0; i < MaxAddresses; {
-		if !p.pending(i) {
-			i++
-			continue
-		}
-		addr := p.Proved[i].Addr
-		switch d := terminator.Review(t.deferred(now, p, addr)); d.Action {
-		case terminator.End:
-			t.log.verdict(now, addr, Line{Level: Log,
-				Message: fmt.Sprintf("no other conmgr of %s is heard of: the sessions that conmgr %s has left are terminated",
-					addr, p.remote()),
-				Detail: fmt.Sprintf("Its heartbeat_timeout was %d ms.", p.Timeout.Milliseconds())})
-			p.Proved[i].Ended, p.Proved[i].At = true, d.CutOff
-			fallen = true
-		case terminator.Defer:
-			if wait < 0 || d.Wait < wait {
-				wait = d.Wait
-			}
-			i++
-		default:
-			t.settled(p, i)
-		}
-	}
-	if fallen {
-		p.Cause = p.DeferredCause
-		if wait < 0 {
-			p.State = Ending
-		}
-		t.end(p)
-	}
-	switch {
-	case wait >= 0:
-		t.waitFor(now, p, wait)
-	case fallen:
-		t.drop(p, Ending)
-	default:
-		t.drop(p, Free)
-	}
-}
-
-// settled takes an address from those on which the verdict on p was put off.
-func (t *Table) settled(p *peer, i int) {
-	t.delist(p, p.Proved[i].Addr)
-	p.Slot.settled(i)
-}
-
-// settle drops the verdicts that were put off because of the conmgrs of addr, if one of them has
-// just proved them needless.
-func (t *Table) settle(now Now, addr netip.Addr) {
-	for _, d := range t.waiting(addr) {
-		if terminator.Review(t.deferred(now, d, addr)).Action != terminator.Spare {
-			continue
-		}
-		t.settled(d, d.find(addr))
-		if d.anyPending() {
-			t.store.Put(d.slot, &d.Slot)
-		} else {
-			t.drop(d, Free)
-		}
-	}
-}
-
-func (p *peer) anyPending() bool {
-	for i := range p.Proved {
-		if p.pending(i) {
-			return true
-		}
-	}
-	return false
-}
-
-// waiting are the conmgrs whose verdict on addr is put off.
-func (t *Table) waiting(addr netip.Addr) (found []*peer) {
-	for _, p := range t.byHost[hostOf(addr)] {
-		if i := p.find(addr); i >= 0 && p.standing() == terminator.PutOff && p.pending(i) {
-			found = append(found, p)
-		}
-	}
-	return found
-}
-
-// putOff puts off the verdict on addresses of p, which may become one with another of its address.
-func (t *Table) putOff(now Now, p *peer, v terminator.Verdict) {
-	others := t.waiting(p.Addr())
-	p.State, p.Deferred, p.DeferredCause, p.putOff = Waiting, v.CutOff, v.Cause, now.Mono
-	t.deferrals++
-	t.end(p)
-	var q *peer
-	for _, o := range others {
-		if q == nil || o.Boot == p.Boot {
-			q = o
-		}
-	}
-	if q != nil && terminator.Merges(q.Boot == p.Boot, len(others)) {
-		m, second := terminator.Merge(t.deferred(now, p, p.Addr()), t.deferred(now, q, p.Addr()))
-		if second {
-			p, q = q, p
-		}
-		p.Deferred, p.DeferredCause = m.CutOff, m.Cause
-		t.inherit(p, q)
-		t.drop(q, Free)
-		t.store.Put(p.slot, &p.Slot)
-	}
-	wait := time.Duration(-1)
-	for i := range p.Proved {
-		if p.pending(i) {
-			if w := terminator.Review(t.deferred(now, p, p.Proved[i].Addr)).Wait; wait < 0 || w < wait {
-				wait = w
-			}
-		}
-	}
-	t.waitFor(now, p, wait)
-}
-
-// inherit takes over the addresses on which q's verdict is put off.
-func (t *Table) inherit(p, q *peer) {
-	for i := range q.Proved {
-		if a := q.Proved[i]; q.pending(i) && p.find(a.Addr) < 0 {
-			for j := range p.Proved {
-				if !p.Proved[j].Addr.IsValid() {
-					p.Proved[j] = a
-					t.enlist(p, a.Addr)
-					break
-				}
-			}
-		}
-	}
-}
-
-// waitFor sets the time at which the verdict on p is looked at again.
-func (t *Table) waitFor(now Now, p *peer, wait time.Duration) {
-	p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, now.Mono.Add(wait-p.Timeout), now.Mono)
-	t.timers.set(p, p.pulse.Deadline())
-}
-
 // end asks the terminator for the end of sessions, by the verdict that p has now.
 func (t *Table) end(p *peer) {
-	latest := p.CutOff
-	for _, a := range p.Proved {
-		if a.Ended {
-			latest = max(latest, a.At)
-		}
-	}
+	p.Unasked = true
 	t.store.Put(p.slot, &p.Slot)
-	t.ask(p.slot, latest)
+	p.Unasked = false
+	t.ask(p.slot, p.lastCutOff())
 }
 
 func (t *Table) ask(slot int, latest terminator.Time) {
@@ -435,7 +292,7 @@ func (t *Table) facts(now Now, p *peer) terminator.Facts {
 
 func (t *Table) deferred(now Now, p *peer, addr netip.Addr) terminator.Deferred {
 	return terminator.Deferred{
-		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.putOff),
+		Cause: p.DeferredCause, CutOff: p.Deferred, Timeout: p.Timeout, Age: now.Mono.Sub(p.WaitingSince),
 		Others:           t.others(now, p, addr),
 		TerminateOnClose: t.settings.TerminateOnClose,
 		Covered:          t.covered(p, addr),

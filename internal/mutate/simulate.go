@@ -172,8 +172,8 @@ var simulateMutations = []mutation{
 		name:      "simulate/worker-restart",
 		invariant: "a new worker judges those that the one before it knew",
 		file:      "heartbeat/watchdog/table.go",
-		from:      "			t.timers.set(p, max(p.pulse.Deadline(), now.Mono)) // what was due before is not late by that\n",
-		to:        "",
+		from:      "\t\t\tt.resume(now, p)\n\t\t}\n\t}\n\tif known",
+		to:        "\t\t}\n\t}\n\tif known",
 		test:      simulateTest,
 	},
 	{

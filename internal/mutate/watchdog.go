@@ -94,7 +94,7 @@ var watchdogMutations = []mutation{
 	{
 		name:      "watchdog/merged",
 		invariant: "a boot of an address has one verdict that is put off at most",
-		file:      "heartbeat/watchdog/verdict.go",
+		file:      "heartbeat/watchdog/putoff.go",
 		from:      "if q != nil && terminator.Merges",
 		to:        "if false && terminator.Merges",
 		test:      "-run TestOneDeferralAnAddress ./heartbeat/watchdog",
@@ -159,8 +159,8 @@ var watchdogMutations = []mutation{
 		name:      "watchdog/restart-gives-time",
 		invariant: "who was connected to an earlier worker has its heartbeat_timeout from now on, if nobody knows when it ended",
 		file:      "heartbeat/watchdog/table.go",
-		from:      "pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono),",
-		to:        "pulse: heartbeat.ResumePulse(s.Interval, s.Timeout, s.LastReceived.Mono, now.Mono),",
+		from:      "pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono)}",
+		to:        "pulse: heartbeat.ResumePulse(s.Interval, s.Timeout, s.LastReceived.Mono, now.Mono)}",
 		test:      "-run TestWorkerRestart ./heartbeat/watchdog",
 	},
 	{
@@ -269,10 +269,10 @@ var watchdogMutations = []mutation{
 	},
 	{
 		name:      "watchdog/asked-again",
-		invariant: "a verdict whose worker died before it could ask the terminator is asked for by the next one",
+		invariant: "a slot that the terminator could not free, as it was ended, is not lost",
 		file:      "heartbeat/watchdog/table.go",
-		from:      "if !store.Pending(i) { // that worker",
-		to:        "if false { // that worker",
+		from:      "if !store.Pending(i) { // the terminator",
+		to:        "if false { // the terminator",
 		test:      "-run TestWorkerRestart$ ./heartbeat/watchdog",
 	},
 	{

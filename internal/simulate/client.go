@@ -244,7 +244,7 @@ func (in *instance) act(a *end.Action) {
 		}
 		in.lines = append(in.lines, &line{conn: a.Conn, e: h.connect(a.To, in.m.p)})
 	case end.HangUp:
-		in.hangUp(in.line(a.Conn))
+		in.hangUp(in.line(a.Conn), a.Reset)
 	case end.Send:
 		if !in.line(a.Conn).e.write(a.Data) {
 			in.queue = append(in.queue, end.Event{Kind: end.Unsent, Conn: a.Conn, Cause: "broken pipe"})
@@ -263,6 +263,9 @@ func (in *instance) act(a *end.Action) {
 	case end.Lost:
 		in.lost(a.Loss)
 	case end.Closed, end.Failed:
+		if a.Kind == end.Closed {
+			w.closed++
+		}
 		var broken *heartbeat.ProtocolError
 		if errors.As(a.Err, &broken) && w.attacker == nil {
 			w.fail("protocol", "conmgr gets what it does not take: %v", broken)
@@ -307,11 +310,15 @@ func (in *instance) endpoint() *endpoint {
 	return in.lines[len(in.lines)-1].e
 }
 
-func (in *instance) hangUp(l *line) {
+func (in *instance) hangUp(l *line, reset bool) {
 	in.lines = slices.DeleteFunc(in.lines, func(o *line) bool { return o == l })
 	if in.serves && in.mon.State() != heartbeat.Established {
 		in.m.c.w.note("%s: conmgr %x: connection to %s is over", in.m.c.h.name, in.m.id[:2], in.d.h.name)
 		in.serves = false
+	}
+	if reset {
+		l.e.reset()
+		return
 	}
 	l.e.rx = nil
 	l.e.close()

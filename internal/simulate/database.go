@@ -84,7 +84,7 @@ func (d *database) startWorker() {
 		return
 	}
 	if d.still > d.w.now { // the postmaster starts it
-		d.w.disturb(mark{from: d.w.now, to: d.still, what: "no worker at " + d.h.name, d: d})
+		d.w.disturb(mark{from: d.w.now, to: d.still, away: true, what: "no worker at " + d.h.name, d: d})
 		d.h.later(d.still.Sub(d.w.now), d.startWorker)
 		return
 	}

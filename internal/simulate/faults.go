@@ -281,7 +281,7 @@ func (w *world) freezeServer(c *client, m *conmgr, d *database) {
 func (w *world) restartWorker(c *client, m *conmgr, d *database) {
 	after := w.between(30*ms, 300*ms)
 	d.restartWorker(after)
-	w.disturb(mark{from: w.now, to: w.now.Add(after), what: "no worker at " + d.h.name, d: d})
+	w.disturb(mark{from: w.now, to: w.now.Add(after), away: true, what: "no worker at " + d.h.name, d: d})
 }
 
 func (w *world) restartConmgr(c *client, m *conmgr, d *database) {

@@ -46,6 +46,7 @@ type network struct {
 	paths    map[[2]netip.Addr]*path
 	holes    map[netip.AddrPort]bool // clients' ends of connections that a middlebox has forgotten
 	firewall func(p *packet) bool    // answers for who is not there
+	endless  bool                    // kernels give up no connection
 }
 
 func (w *world) newHost(name string, addr netip.Addr) *host {

@@ -26,6 +26,7 @@ type mark struct {
 	// half: the other end of a connection learns of its end by its next BEAT only. With anything
 	// else beside it, nothing is promised.
 	half bool
+	away bool // there was no worker
 	what string
 	c    *client
 	m    *conmgr
@@ -46,6 +47,7 @@ type oracle struct {
 	strict  bool // R1 as it will be, with no regard to what the protocol bears today
 	ends    int  // sessions that were ended
 	losses  int
+	closed  int // times that no connection stood any more, which is no verdict
 	extra   int // connections that were dialled beside one, and questions to the kernel
 	checks  int // dead hosts' sessions that were looked for
 }
@@ -337,11 +339,6 @@ func (w *world) died(c *client) {
 		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*longest) {
 			continue
 		}
-		// The last that a worker which stands still will read may be the FIN of an attempt that the
-		// conmgr has given up: with terminate_on_close off, a host that dies then is spared.
-		if !d.onClose && d.worker != nil && d.worker.stopped > w.now && !w.strict {
-			continue
-		}
 		death := w.now
 		for _, s := range d.all() {
 			if s.c != c || s.over || s.dead() {
@@ -424,7 +421,12 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 		silence := death.Add(-interval) // since then at the latest
 		for _, k := range w.marks {     // what has held the judge up
 			if k.d == d && k.c == nil && !k.hard && k.to >= silence {
-				latest = max(latest.Add(k.to.Sub(max(k.from, silence))+interval), k.to.Add(timeout+200*time.Millisecond))
+				length := k.to.Sub(max(k.from, silence))
+				later := max(latest.Add(length+interval), k.to.Add(timeout+200*time.Millisecond))
+				if k.away { // it tells that it lives once a second at least
+					later = min(later, latest.Add(length+time.Second))
+				}
+				latest = later
 			}
 		}
 		if last := d.heardBeside(s); last > death { // what has no label may be of any of them

@@ -249,6 +249,22 @@ func TestNothingMoreWhileAllIsWell(t *testing.T) {
 	}
 }
 
+// TestNoneTakesItsPlace: packets are lost at random for hours, and conmgr opens many a connection
+// beside the one that stands, of which it never hears. None takes that one's place.
+func TestNoneTakesItsPlace(t *testing.T) {
+	s := newStage(timings[2])
+	s.endless = true
+	end := s.now.Add(4 * time.Hour)
+	for _, p := range []*path{s.path(s.c.h.addr, s.d.h.addr), s.path(s.d.h.addr, s.c.h.addr)} {
+		p.delay, p.loss, p.lossy = 4*ms, 0.2, end
+	}
+	s.disturb(mark{from: s.now, to: end, hard: true, what: "packets are lost", c: s.c, d: s.d})
+	s.run(1, 4*time.Hour)
+	if s.closed != 0 {
+		t.Errorf("no connection stood %d times, of %d that were dialled beside", s.closed, s.extra)
+	}
+}
+
 // TestSameSeedSameRun: what a seed has found can be found again.
 func TestSameSeedSameRun(t *testing.T) {
 	a, b := Run(7, 10*time.Minute, true), Run(7, 10*time.Minute, true)

@@ -170,14 +170,14 @@ func (e *endpoint) arm() {
 	e.timer++
 	serial := e.timer
 	d := e.rto
-	if e.userTimeout > 0 {
+	if e.userTimeout > 0 && !e.h.w.endless {
 		d = min(d, max(e.oldest.Add(e.userTimeout).Sub(e.h.w.now), time.Millisecond))
 	}
 	e.h.later(d, func() {
 		if serial != e.timer || e.gone || len(e.out) == 0 {
 			return
 		}
-		if e.userTimeout > 0 && e.h.w.now.Sub(e.oldest) >= e.userTimeout {
+		if e.userTimeout > 0 && !e.h.w.endless && e.h.w.now.Sub(e.oldest) >= e.userTimeout {
 			e.fail(watchdog.Broken)
 			return
 		}
@@ -225,8 +225,7 @@ func (e *endpoint) close() {
 		return
 	}
 	if len(e.rx) > 0 || !e.established {
-		e.emit(&packet{kind: rst})
-		e.forget()
+		e.reset()
 		return
 	}
 	e.finish()
@@ -235,6 +234,15 @@ func (e *endpoint) close() {
 		return
 	}
 	e.h.later(time.Minute, e.forget)
+}
+
+// reset is a close with SO_LINGER 0: RST, and nothing more.
+func (e *endpoint) reset() {
+	e.owner = nil
+	if !e.gone {
+		e.emit(&packet{kind: rst})
+		e.forget()
+	}
 }
 
 func (e *endpoint) high() uint32 {
