@@ -83,6 +83,28 @@ func TestDrainIsTold(t *testing.T) {
 	}
 }
 
+// The only primary drains: who waits for one goes on when that ends, or when there is another one.
+func TestDrainIsWaitedFor(t *testing.T) {
+	r := static(t, "", primary, standby)
+	admin := r.connect()
+	for i, x := range []struct {
+		order func()
+		want  string
+	}{
+		{func() { admin.query("undrain instance 0") }, row0},
+		{func() { r.d.board.Post(1, server(1, promoted), nil) }, "D(1,127.0.0.2,127.0.0.2,27500,primary,read-write,)"},
+	} {
+		admin.query("drain instance 0")
+		app := r.connect()
+		app.ask(waitPrimary)
+		r.waiting(1)
+		x.order()
+		if got := app.until("Z"); got != "T "+x.want+" C(SHOW) Z" {
+			t.Errorf("%d: got %s", i, got)
+		}
+	}
+}
+
 // What the server says is the same to applications, and UNDRAIN does not end it.
 func TestDrainByServer(t *testing.T) {
 	r := static(t, "", primary, standby)

@@ -144,7 +144,7 @@ func TestDrainIsTold(t *testing.T) {
 	d.is(0, 0)
 	asked.told(t, "another reason for it")
 	resume := func(m *place, i int) {
-		d.registry.Bind(m, "primary", d.Table.Load, func(*Table) int { return i })
+		d.registry.Seek(&Waiter{Member: m, Target: "primary", Choose: func(*Table) int { return i }}, d.Table.Load)
 	}
 	back := &place{Seat: Seat{Bound: -1, Notified: true}}
 	resume(back, 0)

@@ -159,6 +159,7 @@ func (r *Registry) unbind(c Member) {
 			}
 		}
 		s.Bound = -1
+		c.Note(nil) // of what it leaves
 		r.count--
 		r.checkIdle()
 	}
@@ -185,16 +186,15 @@ func (r *Registry) Bind(c Member, target string, load func() *Table, choose func
 		return t, -1, false
 	}
 	if index = choose(t); index >= 0 {
-		r.bindTo(c, target, index)
+		r.bindTo(c, target, t, index)
 	} else {
 		r.unbind(c)
 	}
-	c.Note(firstNotice(t, c.Place())) // instead of one of the instance that it was bound to before
 	return t, index, true
 }
 
 // bindTo is called with the lock held.
-func (r *Registry) bindTo(c Member, target string, index int) {
+func (r *Registry) bindTo(c Member, target string, t *Table, index int) {
 	r.unbind(c)
 	s := c.Place()
 	s.Bound, s.target = index, target
@@ -203,6 +203,9 @@ func (r *Registry) bindTo(c Member, target string, index int) {
 		r.relayed[relayKey{target, index}]++
 	}
 	r.count++
+	if message := firstNotice(t, s); message != nil {
+		c.Note(message)
+	}
 }
 
 // Notify tells those that are bound to an instance, and have asked for it, a value of conmgr.notice,

@@ -59,7 +59,7 @@ func (r *Registry) attempt(w *Waiter, t *Table) (a Answer, waits bool) {
 	default:
 		if a.Full = r.unrest(w.Member.Place()); a.Full == "" {
 			a.Index = i
-			r.bindTo(w.Member, w.Target, i)
+			r.bindTo(w.Member, w.Target, t, i)
 		}
 		return a, false
 	}
