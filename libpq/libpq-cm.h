@@ -3,7 +3,7 @@
  * of libpq stays as it is documented.
  *
  * Link with `pkg-config --cflags --libs libpq-cm`. A program that does not use
- * these two needs no rebuild: it is enough that it finds the front as
+ * these needs no rebuild: it is enough that it finds the front as
  * libpq.so.5 (LD_LIBRARY_PATH, rpath or LD_PRELOAD).
  */
 #ifndef LIBPQ_CM_H
@@ -24,12 +24,23 @@ extern "C"
 #define CONNECTION_AWAITING_CMRESPONSE ((ConnStatusType) 1000)
 
 /*
- * The socket to the Connection Manager; -1 if the connection was made without
- * one. It becomes readable when the instance is lost: call PQconsumeInput() or
- * PQgetResult() as usual then, and never read it. Calls that send fail from
- * then on, and send nothing. It stays the same until PQfinish() or PQreset().
+ * A descriptor for poll() and the like, by which the Connection Manager speaks;
+ * -1 if the connection was made without one. It is readable for good when the
+ * instance is lost: call PQconsumeInput() or PQgetResult() as usual then, and
+ * never read it. Calls that send fail from then on, and send nothing. It is
+ * readable, too, when PQcmDraining() has become true, until that has been
+ * called. It stays the same until PQfinish() or PQreset().
  */
 extern int	PQcmSocket(const PGconn *conn);
+
+/*
+ * 1 when the Connection Manager wants the connection to be given up: its
+ * server is about to be taken out of service, or is not what was asked for any
+ * more. It goes on working; finish it between two transactions, and make
+ * another one. 0 otherwise, also when that was taken back. Costs about a
+ * system call.
+ */
+extern int	PQcmDraining(const PGconn *conn);
 
 #ifdef __cplusplus
 }

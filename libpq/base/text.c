@@ -80,6 +80,16 @@ text_addf(Text *t, const char *fmt,...)
 	t->len += (size_t) n;
 }
 
+/* Appends 'value', quoted as a statement wants it. */
+void
+text_add_literal(Text *t, const char *value)
+{
+	text_addn(t, "'", 1);
+	for (const char *p = value; *p; p++)
+		text_addn(t, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
+	text_addn(t, "'", 1);
+}
+
 /* Appends keyword='value', quoted as a connection string wants it. */
 void
 text_add_conninfo(Text *t, const char *keyword, const char *value)

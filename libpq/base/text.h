@@ -20,6 +20,7 @@ void		text_add(Text *t, const char *string);
 void		text_addn(Text *t, const char *bytes, size_t n);
 void		text_addf(Text *t, const char *fmt,...)
 			__attribute__((format(printf, 2, 3)));
+void		text_add_literal(Text *t, const char *value);
 void		text_add_conninfo(Text *t, const char *keyword,
 							  const char *value);
 void		text_cut(Text *t, size_t len);

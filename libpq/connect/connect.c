@@ -12,6 +12,9 @@
  *   STAGE2   the real libpq connects to the instance that conmgr named, with
  *            the user's own parameters.
  *
+ * A list is gone through once without waiting, and where that leads nowhere,
+ * once more for those conmgrs that can wait for an instance (wait.c).
+ *
  * This file has the list and the machine, and goes from step to step as the
  * steps (stage1.c, stage2.c) say.
  */
@@ -29,23 +32,60 @@ is_connecting(const Connection *c)
 
 /* ---- the list ---- */
 
+/* The next one of a pass; nhosts: none. */
+static int
+host_behind(const Connection *c, int host)
+{
+	do
+		host++;
+	while (host < c->options.nhosts && c->waiting &&
+		   c->options.nhosts > 1 && !c->waits[host]);
+	return host;
+}
+
+/*
+ * Nobody is waited for as long as another host may do: a pass of its own
+ * waits, at those that had no instance, and may get one. What they have said
+ * they are going to say again.
+ */
+static int
+begin_waiting(Connection *c)
+{
+	int			n = 0;
+
+	if (c->waiting)
+		return c->options.nhosts;
+	c->waiting = true;
+	for (int i = 0; i < c->options.nhosts; i++)
+		n += c->waits[i];
+	if (n == c->options.nhosts)
+		text_cut(&c->err, 0);
+	return host_behind(c, -1);
+}
+
 static Step
 next_host(Connection *c)
 {
+	int			host = host_behind(c, c->host);
+
 	forget_addresses(c);
 	leave_conmgr(c);
-	c->host++;
-	if (c->host == c->options.nhosts)
+	if (host == c->options.nhosts)
 	{
-		if (c->options.target != TARGET_PREFER_STANDBY || c->pass > 0)
+		if (c->options.target == TARGET_PREFER_STANDBY && c->pass == 0)
 		{
-			c->host--;			/* the one that was tried last */
-			return FAILED;
+			c->pass++;
+			host = 0;
 		}
-		c->pass++;
-		c->host = 0;
+		else
+			host = begin_waiting(c);
+		if (host == c->options.nhosts)
+			return FAILED;		/* c->host is the one that was tried last */
 	}
+	c->host = host;
 	c->restarts = 0;
+	c->began = monotonic_ms();
+	c->err_before = c->err.len;
 	return ANEW;
 }
 
@@ -158,8 +198,10 @@ make_order(Connection *c)
 	int			n = c->options.nhosts;
 
 	free(c->order);
+	free(c->waits);
 	c->order = calloc((size_t) n, sizeof *c->order);
-	if (!c->order)
+	c->waits = calloc((size_t) n, sizeof *c->waits);
+	if (!c->order || !c->waits)
 		return false;
 	for (int i = 0; i < n; i++)
 		c->order[i] = i;
@@ -183,6 +225,8 @@ connect_start(Connection *c)
 	c->pass = 0;
 	c->host = -1;
 	c->attempt = 0;
+	c->waiting = c->options.nhosts == 1;
+	c->wait_began = 0;
 	c->reached = c->rejected = false;
 	if (c->options.nhosts == 0)
 	{
@@ -225,6 +269,7 @@ connect_timed_out(Connection *c)
 		if (c->phase != PH_STAGE2 && later_address(c))
 		{
 			c->attempt++;
+			c->began = monotonic_ms();
 			return drive(c, STAGE1);
 		}
 	}
@@ -301,4 +346,5 @@ connection_end(Connection *c)
 	text_free(&c->except);
 	tried_free(c);
 	free(c->order);
+	free(c->waits);
 }

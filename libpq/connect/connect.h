@@ -5,7 +5,8 @@
  * two connects to that. This layer knows wire/ and the real libpq, and
  * nothing of the application's handle: a PGconn here is a real one.
  *
- * - Options: the connection string, resolved (options.c).
+ * - Options: the connection string, resolved (options.c), and how long the
+ *   application waits for an instance (wait.c).
  * - Settings: what an application has set, for each real connection to come.
  * - A Connection: made step by step without blocking (connect.c), and what is
  *   left of it: the real connection, the link to conmgr and its watch, or why
@@ -54,6 +55,9 @@ typedef struct Options
 	bool		strict_locally; /* also by a Unix socket, where there is no
 								 * TLS: require_auth and the like */
 	bool		random;			/* load_balance_hosts=random */
+	char	   *wait;			/* conmgr.target_wait, which is among the
+								 * options; NULL: not given */
+	char	   *server_options; /* them without it; NULL: as they are */
 } Options;
 
 /*
@@ -65,6 +69,9 @@ PGconn	   *options_parse(Options *o, const char *const *keywords,
 						  bool *oom);
 PGconn	   *options_parse_string(Options *o, const char *conninfo, bool *oom);
 const char *options_get(const Options *o, const char *keyword);
+
+/* ---- wait.c ---- */
+int64_t		options_timeout(const Options *o);
 
 /* ---- what an application may set at any time ---- */
 typedef struct Settings
@@ -146,6 +153,15 @@ struct Connection
 								 * connect_timeout starts anew */
 	int			restarts;		/* of this host, because the instance was lost
 								 * meanwhile */
+	int64_t		began;			/* this host, in ms; connect_timeout counts
+								 * from then */
+	size_t		err_before;		/* err was so long before it */
+
+	/* waiting for an instance (wait.c; which hosts: connect.c) */
+	bool		impatient;		/* never; who holds it writes this */
+	bool		waiting;		/* in this pass */
+	bool	   *waits;			/* hosts of order that are to be waited at */
+	int64_t		wait_began;		/* in ms; 0: not yet */
 
 	/* stage one, of this host (stage1.c) */
 	struct addrinfo *addresses; /* of this host, once one has taken too long */

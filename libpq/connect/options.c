@@ -167,6 +167,7 @@ collect(Options *o, const PQconninfoOption *values, PGconn *hosts,
 		const char *service)
 {
 	PQconninfoOption *addresses = real.PQconninfo(hosts);
+	const char *given;
 	bool		ok = values && addresses;
 	int			n = 1;
 
@@ -202,6 +203,9 @@ collect(Options *o, const PQconninfoOption *values, PGconn *hosts,
 			 value_of(values, "target_session_attrs")) &&
 		copy(&o->load_balance_hosts, value_of(values, "load_balance_hosts")) &&
 		split_hosts(o);
+	given = ok ? options_get(o, "options") : NULL;
+	if (given)
+		ok = split_wait(given, &o->wait, &o->server_options);
 	if (ok)
 		judge(o);
 	real.PQconninfoFree(addresses);
@@ -324,12 +328,32 @@ options_parse(Options *o, const char *const *keywords,
 	return failed;
 }
 
-/* Everything but what differs from host to host. */
+/*
+ * Everything but what differs from host to host, for a server: what is
+ * conmgr's among the options is none of its.
+ */
 void
 options_conninfo(const Options *o, Text *out)
 {
 	for (int i = 0; i < o->count; i++)
-		text_add_conninfo(out, o->keywords[i], o->values[i]);
+		text_add_conninfo(out, o->keywords[i], o->server_options &&
+						  !strcmp(o->keywords[i], "options") ?
+						  o->server_options : o->values[i]);
+}
+
+/* As what conmgr knows the application. */
+Login
+options_login(const Options *o)
+{
+	const char *name = options_get(o, "application_name");
+	Login		login = {
+		.user = options_get(o, "user"),
+		.dbname = options_get(o, "dbname"),
+		.application_name = name && *name ? name :
+		options_get(o, "fallback_application_name")
+	};
+
+	return login;
 }
 
 /*
@@ -340,7 +364,8 @@ options_conninfo(const Options *o, Text *out)
 void
 options_labelled(const Options *o, const char *client, Text *out)
 {
-	const char *given = options_get(o, "options");
+	const char *given = o->server_options ? o->server_options :
+		options_get(o, "options");
 	Text		all = {0};
 
 	text_addf(&all, "-c " CM_LABEL_SETTING "=%s%s%s", client,
@@ -374,6 +399,8 @@ options_free(Options *o)
 	free(o->port);
 	free(o->target_session_attrs);
 	free(o->load_balance_hosts);
+	free(o->wait);
+	free(o->server_options);
 	memset(o, 0, sizeof *o);
 }
 

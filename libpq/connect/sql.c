@@ -118,6 +118,39 @@ replace_sql(Connection *c, PGconn *real_conn, bool quietly)
 	return true;
 }
 
+/* Where conmgr's Unix socket is: the host as given, or libpq's own default. */
+const char *
+conmgr_directory(const Connection *c)
+{
+	const Host *h = current_host(c);
+	const char *used = c->conmgr ? real.PQhost(c->conmgr) : NULL;
+
+	return h->host ? h->host : used ? used : "";
+}
+
+static CmLink *
+link_of(const Connection *c)
+{
+	static const char *const announced[] = {
+		CM_FEATURES_PARAMETER, CM_TARGET_WAIT_PARAMETER, CM_GRACE_PARAMETER
+	};
+	Login		login = options_login(&c->options);
+	Host		h = *current_host(c);
+	CmLink	   *link;
+
+	if (!host_is_tcp(&h))
+		h.host = (char *) conmgr_directory(c);
+	link = link_adopt(real.PQsocket(c->conmgr), &h, &login);
+	for (size_t i = 0; link && i < sizeof announced / sizeof announced[0]; i++)
+	{
+		const char *value = real.PQparameterStatus(c->conmgr, announced[i]);
+
+		if (value)
+			link_announce(link, announced[i], value);
+	}
+	return link;
+}
+
 /*
  * What stage one connected to is a conmgr: it becomes the link. False: out of
  * memory; leave_conmgr() ends it then, as ever.
@@ -135,7 +168,7 @@ adopt_conmgr(Connection *c)
 	if (c->settings.trace)
 		real.PQuntrace(old);
 	c->conmgr = old;
-	c->link = link_adopt(real.PQsocket(old));
+	c->link = link_of(c);
 	return c->link != NULL;
 }
 

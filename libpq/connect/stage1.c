@@ -70,6 +70,8 @@ host_conninfo(const Connection *c, const Host *h, bool bogus, Text *out)
 	const Options *o = &c->options;
 
 	options_conninfo(o, out);
+	if (o->server_options && for_console(c))
+		text_add_conninfo(out, "options", options_get(o, "options"));
 	if (h)
 	{
 		char		address[NI_MAXHOST];
@@ -219,14 +221,7 @@ bool
 probe_start(Connection *c)
 {
 	const Host *h = current_host(c);
-	const Options *o = &c->options;
-	const char *name = options_get(o, "application_name");
-	Login		login = {
-		.user = options_get(o, "user"),
-		.dbname = options_get(o, "dbname"),
-		.application_name = name && *name ? name :
-		options_get(o, "fallback_application_name")
-	};
+	Login		login = options_login(&c->options);
 
 	tried_set(c, h->host, h->hostaddr, h->port);
 	c->link = link_open(h, &login);

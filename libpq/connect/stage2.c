@@ -25,6 +25,11 @@ ask(Connection *c)
 		.requirepeer = options_get(&c->options, "requirepeer"),
 		.verifies = options_verify(&c->options)
 	};
+	Question	question = {
+		.attribute = target_name(c),
+		.except = text_of(&c->except)
+	};
+	Text		wait = {0};
 	Text		why = {0};
 
 	if (!link_is_trusted(c->link, &demands, &why))
@@ -37,18 +42,11 @@ ask(Connection *c)
 	if (c->refusals == 0)
 		snprintf(c->tried.address, sizeof c->tried.address, "%s",
 				 link_peer(c->link));
-	link_ask(c->link, target_name(c), text_of(&c->except));
+	if (wait_text(c, &wait))
+		question.wait = text_of(&wait);
+	link_ask(c->link, &question);
+	text_free(&wait);
 	return AGAIN;
-}
-
-/* Where conmgr's Unix socket is: the host as given, or libpq's own default. */
-const char *
-conmgr_directory(const Connection *c)
-{
-	const Host *h = current_host(c);
-	const char *used = c->conmgr ? real.PQhost(c->conmgr) : NULL;
-
-	return h->host ? h->host : used ? used : "";
 }
 
 void
@@ -82,7 +80,7 @@ follow(Connection *c, const char **problem)
 	if (fd < 0 || fstat(fd, &s) < 0)
 		return true;
 	if (!c->watch)
-		c->watch = watch_start(link_socket(c->link), fd, problem);
+		c->watch = watch_start(c->link, fd, problem);
 	else if (s.st_ino != c->watched_inode && !watch_move(c->watch, fd))
 		*problem = "out of descriptors";
 	c->watched_inode = s.st_ino;
@@ -105,10 +103,12 @@ add_name(Text *out, const char *instance)
 	bool		quoted = instance[0] == '\0' ||
 		instance[strspn(instance, "0123456789")] != '\0';
 
-	text_addf(out, "%s%s", out->len ? ", " : "", quoted ? "'" : "");
-	for (const char *p = instance; *p; p++)
-		text_addn(out, *p == '\'' ? "''" : p, *p == '\'' ? 2 : 1);
-	text_add(out, quoted ? "'" : "");
+	if (out->len)
+		text_add(out, ", ");
+	if (quoted)
+		text_add_literal(out, instance);
+	else
+		text_add(out, instance);
 }
 
 /* Is it one of those that refused? */
@@ -147,13 +147,13 @@ refused(Connection *c)
 
 	tried_verbose_message(c, sqlstate);
 	verbose_errors(c, false);
-	if (c->watch && watch_look(c->watch))
+	if (c->watch && (watch_look(c->watch) || watch_is_away(c->watch)))
 	{
 		const char *said = watch_said(c->watch);
 
 		/*
 		 * conmgr knows by now that this instance is lost, or has ended
-		 * itself: begin with this host again
+		 * itself, and cannot be asked for another: begin with this host again
 		 */
 		text_addf(&c->err, "%s\n", *said ? said :
 				  "the Connection Manager closed the connection");
@@ -227,6 +227,22 @@ named(Connection *c)
 	return NEXT;
 }
 
+/* No instance has the attribute now. */
+static Step
+none(Connection *c)
+{
+	if (c->waiting && c->refusals > 0 && wait_left(c) > 0)
+	{
+		/* who has refused may do by now: all of them once more */
+		text_cut(&c->except, 0);
+		text_cut(&c->err, c->err_before);
+		c->refusals = 0;
+		return ASK;
+	}
+	c->waits[c->host] = wait_left(c) != 0;
+	return NEXT;
+}
+
 Step
 answer(Connection *c)
 {
@@ -244,6 +260,8 @@ answer(Connection *c)
 			c->rejected = link_shuts_down(c->link);
 			if (c->refusals == 0)
 				conmgr_failed(c, "", link_error(c->link));
+			if (link_has_none(c->link))
+				return none(c);
 			break;
 		default:
 			conmgr_failed(c, sending ?

@@ -24,9 +24,17 @@ typedef enum Step
 
 /* options.c */
 void		options_conninfo(const Options *o, Text *out);
+Login		options_login(const Options *o);
 void		options_labelled(const Options *o, const char *client, Text *out);
 void		options_free(Options *o);
 const char *options_verify(const Options *o);
+
+/* words.c */
+bool		split_wait(const char *options, char **wait, char **rest);
+
+/* wait.c */
+int64_t		wait_left(const Connection *c);
+bool		wait_text(Connection *c, Text *out);
 
 /* sql.c */
 PGconn	   *real_blank(void);

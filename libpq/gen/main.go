@@ -35,7 +35,7 @@ const oldest = 13
 
 var prototype = regexp.MustCompile(`^(.*?[\s*])([A-Za-z_][A-Za-z0-9_]*)\((.*)\)$`)
 
-var classes = regexp.MustCompile(`^(pass|conn|io|call|result|exec|own|data)(=[-A-Z_a-z0-9]+)?$`)
+var classes = regexp.MustCompile(`^(pass|conn|io|result|own|data)(=[-A-Z_a-z0-9]+)?$`)
 
 func main() {
 	check := flag.Bool("check", false, "only compare the list with libraries")
@@ -277,15 +277,12 @@ func forwarder(b *bytes.Buffer, f function) {
 	case "conn":
 		fmt.Fprintf(b, "%s\t%s%s;\n", lacks, give, call("(PGconn *) sql_of(conn)"))
 	default:
-		before, after := "", "front_after(f)"
-		if f.class == "call" || f.class == "exec" {
-			before = "\tfront_before_call(f);\n"
-		}
-		if f.class == "result" || f.class == "exec" {
+		after := "front_after(f)"
+		if f.class == "result" {
 			after = "front_after_result(f, r)"
 		}
 		fmt.Fprintf(b, "\tFront *f = front_of(conn);\n\t%s r;\n\n%s\tif (!f)\n\t\treturn %s;\n\tfront_before(f);\n"+
-			"%s\tr = %s;\n\t%s;\n\treturn r;\n", f.ret, lacks, call("conn"), before, call("f->c.sql"), after)
+			"\tr = %s;\n\t%s;\n\treturn r;\n", f.ret, lacks, call("conn"), call("f->c.sql"), after)
 	}
 	b.WriteString("}\n")
 }

@@ -6,26 +6,14 @@
  */
 #include "handle.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
-#include <time.h>
 
 /*
  * Set while the real libpq's PQping connects by its exported functions, which
  * come back here.
  */
 static __thread bool pinging;
-
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /*
  * connect_timeout in milliseconds, 0 for none; -1 and a message if it is no
@@ -34,35 +22,23 @@ now_ms(void)
 static int64_t
 timeout_ms(Front *f)
 {
-	const char *value = options_get(&f->c.options, "connect_timeout");
-	char	   *end;
-	long		n;
+	int64_t		timeout = options_timeout(&f->c.options);
 
-	if (!value)
-		return 0;
-	errno = 0;
-	n = strtol(value, &end, 10);
-	while (*end && isspace((unsigned char) *end))
-		end++;
-	if (end == value || *end || errno || n > INT_MAX || n < INT_MIN)
+	if (timeout < 0)
 	{
 		text_add(&f->c.err, real.PQerrorMessage(f->c.sql));
 		text_addf(&f->c.err, "invalid integer value \"%s\" for connection "
-				  "option \"connect_timeout\"\n", value);
-		return -1;
+				  "option \"connect_timeout\"\n",
+				  options_get(&f->c.options, "connect_timeout"));
 	}
-	if (n <= 0)
-		return 0;
-	if (n == 1 && real.PQlibVersion() < 170000)
-		n = 2;					/* as libpq does: its clock counted seconds */
-	return (int64_t) n * 1000;
+	return timeout;
 }
 
 static bool
 complete(Front *f, PostgresPollingStatusType s)
 {
 	int64_t		limit = s == PGRES_POLLING_FAILED ? 0 : timeout_ms(f);
-	int64_t		deadline = limit > 0 ? now_ms() + limit : 0;
+	int64_t		deadline = limit > 0 ? monotonic_ms() + limit : 0;
 	int			attempt = f->c.attempt;
 
 	if (limit < 0)
@@ -82,11 +58,11 @@ complete(Front *f, PostgresPollingStatusType s)
 		if (f->c.attempt != attempt)
 		{
 			attempt = f->c.attempt;
-			deadline = limit > 0 ? now_ms() + limit : 0;
+			deadline = limit > 0 ? monotonic_ms() + limit : 0;
 		}
 		if (deadline)
 		{
-			int64_t		left = deadline - now_ms();
+			int64_t		left = deadline - monotonic_ms();
 
 			wait = left > 0 ? (int) left : 0;
 		}
@@ -296,6 +272,9 @@ ping(Front *f)
 {
 	PGPing		r = PQPING_NO_RESPONSE;
 
+	if (f)
+		f->c.impatient = true;	/* it asks what is now */
+	wait_for(f);
 	if (!f || f->c.options.nhosts == 0 || f->c.invalid)
 		r = PQPING_NO_ATTEMPT;
 	else if (f->c.phase == PH_DONE ||
@@ -313,12 +292,12 @@ ping(Front *f)
 EXPORT PGPing
 PQping(const char *conninfo)
 {
-	return ping((Front *) PQconnectdb(conninfo));
+	return ping(start_string(conninfo));
 }
 
 EXPORT PGPing
 PQpingParams(const char *const *keywords,
 			 const char *const *values, int expand_dbname)
 {
-	return ping((Front *) PQconnectdbParams(keywords, values, expand_dbname));
+	return ping(start_params(keywords, values, expand_dbname));
 }

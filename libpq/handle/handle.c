@@ -166,10 +166,19 @@ PQcmSocket(const PGconn *conn)
 {
 	Front	   *f = front_of(conn);
 
-	if (!f || !f->c.link)
-		return -1;
-	f->asked = true;
-	return link_socket(f->c.link);
+	return f && f->c.watch ? watch_signal(f->c.watch) : -1;
+}
+
+EXPORT int
+PQcmDraining(const PGconn *conn)
+{
+	Front	   *f = front_of(conn);
+
+	if (!f || !f->c.watch)
+		return 0;
+	if (f->c.forks != fork_count)
+		front_adopt(f);
+	return watch_draining(f->c.watch);
 }
 
 EXPORT int

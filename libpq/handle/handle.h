@@ -6,7 +6,7 @@
  *
  * - The handle (handle.c), and the functions that connect (api.c).
  * - All other functions of libpq: forwarders that libpq/gen writes from
- *   functions.list, with a look for a loss before and after (loss.c); event
+ *   functions.list, with a look for a loss afterwards (loss.c); event
  *   procedures (events.c) and hooks (hooks.c) that get the handle, and not
  *   the real connection; what the real libpq lacks (older.c), or what cannot
  *   be forwarded (expbuffer.c).
@@ -65,13 +65,6 @@ typedef struct Front
 	/* connecting again (api.c) */
 	bool		resetting;		/* PQresetStart() has begun it */
 
-	/* established */
-	bool		asked;			/* the application has called PQcmSocket(): it
-								 * may know of a loss before the watcher does;
-								 * for good (handle.c) */
-	unsigned	unlooked;		/* bytes given to PQputCopyData since the last
-								 * look (loss.c) */
-
 	/* lost (loss.c) */
 	bool		ended;			/* it was found to be */
 	Text		loss;			/* what was lost and why; empty: nothing that
@@ -118,7 +111,6 @@ void		events_free(Front *f);
 
 /* ---- loss.c ---- */
 void		front_adopt(Front *f);
-void		front_glance(Front *f);
 void		front_look(Front *f);
 PGresult   *front_amend(Front *f, PGresult *r);
 
@@ -137,17 +129,6 @@ front_before(Front *f)
 	f->lacks = NULL;
 	if (__builtin_expect(f->c.forks != fork_count, 0))
 		front_adopt(f);
-}
-
-/*
- * Before a call that sends: if conmgr has told of a loss, the SQL socket is
- * shut down now, whether the watcher has come to it or not.
- */
-static inline void
-front_before_call(Front *f)
-{
-	if (front_is_special(f))
-		front_glance(f);
 }
 
 static inline void

@@ -36,12 +36,6 @@ front_adopt(Front *f)
 	f->c.forks = fork_count;
 }
 
-/*
- * What conmgr says of its own end begins so; of an instance it says "instance
- * ..." (docs/protocol.md 2.3).
- */
-#define OWN_END "the Connection Manager "
-
 static void
 compose_server(Front *f, const char *said)
 {
@@ -75,7 +69,7 @@ compose_loss(Front *f)
 {
 	const char *said = watch_said(f->c.watch);
 
-	if (*said && strncmp(said, OWN_END, strlen(OWN_END)) != 0)
+	if (*said && !says_own_end(said))
 		compose_server(f, said);
 	else
 		compose_conmgr(f, said);
@@ -102,13 +96,6 @@ front_look(Front *f)
 		compose_loss(f);
 	else
 		watch_drop_sql(f->c.watch);
-}
-
-void
-front_glance(Front *f)
-{
-	if (f->c.phase == PH_DONE && f->c.watch && !f->ended)
-		watch_glance(f->c.watch, f->asked);
 }
 
 PGresult *
@@ -207,6 +194,17 @@ PQclear(PGresult *res)
 	real.PQclear(res);
 }
 
+/*
+ * What an application calls that PQcmSocket() has woken: it may be for a
+ * notice, of which a program that was made for 1.0 does not know.
+ */
+static void
+used(Front *f)
+{
+	if (f->c.watch)
+		watch_used(f->c.watch);
+}
+
 EXPORT int
 PQconsumeInput(PGconn *conn)
 {
@@ -216,35 +214,24 @@ PQconsumeInput(PGconn *conn)
 	if (!f)
 		return real.PQconsumeInput(conn);
 	front_before(f);
-	/* PQcmSocket() may have woken the application before the watcher */
-	front_before_call(f);
 	ok = real.PQconsumeInput(f->c.sql);
+	used(f);
 	front_after(f);
 	return ok;
 }
 
-/* Bytes: libpq gathers as many before it sends. */
-#define LOOK_AFTER 8192
-
-/* A row costs less than a look. */
-EXPORT int
-PQputCopyData(PGconn *conn, const char *buffer, int nbytes)
+EXPORT PGresult *
+PQgetResult(PGconn *conn)
 {
 	Front	   *f = front_of(conn);
-	int			r;
+	PGresult   *r;
 
 	if (!f)
-		return real.PQputCopyData(conn, buffer, nbytes);
+		return real.PQgetResult(conn);
 	front_before(f);
-	f->unlooked += nbytes > 0 ? (unsigned) nbytes : 0;
-	if (f->unlooked >= LOOK_AFTER)
-	{
-		f->unlooked = 0;
-		front_before_call(f);
-	}
-	r = real.PQputCopyData(f->c.sql, buffer, nbytes);
-	front_after(f);
-	return r;
+	r = real.PQgetResult(f->c.sql);
+	used(f);
+	return front_after_result(f, r);
 }
 
 EXPORT char *

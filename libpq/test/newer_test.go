@@ -32,7 +32,7 @@ func listed(t *testing.T) (names []string) {
 // Whatever libpq it was built with, the front exports what any libpq has: a program is linked with
 // the one of another day.
 func TestExportsAreThoseOfEveryLibpq(t *testing.T) {
-	want := append(listed(t), "PQcmSocket")
+	want := append(listed(t), "PQcmSocket", "PQcmDraining")
 	slices.Sort(want)
 	if got := exports(t, filepath.Join(front, "libpq.so.5")); !slices.Equal(got, want) {
 		t.Errorf("exports %v\nwant %v", got, want)

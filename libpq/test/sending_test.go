@@ -1,7 +1,6 @@
 package libpqtest
 
-// Calls that send something after the loss: none of them may reach the server, whoever notices the
-// loss first.
+// Calls that send something after the loss: none of them may reach the server.
 
 import (
 	"fmt"
@@ -9,9 +8,8 @@ import (
 	"testing"
 )
 
-// What each gives when PQcmSocket() has become readable and the front's thread has not come to it
-// yet: what it gives on a connection that was reset. The error comes with the result, if not at
-// once; then PQsendQuery fails.
+// What each gives when PQcmSocket() has become readable: what it gives on a connection that was
+// reset. The error comes with the result, if not at once; then PQsendQuery fails.
 var sending = map[string]string{
 	"PQexec":                      "gave PGRES_FATAL_ERROR status bad",
 	"PQexecParams":                "gave PGRES_FATAL_ERROR status bad",

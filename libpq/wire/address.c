@@ -2,11 +2,14 @@
  * address.c: where something listens, by the string alone. Run by the
  * application's thread that connects; blocks on nothing.
  */
-#include "wire.h"
+#include "link.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <strings.h>
+#include <sys/un.h>
 
 bool
 host_is_tcp(const Host *h)
@@ -50,4 +53,23 @@ address_text(const struct sockaddr *address, size_t len, char *out,
 	if (getnameinfo(address, (socklen_t) len, out, (socklen_t) size, NULL, 0,
 					NI_NUMERICHOST) != 0)
 		*out = '\0';
+}
+
+/* The socket of that port in a directory, or in the abstract namespace. */
+bool
+socket_place(const Host *h, Place *place)
+{
+	struct sockaddr_un *a = (struct sockaddr_un *) &place->address;
+	int			n = snprintf(a->sun_path, sizeof a->sun_path,
+							 "%s/.s.PGSQL.%s", h->host, host_port(h));
+
+	if (n < 0 || (size_t) n >= sizeof a->sun_path)
+		return false;
+	a->sun_family = AF_UNIX;
+	place->size = offsetof(struct sockaddr_un, sun_path) + (socklen_t) n;
+	if (a->sun_path[0] == '@')
+		a->sun_path[0] = '\0';
+	else
+		place->size++;
+	return true;
 }

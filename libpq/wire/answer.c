@@ -1,6 +1,7 @@
 /*
  * answer.c: what conmgr says, taken apart: messages of protocol 3.0 from the
- * server's side. Run by the application's thread that connects; never blocks.
+ * server's side. Run by the application's thread that connects, and by the
+ * watcher thread; never blocks.
  * Lengths are bounded, and nothing is believed beyond the message that it is
  * in.
  */
@@ -9,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -61,7 +63,7 @@ take_error(CmLink *link, const char *p, const char *end)
 		else if (field == 'D')
 			detail = s;
 		else if (field == 'C')
-			link->rejects = !strcmp(s, CM_CANNOT_CONNECT_NOW);
+			snprintf(link->sqlstate, sizeof link->sqlstate, "%s", s);
 	}
 	link->got_error = true;
 	text_cut(&link->error, 0);
@@ -145,7 +147,8 @@ take_row(CmLink *link, const char *p, const char *end)
 		[CM_COL_HOSTADDR] = &link->target.hostaddr,
 		[CM_COL_PORT] = &link->target.port,
 		[CM_COL_ATTRIBUTES] = &attributes,
-		[CM_COL_CLIENT] = &link->target.client
+		[CM_COL_CLIENT] = &link->target.client,
+		[CM_COL_RESUME] = &link->target.resume
 	};
 	bool		sound;
 
@@ -161,11 +164,59 @@ take_row(CmLink *link, const char *p, const char *end)
 	return link->got_target = sound;
 }
 
+/* Is the word one of a list that is separated by commas? */
+static bool
+is_listed(const char *list, const char *word)
+{
+	size_t		len = strlen(word);
+
+	for (const char *p = list; *p;)
+	{
+		size_t		n = strcspn(p, ",");
+
+		if (n == len && !strncmp(p, word, n))
+			return true;
+		p += n + (p[n] == ',');
+	}
+	return false;
+}
+
+/* What is no number of milliseconds is none at all. */
+static int64_t
+milliseconds(const char *value)
+{
+	size_t		n = strlen(value);
+
+	return n > 0 && n <= 10 && strspn(value, "0123456789") == n ?
+		strtoll(value, NULL, 10) : -1;
+}
+
+/* A parameter that conmgr announces at its startup. */
+void
+link_announce(CmLink *link, const char *parameter, const char *value)
+{
+	Offers	   *o = &link->offers;
+
+	if (!strcmp(parameter, CM_VERSION_PARAMETER))
+		link->is_conmgr = true;
+	else if (!strcmp(parameter, CM_FEATURES_PARAMETER))
+	{
+		o->wait = is_listed(value, CM_FEATURE_WAIT);
+		o->notify = is_listed(value, CM_FEATURE_NOTIFY);
+		o->resume = is_listed(value, CM_FEATURE_RESUME);
+	}
+	else if (!strcmp(parameter, CM_TARGET_WAIT_PARAMETER))
+		o->target_wait = milliseconds(value);
+	else if (!strcmp(parameter, CM_GRACE_PARAMETER))
+		o->grace = milliseconds(value) > 0 ? milliseconds(value) : 0;
+}
+
 /* One message from the buffer. False: not what a conmgr says. */
 static bool
 take(CmLink *link, char type, const char *p, const char *end, bool *ready)
 {
 	const char *name;
+	const char *value;
 
 	switch (type)
 	{
@@ -173,9 +224,8 @@ take(CmLink *link, char type, const char *p, const char *end, bool *ready)
 			/* AuthenticationOk: conmgr asks for nothing */
 			return end - p == 4 && get32(p) == 0;
 		case 'S':
-			if ((name = string_at(&p, end)) &&
-				!strcmp(name, CM_VERSION_PARAMETER))
-				link->is_conmgr = true;
+			if ((name = string_at(&p, end)) && (value = string_at(&p, end)))
+				link_announce(link, name, value);
 			return true;
 		case 'Z':
 			*ready = true;

@@ -1,15 +1,17 @@
 /*
  * link.c: the front's connection to conmgr (docs/protocol.md, part 2): a
  * small nonblocking client of protocol 3.0. Run by the application's thread
- * that connects; never blocks, but for looking up "localhost".
+ * that connects, and by the watcher thread; never blocks, but for looking up
+ * "localhost" (link_open).
  *
- * It starts in one of two ways. link_adopt: the real libpq has connected, as
+ * It starts in one of three ways. link_adopt: the real libpq has connected, as
  * the user has asked for, and conmgr has announced itself. link_open: the
  * user wants TLS or the like, which conmgr does not have; then the front
  * connects itself, in the clear, to a loopback address or a Unix socket, and
  * gives away nothing: it asks for TLS first (conmgr always declines, so one
  * that accepts is a server), and whatever is not a conmgr's answer makes it a
- * stranger, which the real libpq then connects to in full.
+ * stranger, which the real libpq then connects to in full. link_again: the
+ * same, to where a conmgr was before.
  *
  * What conmgr says is taken apart in answer.c.
  */
@@ -27,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 static CmLink *
@@ -38,6 +39,7 @@ link_new(void)
 	if (!link)
 		return NULL;
 	link->fd = -1;
+	link->offers.target_wait = -1;
 	link->in_size = 1024;
 	link->in = malloc(link->in_size);
 	if (!link->in)
@@ -67,7 +69,50 @@ add_startup(Text *out, const char *key, const char *value)
 	}
 }
 
+/* Of a connection that is made, or adopted. */
+static bool
+make_startup(CmLink *link, const Login *login)
+{
+	const char *user = login->user;
+	const char *dbname = login->dbname;
+	Text		body = {0};
+
+	put32(&body, 3 << 16);
+	add_startup(&body, "user", user && *user ? user : "unknown");
+	add_startup(&body, "database", dbname && *dbname ? dbname : user);
+	add_startup(&body, "application_name", login->application_name);
+	text_addn(&body, "", 1);
+	put32(&link->startup, (uint32_t) body.len + 4);
+	text_addn(&link->startup, text_of(&body), body.len);
+	link->startup.broken |= body.broken;
+	text_free(&body);
+	return !link->startup.broken;
+}
+
 #define STREAM (SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
+
+/* Opens a socket to link->place. */
+static bool
+dial_place(CmLink *link)
+{
+	const struct sockaddr *a = (struct sockaddr *) &link->place.address;
+	bool		local = a->sa_family == AF_UNIX;
+	int			on = 1;
+
+	if (link->fd >= 0)
+		close(link->fd);
+	link->fd = socket(a->sa_family, STREAM, 0);
+	if (link->fd < 0)
+		return false;
+	if (!local)
+	{
+		setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		address_text(a, link->place.size, link->peer, sizeof link->peer);
+	}
+	link->state = LS_CONNECTING;
+	return connect(link->fd, a, link->place.size) == 0 ||
+		(!local && errno == EINPROGRESS);
+}
 
 /* Opens a socket to the next address that does not refuse at once. */
 static bool
@@ -76,47 +121,14 @@ dial(CmLink *link)
 	while (link->next_address)
 	{
 		struct addrinfo *a = link->next_address;
-		int			on = 1;
 
 		link->next_address = a->ai_next;
-		if (link->fd >= 0)
-			close(link->fd);
-		link->fd = socket(a->ai_family, STREAM, 0);
-		if (link->fd < 0)
-			continue;
-		setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-		if (connect(link->fd, a->ai_addr, a->ai_addrlen) == 0 ||
-			errno == EINPROGRESS)
-		{
-			link->state = LS_CONNECTING;
-			address_text(a->ai_addr, a->ai_addrlen, link->peer,
-						 sizeof link->peer);
+		memcpy(&link->place.address, a->ai_addr, a->ai_addrlen);
+		link->place.size = a->ai_addrlen;
+		if (dial_place(link))
 			return true;
-		}
 	}
 	return false;
-}
-
-/* The socket of that port in a directory, or in the abstract namespace. */
-static bool
-dial_socket(CmLink *link, const Host *h)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int			n = snprintf(a.sun_path, sizeof a.sun_path, "%s/.s.PGSQL.%s",
-							 h->host, host_port(h));
-	socklen_t	size = offsetof(struct sockaddr_un, sun_path) + (socklen_t) n;
-
-	if (n < 0 || (size_t) n >= sizeof a.sun_path)
-		return false;
-	if (a.sun_path[0] == '@')
-		a.sun_path[0] = '\0';
-	else
-		size++;
-	link->fd = socket(AF_UNIX, STREAM, 0);
-	if (link->fd < 0 || connect(link->fd, (struct sockaddr *) &a, size) < 0)
-		return false;
-	link->state = LS_CONNECTING;
-	return true;
 }
 
 static bool
@@ -145,54 +157,66 @@ CmLink *
 link_open(const Host *h, const Login *login)
 {
 	CmLink	   *link = link_new();
-	Text		body = {0};
-	const char *user = login->user;
-	const char *dbname = login->dbname;
 
 	if (!link)
 		return NULL;
-	put32(&body, 3 << 16);
-	add_startup(&body, "user", user && *user ? user : "unknown");
-	add_startup(&body, "database", dbname && *dbname ? dbname : user);
-	add_startup(&body, "application_name", login->application_name);
-	text_addn(&body, "", 1);
-	put32(&link->startup, (uint32_t) body.len + 4);
-	text_addn(&link->startup, text_of(&body), body.len);
-	if (body.broken || link->startup.broken ||
-		!(host_is_tcp(h) ? dial_host(link, h) : dial_socket(link, h)))
+	if (!make_startup(link, login) ||
+		!(host_is_tcp(h) ? dial_host(link, h) :
+		  socket_place(h, &link->place) && dial_place(link)))
 	{
-		text_free(&body);
 		link_close(link, true);
 		return NULL;
 	}
-	text_free(&body);
 	return link;
 }
 
 /*
- * Of a socket that is connected, and at whose other end a conmgr has
- * announced itself; it stays the caller's, for longer than the link. NULL:
+ * Of a socket that is connected to that host, and at whose other end a conmgr
+ * has announced itself; it stays the caller's, for longer than the link. NULL:
  * out of memory.
  */
 CmLink *
-link_adopt(int fd)
+link_adopt(int fd, const Host *h, const Login *login)
 {
 	CmLink	   *link = link_new();
-	struct sockaddr_storage peer;
-	socklen_t	len = sizeof peer;
+	Place	   *place;
 
-	if (link)
-	{
-		link->fd = fd;
-		link->borrowed = true;
-		link->state = LS_IDLE;
-		link->is_conmgr = true;
-		if (getpeername(fd, (struct sockaddr *) &peer, &len) == 0 &&
-			peer.ss_family != AF_UNIX)
-			address_text((struct sockaddr *) &peer, len, link->peer,
-						 sizeof link->peer);
-	}
-	return link;
+	if (!link)
+		return NULL;
+	link->fd = fd;
+	link->borrowed = true;
+	link->state = LS_IDLE;
+	link->is_conmgr = true;
+	place = &link->place;
+	place->size = sizeof place->address;
+	if (getpeername(fd, (struct sockaddr *) &place->address,
+					&place->size) < 0)
+		place->size = 0;
+	else if (place->address.ss_family != AF_UNIX)
+		address_text((struct sockaddr *) &place->address, place->size,
+					 link->peer, sizeof link->peer);
+	else if (!socket_place(h, place))
+		place->size = 0;
+	if (make_startup(link, login))
+		return link;
+	link_close(link, true);
+	return NULL;
+}
+
+/* NULL: nobody there, or no memory. */
+CmLink *
+link_again(const Place *place, const Text *startup)
+{
+	CmLink	   *link = link_new();
+
+	if (!link)
+		return NULL;
+	link->place = *place;
+	text_addn(&link->startup, startup->data, startup->len);
+	if (!link->startup.broken && dial_place(link))
+		return link;
+	link_close(link, true);
+	return NULL;
 }
 
 static void
@@ -203,6 +227,7 @@ target_free(CmTarget *t)
 	free(t->hostaddr);
 	free(t->port);
 	free(t->client);
+	free(t->resume);
 	memset(t, 0, sizeof *t);
 }
 
@@ -229,27 +254,43 @@ link_close(CmLink *link, bool quietly)
 	free(link);
 }
 
-/* except: the list as link_ask wants it, "" for none. */
+/* One that binds the link to an instance with that attribute. */
 void
-link_ask(CmLink *link, const char *attribute, const char *except)
+link_query(CmLink *link, const char *attribute, const Text *statement)
 {
-	Text		query = {0};
-
-	text_addf(&query, "SHOW TARGET %s%s%s", attribute,
-			  *except ? " EXCEPT " : "", except);
 	text_cut(&link->out, 0);
 	text_add(&link->out, "Q");
-	put32(&link->out, (uint32_t) query.len + 5);
-	text_addn(&link->out, text_of(&query), query.len + 1);
-	link->out.broken |= query.broken;
-	text_free(&query);
+	put32(&link->out, (uint32_t) statement->len + 5);
+	text_addn(&link->out, text_of(statement), statement->len + 1);
+	link->out.broken |= statement->broken;
+	link->attribute = attribute;
 	link->sent = 0;
 	link->in_len = link->received = 0;
-	link->got_target = link->got_error = link->rejects = false;
+	link->got_target = link->got_error = false;
+	link->sqlstate[0] = '\0';
 	link->fields = 0;
 	target_free(&link->target);
 	text_cut(&link->error, 0);
 	link->state = LS_SENDING;
+}
+
+/* conmgr 1.0 has EXCEPT only. */
+void
+link_ask(CmLink *link, const Question *q)
+{
+	Text		query = {0};
+
+	text_addf(&query, "SHOW TARGET %s%s%s", q->attribute,
+			  *q->except ? " EXCEPT " : "", q->except);
+	if (q->wait && link->offers.wait)
+	{
+		text_add(&query, " WAIT ");
+		text_add_literal(&query, q->wait);
+	}
+	if (link->offers.notify)
+		text_add(&query, " NOTIFY");
+	link_query(link, q->attribute, &query);
+	text_free(&query);
 }
 
 /* LINK_READY: all is sent. */
@@ -400,11 +441,31 @@ link_is_sending(const CmLink *link)
 	return link->state == LS_SENDING;
 }
 
+/* What the next step waits for is that the socket can be written to. */
+bool
+link_is_writing(const CmLink *link)
+{
+	return link->state == LS_CONNECTING || link->state == LS_SENDING;
+}
+
 /* That was its answer. */
 bool
 link_shuts_down(const CmLink *link)
 {
-	return link->rejects;
+	return !strcmp(link->sqlstate, CM_CANNOT_CONNECT_NOW);
+}
+
+/* So was this: no instance is what was asked for. */
+bool
+link_has_none(const CmLink *link)
+{
+	return !strcmp(link->sqlstate, CM_CANNOT_ESTABLISH);
+}
+
+const Offers *
+link_offers(const CmLink *link)
+{
+	return &link->offers;
 }
 
 const CmTarget *

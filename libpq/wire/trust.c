@@ -17,6 +17,9 @@
  *   itself has the list of names then. Else let through: libpq promises no
  *   server's identity there.
  *
+ * Whoever answers for conmgr when it was away (resume.c) must be whom the
+ * application has believed: the watcher thread looks nobody up.
+ *
  * uid 65534 is nobody's in particular: the kernel shows it for all users
  * that this process's user namespace does not know.
  */
@@ -228,18 +231,23 @@ unknown_will_do(const char *verifies, const Owner *owner, Text *why)
 }
 
 static bool
-peer_is_trusted(int fd, const Demands *d, Text *why)
+peer_is_trusted(int fd, const Demands *d, Belief *belief, Text *why)
 {
 	const char *required = d->local ? d->requirepeer : NULL;
 	bool		named = required && *required;
 	Owner		owner;
 
 	if (any_user() && !named)
+	{
+		belief->because = BELIEVED_ANYBODY;
 		return true;
+	}
 	owner = owner_of_peer(fd);
 	switch (owner.state)
 	{
 		case OWNER_KNOWN:
+			belief->because = BELIEVED_USER;
+			belief->uid = owner.uid;
 			if (named)
 				return is_required_peer(required, owner.uid, why);
 			if (is_trusted(owner.uid))
@@ -253,6 +261,7 @@ peer_is_trusted(int fd, const Demands *d, Text *why)
 		case OWNER_UNKNOWN:
 			break;
 	}
+	belief->because = BELIEVED_UNKNOWN;
 	return unknown_will_do(d->verifies, &owner, why);
 }
 
@@ -260,9 +269,29 @@ peer_is_trusted(int fd, const Demands *d, Text *why)
 bool
 link_is_trusted(CmLink *link, const Demands *demands, Text *why)
 {
-	if (!link->trusted)
-		link->trusted = peer_is_trusted(link->fd, demands, why);
-	return link->trusted;
+	Belief		belief = {BELIEVED_NOT, 0};
+
+	if (link->belief.because == BELIEVED_NOT &&
+		peer_is_trusted(link->fd, demands, &belief, why))
+		link->belief = belief;
+	return link->belief.because != BELIEVED_NOT;
+}
+
+bool
+link_is_believed_again(CmLink *link, const Belief *before)
+{
+	Owner		owner;
+
+	if (before->because != BELIEVED_ANYBODY)
+	{
+		owner = owner_of_peer(link->fd);
+		if (before->because == BELIEVED_USER ?
+			owner.state != OWNER_KNOWN || owner.uid != before->uid :
+			owner.state != OWNER_UNKNOWN)
+			return false;
+	}
+	link->belief = *before;
+	return true;
 }
 
 /* ---- the answer ---- */
@@ -339,10 +368,11 @@ bool
 target_is_sound(const CmTarget *t, Text *why)
 {
 	const char *client = t->client ? t->client : "";
+	const char *resume = t->resume ? t->resume : "";
 
 	if (has_control(t->host) || has_control(t->hostaddr) ||
 		has_control(t->port) || has_control(t->instance) ||
-		has_control(client))
+		has_control(client) || has_control(resume))
 		text_add(why, "the answer has a control character\n");
 	else if (!*t->instance)
 		text_add(why, "the answer's instance is empty\n");
@@ -362,6 +392,8 @@ target_is_sound(const CmTarget *t, Text *why)
 	else if (*client && !is_label(client))
 		text_addf(why, "the answer's client " SHOWN
 				  " is not a label\n", client);
+	else if (strlen(resume) > CM_MAX_RESUME)
+		text_add(why, "the answer's resume is too long\n");
 	else if (!is_pinned(t->host))
 		text_addf(why, "the answer's host " SHOWN
 				  " is not one of PGCMHOSTS\n", t->host);

@@ -5,10 +5,10 @@
  *
  * The thread is started with the first conmgr connection, has all signals
  * blocked, and blocks in epoll_wait() alone. It never touches a PGconn: it
- * looks at the conmgr socket (news.c), notes what conmgr said, and does
- * shutdown(2) on a duplicate of the SQL socket. The duplicate is ours: libpq
- * may close its own at any moment, and the number may then belong to someone
- * else.
+ * hears what conmgr says (watch.c), and does shutdown(2) on a duplicate of the
+ * SQL socket. The duplicate is ours: libpq may close its own at any moment,
+ * and the number may then belong to someone else. Where a conmgr is away, the
+ * thread is who connects to it again (resume.c).
  *
  * One mutex guards everything here; it is held for some system calls that do
  * not block. An epoll event names a slot and its age, never a pointer, so
@@ -16,36 +16,26 @@
  * takes no lock: the threads that wake up must not stand in the way of the
  * one that wakes the others.
  *
+ * conmgr's sockets are watched by edges: what comes wakes the thread once,
+ * whether it could be taken or not.
+ *
  * After a fork the child has no watcher thread, and the epoll instance is
  * shared with the parent: the child drops it, and a connection that the child
  * goes on to use is adopted by a watcher of its own (watch_adopt).
  */
-#include "link.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
-
-struct Watch
-{
-	int			cm;				/* not ours: it is closed after watch_end */
-	int			sql;			/* a duplicate, or -1 */
-	uint32_t	slot;
-	unsigned	forks;			/* of the process whose watcher has it */
-	atomic_bool lost;
-	char		said[512];		/* written, and the socket shut down, before
-								 * lost is set */
-};
 
 typedef struct Slot
 {
@@ -65,53 +55,144 @@ static uint32_t first_free = NO_SLOT;
 static int	epoll_fd = -1;
 static int	end_fd = -1;		/* readable: the thread is to end */
 static bool running;
+static bool absences;			/* a watch may be away */
 static pthread_t thread;
 
-/* ---- the loss ---- */
+/* ---- the thread; the lock is held ---- */
 
-static void
-shut(Watch *w)
+#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
+/* Descriptors that being bound again may take, for all watches. */
+#define MAX_ATTEMPTS 64
+
+static bool
+add_event(const Watch *w, int fd, uint32_t events)
 {
-	if (w->sql >= 0)
-		shutdown(w->sql, SHUT_RDWR);
+	struct epoll_event event = {
+		.events = events,
+		.data.u64 = (uint64_t) slots[w->slot].age << 32 | w->slot
+	};
+
+	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
-/* Called with the lock held. */
+/*
+ * By hand, before it is closed: it stays in there as long as anybody has the
+ * same file.
+ */
 static void
-look(Watch *w)
+drop_event(int fd)
 {
-	if (atomic_load(&w->lost) || !news_read(w->cm, w->said, sizeof w->said))
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void
+drop_attempt(const Watch *w)
+{
+	const CmLink *link = w->resume ? resume_link(w->resume) : NULL;
+
+	if (link)
+		drop_event(link_socket(link));
+}
+
+/* The next step of being bound again. */
+static void
+go_on(Watch *w, int64_t now)
+{
+	const CmLink *link;
+
+	drop_attempt(w);
+	resume_watch(w, now);
+	if (!w->away)
+	{
+		if (!atomic_load(&w->lost))
+			add_event(w, w->cm, EVENTS);
 		return;
-	shut(w);
-
-	/*
-	 * Last, as it is read without the lock: whoever sees it finds the SQL
-	 * socket shut down. Whoever does not, takes the lock (watch_look).
-	 */
-	atomic_store(&w->lost, true);
+	}
+	link = resume_link(w->resume);
+	if (link)
+		add_event(w, link_socket(link), link_is_writing(link) ? EPOLLOUT :
+				  EPOLLIN | EPOLLRDHUP);
 }
 
-/* ---- the thread ---- */
-
-/* Once: a socket that has told of a loss stays readable. */
-#define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLONESHOT)
-
-/* Called with the lock held. */
 static void
-woken_by(uint64_t event)
+woken_by(uint64_t event, int64_t now)
 {
 	uint32_t	slot = (uint32_t) event;
 	Watch	   *w = slot < nslots ? slots[slot].watch : NULL;
-	struct epoll_event again = {
-		.events = EVENTS,
-		.data.u64 = event
-	};
 
 	if (!w || slots[slot].age != (uint32_t) (event >> 32))
 		return;
-	look(w);
-	if (!atomic_load(&w->lost))
-		epoll_ctl(epoll_fd, EPOLL_CTL_MOD, w->cm, &again);
+	hear(w, now);
+	if (!w->away)
+		return;
+	absences = true;
+	if (resume_link(w->resume))
+		go_on(w, now);
+	else
+		drop_event(w->cm);		/* another one comes in its place */
+}
+
+/* One that would be an attempt too many waits for the end of another. */
+static int64_t
+due_of(const Watch *w, int attempts)
+{
+	return attempts < MAX_ATTEMPTS || resume_link(w->resume) ?
+		resume_due(w->resume) : resume_deadline(w->resume);
+}
+
+/*
+ * Takes the steps that are due, and says how long epoll_wait may wait for the
+ * next ones.
+ */
+static int
+take_steps(int64_t now)
+{
+	int64_t		next = INT64_MAX;
+	int			attempts = 0;
+	bool		away = false;
+
+	if (!absences)
+		return -1;
+	for (uint32_t i = 0; i < nslots; i++)
+		if (slots[i].watch && slots[i].watch->away)
+			attempts += resume_knocks(slots[i].watch->resume);
+	for (uint32_t i = 0; i < nslots; i++)
+	{
+		Watch	   *w = slots[i].watch;
+		int64_t		due;
+
+		if (!w || !w->away)
+			continue;
+		away = true;
+		due = due_of(w, attempts);
+		if (due <= now)
+		{
+			go_on(w, now);
+			attempts += w->away && resume_knocks(w->resume);
+		}
+		if (w->away && (due = due_of(w, attempts)) < next)
+			next = due;
+	}
+	absences = away;
+	return next == INT64_MAX ? -1 : next <= now ? 0 :
+		next - now > INT_MAX ? INT_MAX : (int) (next - now);
+}
+
+/* False: the thread is to end. */
+static bool
+take_events(const struct epoll_event *events, int n, int *timeout)
+{
+	int64_t		now = monotonic_ms();
+
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].data.u64 == NO_SLOT)
+			return false;
+		woken_by(events[i].data.u64, now);
+	}
+	*timeout = take_steps(now);
+	return true;
 }
 
 static void *
@@ -119,25 +200,20 @@ watch_thread(void *epoll)
 {
 	int			fd = (int) (intptr_t) epoll;
 	struct epoll_event events[64];
+	int			timeout = -1;
+	bool		going = true;
 
-	for (;;)
+	while (going)
 	{
-		int			n = epoll_wait(fd, events, 64, -1);
+		int			n = epoll_wait(fd, events, 64, timeout);
 
 		if (n < 0 && errno != EINTR)
 			return NULL;
 		pthread_mutex_lock(&lock);
-		for (int i = 0; i < n; i++)
-		{
-			if (events[i].data.u64 == NO_SLOT)
-			{
-				pthread_mutex_unlock(&lock);
-				return NULL;
-			}
-			woken_by(events[i].data.u64);
-		}
+		going = take_events(events, n, &timeout);
 		pthread_mutex_unlock(&lock);
 	}
+	return NULL;
 }
 
 static void
@@ -197,8 +273,6 @@ start_thread(void)
 static bool
 take_slot(Watch *w)
 {
-	struct epoll_event event = {.events = EVENTS};
-
 	if (first_free == NO_SLOT)
 	{
 		uint32_t	n = nslots ? nslots * 2 : 16;
@@ -217,8 +291,7 @@ take_slot(Watch *w)
 		nslots = n;
 	}
 	w->slot = first_free;
-	event.data.u64 = (uint64_t) slots[w->slot].age << 32 | w->slot;
-	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, w->cm, &event) < 0)
+	if (!add_event(w, w->cm, EVENTS))
 		return false;
 	first_free = slots[w->slot].next_free;
 	slots[w->slot].watch = w;
@@ -229,142 +302,51 @@ take_slot(Watch *w)
 static void
 leave_slot(Watch *w)
 {
-	if (w->forks != fork_count)
-		return;					/* in the parent's table */
 	if (epoll_fd >= 0)
-		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, w->cm, NULL);
+	{
+		drop_event(w->cm);
+		drop_attempt(w);
+	}
 	slots[w->slot].watch = NULL;
 	slots[w->slot].age++;
 	slots[w->slot].next_free = first_free;
 	first_free = w->slot;
 }
 
-/* ---- for the application's threads ---- */
+/* ---- for watches.c ---- */
 
-Watch *
-watch_start(int cm_socket, int sql_socket, const char **problem)
+void
+watcher_lock(void)
 {
-	Watch	   *w = calloc(1, sizeof *w);
+	pthread_mutex_lock(&lock);
+}
 
-	*problem = "out of memory";
-	if (!w)
-		return NULL;
-	w->cm = cm_socket;
-	w->sql = fcntl(sql_socket, F_DUPFD_CLOEXEC, 0);
-	if (w->sql < 0)
-		*problem = strerror(errno);
-	else
-	{
-		pthread_mutex_lock(&lock);
-		*problem = start_thread();
-		if (!*problem && !take_slot(w))
-			*problem = strerror(errno);
-		pthread_mutex_unlock(&lock);
-		if (!*problem)
-			return w;
-		close(w->sql);
-	}
-	free(w);
+void
+watcher_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* Called with the lock held. NULL, or why it cannot be watched. */
+const char *
+watcher_add(Watch *w)
+{
+	const char *problem = start_thread();
+
+	if (problem)
+		return problem;
+	if (!take_slot(w))
+		return strerror(errno);
+	absences |= w->away;
 	return NULL;
 }
 
-/* The real libpq has opened another socket. */
-bool
-watch_move(Watch *w, int sql_socket)
-{
-	int			fresh = fcntl(sql_socket, F_DUPFD_CLOEXEC, 0);
-	int			old;
-
-	if (fresh < 0)
-		return false;
-	pthread_mutex_lock(&lock);
-	old = w->sql;
-	w->sql = fresh;
-	if (atomic_load(&w->lost))
-		shut(w);
-	pthread_mutex_unlock(&lock);
-	if (old >= 0)
-		close(old);
-	return true;
-}
-
-/*
- * In a child that goes on to use a connection of its parent. Without a thread
- * it is as good as a connection without conmgr.
- */
+/* Called with the lock held. */
 void
-watch_adopt(Watch *w)
+watcher_remove(Watch *w)
 {
-	pthread_mutex_lock(&lock);
-	if (w->forks != fork_count && !atomic_load(&w->lost) && !start_thread())
-		take_slot(w);
-	pthread_mutex_unlock(&lock);
-}
-
-/*
- * What the thread would do, now: the application has been told by
- * PQcmSocket(), and may be faster than the thread.
- */
-bool
-watch_look(Watch *w)
-{
-	if (!atomic_load(&w->lost))
-	{
-		pthread_mutex_lock(&lock);
-		look(w);
-		pthread_mutex_unlock(&lock);
-	}
-	return atomic_load(&w->lost);
-}
-
-/*
- * The same before a query is sent, for which this must cost nothing: no lock
- * (the socket is the caller's), and a system call (0.2 us) only for an
- * application that polls the same socket itself. Others learn of a loss from
- * the watcher.
- */
-bool
-watch_glance(Watch *w, bool asked)
-{
-	if (!atomic_load(&w->lost) && !(asked && news_come(w->cm)))
-		return false;
-	return watch_look(w);
-}
-
-const char *
-watch_said(const Watch *w)
-{
-	return w->said;
-}
-
-/*
- * libpq has closed the SQL connection, for a reason of its own: the server is
- * to see that, although we hold a duplicate.
- */
-void
-watch_drop_sql(Watch *w)
-{
-	int			old;
-
-	pthread_mutex_lock(&lock);
-	old = w->sql;
-	w->sql = -1;
-	pthread_mutex_unlock(&lock);
-	if (old >= 0)
-		close(old);
-}
-
-void
-watch_end(Watch *w)
-{
-	if (!w)
-		return;
-	pthread_mutex_lock(&lock);
-	leave_slot(w);
-	pthread_mutex_unlock(&lock);
-	if (w->sql >= 0)
-		close(w->sql);
-	free(w);
+	if (w->forks == fork_count) /* else it is in the parent's table */
+		leave_slot(w);
 }
 
 /* ---- fork, and the end of the process ---- */
@@ -386,6 +368,7 @@ after_fork_in_child(void)
 {
 	fork_count++;
 	close_watcher();
+	absences = false;
 	for (uint32_t i = 0; i < nslots; i++)
 	{
 		slots[i].watch = NULL;

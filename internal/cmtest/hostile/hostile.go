@@ -1,12 +1,14 @@
 // Package hostile is what may sit in a conmgr's place and does what no conmgr does, which is why
 // package scripted, a real one, cannot play it: it names whatever it is told to, hosts that are
 // none and instances that were to be left out; it answers before it is asked, cuts rows short, or
-// says nothing at all. Clients must get no harm of it.
+// says nothing at all. Clients must get no harm of it. And it is a conmgr of any version: it
+// announces, says and answers what the test wants, when the test wants it.
 //
-// One goroutine accepts, one serves each connection; they block on the network until Close.
+// One goroutine accepts, two serve each connection; they block on the network until Close.
 package hostile
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"net"
@@ -19,7 +21,7 @@ import (
 )
 
 // Row is an instance as it is named.
-type Row struct{ Instance, Host, HostAddr, Port, Attributes, Client string }
+type Row struct{ Instance, Host, HostAddr, Port, Attributes, Client, Resume string }
 
 // Mode is when it answers.
 type Mode uint8
@@ -44,6 +46,10 @@ type Script struct {
 	Short     int                    // bytes that each row lacks
 	Columns   []string               // nil: as they are
 	Heard     func(statement string) `json:"-"`
+	Announced []backend.Parameter    // at the startup, beside those of every conmgr
+	// Answer replaces the answer to a statement, unless it gives nil; it may take its time. left is
+	// closed when the client has left, or is to. One without ReadyForQuery is the last.
+	Answer func(statement string, left <-chan struct{}) []byte `json:"-"`
 }
 
 // Server is a running one.
@@ -53,7 +59,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	script Script
-	conns  map[net.Conn]struct{} // nil when it is closed
+	conns  map[net.Conn]chan struct{} // closed when it is at its end; nil when the server is closed
 	asked  []string
 }
 
@@ -68,7 +74,7 @@ func New(s Script) (*Server, error) {
 
 // Serve starts one on a listener, which it closes at its end.
 func Serve(l net.Listener, script Script) *Server {
-	s := &Server{listener: l, script: script, conns: map[net.Conn]struct{}{}}
+	s := &Server{listener: l, script: script, conns: map[net.Conn]chan struct{}{}}
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
@@ -81,9 +87,10 @@ func Serve(l net.Listener, script Script) *Server {
 			if s.conns == nil {
 				conn.Close()
 			} else {
-				s.conns[conn] = struct{}{}
+				left := make(chan struct{})
+				s.conns[conn] = left
 				s.wg.Add(1)
-				go s.serve(conn)
+				go s.serve(conn, left)
 			}
 			s.mu.Unlock()
 		}
@@ -93,6 +100,9 @@ func Serve(l net.Listener, script Script) *Server {
 
 // Addr is where it listens.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Listener is where it accepts.
+func (s *Server) Listener() net.Listener { return s.listener }
 
 // Port of it.
 func (s *Server) Port() int { return s.listener.Addr().(*net.TCPAddr).Port }
@@ -111,26 +121,85 @@ func (s *Server) Asked() []string {
 	return slices.Clone(s.asked)
 }
 
+// Connections counts those that there are.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Say writes to all who are connected.
+func (s *Server) Say(messages ...[]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		conn.Write(bytes.Join(messages, nil))
+	}
+}
+
+// Drop ends all connections, with a reset or without; who connects is let in.
+func (s *Server) Drop(reset bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		s.leaveLocked(conn, reset)
+	}
+}
+
+func (s *Server) leave(conn net.Conn, reset bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaveLocked(conn, reset)
+}
+
+func (s *Server) leaveLocked(conn net.Conn, reset bool) {
+	if t, is := conn.(*net.TCPConn); is && reset {
+		t.SetLinger(0)
+	}
+	conn.Close()
+	if left, is := s.conns[conn]; is {
+		close(left)
+		delete(s.conns, conn)
+	}
+}
+
+// statements gives what a client asks, until it leaves.
+func (s *Server) statements(conn net.Conn) <-chan string {
+	all := make(chan string, 100)
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		defer close(all)
+		defer s.leave(conn, false)
+		for b := backend.New(conn); ; {
+			switch m, err := b.Receive(); q := m.(type) {
+			case *backend.Query:
+				all <- q.String
+			case *backend.Terminate:
+				return
+			default:
+				if err != nil {
+					return
+				}
+			}
+		}
+	}()
+	return all
+}
+
 // Close ends it.
 func (s *Server) Close() {
 	s.listener.Close()
+	s.Drop(false)
 	s.mu.Lock()
-	for conn := range s.conns {
-		conn.Close()
-	}
 	s.conns = nil
 	s.mu.Unlock()
 	s.wg.Wait()
 }
 
-func (s *Server) serve(conn net.Conn) {
+func (s *Server) serve(conn net.Conn, left chan struct{}) {
 	defer s.wg.Done()
-	defer func() {
-		conn.Close()
-		s.mu.Lock()
-		delete(s.conns, conn)
-		s.mu.Unlock()
-	}()
+	defer s.leave(conn, false)
 	s.mu.Lock()
 	script := s.script
 	s.mu.Unlock()
@@ -149,36 +218,35 @@ func (s *Server) serve(conn net.Conn) {
 		}
 		conn.Write([]byte("N"))
 	}
-	welcome := st.Greeting(1, make([]byte, st.SecretLength()))
+	welcome := st.Greeting(1, make([]byte, st.SecretLength()), script.Announced...)
 	switch script.Mode {
 	case Babble:
 		babble(conn)
 		return
 	case Early, Abort:
-		conn.Write(append(welcome, script.answer("")...))
+		conn.Write(append(welcome, script.answer("", left)...))
 		if t, is := conn.(*net.TCPConn); is && script.Mode == Abort {
 			t.SetLinger(0)
 		}
 		return
 	}
 	conn.Write(welcome)
-	for b := backend.New(conn); ; {
-		m, err := b.Receive()
-		if err != nil {
+	for statement := range s.statements(conn) {
+		if script.Heard != nil {
+			script.Heard(statement)
+		}
+		s.mu.Lock()
+		s.asked = append(s.asked, statement)
+		script = s.script
+		s.mu.Unlock()
+		if script.Mode == Ramble {
+			babble(conn)
 			return
 		}
-		if q, is := m.(*backend.Query); is {
-			if script.Heard != nil {
-				script.Heard(q.String)
-			}
-			s.mu.Lock()
-			s.asked = append(s.asked, q.String)
-			s.mu.Unlock()
-			if script.Mode == Ramble {
-				babble(conn)
-				return
-			}
-			conn.Write(script.answer(q.String))
+		answer := script.answer(statement, left)
+		conn.Write(answer)
+		if !bytes.Contains(answer, ready) {
+			return // a FATAL
 		}
 	}
 }
@@ -196,22 +264,40 @@ func babble(w io.Writer) {
 	}
 }
 
+// None is the answer that there is no such instance.
+func None() []byte {
+	return append(backend.ErrorResponse("ERROR", cm.CannotEstablish, "no target", "", ""), ready...)
+}
+
 var ready = backend.Put(nil, &backend.ReadyForQuery{TxStatus: 'I'})
 
-func (s *Script) answer(statement string) []byte {
+func (s *Script) answer(statement string, left <-chan struct{}) []byte {
+	if s.Answer != nil {
+		if answer := s.Answer(statement, left); answer != nil {
+			return answer
+		}
+	}
 	next := 0
 	if _, except, has := strings.Cut(statement, " EXCEPT "); has && !s.Forgetful {
 		next = strings.Count(except, ",") + 1
 	}
 	if s.Mode == Error || next >= len(s.Rows) {
-		return append(backend.ErrorResponse("ERROR", cm.CannotEstablish, "no target", "", ""), ready...)
+		return None()
 	}
-	row := s.Rows[next]
+	return s.Named(next)
+}
+
+// Named is the answer that names one of the rows.
+func (s *Script) Named(number int) []byte {
+	row := s.Rows[number]
 	values := map[string]string{cm.ColInstance: row.Instance, cm.ColHost: row.Host, cm.ColHostAddr: row.HostAddr,
-		cm.ColPort: row.Port, cm.ColAttributes: row.Attributes, cm.ColClient: row.Client}
+		cm.ColPort: row.Port, cm.ColAttributes: row.Attributes, cm.ColClient: row.Client, cm.ColResume: row.Resume}
 	columns := s.Columns
 	if columns == nil {
 		columns = cm.TargetColumns
+		if row.Resume != "" && !slices.Contains(columns, cm.ColResume) {
+			columns = append(slices.Clone(columns), cm.ColResume)
+		}
 	}
 	var fields backend.RowDescription
 	var cells backend.DataRow

@@ -28,6 +28,8 @@ drive(PGconn *c, PostgresPollingStatusType (*step) (PGconn *), double start, dou
 		socket = p.fd;
 		if (left <= 0 || poll(&p, 1, (int) left) == 0)
 		{
+			if ((int) PQstatus(c) == 1000)	/* nothing that could be cancelled is there yet */
+				CHECK(PQgetCancel(c) == NULL && PQrequestCancel(c) == 0);
 			printf("gave up: status %d longest call %.1f ms at %s (%s) port %s said <%s>\n",
 				   (int) PQstatus(c), longest, PQhost(c), PQhostaddr(c), PQport(c), PQerrorMessage(c));
 			return 0;

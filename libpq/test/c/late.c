@@ -1,15 +1,15 @@
 /*
- * late.c: the application sees on PQcmSocket() that its instance is lost, before the front's own thread has come to it, and its next call sends
- * something. Usage: late call conninfo
- * Says "ready" when it waits for PQcmSocket(), and then what the call gave. The call "connect": the loss comes while it connects; it says where to.
+ * late.c: the application sees on PQcmSocket() that its instance is lost, and its next call sends something. Usage: late call conninfo
+ * Says "ready" when it waits for PQcmSocket(), and then what the call gave. That PQcmSocket() does not tell before the front's thread has shut the
+ * SQL connection down, a shutdown() of ours sees (exported from the program).
  *
- * The front's thread is kept from its work by an epoll_wait() of ours (exported from the program), which returns to it when the test is over.
+ * The call "connect": the loss comes while it connects, and before the front's thread has come to it, which an epoll_wait() of ours keeps from its
+ * work; it says where to.
  */
 #include "check.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
@@ -17,24 +17,25 @@
 #include <unistd.h>
 
 static atomic_bool held;
-static sem_t release;
-static sem_t arrived;
+static atomic_int told = -1;
 
 int
 epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
 {
 	int			n = (int) syscall(SYS_epoll_pwait, fd, events, max, timeout, NULL, 0);
 
-	if (atomic_load(&held))
-	{
-		int			error = errno;
-
-		sem_post(&arrived);
-		while (sem_wait(&release) != 0)
-			;
-		errno = error;
-	}
+	while (atomic_load(&held))
+		pause();
 	return n;
+}
+
+int
+shutdown(int fd, int how)
+{
+	struct pollfd p = {.fd = atomic_load(&told), .events = POLLIN};
+
+	CHECK(poll(&p, 1, 0) == 0);
+	return (int) syscall(SYS_shutdown, fd, how);
 }
 
 static void
@@ -98,7 +99,6 @@ main(int argc, char **argv)
 	Oid			oid = 0;
 
 	CHECK(argc == 3);
-	CHECK(sem_init(&release, 0, 0) == 0 && sem_init(&arrived, 0, 0) == 0);
 	memset(row, 'x', sizeof row - 1);
 	row[sizeof row - 1] = '\n';
 	if (!strcmp(call, "connect"))
@@ -120,9 +120,9 @@ main(int argc, char **argv)
 	}
 	else if (!strcmp(call, "PQpipelineSync") || !strcmp(call, "PQsendFlushRequest"))
 		CHECK(PQenterPipelineMode(c) == 1);
-	atomic_store(&held, true);
-	say("ready");
 	p.fd = PQcmSocket(c);
+	atomic_store(&told, p.fd);
+	say("ready");
 	CHECK(poll(&p, 1, 60000) == 1);
 
 	if (!strcmp(call, "PQexec"))
@@ -167,11 +167,6 @@ main(int argc, char **argv)
 	drain(c);
 	tell(c, PQsendQuery(c, "select 1"));
 
-	/* its thread did not help */
-	while (sem_wait(&arrived) != 0)
-		;
-	atomic_store(&held, false);
-	sem_post(&release);
 	PQfinish(c);
 	printf("finished\n");
 	return 0;

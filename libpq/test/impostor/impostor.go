@@ -16,7 +16,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/cmtest/hostile"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 var (
@@ -33,6 +35,7 @@ var (
 	addr  = flag.String("hostaddr", "127.0.0.1", "its hostaddr")
 	port  = flag.String("port", "5432", "its port")
 	label = flag.String("client", "", "its client")
+	words = flag.String("announce", "", "its features")
 )
 
 var modes = map[string]hostile.Mode{"answer": hostile.Asked, "early": hostile.Early, "abort": hostile.Abort,
@@ -52,7 +55,8 @@ func main() {
 			Columns: strings.Split(*order, ","),
 			Rows: []hostile.Row{{Instance: "0", Host: *host, HostAddr: *addr, Port: *port, Attributes: "primary,read-write",
 				Client: *label}},
-			Heard: func(statement string) { fmt.Printf("asked %s\n", statement) }})
+			Announced: []backend.Parameter{{Name: cm.FeaturesParameter, Value: *words}},
+			Heard:     func(statement string) { fmt.Printf("asked %s\n", statement) }})
 	}
 	io.Copy(io.Discard, os.Stdin)
 }
