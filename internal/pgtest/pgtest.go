@@ -287,10 +287,7 @@ func (c *Cluster) Standby(name string, options ...Option) *Cluster {
 		return b
 	}
 	b.Start()
-	testkit.Eventually(c.t, patience, name+": streaming", func() (bool, string) {
-		return c.Value("select count(*) from pg_stat_replication where application_name = $1 and state = 'streaming'",
-			name) == "1", b.Log()
-	})
+	c.waitStreaming(b)
 	return b
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -137,6 +138,26 @@ func (c *Cluster) Kill9() {
 func (c *Cluster) Reload() {
 	c.t.Helper()
 	c.Exec("select pg_reload_conf()")
+}
+
+// Follow starts a primary that was stopped as a standby of the one that has taken its place, and
+// returns when it streams. It must have delivered all that it had: nothing is rewound.
+func (c *Cluster) Follow(primary *Cluster) {
+	c.t.Helper()
+	c.write(filepath.Join(c.DataDir, "standby.signal"), "")
+	c.Configure("primary_conninfo", fmt.Sprintf("host=%s port=%d user=postgres application_name=%s sslmode=disable",
+		primary.Addr(), primary.Port, c.Name))
+	c.Start()
+	primary.waitStreaming(c)
+}
+
+// waitStreaming returns when a standby streams.
+func (c *Cluster) waitStreaming(standby *Cluster) {
+	c.t.Helper()
+	testkit.Eventually(c.t, patience, standby.Name+": streaming", func() (bool, string) {
+		return c.Value("select count(*) from pg_stat_replication where application_name = $1 and state = 'streaming'",
+			standby.Name) == "1", standby.Log()
+	})
 }
 
 // Promote makes a standby a primary, and returns when it accepts writes.

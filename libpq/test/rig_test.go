@@ -68,7 +68,7 @@ func setup(r *testkit.Run) (err error) {
 		return err
 	}
 	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings",
-		"keypass", "settings", "resets", "failed", "sandbox", "nomem", "wiped", "options", "told"} {
+		"keypass", "settings", "resets", "failed", "sandbox", "nomem", "wiped", "options", "told", "pool"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
 			"-Wl,--export-dynamic-symbol=epoll_wait", "-Wl,--export-dynamic-symbol=shutdown", "-Wl,--export-dynamic-symbol=strndup", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name),
 			"libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {

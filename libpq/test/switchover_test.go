@@ -1,0 +1,76 @@
+package libpqtest
+
+// A planned switchover under a pool of libpq connections that retires them when it is told to: no
+// transaction fails, and no connect.
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
+)
+
+// switchover moves the primary: drain, stop, promote, and the old one comes back as a standby. It
+// returns for how long there was none.
+func (w *cluster) switchover(t *testing.T, from, to *pgtest.Cluster, number int) time.Duration {
+	t.Helper()
+	start := testnet.Monotonic()
+	w.cm.Show(fmt.Sprintf("DRAIN INSTANCE %d", number))
+	w.cm.WaitInstance(number, cm.ColBound, "0")
+	left := testnet.Monotonic()
+	from.Stop(pgtest.Fast)
+	stopped := testnet.Monotonic()
+	to.Promote()
+	without := testnet.Monotonic() - start
+	t.Logf("all had left after %v, the stop took %v, without a primary for %v", left-start, stopped-left, without)
+	w.cm.WaitInstance(1-number, "role", "primary")
+
+	from.Follow(to)
+	w.cm.Show(fmt.Sprintf("UNDRAIN INSTANCE %d", number))
+	w.cm.WaitInstance(number, "role", "standby")
+	return without
+}
+
+func TestSwitchover(t *testing.T) {
+	rounds, clients := 2, 16
+	if v := os.Getenv("LIBPQTEST_SWITCHOVERS"); v != "" {
+		rounds, _ = strconv.Atoi(v)
+	}
+	w := newCluster(t)
+	w.first.Exec("create table work(thread int, n bigint)")
+	c := &conversation{t: t, cmd: w.command(t, "pool", strconv.Itoa(clients),
+		w.dsn("target_session_attrs=read-write options='-c conmgr.target_wait=60s'"))}
+	c.start()
+	c.until("ready")
+	start, stalls := testnet.Monotonic(), testkit.WatchStalls()
+	var without time.Duration
+	servers := []*pgtest.Cluster{w.first, w.second}
+	for i := range rounds {
+		without = max(without, w.switchover(t, servers[i%2], servers[1-i%2], i%2))
+	}
+	fmt.Fprintln(c.in)
+	out, took, stall := c.rest(), testnet.Monotonic()-start, stalls.Longest()
+	var done, failed, connects, refused int
+	var longest float64
+	if _, err := fmt.Sscanf(from(out, "transactions"), "transactions %d failed %d connects %d failed %d longest %f",
+		&done, &failed, &connects, &refused, &longest); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%d switchovers, %d transactions (%.0f a second), %d connects, the longest pause %.0f ms (this machine stalled for up to %v)",
+		rounds, done, float64(done)/took.Seconds(), connects, longest, stall)
+	if failed+refused > 0 || connects < (rounds+1)*clients {
+		t.Errorf("it failed:\n%s", out)
+	}
+	if limit := without + 100*time.Millisecond + 3*stall; time.Duration(longest*1e6) > limit {
+		t.Errorf("the longest pause was %.0f ms, more than %v", longest, limit)
+	}
+	if n := servers[rounds%2].Value("select count(*) from work"); n != strconv.Itoa(done) {
+		t.Errorf("%s transactions are there, of %d", n, done)
+	}
+}
