@@ -166,4 +166,22 @@ var frontTellsMutations = []mutation{
 		test:      "-run TestConmgrIsAwayWhileConnecting ./libpq/test",
 		build:     "front",
 	},
+	{
+		name:      "front/queries-do-not-hear",
+		invariant: "queries between two polls do not take the word away that PQcmSocket() is to tell",
+		file:      "libpq/handle/loss.c",
+		from:      "if (real.PQtransactionStatus(f->c.sql) != PQTRANS_ACTIVE)",
+		to:        "if (f->c.sql)",
+		test:      "-run TestNotices$ ./libpq/test",
+		build:     "front",
+	},
+	{
+		name:      "front/retires",
+		invariant: "a connection is told that its instance is drained",
+		file:      "libpq/wire/news.c",
+		from:      "told->draining = true;",
+		to:        "told->draining = false;",
+		test:      "-run TestNotices$ ./libpq/test",
+		build:     "front",
+	},
 }

@@ -196,10 +196,11 @@ PQclear(PGresult *res)
 
 /*
  * What an application calls that PQcmSocket() has woken: it may be for a
- * notice, of which a program that was made for 1.0 does not know.
+ * notice, of which a program that was made for 1.0 does not know. (With a
+ * query under way it would call PQgetResult() anyway.)
  */
 static void
-used(Front *f)
+woken(Front *f)
 {
 	if (f->c.watch)
 		watch_used(f->c.watch);
@@ -215,7 +216,7 @@ PQconsumeInput(PGconn *conn)
 		return real.PQconsumeInput(conn);
 	front_before(f);
 	ok = real.PQconsumeInput(f->c.sql);
-	used(f);
+	woken(f);
 	front_after(f);
 	return ok;
 }
@@ -229,8 +230,9 @@ PQgetResult(PGconn *conn)
 	if (!f)
 		return real.PQgetResult(conn);
 	front_before(f);
+	if (real.PQtransactionStatus(f->c.sql) != PQTRANS_ACTIVE)
+		woken(f);
 	r = real.PQgetResult(f->c.sql);
-	used(f);
 	return front_after_result(f, r);
 }
 

@@ -78,7 +78,7 @@ func TestNotices(t *testing.T) {
 	m, c := teller(t, byPath(), "told")
 	c.want("draining", "draining 0", "begin", "begun", "polls", "polls 0")
 	m.Say(notice("draining"))
-	c.want("until", "until 1", "pid", "pid ", "polls", "polls 1", // a query has nothing to do with it
+	c.want("until", "until 1", "pid", "pid ", "works", "works", "polls", "polls 1", // queries have nothing to do with it
 		"draining", "draining 1", "polls", "polls 0", "draining", "draining 1", "consume", "consume 1", "pid", "pid ")
 	// taken back, and again; what is not known ends nothing
 	m.Say(notice("serving"), notice("feast"), notice("drain"), notice("away"), notice("away x"), backend.ParameterStatus("conmgr.more", "draining"))
@@ -123,7 +123,11 @@ func TestNoticesToAProgramOfBefore(t *testing.T) {
 	m, c := teller(t, byPath(), "told")
 	c.want("begin", "begun")
 	m.Say(notice("draining"))
-	c.want("until", "until 1", "spins", "spins 2 ok", "polls", "polls 0", "pid", "pid ")
+	c.want("until", "until 1", "spins", "spins 2 ok", "polls", "polls 0", "pid", "pid ", "draining", "draining 1")
+	m.Say(notice("serving"))
+	c.eventually("draining", "draining 0")
+	m.Say(notice("draining"))
+	c.want("until", "until 1", "asks", "spins 2 ok", "polls", "polls 0", "pid", "pid ")
 	m.Say(lossOf(0))
 	c.want("until", "until 1", "spins", "spins 1 lost")
 	c.finish()

@@ -9,6 +9,8 @@
  *   polls      whether PQcmSocket is readable, by poll and by an epoll that knew it from the beginning
  *   until      waits until it is
  *   spins      as a program of 1.0: consumes as long as it is readable, and says how often
+ *   asks       the same by PQgetResult
+ *   works      three queries by PQsendQuery and PQgetResult
  *   begin      PQcmSocket is asked for only now
  *   alive      keepalives of the SQL socket
  *   finish     PQfinish, and the end
@@ -95,7 +97,7 @@ results(PGconn *c)
 }
 
 static void
-spin(PGconn *c)
+spin(PGconn *c, int by_result)
 {
 	int			n = 0;
 	int			ok = 1;
@@ -103,7 +105,10 @@ spin(PGconn *c)
 	while (ok && n < 100 && readable(c, 0) > 0)
 	{
 		n++;
-		ok = PQconsumeInput(c);
+		if (by_result)
+			CHECK(PQgetResult(c) == NULL);
+		else
+			ok = PQconsumeInput(c);
 	}
 	printf("spins %d %s\n", n, ok ? "ok" : "lost");
 	fflush(stdout);
@@ -127,7 +132,19 @@ obey(PGconn *c, const char *command)
 	else if (!strcmp(command, "until"))
 		printf("until %d\n", readable(c, 60000));
 	else if (!strcmp(command, "spins"))
-		spin(c);
+		spin(c, 0);
+	else if (!strcmp(command, "asks"))
+		spin(c, 1);
+	else if (!strcmp(command, "works"))
+	{
+		for (int i = 0; i < 3; i++)
+		{
+			CHECK(PQsendQuery(c, "select 1"));
+			for (PGresult *r; (r = PQgetResult(c));)
+				PQclear(r);
+		}
+		say("works");
+	}
 	else if (!strcmp(command, "begin"))
 	{
 		begin(c);
