@@ -48,6 +48,11 @@ func (h *host) Succeeds() heartbeat.Succession {
 	}
 }
 
+// Lag reads two fields: each is true by itself.
+func (h *host) Lag() heartbeat.Lag {
+	return heartbeat.LagOf(atomic.LoadUint64((*uint64)(&h.b.lag_bytes)), atomic.LoadUint32((*uint32)(&h.b.lag_ms)))
+}
+
 func (h *host) MaxTimeout() time.Duration {
 	return time.Duration(atomic.LoadUint32((*uint32)(&h.b.max_timeout_ms))) * time.Millisecond
 }

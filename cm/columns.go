@@ -35,6 +35,8 @@ const (
 	ColSystemIdentifier = "system_identifier"
 	ColDraining         = "draining"
 	ColBound            = "bound"
+	ColLagBytes         = "lag_bytes"
+	ColLagMs            = "lag_ms"
 )
 
 // By whom an instance is drained: the words of ColDraining, separated by commas.
@@ -64,7 +66,7 @@ var (
 	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes, ColClient}
 	InstanceColumns = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColWatchdogPort, ColState, ColRole, ColReadOnly,
 		ColTimeline, ColLastHeartbeat, ColGeneration, ColDetail, ColUsedFor, ColNotUsed, ColLastRole, ColSystemIdentifier,
-		ColDraining, ColBound}
+		ColDraining, ColBound, ColLagBytes, ColLagMs}
 	ApplicationColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColInstance, ColConnectedAt,
 		ColVia}
 	DrainColumns   = []string{ColInstance, ColDraining, ColBound} // of DRAIN and UNDRAIN

@@ -117,7 +117,7 @@ func TestRelayClientLeavesFullInstance(t *testing.T) {
 	s := &watcher{Seat: bind.Seat{Bound: -1, Relay: true}, told: func() {}} // a session, to which a cancel request may go
 	r.d.registry.Add(s)
 	defer r.d.registry.Remove(s)
-	r.d.registry.Bind(s, "primary", r.d.board.Table.Load, func(*bind.Table) int { return 0 })
+	r.d.registry.Bind(s, "primary", r.d.board.Table.Load, func(*bind.Table, bind.Load) int { return 0 })
 	request := pgwire.StartupPacket(pgwire.CancelRequestCode, "1234567")
 	for _, first := range [][]byte{pgwire.StartupPacket(3<<16, "user", "x"), request} {
 		c := r.relay(0)

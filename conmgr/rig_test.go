@@ -134,6 +134,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 		most: most, descriptors: 1 << 20, group: &group.Group{OnPanic: func(name string, v any, stack []byte) {
 			t.Errorf("%s: %v\n%s", name, v, stack)
 		}}})
+	r.d.registry.Random = func() uint64 { return 0 } // of as many connections, the first
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := r.d.start(ctx, hb.ID{1}, hb.ID{}); err != nil {

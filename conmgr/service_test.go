@@ -363,8 +363,8 @@ func TestPsql(t *testing.T) {
 		"show target standby", "-c", "show instances",
 		"-c", `SHOW TARGET "any" EXCEPT 1;`).CombinedOutput()
 	want := "1|127.0.0.2|127.0.0.2|27500|standby,read-only|\n" +
-		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0||any,read-write,primary||primary|7||0\n" +
-		"1|127.0.0.2|127.0.0.2|27500|27545|established|standby|on|1||0||read-only,standby,prefer-standby,prefer-read||standby|7||1\n" +
+		"0|127.0.0.1|127.0.0.1|27500|27545|established|primary|off|1||0||any,read-write,primary||primary|7||0||\n" +
+		"1|127.0.0.2|127.0.0.2|27500|27545|established|standby|on|1||0||read-only,standby,prefer-standby,prefer-read||standby|7||1||\n" +
 		"0|127.0.0.1|127.0.0.1|27500|primary,read-write|\n"
 	if err != nil || string(out) != want {
 		t.Errorf("%v: got\n%s", err, out)

@@ -57,7 +57,7 @@ func TestSupersededIsTold(t *testing.T) {
 	back := server(0, standby)
 	back.PostmasterStart++
 	r.d.board.Post(0, back, nil)
-	eventually(t, "the old primary is a standby", func() bool { return r.d.board.Table.Load().Choose(cm.Standby, nil) == 0 })
+	eventually(t, "the old primary is a standby", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) == 0 })
 	if got := r.connect().query("show target standby"); !strings.HasPrefix(got, "T D(0,") {
 		t.Errorf("got %s", got)
 	}
@@ -127,7 +127,7 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 		r.d.board.Post(1, server(1, standby), nil)
 		eventually(t, "both are known", func() bool { return r.entry(1).PostmasterStart == 101 })
 		b := r.d.board
-		choose := func(t *bind.Table) int { return t.Choose(cm.Primary, nil) }
+		choose := func(t *bind.Table, l bind.Load) int { return t.Choose(bind.Request{Want: cm.Primary}, l) }
 		again := make(chan int, 1)
 		w := &watcher{Seat: bind.Seat{Bound: -1}}
 		w.told = func() {
@@ -175,7 +175,7 @@ func TestLossBetweenTableAndBinding(t *testing.T) {
 		eventually(t, "the loss is published", func() bool { return b.Table.Load() != old })
 		close(entered)
 		return old
-	}, func(t *bind.Table) int { return t.Choose(cm.Primary, nil) })
+	}, func(t *bind.Table, l bind.Load) int { return t.Choose(bind.Request{Want: cm.Primary}, l) })
 	<-entered
 	select {
 	case <-told:

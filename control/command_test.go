@@ -149,10 +149,11 @@ func TestStatusJSON(t *testing.T) {
 		instances = `"instances":[{"instance":0,"host":"db0","hostaddr":"10.0.0.1","port":27500,"watchdog_port":27545,` +
 			`"state":"established","role":"primary","read_only":false,"timeline":3,"last_heartbeat_ms":412,"generation":0,` +
 			`"detail":null,"used_for":"any,read-write","not_used":null,"last_role":"primary",` +
-			`"system_identifier":"7000000000000000001","draining":"here","bound":3},` +
+			`"system_identifier":"7000000000000000001","draining":"here","bound":3,"lag_bytes":null,"lag_ms":null},` +
 			`{"instance":2,"host":"db2","hostaddr":null,"port":5432,"watchdog_port":27545,` +
 			`"state":"lost","role":"unknown","read_only":null,"timeline":null,"last_heartbeat_ms":null,"generation":1,` +
-			`"detail":"refused","used_for":null,"not_used":"unreachable","last_role":"primary","system_identifier":null,"draining":null,"bound":null}]`
+			`"detail":"refused","used_for":null,"not_used":"unreachable","last_role":"primary","system_identifier":null,"draining":null,"bound":null,` +
+			`"lag_bytes":4096,"lag_ms":12}]`
 		applications = `"applications":[{"client_addr":"127.0.0.1","client_port":40000,"application_name":"\u001b[31mred","target":"read-write","instance":0,"connected_at":"2026-01-02T03:04:05Z","via":"bind"}]`
 	)
 	for items, want := range map[string]string{

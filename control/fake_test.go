@@ -167,9 +167,9 @@ func serveFake(listener net.Listener, behaviour string) {
 					_, _ = conn.Write([]byte("D\x7f\xff\xff\xff\x00\x01"))
 				case q.String == "SHOW INSTANCES":
 					send(answer("instance host hostaddr port watchdog_port state role read_only timeline last_heartbeat_ms "+
-						"generation detail used_for not_used last_role system_identifier draining bound",
-						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 - any,read-write - primary 7000000000000000001 here 3",
-						"2 db2 - 5432 27545 lost - - - - 1 refused - unreachable primary - - -")...)
+						"generation detail used_for not_used last_role system_identifier draining bound lag_bytes lag_ms",
+						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 - any,read-write - primary 7000000000000000001 here 3 - -",
+						"2 db2 - 5432 27545 lost - - - - 1 refused - unreachable primary - - - 4096 12")...)
 				case q.String == "SHOW APPLICATIONS":
 					send(answer("client_addr client_port application_name target instance connected_at via",
 						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z bind")...)

@@ -45,6 +45,8 @@ type instanceReport struct {
 	SystemID        *string `json:"system_identifier"` // 64 bits: more than a number of JSON holds everywhere
 	Draining        *string `json:"draining"`
 	Bound           *int64  `json:"bound"`
+	LagBytes        *int64  `json:"lag_bytes"`
+	LagMs           *int64  `json:"lag_ms"`
 }
 
 type applicationReport struct {
@@ -178,7 +180,8 @@ func instanceReports(answer rows) (reports []instanceReport) {
 			Timeline: timeline, LastHeartbeatMs: f.number(cm.ColLastHeartbeat), Generation: f.number(cm.ColGeneration),
 			Detail: f.text(cm.ColDetail), UsedFor: f.text(cm.ColUsedFor), NotUsed: f.text(cm.ColNotUsed),
 			LastRole: f.text(cm.ColLastRole), SystemID: f.text(cm.ColSystemIdentifier),
-			Draining: f.text(cm.ColDraining), Bound: f.number(cm.ColBound)})
+			Draining: f.text(cm.ColDraining), Bound: f.number(cm.ColBound),
+			LagBytes: f.number(cm.ColLagBytes), LagMs: f.number(cm.ColLagMs)})
 	}
 	return reports
 }

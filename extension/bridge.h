@@ -159,6 +159,10 @@ wd_fence(void)
 #define WD_ATTR_SHUTTING_DOWN	(UINT64_C(1) << 2)
 #define WD_ATTR_DRAINING		(UINT64_C(1) << 3)
 
+/* lag_bytes and lag_ms: it is not known how far the standby is behind. */
+#define WD_LAG_UNKNOWN_BYTES	UINT64_MAX
+#define WD_LAG_UNKNOWN_MS		UINT32_MAX
+
 /* One log line on its way from Go to ereport(). */
 /* So many conmgrs may die in the same moment: a switch. */
 #define WD_LOG_RING		1024
@@ -214,6 +218,8 @@ typedef struct WatchdogBridge
 	/* C writes, Go reads */
 	uint64_t	attributes;		/* atomic; flags << 32 | timeline, as on the
 								 * wire */
+	uint64_t	lag_bytes;		/* atomic; of a standby, as on the wire */
+	uint32_t	lag_ms;			/* atomic; the same */
 	uint32_t	stop;			/* atomic */
 	uint32_t	terminate_on_close; /* atomic */
 	uint32_t	kernel_evidence;	/* atomic */

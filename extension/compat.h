@@ -59,6 +59,17 @@ wd_primary_timeline(void)
 #endif
 }
 
+/* Somebody has paused the replay of a standby, or has asked for that. */
+static inline bool
+wd_replay_is_paused(void)
+{
+#if PG_VERSION_NUM >= 140000
+	return GetRecoveryPauseState() != RECOVERY_NOT_PAUSED;
+#else
+	return RecoveryIsPaused();
+#endif
+}
+
 /* So many processes can have a session. */
 static inline int
 wd_max_backends(void)

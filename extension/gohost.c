@@ -136,6 +136,7 @@ watchdog_make_bridge(void)
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not create an event descriptor: %m")));
 	bridge->attributes = watchdog_attributes(watchdog_server_is_stopping());
+	watchdog_show_lag(bridge, wd_monotonic_now());
 	bridge->terminate_on_close = watchdog_terminate_on_close;
 	bridge->kernel_evidence = watchdog_kernel_evidence;
 	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;

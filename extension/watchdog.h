@@ -149,6 +149,9 @@ extern uint64 watchdog_attributes(bool stopping);
 extern int	watchdog_watch_data_directory(void);
 extern bool watchdog_data_directory_changed(int fd);
 
+/* lag.c */
+extern void watchdog_show_lag(WatchdogBridge *bridge, int64 now);
+
 /* process.c */
 extern bool watchdog_signals_are_blocked(char *culprit, size_t size);
 extern void watchdog_raise_file_limit(void);

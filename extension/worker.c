@@ -250,6 +250,7 @@ main_loop(void)
 		watch_directory(&loop);
 		ping(&loop);
 		show_attributes(&loop);
+		watchdog_show_lag(bridge, wd_monotonic_now());
 
 		next = Min(loop.next_ping, loop.next_attributes);
 		(void) WaitEventSetWait(set, next > loop.now ?

@@ -30,10 +30,11 @@ func (c *Channel) ConmgrBeat(b []byte, now Mono) []byte {
 }
 
 // WatchdogBeat appends the watchdog's next BEAT to b.
-func (c *Channel) WatchdogBeat(b []byte, now Mono, a Attributes, s Succession) []byte {
+func (c *Channel) WatchdogBeat(b []byte, now Mono, a Attributes, s Succession, l Lag) []byte {
 	c.sent++
 	c.Link.sent(c.sent, now)
-	return c.seal(WatchdogBeat{Sequence: c.sent, Attributes: a, Succeeds: s, Echo: c.heard}.Append(b, c.Version), len(b))
+	w := WatchdogBeat{Sequence: c.sent, Attributes: a, Succeeds: s, Echo: c.heard, Lag: l}
+	return c.seal(w.Append(b, c.Version), len(b))
 }
 
 // ConmgrGoodbye appends conmgr's GOODBYE to b.

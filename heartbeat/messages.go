@@ -233,6 +233,7 @@ type Welcome struct {
 	// KnownSince names the watchdog's memory of this conmgr, which is another one if it had
 	// forgotten it meanwhile; 0: not told.
 	KnownSince uint64
+	Lag        Lag // since version 2, of a standby
 }
 
 const (
@@ -254,6 +255,9 @@ func (w Welcome) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, 0)
 	b = w.Succeeds.append(b)
 	b = binary.BigEndian.AppendUint64(b, w.KnownSince)
+	if w.Version >= 2 && w.Attributes.Has(InRecovery) {
+		b = w.Lag.append(b)
+	}
 	return end(b, start)
 }
 
@@ -272,6 +276,7 @@ func ParseWelcome(p []byte) (w Welcome, err error) {
 		w.Succeeds = parseSuccession(rest[welcomePortSize:])
 		if rest = rest[welcomePortSize:]; len(rest) >= successionSize+knownSinceSize {
 			w.KnownSince = binary.BigEndian.Uint64(rest[successionSize:])
+			w.Lag = parseLag(rest[successionSize+knownSinceSize:], w.Version, w.Attributes)
 		}
 	}
 	if w.Version < MinVersion || w.Version > MaxVersion {
@@ -303,6 +308,7 @@ type WatchdogBeat struct {
 	Attributes Attributes
 	Succeeds   Succession // in version 1 sent only if one is declared
 	Echo       uint32     // since version 2: the last sequence received on this connection, 0: none
+	Lag        Lag        // since version 2, of a standby
 }
 
 // Append appends the frame to b.
@@ -316,6 +322,9 @@ func (w WatchdogBeat) Append(b []byte, version uint16) []byte {
 	}
 	if version >= 2 {
 		b = binary.BigEndian.AppendUint32(b, w.Echo)
+	}
+	if version >= 2 && w.Attributes.Has(InRecovery) {
+		b = w.Lag.append(b)
 	}
 	return end(b, start)
 }
@@ -355,6 +364,7 @@ func ParseWatchdogBeat(p []byte, version uint16) (w WatchdogBeat, err error) {
 		Succeeds: parseSuccession(p[first:])}
 	if version >= 2 {
 		w.Echo = binary.BigEndian.Uint32(p[first+successionSize:])
+		w.Lag = parseLag(p[size:], version, w.Attributes)
 	}
 	return w, nil
 }

@@ -107,6 +107,7 @@ type Monitor struct {
 	knowsLabels      bool
 	attributes       Attributes
 	succeeds         Succession
+	lag              Lag
 	knownSince       uint64
 }
 
@@ -134,6 +135,9 @@ func (m *Monitor) SystemIdentifier() uint64 { return m.systemIdentifier }
 
 // Succeeds is the succession that the instance declares.
 func (m *Monitor) Succeeds() Succession { return m.succeeds }
+
+// Lag is how far the instance was behind when it last said so.
+func (m *Monitor) Lag() Lag { return m.lag }
 
 // LastReceived is when the instance was last heard of; ok is false while no deadline runs.
 func (m *Monitor) LastReceived() (t Mono, ok bool) { return m.pulse.LastReceived(), m.armed }
@@ -185,7 +189,7 @@ func (m *Monitor) Welcome(now Mono, w Welcome, offered uint64) (*Loss, error) {
 	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
 	m.postmasterPort = w.PostmasterPort
 	m.knowsLabels = w.Flags&KnowsLabels != 0
-	m.succeeds = w.Succeeds
+	m.succeeds, m.lag = w.Succeeds, w.Lag
 	m.state = Established
 	m.armed = true
 	if beside && loss == nil {
@@ -214,7 +218,7 @@ func (m *Monitor) Frame(now Mono, c *Channel, latest bool, f Frame) (changed boo
 			return false, nil
 		}
 		changed = b.Attributes != m.attributes || b.Succeeds != m.succeeds
-		m.attributes, m.succeeds = b.Attributes, b.Succeeds
+		m.attributes, m.succeeds, m.lag = b.Attributes, b.Succeeds, b.Lag
 		if !changed { // else it may have been sent at once
 			m.pulse.Align(now.Add(-m.lead()))
 		}

@@ -57,13 +57,20 @@ func messages() []message {
 	first.PostmasterPort, first.Succeeds, first.KnownSince = 0, Succession{}, 0
 	second := welcome // and before it told since when it knows the conmgr
 	second.KnownSince = 0
-	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}, 0}
-	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}, 0}
+	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}, 0, Lag{}}
+	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}, 0, Lag{}}
 	wb2 := wb
 	wb2.Echo = 0x51525354
+	standby := WatchdogBeat{2, Attributes{Flags: InRecovery, Timeline: 3}, Succession{}, 1,
+		Lag{true, 0x0102030405060708, 0x0a0b0c0d * time.Millisecond}}
+	alone, begun := standby, standby
+	alone.Lag, begun.Lag = Lag{}, Lag{true, 0x0102030405060708, -1}
+	const standbyHex = `002c 03 00  00000002  00000001 00000003  0000000000000000 00000000  00000001 `
 	hello2, welcome2 := hello, welcome
 	hello2.MaxVersion, hello2.Attempt = 2, 0x0a0b0c0d
-	welcome2.Version, welcome2.Flags = 2, Resumed|KnowsLabels
+	welcome2.Version, welcome2.Flags, welcome2.Lag = 2, Resumed|KnowsLabels, standby.Lag
+	primary2 := welcome2
+	primary2.Attributes.Flags, primary2.Lag = ReadOnly, Lag{}
 	bye2 := ConmgrGoodbye{Goodbye{GoodbyeGivenUp, "bye"}, 0x0102030405060708, 0x0a0b0c0d}
 	keyed := hello2
 	keyed.MinVersion, keyed.KeyID, keyed.Nonce = 2, proof.KeyID([]byte("client1\x00\x00\x00\x00\x00\x00\x00\x00\x00")), proof.Nonce{0: 0x20, 31: 0x3f}
@@ -121,9 +128,26 @@ func messages() []message {
 			func(b []byte) []byte { return AppendResponse(b, nonce) }, nonce[:],
 			func(p []byte) (any, error) { return ParseResponse(p) }, 32},
 		{"WELCOME of version 2", TypeWelcome,
-			`0038 02 00  0002 0003 1122334455667788 fffffffffffffffe  00000005 00000007
+			`0038 02 00  0002 0003 1122334455667788 fffffffffffffffe  00000002 00000007
 			 1538 0000  2122232425262728 31323334  4142434445464748`,
+			primary2.Append, primary2, func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
+		{"WELCOME of a standby of version 2", TypeWelcome,
+			`0044 02 00  0002 0003 1122334455667788 fffffffffffffffe  00000005 00000007
+			 1538 0000  2122232425262728 31323334  4142434445464748  0102030405060708 0a0b0c0d`,
 			welcome2.Append, welcome2, func(p []byte) (any, error) { return ParseWelcome(p) }, 28},
+		{"BEAT of a standby of version 1", TypeBeat, `0010 03 00  00000002  00000001 00000003`,
+			func(b []byte) []byte { return standby.Append(b, 1) },
+			WatchdogBeat{Sequence: 2, Attributes: standby.Attributes},
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 1) }, 12},
+		{"BEAT of a standby of version 2", TypeBeat, standbyHex + `0102030405060708 0a0b0c0d`,
+			func(b []byte) []byte { return standby.Append(b, 2) }, standby,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
+		{"BEAT of a standby that has just begun", TypeBeat, standbyHex + `0102030405060708 ffffffff`,
+			func(b []byte) []byte { return begun.Append(b, 2) }, begun,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
+		{"BEAT of a standby without a walreceiver", TypeBeat, standbyHex + `ffffffffffffffff ffffffff`,
+			func(b []byte) []byte { return alone.Append(b, 2) }, alone,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
 		{"BEAT of conmgr of version 2", TypeBeat, `000c 03 00  00000005 00000007`,
 			func(b []byte) []byte { return ConmgrBeat{5, 7}.Append(b, 2) }, ConmgrBeat{5, 7},
 			func(p []byte) (any, error) { return ParseConmgrBeat(p, 2) }, 8},

@@ -153,6 +153,8 @@ type report struct {
 		SystemID        *string `json:"system_identifier"`
 		Draining        *string `json:"draining"`
 		Bound           *int    `json:"bound"`
+		LagBytes        *int64  `json:"lag_bytes"`
+		LagMs           *int64  `json:"lag_ms"`
 	} `json:"instances"`
 	Applications []struct {
 		ClientAddr  string    `json:"client_addr"`

@@ -32,6 +32,7 @@ type fakeHost struct {
 	kernel     atomic.Bool
 	cap        atomic.Int64
 	succession atomic.Pointer[heartbeat.Succession]
+	lag        atomic.Pointer[heartbeat.Lag]
 	wakeFD     int
 	alive      atomic.Int64
 	wakes      atomic.Int64 // of the terminator
@@ -73,6 +74,13 @@ func (h *fakeHost) Succeeds() heartbeat.Succession {
 		return *s
 	}
 	return heartbeat.Succession{}
+}
+
+func (h *fakeHost) Lag() heartbeat.Lag {
+	if l := h.lag.Load(); l != nil {
+		return *l
+	}
+	return heartbeat.Lag{}
 }
 
 func (h *fakeHost) KernelEvidence() bool { return h.kernel.Load() }

@@ -37,6 +37,7 @@ const (
 type Host interface {
 	Attributes() heartbeat.Attributes // current ones
 	Succeeds() heartbeat.Succession   // the current one
+	Lag() heartbeat.Lag               // as it was a second ago at most; of a standby
 	Stop() Stop
 	TerminateOnClose() bool    // current setting
 	KernelEvidence() bool      // current setting: a silence is held against what the kernel has heard of sessions

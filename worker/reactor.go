@@ -98,7 +98,7 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 }
 
 func settingsOf(host Host) watchdog.Settings {
-	return watchdog.Settings{Attributes: host.Attributes(), Succeeds: host.Succeeds(),
+	return watchdog.Settings{Attributes: host.Attributes(), Succeeds: host.Succeeds(), Lag: host.Lag(),
 		TerminateOnClose: host.TerminateOnClose(), MaxTimeout: host.MaxTimeout(), KernelEvidence: host.KernelEvidence()}
 }
 

@@ -81,7 +81,9 @@ func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, know
 	return b
 }
 
-func (b *Board) rules() route.Rules { return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace} }
+func (b *Board) rules() route.Rules {
+	return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace, MaxLag: b.conf.StandbyMaxLag}
+}
 
 // Received records a reception, without a new table.
 func (b *Board) Received(index int, t clock.Mono) { b.Heard[index].Store(int64(t)) }

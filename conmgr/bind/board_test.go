@@ -37,7 +37,7 @@ func TestLastWordsCount(t *testing.T) {
 		last.State = gone
 		b.Post(1, last, nil)
 		b.rebuild()
-		if tab := b.Table.Load(); tab.Known.Timeline != 2 || tab.Choose(cm.ReadWrite, nil) != -1 ||
+		if tab := b.Table.Load(); tab.Known.Timeline != 2 || tab.Choose(Request{Want: cm.ReadWrite}, Load{}) != -1 ||
 			!tab.Verdicts[0].Superseded {
 			t.Errorf("%s: %s; %+v", gone, tab.Known, tab.Verdicts)
 		}

@@ -65,7 +65,7 @@ func (d *desk) bind(s Seat) (m *place, index int) {
 	m = &place{Seat: s}
 	m.Bound = -1
 	d.registry.Add(m)
-	_, index, _ = d.registry.Bind(m, "primary", d.Table.Load, func(t *Table) int { return t.Choose(cm.Primary, nil) })
+	_, index, _ = d.registry.Bind(m, "primary", d.Table.Load, func(t *Table, l Load) int { return t.Choose(Request{Want: cm.Primary}, l) })
 	return m, index
 }
 
@@ -106,7 +106,7 @@ func TestDrain(t *testing.T) {
 		if got := d.heard(); !slices.Equal(got, said) {
 			t.Errorf("%s: said %q, want %q", what, got, said)
 		}
-		if i := tab.Choose(cm.Primary, nil); i != offered || tab.Draining(0) != draining || tab.Presence().Primary != 0 {
+		if i := tab.Choose(Request{Want: cm.Primary}, Load{}); i != offered || tab.Draining(0) != draining || tab.Presence().Primary != 0 {
 			t.Errorf("%s: offered is %d, drained by %q", what, i, tab.Draining(0))
 		}
 		if n := d.registry.BoundTo(0); n != 2 || tab.Primary != 0 {
@@ -144,7 +144,7 @@ func TestDrainIsTold(t *testing.T) {
 	d.is(0, 0)
 	asked.told(t, "another reason for it")
 	resume := func(m *place, i int) {
-		d.registry.Seek(&Waiter{Member: m, Target: "primary", Choose: func(*Table) int { return i }}, d.Table.Load)
+		d.registry.Seek(&Waiter{Member: m, Target: "primary", Choose: func(*Table, Load) int { return i }}, d.Table.Load)
 	}
 	back := &place{Seat: Seat{Bound: -1, Notified: true}}
 	resume(back, 0)

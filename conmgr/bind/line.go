@@ -19,10 +19,10 @@ const (
 // Waiter is a connection that waits for a target.
 type Waiter struct {
 	Member Member
-	Target string           // attribute
-	Choose func(*Table) int // as of Bind; or Settled
-	Wake   func()           // there is an answer; never blocks
-	Wait   time.Duration    // how long at most; 0: not at all
+	Target string                 // attribute
+	Choose func(*Table, Load) int // as of Bind; or Settled
+	Wake   func()                 // there is an answer; never blocks
+	Wait   time.Duration          // how long at most; 0: not at all
 	// Resumes: it is bound already, but for conmgr's knowing of it. It keeps its place among the
 	// connections, and is neither counted nor held back with those who wait.
 	Resumes bool

@@ -7,6 +7,7 @@ package bind
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -76,6 +77,8 @@ type Registry struct {
 	Share int          // most of one owner; 0: no limit but max
 	Most  int          // with those that wait, as descriptors allow; 0: no limit
 	Group *group.Group // nil: no goroutines of its own
+	// Random is what a choice among several leaves to chance; tests have their own.
+	Random func() uint64
 
 	MaxWaiting int // most that wait for a target
 
@@ -95,7 +98,7 @@ type Registry struct {
 
 // NewRegistry is for so many instances, and so many connections at most.
 func NewRegistry(instances, maxConnections int) *Registry {
-	r := &Registry{Max: maxConnections, all: map[Member]struct{}{}, owners: map[Owner]int{},
+	r := &Registry{Max: maxConnections, Random: rand.Uint64, all: map[Member]struct{}{}, owners: map[Owner]int{},
 		relayed: map[relayKey]int{}, bound: make([]map[Member]struct{}, instances), Idle: make(chan struct{})}
 	for i := range r.bound {
 		r.bound[i] = map[Member]struct{}{}
@@ -175,9 +178,22 @@ func (r *Registry) checkIdle() {
 	}
 }
 
+// load is what a choice among several depends on: c's own binding does not count, as it ends by the
+// next. The lock is held.
+func (r *Registry) load(c Member) Load {
+	own := c.Place().Bound
+	return Load{Random: r.Random(), Bound: func(i int) int {
+		n := len(r.bound[i])
+		if i == own {
+			n--
+		}
+		return n
+	}}
+}
+
 // Bind binds c to the instance that choose returns, or unbinds it for -1. The table is read under
 // the lock: a loss publishes its table first and takes the lock afterwards, so that none is missed.
-func (r *Registry) Bind(c Member, target string, load func() *Table, choose func(*Table) int) (t *Table, index int,
+func (r *Registry) Bind(c Member, target string, load func() *Table, choose func(*Table, Load) int) (t *Table, index int,
 	ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,7 +201,7 @@ func (r *Registry) Bind(c Member, target string, load func() *Table, choose func
 	if r.refusing.Load() {
 		return t, -1, false
 	}
-	if index = choose(t); index >= 0 {
+	if index = choose(t, r.load(c)); index >= 0 {
 		r.bindTo(c, target, t, index)
 	} else {
 		r.unbind(c)

@@ -51,9 +51,9 @@ func TestBindReadsTheTableUnderTheLock(t *testing.T) {
 	_, i, ok := r.Bind(s, "primary", func() *Table {
 		locked("the table is read")
 		return tab
-	}, func(tab *Table) int {
+	}, func(tab *Table, l Load) int {
 		locked("the instance is chosen")
-		return tab.Choose(cm.Primary, nil)
+		return tab.Choose(Request{Want: cm.Primary}, l)
 	})
 	if i != 0 || !ok || s.Bound != 0 {
 		t.Errorf("bound to %d", i)
@@ -91,7 +91,7 @@ func TestNotify(t *testing.T) {
 	for i := range 4 {
 		p := &place{Seat: Seat{Bound: -1, Notified: i%2 == 0}}
 		r.Add(p)
-		r.Bind(p, "any", func() *Table { return tab }, func(*Table) int { return i / 2 })
+		r.Bind(p, "any", func() *Table { return tab }, func(*Table, Load) int { return i / 2 })
 		all = append(all, p)
 	}
 	if n := r.Notify(1, "draining"); n != 1 {
@@ -105,5 +105,39 @@ func TestNotify(t *testing.T) {
 		if len(p.noted) != want || p.pushed != want {
 			t.Errorf("%d: told %q, of which %d are sent", i, p.noted, p.pushed)
 		}
+	}
+}
+
+// The choice among standbys goes by the connections that are bound, without the one that asks.
+func TestChoiceCountsBindings(t *testing.T) {
+	r := NewRegistry(2, 10)
+	r.Random = func() uint64 { return 0 }
+	entry := func(n int) Entry {
+		return Entry{Config: &conf.Instance{Number: n, Port: 1}, Status: Status{State: hb.Established, Known: true,
+			SystemIdentifier: 7, Attributes: hb.Attributes{Flags: hb.InRecovery, Timeline: 1}}}
+	}
+	tab := newTable([]Entry{entry(0), entry(1)}, route.Known{SystemIdentifier: 7, Timeline: 1}, true, route.Rules{}, time.Now())
+	ask := func(p *place) int {
+		_, i, _ := r.Bind(p, "standby", func() *Table { return tab },
+			func(t *Table, l Load) int { return t.Choose(Request{Want: cm.Standby}, l) })
+		return i
+	}
+	var all []*place
+	for i := range 6 {
+		p := &place{Seat: Seat{Bound: -1}}
+		r.Add(p)
+		all = append(all, p)
+		if got := ask(p); got != i%2 {
+			t.Errorf("%d is bound to %d", i, got)
+		}
+	}
+	for _, i := range []int{5, 3} {
+		r.Remove(all[i])
+	}
+	if got := ask(all[4]); got != 1 {
+		t.Errorf("with 2 others at 0, and 1 at 1: bound to %d", got)
+	}
+	if got := ask(all[4]); got != 1 {
+		t.Errorf("with 2 others at 0, and 1 other at 1: bound to %d", got)
 	}
 }

@@ -22,10 +22,12 @@ type Status struct {
 	SystemIdentifier uint64
 	PostmasterStart  int64
 	Succeeds         route.Succession
-	HostAddr         netip.Addr   // of the last established connection
-	Addrs            []netip.Addr // all that the name had then; never changed
-	Client           string       // what sessions with it are labelled with; empty: they are not
-	Detail           string       // last error
+	Lag              heartbeat.Lag // of a standby
+	RTT              time.Duration // to its watchdog; 0: not known
+	HostAddr         netip.Addr    // of the last established connection
+	Addrs            []netip.Addr  // all that the name had then; never changed
+	Client           string        // what sessions with it are labelled with; empty: they are not
+	Detail           string        // last error
 }
 
 // Entry is an instance in the table.
@@ -67,8 +69,14 @@ func (e *Entry) facts() route.Instance {
 	return route.Instance{Number: e.Config.Number, Host: e.Config.Name(), Address: e.Address(), Port: e.Config.Port,
 		State: e.State, Detail: e.Detail,
 		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier,
-		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds, Drained: e.Drained}
+		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds, Drained: e.Drained, Lag: e.Lag, RTT: e.RTT}
 }
+
+// Request is what an application asks for, and Load what the choice among several depends on.
+type (
+	Request = route.Request
+	Load    = route.Load
+)
 
 // Table is never changed once it is published.
 type Table struct {

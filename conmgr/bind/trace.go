@@ -18,9 +18,12 @@ func (s *Seat) Client() event.Client { return event.Client{Peer: s, Relay: s.Rel
 
 // Bound tells that a client has asked for an attribute, by a statement or a relay port, and got
 // instance i of t, or none (-1).
-func (tr *Trace) Bound(of *Seat, want cm.Attribute, except []int, t *Table, i int) {
-	b := event.Bound{Client: of.Client(), Application: of.Application, Want: want, Except: except, Found: i >= 0,
-		Why: func() string { return t.Describe(want, except) }}
+func (tr *Trace) Bound(of *Seat, r Request, t *Table, i int) {
+	b := event.Bound{Client: of.Client(), Application: of.Application, Want: r.Want, Except: r.Except, Found: i >= 0,
+		Why: func() string { return t.Describe(r) }}
+	if r.Lag != nil {
+		b.Lag = r.Lag.Text
+	}
 	if b.Found {
 		e := &t.Entries[i]
 		b.To, b.Addr = event.Of(e.Config), e.Address()

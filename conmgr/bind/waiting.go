@@ -50,7 +50,7 @@ func (r *Registry) attempt(w *Waiter, t *Table) (a Answer, waits bool) {
 		a.Shutdown = true
 		return a, false
 	}
-	switch i := w.Choose(t); {
+	switch i := w.Choose(t, r.load(w.Member)); {
 	case i == Settled:
 		return a, false
 	case i < 0:
@@ -71,7 +71,7 @@ func (r *Registry) serve(t *Table, now time.Time) (next time.Time, n int, longes
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next = r.line.release(now, func(w *Waiter) bool {
-		i := w.Choose(t)
+		i := w.Choose(t, Load{}) // whichever
 		return i >= 0 || i == Settled || r.refusing.Load()
 	}, func(w *Waiter) {
 		a, _ := r.attempt(w, t)

@@ -40,7 +40,7 @@ func (x *lineRig) add() *place {
 }
 
 func (x *lineRig) waiter(p *place) *Waiter {
-	return &Waiter{Member: p, Target: "primary", Wait: time.Hour, Wake: func() { x.woken++ }, Choose: func(*Table) int {
+	return &Waiter{Member: p, Target: "primary", Wait: time.Hour, Wake: func() { x.woken++ }, Choose: func(*Table, Load) int {
 		if x.there {
 			return 0
 		}

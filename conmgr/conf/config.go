@@ -19,6 +19,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
@@ -76,8 +77,9 @@ type Config struct {
 	HeartbeatInterval, HeartbeatTimeout time.Duration
 	ConnectInterval, ConnectTimeout     time.Duration
 	StandbyTimelineGrace                time.Duration // negative: for ever
-	KeyFile                             string        // absolute; "": without a key
-	Key                                 *proof.Key    // as it was when the file was loaded
+	StandbyMaxLag                       heartbeat.LagLimit
+	KeyFile                             string     // absolute; "": without a key
+	Key                                 *proof.Key // as it was when the file was loaded
 
 	LogStderr, LogSyslog bool
 	SyslogFacility       int // 0 to 7: LOCALn

@@ -5,6 +5,7 @@
 //	parse.go   syntax: one line
 //	values.go  values by their types
 //	config.go  Config, and all errors of a file
+//	lag.go     how far a standby may be behind
 //	key.go     the key of heartbeat_key_file
 //	hints.go   what people get wrong
 //	check.go   errors as they are printed

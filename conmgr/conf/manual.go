@@ -36,7 +36,7 @@ A request to cancel a query goes to all instances to which connections of the sa
 are carried at that time; the others ignore it. An <encrypted> request, as *PQcancelCreate()* of
 libpq makes since PostgreSQL 17 where the session is encrypted, can only be treated like a new
 connection: it goes to the instance that is chosen at that time, and is lost if the session is
-with another one, after a promotion for example. *pg_cancel_backend()* on the instance itself,
+with another one, after a promotion for example, or where several standbys serve the port. *pg_cancel_backend()* on the instance itself,
 or *PQcancel()*, which does not encrypt, reaches it.
 
 These parameters are additions to the Connection Manager User Guide.`},

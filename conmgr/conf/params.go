@@ -27,6 +27,7 @@ const (
 	Boolean   // on or off, as a PostgreSQL server understands it
 	Networks  // a list of networks, as in 192.0.2.0/24
 	Octal     // permissions of a file, as chmod(1) has them
+	Lag       // how far a standby may be behind: a size or a duration with its unit, or empty
 )
 
 // Param describes one parameter: the parser, Config, SHOW CONFIG, the sample file, its entry in the
@@ -278,6 +279,26 @@ while to follow, and one with *recovery_min_apply_delay* that delay; one that ne
 stayed with the old primary, and what it tells is outdated. 0: such a standby is not offered at
 all; -1: it is offered for ever. Applications that are connected to it already are left alone.`,
 		target: func(w *written) any { return &w.StandbyTimelineGrace }},
+
+	{Name: "standby_max_lag", Type: Lag, Default: "",
+		Doc: "most that a standby may be behind to be offered, as '16MB' or '5s'; empty: any",
+		Manual: `A standby that is further behind than this is not offered to applications that ask for a standby
+(*standby*, *read-only*, *prefer-standby* and *prefer-read*): *prefer-standby* gets the primary
+then, and the others an error that tells how far each of them is behind. *any* gets such a
+standby only if there is nothing else. What is connected to it already is left alone. An
+application may set its own limit: "*SHOW TARGET standby LAG '16MB'*".
+
+A size (units B, kB, MB, GB, TB) is that of the WAL which the standby knows of and has not replayed
+yet. A duration (ms, s, min, h, d) is the time since it has known of some of that; where replay is
+paused, it grows from then on. In both cases, a standby is not offered that does not stream from
+another server (whose walreceiver is not connected), nor one whose watchdog does not tell: that of
+1.0. Servers tell it with each heartbeat: it is as old as *heartbeat_interval* and a second, so a
+limit that is shorter than that comes late. A standby learns that the way to its sender is cut
+after *wal_receiver_timeout*.
+
+Empty is no limit.`,
+		Added:  true,
+		target: func(w *written) any { return &w.StandbyMaxLag }},
 
 	{Name: KeyParam, Type: String, Default: "",
 		Doc: "file with the key by which conmgr and the servers prove who they are; empty: none",

@@ -34,6 +34,8 @@ func (p *Param) Allowed() string {
 		return "list of networks such as 192.0.2.0/24"
 	case Octal:
 		return "octal number, 0000 to 0777"
+	case Lag:
+		return "size or duration with its unit (B, kB, MB, GB, TB, ms, s, min, h, d), or empty"
 	case IPAddress:
 		return "IPv4 or IPv6 address"
 	}

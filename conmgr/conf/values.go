@@ -22,7 +22,7 @@ const maxSyslogIdent = 64
 
 // value is a parsed one.
 type value struct {
-	typed any    // int, time.Duration, string, bool, os.FileMode, netip.Addr, []string or []netip.Prefix
+	typed any    // int, time.Duration, string, bool, os.FileMode, netip.Addr, heartbeat.LagLimit, []string or []netip.Prefix
 	text  string // in its canonical spelling
 }
 
@@ -67,6 +67,9 @@ func (p *Param) parse(v string) (value, error) {
 		return parseNetworkList(v)
 	case IPAddress:
 		return parseAddress(v)
+	case Lag:
+		limit, err := ParseLag(v)
+		return value{limit, limit.Text}, err
 	case HostName:
 		if !isHost(v) {
 			return value{}, hintedError{errors.New("allowed is one host name or IP address"), hostHint(v)}

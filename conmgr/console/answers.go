@@ -32,7 +32,7 @@ var columns = map[verb][]string{
 
 // HelpRows are what SHOW HELP answers.
 var HelpRows = [][]string{
-	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [WAIT '<time>'] [NOTIFY]",
+	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [LAG '<limit>'] [WAIT '<time>'] [NOTIFY]",
 		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
 	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
@@ -81,6 +81,7 @@ func instanceRows(b *bind.Board, r *bind.Registry, now heartbeat.Mono) [][]strin
 	for i := range t.Entries {
 		e := &t.Entries[i]
 		addr, readOnly, timeline, last, detail := null, null, null, null, null
+		bytes, ms := null, null
 		if a := e.Address(); a.IsValid() {
 			addr = a.String()
 		}
@@ -93,6 +94,12 @@ func instanceRows(b *bind.Board, r *bind.Registry, now heartbeat.Mono) [][]strin
 				timeline = strconv.FormatUint(uint64(e.Attributes.Timeline), 10)
 			}
 		}
+		if e.Established() && e.Lag.Known {
+			bytes = strconv.FormatUint(e.Lag.Bytes, 10)
+			if e.Lag.Time >= 0 {
+				ms = strconv.FormatInt(e.Lag.Time.Milliseconds(), 10)
+			}
+		}
 		if h := b.Heard[i].Load(); h > 0 {
 			last = strconv.FormatInt(max(0, now.Sub(heartbeat.Mono(h)).Milliseconds()), 10)
 		}
@@ -103,7 +110,7 @@ func instanceRows(b *bind.Board, r *bind.Registry, now heartbeat.Mono) [][]strin
 			strconv.Itoa(e.Config.WatchdogPort),
 			e.State.String(), e.Role(), readOnly, timeline, last, strconv.FormatUint(e.Generation, 10), detail,
 			orNull(strings.Join(t.UsedFor(i), ",")), orNull(t.NotUsed(i)), lastRole(e), system(e),
-			orNull(t.Draining(i)), strconv.Itoa(r.BoundTo(i))})
+			orNull(t.Draining(i)), strconv.Itoa(r.BoundTo(i)), bytes, ms})
 	}
 	return rows
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // features are the clauses that 1.0 does not have, as clients are told: those that work.
-var features = strings.Join([]string{cm.FeatureWait, cm.FeatureNotify}, ",")
+var features = strings.Join([]string{cm.FeatureWait, cm.FeatureNotify, cm.FeatureLag}, ",")
 
 // clauses by their words. parse takes what follows the word, and returns what it leaves; without an
 // error of its own, errClause is that the statement is none.
@@ -23,6 +23,7 @@ var clauses = []struct {
 }{
 	{"EXCEPT", (*statement).parseExcept},
 	{"WAIT", (*statement).parseWait},
+	{"LAG", (*statement).parseLag},
 	{"NOTIFY", func(st *statement, t []token) ([]token, error) { st.notify = true; return t, nil }},
 }
 
@@ -74,20 +75,47 @@ func (st *statement) parseExcept(t []token) ([]token, error) {
 	}
 }
 
-// parseWait takes a duration: a literal, or a number with or without a unit.
+// parseWait takes a duration.
 func (st *statement) parseWait(t []token) ([]token, error) {
-	if len(t) == 0 || t[0].kind != literal && t[0].kind != number {
+	text, rest, ok := quantity(t)
+	if !ok {
 		return nil, errClause
-	}
-	text, rest := t[0].text, t[1:]
-	if t[0].kind == number && len(rest) > 0 && rest[0].pos == t[0].pos+len(text) && rest[0].kind == word {
-		text, rest = text+rest[0].text, rest[1:]
 	}
 	d, err := duration.Parse(text, 0, duration.Most)
 	if err != nil {
-		return nil, &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid value " + strconv.Quote(conf.Clip(
-			strings.ToValidUTF8(text, "?"))) + " of the clause WAIT", Detail: "It is a time: " + err.Error() + "."}
+		return nil, invalidValue("WAIT", text, "It is a time: "+err.Error()+".")
 	}
 	st.waits, st.wait = true, d
 	return rest, nil
+}
+
+// parseLag takes a size or a duration.
+func (st *statement) parseLag(t []token) ([]token, error) {
+	text, rest, ok := quantity(t)
+	if !ok {
+		return nil, errClause
+	}
+	limit, err := conf.ParseLag(text)
+	if err != nil {
+		return nil, invalidValue("LAG", text, "It is how far a standby may be behind: "+err.Error()+".")
+	}
+	st.lag = &limit
+	return rest, nil
+}
+
+// quantity is a literal, or a number with or without a unit.
+func quantity(t []token) (text string, rest []token, ok bool) {
+	if len(t) == 0 || t[0].kind != literal && t[0].kind != number {
+		return "", nil, false
+	}
+	text, rest = t[0].text, t[1:]
+	if t[0].kind == number && len(rest) > 0 && rest[0].pos == t[0].pos+len(text) && rest[0].kind == word {
+		text, rest = text+rest[0].text, rest[1:]
+	}
+	return text, rest, true
+}
+
+func invalidValue(clause, text, detail string) error {
+	return &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid value " + strconv.Quote(conf.Clip(
+		strings.ToValidUTF8(text, "?"))) + " of the clause " + clause, Detail: detail}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
@@ -53,7 +54,8 @@ type statement struct {
 	notify   bool
 	waits    bool // wait is given
 	wait     time.Duration
-	instance int // number, of forget, drain and undrain; -1: everything
+	lag      *heartbeat.LagLimit // nil: that of conmgr.conf
+	instance int                 // number, of forget, drain and undrain; -1: everything
 }
 
 const Hint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."

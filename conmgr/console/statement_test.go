@@ -10,12 +10,21 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 func TestStatements(t *testing.T) {
 	target := func(a cm.Attribute, except ...int) statement {
 		return statement{verb: showTarget, want: a, except: except}
+	}
+	lagging := func(st statement, lag string) statement {
+		l, err := conf.ParseLag(lag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.lag = &l
+		return st
 	}
 	notified := func(st statement) statement { st.notify = true; return st }
 	waits := func(st statement, d time.Duration) statement { st.waits, st.wait = true, d; return st }
@@ -68,6 +77,17 @@ func TestStatements(t *testing.T) {
 		{"SHOW TARGET any EXCEPT 1 EXCEPT 2", []any{"22023"}},
 		{"SHOW TARGET any NOTIFY, EXCEPT 1", []any{"0A000"}},
 		{"SHOW TARGET any 'notify'", []any{"0A000"}},
+		{"SHOW TARGET standby LAG '16MB'", []any{lagging(target(cm.Standby), "16MB")}},
+		{"show target standby lag 16MB notify", []any{notified(lagging(target(cm.Standby), "16MB"))}},
+		{"show target any except 1 lag '5 s'", []any{lagging(target(cm.Any, 1), "5s")}},
+		{"show target any lag ''", []any{lagging(target(cm.Any), "")}},
+		{"SHOW TARGET any LAG '16mb'", []any{"22023"}},
+		{"SHOW TARGET any LAG '5'", []any{"22023"}},
+		{"SHOW TARGET any LAG 5sec", []any{"22023"}},
+		{"SHOW TARGET any LAG 5s LAG 6s", []any{"22023"}},
+		{"SHOW TARGET any LAG", []any{"0A000"}},
+		{"SHOW TARGET any LAG 5", []any{"22023"}},
+		{"SHOW TARGET any LAG -5s", []any{"0A000"}},
 		{"SHOW TARGET master", []any{"22023"}},
 		{"SHOW TARGET 'x;y'", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 10000", []any{"22023"}},
@@ -100,7 +120,8 @@ func TestStatements(t *testing.T) {
 }
 
 func FuzzStatement(f *testing.F) {
-	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any WAIT 5s NOTIFY EXCEPT 1", "show /* x */ instances; -- y\nshow help",
+	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any WAIT 5s NOTIFY EXCEPT 1", "show target any lag 16MB except 2",
+		"show /* x */ instances; -- y\nshow help",
 		`show target "any"`, "'", "/*/**/"} {
 		f.Add(s)
 	}
@@ -121,6 +142,9 @@ func FuzzStatement(f *testing.F) {
 				continue
 			}
 			again := "SHOW TARGET " + string(p.want)
+			if p.lag != nil {
+				again += " LAG '" + p.lag.Text + "'"
+			}
 			if p.notify {
 				again += " NOTIFY"
 			}

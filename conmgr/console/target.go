@@ -18,12 +18,12 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	w := &bind.Waiter{Member: s, Target: string(st.want), Wait: s.patience(st),
 		Wake: func() { s.conn.SetReadDeadline(netio.LongPast) }}
 	var left bind.LeftOut
-	w.Choose = func(t *bind.Table) int {
+	w.Choose = func(t *bind.Table, l bind.Load) int {
 		s.Notified = st.notify
 		if left == nil {
 			left = t.LeaveOut(st.except)
 		}
-		return t.Choose(st.want, left.In(t))
+		return t.Choose(bind.Request{Want: st.want, Except: left.In(t), Lag: st.lag}, l)
 	}
 	a, err := s.seek(w)
 	switch {
@@ -33,10 +33,11 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 		s.service.trace.Rejected(&s.Seat)
 		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: bind.ShutdownText}
 	}
-	s.service.trace.Bound(&s.Seat, st.want, st.except, a.Table, a.Index)
+	asked := bind.Request{Want: st.want, Except: st.except, Lag: st.lag}
+	s.service.trace.Bound(&s.Seat, asked, a.Table, a.Index)
 	if a.Index < 0 {
 		return nil, &backend.Error{Code: cm.CannotEstablish, Text: "no target server address from Connection Manager",
-			Detail: "No instance has the attribute " + string(st.want) + ": " + a.Table.Describe(st.want, st.except) + "."}
+			Detail: "No instance has the attribute " + string(st.want) + ": " + a.Table.Describe(asked) + "."}
 	}
 	e := &a.Table.Entries[a.Index]
 	return [][]string{{strconv.Itoa(e.Config.Number), e.Config.Name(), e.Address().String(), strconv.Itoa(e.Config.Port),

@@ -54,7 +54,8 @@ type Bound struct {
 	Client
 	Application string
 	Want        cm.Attribute
-	Except      []int // numbers of instances
+	Except      []int  // numbers of instances
+	Lag         string // that it has set; "": none
 	Found       bool
 	To          Instance // if Found
 	Addr        netip.Addr
@@ -79,6 +80,9 @@ func (e Bound) Text() string {
 	}
 	if len(e.Except) > 0 {
 		how += fmt.Sprintf(" (except %v)", e.Except)
+	}
+	if e.Lag != "" {
+		how += fmt.Sprintf(" (lag %s)", e.Lag)
 	}
 	return fmt.Sprintf("%s %s %s: %s", who, how, e.Want, got)
 }

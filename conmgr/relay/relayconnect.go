@@ -37,11 +37,11 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			c.relays.trace.NoPlace(&c.Seat, a.Full)
 			return nil, cm.TooManyConnections, errors.New(a.Full)
 		}
-		except := failed.In(a.Table)
-		c.relays.trace.Bound(&c.Seat, c.port.Attribute, except, a.Table, a.Index)
+		asked := bind.Request{Want: c.port.Attribute, Except: failed.In(a.Table)}
+		c.relays.trace.Bound(&c.Seat, asked, a.Table, a.Index)
 		if a.Index < 0 {
 			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " +
-				a.Table.Describe(c.port.Attribute, except) + "."
+				a.Table.Describe(asked) + "."
 			if len(failures) > 0 {
 				detail = "Could not connect: " + strings.Join(failures, "; ") + "."
 			}
@@ -71,7 +71,9 @@ func (c *relayed) seek(failed bind.LeftOut, most time.Duration) (bind.Answer, er
 	defer wake()
 	c.begin(wake) // who is bound here may be ended at once
 	w := &bind.Waiter{Member: c, Target: string(c.port.Attribute), Wait: most, Wake: wake,
-		Choose: func(t *bind.Table) int { return t.Choose(c.port.Attribute, failed.In(t)) }}
+		Choose: func(t *bind.Table, l bind.Load) int {
+			return t.Choose(bind.Request{Want: c.port.Attribute, Except: failed.In(t)}, l)
+		}}
 	a, waits := r.Seek(w, load)
 	if !waits {
 		return a, nil

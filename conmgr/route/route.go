@@ -1,8 +1,6 @@
-// Package route decides which instance is offered for which attribute, and which one has been
-// superseded. It is pure: what is known of the instances and what was kept from before go in, a
-// table comes out. conmgr's board calls it from one goroutine; tables are immutable, and read by
-// any.
 package route
+
+// Instances, and what is known of the set of them. Pure.
 
 import (
 	"fmt"
@@ -31,6 +29,8 @@ type Instance struct {
 	SystemIdentifier uint64
 	PostmasterStart  int64
 	Succeeds         Succession
+	Lag              heartbeat.Lag // of a standby
+	RTT              time.Duration // to its watchdog; 0: not known
 
 	Drained bool // here, by cm_ctl drain
 }

@@ -1,15 +1,13 @@
 package route
 
-// The table: a verdict on each instance, and the choice among them. Pure.
+// The table: a verdict on each instance. Pure.
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
@@ -18,6 +16,7 @@ type Rules struct {
 	// StandbyGrace is how long a standby of an older timeline than the highest is offered, from
 	// when that became known. 0: not at all; negative: for ever.
 	StandbyGrace time.Duration
+	MaxLag       heartbeat.LagLimit // of a standby; a Request may have another one
 }
 
 // Verdict on an instance.
@@ -37,12 +36,13 @@ type Table struct {
 
 	all     []Instance
 	settled bool // see Known.Learn
+	maxLag  heartbeat.LagLimit
 }
 
 // Decide judges the instances by what is known. It is called for each change.
 func Decide(known Known, all []Instance, settled bool, rules Rules, now time.Time) *Table {
 	t := &Table{Known: known, all: all, settled: settled || allTold(all), Verdicts: make([]Verdict, len(all)),
-		Primary: -1}
+		Primary: -1, maxLag: rules.MaxLag}
 	for i := range all {
 		v := t.judge(&all[i], rules, now)
 		if all[i].State == heartbeat.Lost {
@@ -125,100 +125,6 @@ func (t *Table) holds(in *Instance) bool { return t.Known.At.PostmasterStart == 
 
 func (k *Known) succeeded(system uint64) bool {
 	return slices.ContainsFunc(k.Takeovers, func(o Takeover) bool { return o.From == system })
-}
-
-// has tells whether an instance that is used has an attribute.
-func (t *Table) has(i int, want cm.Attribute) bool {
-	in := &t.all[i]
-	switch want {
-	case cm.Any:
-		return true
-	case cm.ReadWrite:
-		return !in.Attributes.IsReadOnly()
-	case cm.ReadOnly:
-		return in.Attributes.IsReadOnly()
-	case cm.Primary:
-		return in.isPrimary()
-	}
-	return !in.isPrimary()
-}
-
-// Choose returns the index of an instance, -1 if there is none. except are numbers.
-func (t *Table) Choose(want cm.Attribute, except []int) int {
-	first := func(want cm.Attribute) int {
-		for i := range t.all {
-			if t.isOffered(i) && !slices.Contains(except, t.all[i].Number) && t.has(i, want) {
-				return i
-			}
-		}
-		return -1
-	}
-	if want == cm.PreferStandby || want == cm.PreferRead {
-		if i := first(cm.Standby); i >= 0 {
-			return i
-		}
-		want = cm.Any
-	}
-	return first(want)
-}
-
-// UsedFor are the attributes for which an instance would be handed out now.
-func (t *Table) UsedFor(index int) (used []string) {
-	for _, a := range cm.Attributes {
-		if t.Choose(a, nil) == index {
-			used = append(used, string(a))
-		}
-	}
-	return used
-}
-
-// NotUsed says why an instance is handed out for no attribute; "" if it is for some.
-func (t *Table) NotUsed(index int) string {
-	if why := cmp.Or(t.Verdicts[index].Why, t.whyDraining(index)); why != "" || len(t.UsedFor(index)) > 0 {
-		return why
-	}
-	return fmt.Sprintf("%s comes first", t.all[t.Choose(t.all[index].kind(), nil)].name())
-}
-
-// kind is the attribute for which others of its kind stand in its way.
-func (in *Instance) kind() cm.Attribute {
-	if in.isPrimary() {
-		return cm.Primary
-	}
-	return cm.Standby
-}
-
-// Describe tells of each instance why it is not the one, for the DETAIL of an error.
-func (t *Table) Describe(want cm.Attribute, except []int) string {
-	var b strings.Builder
-	for i := range t.all {
-		in := &t.all[i]
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		fmt.Fprintf(&b, "%s is %s", in.name(), in.State)
-		why := t.Verdicts[i].Why
-		switch {
-		case !in.established():
-			why = ""
-			if in.Detail != "" {
-				fmt.Fprintf(&b, " (%s)", in.Detail)
-			}
-		case slices.Contains(except, in.Number):
-			why = "it is left out by EXCEPT"
-		case why == "" && !t.has(i, want):
-			why = "it is not " + string(want)
-		case why == "":
-			why = t.whyDraining(i)
-		}
-		if in.established() {
-			b.WriteString(", " + in.Attributes.String())
-		}
-		if why != "" {
-			b.WriteString(": " + why)
-		}
-	}
-	return b.String()
 }
 
 // Conflicts describes what an administrator should look into, one text each.

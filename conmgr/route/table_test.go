@@ -70,10 +70,15 @@ func after(rules Rules, history ...string) (known Known, t *Table) {
 	return known, t
 }
 
+// pick chooses where chance takes the first.
+func pick(t *Table, want cm.Attribute, except ...int) int {
+	return t.Choose(Request{Want: want, Except: except}, Load{})
+}
+
 func choices(t *Table, except []int) string {
 	var got []string
 	for _, a := range []cm.Attribute{cm.Any, cm.ReadWrite, cm.ReadOnly, cm.Primary, cm.Standby, cm.PreferStandby} {
-		if i := t.Choose(a, except); i < 0 {
+		if i := pick(t, a, except...); i < 0 {
 			got = append(got, "-")
 		} else {
 			got = append(got, fmt.Sprint(i))
@@ -154,10 +159,10 @@ func TestChoose(t *testing.T) {
 		if got := choices(tab, x.except); got != x.want {
 			t.Errorf("%s except %v: got %v, want %s", x.history, x.except, got, x.want)
 		}
-		if tab.Choose(cm.PreferRead, x.except) != tab.Choose(cm.PreferStandby, x.except) {
+		if pick(tab, cm.PreferRead, x.except...) != pick(tab, cm.PreferStandby, x.except...) {
 			t.Errorf("%s: prefer-read is not prefer-standby", x.history)
 		}
-		if p := tab.Choose(cm.Primary, nil); p != tab.Primary {
+		if p := pick(tab, cm.Primary); p != tab.Primary {
 			t.Errorf("%s: the primary is %d, not %d", x.history, p, tab.Primary)
 		}
 	}
@@ -168,7 +173,7 @@ func TestHolderInAnotherConfiguration(t *testing.T) {
 	known, _ := after(Rules{}, "p1 s1 p2")
 	all := instances("p2 p2 p2")
 	choose := func(all []Instance) int {
-		return Decide(known.Learn(all, true, epoch), all, true, Rules{}, epoch).Choose(cm.Primary, nil)
+		return pick(Decide(known.Learn(all, true, epoch), all, true, Rules{}, epoch), cm.Primary)
 	}
 	if i := choose(all); i != 2 {
 		t.Errorf("unchanged: %d", i)
@@ -241,7 +246,7 @@ func TestStandbyGrace(t *testing.T) {
 	} {
 		known, _ := after(Rules{StandbyGrace: x.grace}, "p1 s1", "p2 s1")
 		tab := Decide(known, instances("p2 s1"), true, Rules{StandbyGrace: x.grace}, epoch.Add(x.later))
-		if got := tab.Choose(cm.Standby, nil); got != x.want {
+		if got := pick(tab, cm.Standby); got != x.want {
 			t.Errorf("%v after %v: got %d", x.grace, x.later, got)
 		}
 		if x.next == 0 && !tab.Next.IsZero() || x.next > 0 && !tab.Next.Equal(epoch.Add(x.next)) {
@@ -446,7 +451,7 @@ func TestReasons(t *testing.T) {
 		{"p1x p1 p1", `is established, primary,read-write: it belongs to another database cluster: its system identifier is 8, that of the set is 7`, `=`},
 	} {
 		_, tab := after(Rules{}, strings.Split(x.history, ",")...)
-		got, _, _ := strings.Cut(tab.Describe(cm.ReadWrite, nil), "; ")
+		got, _, _ := strings.Cut(tab.Describe(Request{Want: cm.ReadWrite}), "; ")
 		if got != `instance 0 (host "db0") `+x.describe {
 			t.Errorf("%s: got %s", x.history, got)
 		}
@@ -459,12 +464,12 @@ func TestReasons(t *testing.T) {
 		}
 	}
 	_, tab := after(Rules{}, "p1 s1 s1")
-	if got := tab.Describe(cm.ReadWrite, []int{0}); !strings.HasPrefix(got,
+	if got := tab.Describe(Request{Want: cm.ReadWrite, Except: []int{0}}); !strings.HasPrefix(got,
 		`instance 0 (host "db0") is established, primary,read-write: it is left out by EXCEPT; `) {
 		t.Errorf("got %s", got)
 	}
 	for i, want := range []string{"any,read-write,primary/", "read-only,standby,prefer-standby,prefer-read/",
-		`/instance 1 (host "db1") comes first`} {
+		"read-only,standby,prefer-standby,prefer-read/"} {
 		if got := strings.Join(tab.UsedFor(i), ",") + "/" + tab.NotUsed(i); got != want {
 			t.Errorf("instance %d: got %s", i, got)
 		}

@@ -29,6 +29,8 @@ func (in *Instance) tell(a *instance.Action) {
 	case instance.Changed:
 		in.attributesChanged()
 		in.publish(nil)
+	case instance.Measured:
+		in.publish(nil)
 	case instance.Closed:
 		in.closed(a.Err.Error())
 	case instance.Stopping:
@@ -48,6 +50,7 @@ func (in *Instance) established(loss *heartbeat.Loss) {
 		in.declare(loss)
 	}
 	in.lossText, in.detail = "", in.portMismatch()
+	in.rtt = in.sockets[len(in.sockets)-1].link.roundTrip()
 	addr, _ := in.end.Peer()
 	in.events.Emit(event.Established{Instance: in.id, Addr: addr})
 	in.attributesChanged()
@@ -200,7 +203,7 @@ func (in *Instance) publish(loss *heartbeat.Loss) {
 	s.SystemIdentifier, s.PostmasterStart, s.Succeeds = in.mon.SystemIdentifier(), in.mon.PostmasterStart(),
 		in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
-	s.Client = in.client()
+	s.Client, s.Lag, s.RTT = in.client(), in.mon.Lag(), in.rtt
 	by := in.end.ServedBy()
 	if by != in.index && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
 		s.State = heartbeat.Duplicate

@@ -55,6 +55,7 @@ type Instance struct {
 	lossText   string          // why the instance was lost, until it is established again
 	before     string          // attributes last told to the log
 	told       int             // index of the instance that the log has named as the same server, -1: none
+	rtt        time.Duration   // of the connection that was established last; 0: not known
 	otherPort  uint16          // the postmaster's port, as last complained of
 	key        *proof.Key      // as it was read last; nil: none
 	keyToldAt  clock.Mono      // when it was last told that it cannot be read

@@ -172,6 +172,17 @@ func (l *link) unacked() bool {
 	return n > 0
 }
 
+// roundTrip is the shortest time that the peer's kernel took to acknowledge something; 0: the kernel
+// does not tell. When all that has come is WELCOME, no acknowledgement was put off yet.
+func (l *link) roundTrip() (rtt time.Duration) {
+	_ = l.raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			rtt = time.Duration(info.Min_rtt) * time.Microsecond
+		}
+	})
+	return rtt
+}
+
 // write sends a frame without waiting. (Write would fail if this process was stopped between its
 // deadline and itself.) A send buffer that is full of frames of a few bytes belongs to a connection
 // that has been dead for long: the frame is left out.

@@ -215,7 +215,7 @@ func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
 // welcomed: the watchdog has answered HELLO. What an earlier one of ours has led to, when a later
 // one was welcomed, is nothing.
 func (in *Instance) welcomed(now heartbeat.Mono, l *line, w heartbeat.Welcome) {
-	late := l.ch.Attempt < in.welcomedAttempt
+	late, before := l.ch.Attempt < in.welcomedAttempt, in.word()
 	var loss *heartbeat.Loss
 	err := heartbeat.ErrStaleWelcome
 	if !late {
@@ -240,6 +240,7 @@ func (in *Instance) welcomed(now heartbeat.Mono, l *line, w heartbeat.Welcome) {
 	in.acks = acks{at: never, confirmed: max(in.acks.confirmed, l.greeted)}
 	if in.phase == serving && loss == nil {
 		in.joins(now, l)
+		in.tellNews(before)
 		return
 	}
 	if in.phase == serving {

@@ -136,13 +136,15 @@ func (w *witness) frame(on Conn) hb.Frame {
 	}
 	switch k := w.rng.IntN(12); {
 	case !welcomed && k < 9:
-		welcome := hb.Welcome{Version: uint16(1 + w.rng.IntN(2)), SystemIdentifier: 7, PostmasterStart: int64(w.rng.IntN(8) / 7)}
+		welcome := hb.Welcome{Version: uint16(1 + w.rng.IntN(2)), SystemIdentifier: 7, PostmasterStart: int64(w.rng.IntN(8) / 7),
+			Attributes: hb.Attributes{Flags: hb.InRecovery}}
 		if w.rng.IntN(4) > 0 {
 			welcome.Flags = hb.Resumed
 		}
 		b = welcome.Append(nil)
 	case k < 8:
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: uint32(w.rng.IntN(5) / 4)}}.Append(nil, version)
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: hb.Attributes{Timeline: uint32(w.rng.IntN(5) / 4),
+			Flags: hb.InRecovery}, Lag: hb.Lag{Known: true, Bytes: w.rng.Uint64N(1 << 20)}}.Append(nil, version)
 	case k < 11:
 		b = hb.Goodbye{Code: hb.GoodbyeServerEnds}.Append(nil)
 	default:

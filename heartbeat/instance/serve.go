@@ -47,8 +47,8 @@ func (in *Instance) received(now heartbeat.Mono, l *line, f heartbeat.Frame) {
 			return
 		}
 	}
-	latest := l == in.latest()
-	changed, err := in.mon.Frame(now, &l.ch, latest, f)
+	latest, before := l == in.latest(), in.word()
+	_, err := in.mon.Frame(now, &l.ch, latest, f)
 	switch {
 	case err != nil:
 		in.parted(now, l, err)
@@ -62,9 +62,32 @@ func (in *Instance) received(now heartbeat.Mono, l *line, f heartbeat.Frame) {
 		in.parted(now, l, causeError("remote node ends heartbeat connection: "+g.Text))
 	case latest:
 		in.echoed(l)
-		if changed {
-			in.act(Action{Kind: Changed})
-		}
+		in.tellNews(before)
+	}
+}
+
+// word is what the instance says of itself.
+type word struct {
+	attributes heartbeat.Attributes
+	succeeds   heartbeat.Succession
+	lag        heartbeat.Lag
+}
+
+func (in *Instance) word() word {
+	a, _ := in.mon.Attributes()
+	return word{a, in.mon.Succeeds(), in.mon.Lag()}
+}
+
+// tellNews tells what it says otherwise than before.
+func (in *Instance) tellNews(before word) {
+	now := in.word()
+	measured := now.lag != before.lag
+	now.lag = before.lag
+	switch {
+	case now != before:
+		in.act(Action{Kind: Changed})
+	case measured:
+		in.act(Action{Kind: Measured})
 	}
 }
 

@@ -70,6 +70,7 @@ const (
 	Established // the watchdog has welcomed us; Loss, if this is not what the applications knew
 	Duplicate   // the server is monitored by way of another entry
 	Changed     // the attributes or the succession are others
+	Measured    // the lag is another
 	Closed      // the connection is over, which is no verdict: Err
 	Stopping    // the server has announced its end
 	Stopped     // it has ended
@@ -122,6 +123,7 @@ type View interface {
 	PostmasterPort() uint16
 	KnowsLabels() bool
 	Succeeds() heartbeat.Succession
+	Lag() heartbeat.Lag
 	LastReceived() (t heartbeat.Mono, ok bool)
 }
 

@@ -10,7 +10,8 @@ package instance
 //	                                         all of these, and frames: [on=2], of that connection; else of the
 //	                                         latest that stands, or of the attempt
 //	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=] [version=1]
-//	beat [attrs=] [tl=] [echo=]               else of all that was sent
+//	                                         [lag=], bytes
+//	beat [attrs=] [tl=] [lag=] [echo=]        else of all that was sent
 //	goodbye <code> <text>; refused <text>; frame <type>
 //	holder <entry> [from=] [since=]          who serves what is claimed from now on: at first, this
 //	                                         entry, number 0
@@ -41,6 +42,7 @@ type script struct {
 	in       *Instance
 	now      hb.Mono
 	attrs    hb.Attributes
+	lag      hb.Lag // as it was shown last
 	holder   *Holder
 	versions map[Conn]uint16
 	secret   string              // of the key that both ends have
@@ -198,7 +200,7 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 	switch kind {
 	case "welcome":
 		x := hb.Welcome{Version: 2, SystemIdentifier: w.number("sys"), PostmasterStart: int64(w.number("start")),
-			Attributes: s.attrs, KnownSince: w.number("since")}
+			Attributes: s.attrs, KnownSince: w.number("since"), Lag: lagOf(w)}
 		if w.value("version") == "1" {
 			x.Version = 1
 		}
@@ -208,7 +210,7 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 		}
 		b = x.Append(nil)
 	case "beat":
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs, Echo: s.echo(w)}.Append(nil, s.versions[s.conn(w)])
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs, Echo: s.echo(w), Lag: lagOf(w)}.Append(nil, s.versions[s.conn(w)])
 	case "goodbye":
 		b = hb.Goodbye{Code: hb.GoodbyeCode(code), Text: w[1:].plain()}.Append(nil)
 	case "refused":
@@ -224,6 +226,11 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 	}
 	f, _, err = hb.Next(s.prove(kind, w, b))
 	return f, err
+}
+
+// lagOf is what a line says of it: bytes.
+func lagOf(w words) hb.Lag {
+	return hb.Lag{Known: w.value("lag") != "", Bytes: w.number("lag")}
 }
 
 // conn is the connection that a line is about.
@@ -268,6 +275,10 @@ func (s *script) step(prefix string, e Event) {
 		s.step(prefix, Event{Kind: Claimed, Holder: h})
 		return
 	}
+	if l := s.in.View().Lag(); l != s.lag {
+		s.lag = l
+		s.out = append(s.out, prefix+l.String())
+	}
 	due := "never"
 	if s.in.Wake() != never {
 		due = fmt.Sprint(time.Duration(s.in.Wake()))
@@ -277,7 +288,7 @@ func (s *script) step(prefix string, e Event) {
 }
 
 var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "read key", "ask no more", "probe", "fell back",
-	"failed", "established", "duplicate", "changed", "closed", "stopping", "stopped", "lost"}
+	"failed", "established", "duplicate", "changed", "measured", "closed", "stopping", "stopped", "lost"}
 
 // said is an action in words.
 func (s *script) said(a Action) string {

@@ -132,7 +132,7 @@ func (t *Table) welcome(now Now, c *conn, h heartbeat.Hello, shake *proof.Handsh
 		SystemIdentifier: t.server.SystemIdentifier, PostmasterStart: t.server.PostmasterStart,
 		Attributes:     t.settings.Attributes,
 		PostmasterPort: t.server.PostmasterPort, Succeeds: t.settings.Succeeds,
-		KnownSince: uint64(a.peer.ConnectedAt)}.Append(t.bytes)
+		KnownSince: uint64(a.peer.ConnectedAt), Lag: t.settings.Lag}.Append(t.bytes)
 	if shake != nil {
 		b = shake.SealWelcome(b, len(t.bytes))
 	}

@@ -49,6 +49,7 @@ type Event struct {
 type Settings struct {
 	Attributes       heartbeat.Attributes
 	Succeeds         heartbeat.Succession
+	Lag              heartbeat.Lag // told with what is sent anyway
 	TerminateOnClose bool
 	MaxTimeout       time.Duration // the longest heartbeat_interval and heartbeat_timeout of a HELLO
 	Access           *Access
@@ -337,7 +338,7 @@ func (t *Table) beat(now Now, c *conn) {
 		return
 	}
 	t.countSent(c.peer)
-	t.send(c, c.ch.WatchdogBeat(t.bytes, now.Mono, t.settings.Attributes, t.settings.Succeeds))
+	t.send(c, c.ch.WatchdogBeat(t.bytes, now.Mono, t.settings.Attributes, t.settings.Succeeds, t.settings.Lag))
 }
 
 // stopServer tells the conmgrs that the server ends. A frame that is half out cannot be followed by

@@ -3,10 +3,10 @@ package watchdog
 // Step by scripts: testdata/, in the form of internal/transcript. Nothing but Step is used, and the
 // slots. Events, on a connection n:
 //
-//	server [slots=4] [attributes=standby] [keep] [max=10s]   a new server; keep: terminate_on_close is off
+//	server [slots=4] [attributes=standby] [lag=] [for=] [keep] [max=10s]   a new server; keep: terminate_on_close is off
 //	worker [away=50ms]                       another worker with the same slots; away: for so long there was
 //	                                         none, which the slots can tell
-//	set [keep] [attributes=standby] [max=]   settings are others now
+//	set [keep] [attributes=standby] [lag=] [for=] [max=]   settings are others now
 //	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s] [attempt=]   opens the connection as
 //	                                         well; attempt: in version 2
 //	open n <address> [count=1]; beat n; goodbye n <code> [gen=0]; bytes n <text>
@@ -196,6 +196,10 @@ func (s *script) set() {
 	s.settings.Access = w.access()
 	flags := map[string]heartbeat.AttributeFlags{"primary": 0, "standby": heartbeat.InRecovery}
 	s.settings.Attributes = heartbeat.Attributes{Flags: flags[w.arg("attributes", "primary")], Timeline: 1}
+	s.settings.Lag = heartbeat.Lag{}
+	if lag, ok := w.args["lag"]; ok {
+		s.settings.Lag = heartbeat.Lag{Known: true, Bytes: w.number(lag), Time: w.duration(w.arg("for", "0s"))}
+	}
 }
 
 // worker is a new process: no connection is left.
@@ -313,15 +317,15 @@ func frame(b []byte, version uint16) string {
 		if w.Flags&heartbeat.Resumed != 0 {
 			what = "resumed"
 		}
-		return fmt.Sprintf("WELCOME %s, known since %s, %s%s", what, ms(int64(w.KnownSince)-int64(wallAtZero)), w.Attributes,
-			failed(err))
+		return fmt.Sprintf("WELCOME %s, known since %s, %s%s%s", what, ms(int64(w.KnownSince)-int64(wallAtZero)),
+			w.Attributes, behind(w.Lag), failed(err))
 	case heartbeat.TypeBeat:
 		w, err := heartbeat.ParseWatchdogBeat(f.Payload, version)
 		echo := ""
 		if version > 1 {
 			echo = fmt.Sprintf(", echo %d", w.Echo)
 		}
-		return fmt.Sprintf("BEAT %d, %s%s%s", w.Sequence, w.Attributes, echo, failed(err))
+		return fmt.Sprintf("BEAT %d, %s%s%s%s", w.Sequence, w.Attributes, behind(w.Lag), echo, failed(err))
 	case heartbeat.TypeGoodbye:
 		g, err := heartbeat.ParseGoodbye(f.Payload)
 		return fmt.Sprintf("GOODBYE %d, %s%s", g.Code, g.Text, failed(err))
@@ -330,6 +334,13 @@ func frame(b []byte, version uint16) string {
 		return fmt.Sprintf("REFUSED %d, %s%s", r.Code, r.Text, failed(err))
 	}
 	return f.Type.String()
+}
+
+func behind(l heartbeat.Lag) string {
+	if !l.Known {
+		return ""
+	}
+	return ", " + l.String()
 }
 
 func failed(err error) string {

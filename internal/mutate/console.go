@@ -192,7 +192,7 @@ var consoleMutations = []mutation{
 	{
 		name:      "console/why-not",
 		invariant: "the DETAIL says why each instance is not the one",
-		file:      "conmgr/route/table.go",
+		file:      "conmgr/route/choose.go",
 		from:      "b.WriteString(\": \" + why)",
 		to:        "b.WriteString(\": \" + why[:0])",
 		test:      "-run TestReasons ./conmgr/route",

@@ -32,7 +32,7 @@ var drainMutations = []mutation{
 	{
 		name:      "drain/reason",
 		invariant: "SHOW INSTANCES says why an instance that is draining is not used",
-		file:      "conmgr/route/table.go",
+		file:      "conmgr/route/choose.go",
 		from:      "cmp.Or(t.Verdicts[index].Why, t.whyDraining(index))",
 		to:        "cmp.Or(t.Verdicts[index].Why)",
 		test:      "-run TestReasons ./conmgr/route",

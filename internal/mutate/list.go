@@ -8,5 +8,5 @@ import "slices"
 var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMutations, watchdogMutations, besideMutations, workerMutations, instanceMutations,
 	conmgrMutations, drainMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
 	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations, frontTellsMutations,
-	extensionMutations, restartMutations,
+	extensionMutations, standbyMutations, restartMutations,
 	simulateMutations, suiteMutations)
