@@ -67,6 +67,8 @@ watchdog_attributes(bool stopping)
 		flags |= WD_ATTR_READ_ONLY;
 	if (stopping)
 		flags |= WD_ATTR_SHUTTING_DOWN;
+	if (watchdog_is_drained())
+		flags |= WD_ATTR_DRAINING;
 	return flags << 32 | timeline;
 }
 

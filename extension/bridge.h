@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 5
+#define WATCHDOG_ABI_VERSION 6
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -135,7 +135,11 @@ typedef struct WatchdogSession
 								 * last heard, at the start of the session */
 	uint32_t	signaled;		/* atomic, of the terminator: the pid, if it
 								 * has been told to end */
-	uint32_t	reserved;
+	uint32_t	backend;		/* by which the server's own signals find it */
+	int64_t		began;			/* atomic; ns, CLOCK_MONOTONIC */
+	int64_t		leaves;			/* atomic, of the terminator: since when there
+								 * is the drain for which it ends, and how, see
+								 * drain.c; 0: none */
 	void	   *status;			/* its entry in the backend status array */
 	uint16_t	port;			/* of the client */
 	uint16_t	server_port;

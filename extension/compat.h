@@ -25,6 +25,7 @@
 #include "access/xlogrecovery.h"
 #endif
 #include "storage/latch.h"
+#include "storage/procsignal.h"
 #include "storage/shmem.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
@@ -92,6 +93,45 @@ wd_process_number(void)
 #else
 	return MyProc->pgprocno;
 #endif
+}
+
+/* This process, as the server's own signals know it. */
+static inline int
+wd_backend_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyBackendId;
+#endif
+}
+
+/*
+ * Have a session run an empty transaction as soon as it is idle, outside of
+ * one, and waits for its client: the server's own way to have it catch up with
+ * changes of the catalogs. Within a transaction it does no more than that.
+ */
+static inline void
+wd_ask_when_idle(int pid, int backend)
+{
+	(void) SendProcSignal(pid, PROCSIG_CATCHUP_INTERRUPT, backend);
+}
+
+/*
+ * End this session, which is idle, by idle_session_timeout (57P05), whatever
+ * that is set to. Before 14 there is none: as pg_terminate_backend() (57P01).
+ */
+static inline void
+wd_end_idle_session(void)
+{
+#if PG_VERSION_NUM >= 140000
+	if (IdleSessionTimeout <= 0)
+		IdleSessionTimeout = 1;
+	IdleSessionTimeoutPending = true;
+#else
+	ProcDiePending = true;
+#endif
+	InterruptPending = true;
 }
 
 /*

@@ -20,8 +20,8 @@
  * asking the process array, which has a lock: a session that has ended has
  * taken its row back.
  */
-static bool
-end_session(WatchdogSession *row, uint32 pid)
+bool
+watchdog_end_session(WatchdogSession *row, uint32 pid)
 {
 	if (wd_load(&row->pid) != pid)
 		return false;
@@ -50,7 +50,7 @@ watchdog_end_again(void)
 		WatchdogSession *row = &watchdog_sessions[i];
 		uint32		pid = wd_load(&row->pid);
 
-		if (pid != 0 && wd_load(&row->signaled) == pid && end_session(row, pid))
+		if (pid != 0 && wd_load(&row->signaled) == pid && watchdog_end_session(row, pid))
 			n++;
 	}
 	return n;
@@ -60,8 +60,8 @@ watchdog_end_again(void)
  * The name that the application of a session has now, as far as its entry in
  * the backend status array tells. It has none while it starts.
  */
-static void
-current_name(WatchdogSession *session)
+void
+watchdog_current_name(WatchdogSession *session)
 {
 	volatile PgBackendStatus *entry = session->status;
 	char		name[sizeof(session->application)];
@@ -116,12 +116,12 @@ watchdog_end_sessions(const WatchdogSlots *slots, Request *requests,
 
 		if (!watchdog_read_session(i, &session))
 			continue;			/* one that starts asks for itself */
-		current_name(&session);
+		watchdog_current_name(&session);
 		for (int r = 0; r < nrequests; r++)
 		{
 			if (wants_end_of(slots, &requests[r], &session, applications))
 			{
-				if (end_session(&watchdog_sessions[i], session.pid))
+				if (watchdog_end_session(&watchdog_sessions[i], session.pid))
 					requests[r].signaled++;
 				break;
 			}

@@ -60,6 +60,7 @@ startup_shmem(void)
 		memset(watchdog_shared, 0, shared_size());
 		SpinLockInit(&watchdog_shared->mutex);
 		watchdog_shared->nslots = watchdog_max_heartbeat_connections;
+		watchdog_init_drain();
 	}
 	watchdog_make_table();
 	LWLockRelease(AddinShmemInitLock);

@@ -230,6 +230,8 @@ enter_table(const Port *port)
 	row->cookie = socket_cookie(port->sock);
 	row->heard = last_heard(port->sock);
 	row->status = wd_status_entry();
+	row->backend = wd_backend_number();
+	row->began = wd_monotonic_now();
 	row->walsender = am_walsender;
 	if (port->application_name != NULL)
 		strlcpy(row->application, port->application_name,
@@ -237,6 +239,7 @@ enter_table(const Port *port)
 	my_row = row;
 	on_shmem_exit(leave_table, (Datum) 0);
 	wd_store(&row->pid, MyProcPid);
+	watchdog_await_drain(row);
 	return true;
 }
 

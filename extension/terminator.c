@@ -13,6 +13,9 @@
  * or has given this instance up is no dead host: what replicates to that host,
  * or takes a backup of this server, goes on.
  *
+ * It also ends the sessions that have to go when the server is drained
+ * (leavers.c).
+ *
  * A session that is still being authenticated has no row yet, and asks for the
  * verdicts itself when it has one.
  */
@@ -198,13 +201,16 @@ check_worker(void)
 	}
 }
 
-/* The sooner of a time and of so many ms; both may be none, -1. */
+/* The shorter one of a wait, -1: for ever, and the time until at; 0: never. */
 static long
-sooner(long wait, int64 at)
+wait_until(long wait, int64 at)
 {
-	int64		left = (at - wd_monotonic_now()) / 1000000 + 1;
+	int64		left = at - wd_monotonic_now();
 
-	left = Max(left, 0);
+	if (at == 0)
+		return wait;
+	left = left > 0 ? left / 1000000 + 1 : 0;
+	left = Min(left, INT_MAX);
 	return wait < 0 ? (long) left : Min(wait, (long) left);
 }
 
@@ -214,11 +220,9 @@ next_turn(void)
 {
 	long		wait = idle_left_out > 0 ? IDLE_REPORTS_MS : -1;
 
-	if (again_ms != 0)
-		wait = sooner(wait, again_at);
-	if (wake_postmaster_at != 0)
-		wait = sooner(wait, wake_postmaster_at);
-	return wait;
+	wait = wait_until(wait, again_ms == 0 ? 0 : again_at);
+	wait = wait_until(wait, wake_postmaster_at);
+	return wait_until(wait, watchdog_next_leavers());
 }
 
 /*
@@ -278,6 +282,7 @@ watchdog_terminator_main(Datum arg)
 	plan_again(FIRST_AGAIN_MS); /* whom the one before us has signaled */
 	on_shmem_exit(withdraw_latch, (Datum) 0);
 	watchdog_publish_latch(&watchdog_shared->terminator_latch, MyLatch);
+	watchdog_apply_drain_setting();
 
 	while (!ShutdownRequestPending)
 	{
@@ -289,8 +294,11 @@ watchdog_terminator_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			watchdog_apply_drain_setting();
 		}
 		serve_slots();
+		if (watchdog_serve_drain() > 0)
+			plan_again(FIRST_AGAIN_MS);
 		serve_again();
 		report_left_out();
 		check_worker();

@@ -4,6 +4,7 @@
  *
  *	  terminator.c  the worker: requests from the slots, reports, the main loop
  *	  sessions.c    the pass over all sessions
+ *	  leavers.c     who has to go in a drain
  */
 #ifndef TERMINATOR_H
 #define TERMINATOR_H
@@ -28,5 +29,10 @@ typedef struct Request
 extern void watchdog_end_sessions(const WatchdogSlots *slots,
 								  Request *requests, int nrequests);
 extern int	watchdog_end_again(void);
+extern bool watchdog_end_session(WatchdogSession *row, uint32 pid);
+
+/* leavers.c */
+extern int	watchdog_serve_drain(void);
+extern int64 watchdog_next_leavers(void);
 
 #endif							/* TERMINATOR_H */

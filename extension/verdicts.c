@@ -11,12 +11,21 @@
  * is known has it, or the one that has it has not proved that address. What
  * carries the label of another conmgr that lives is that one's. Whose verdict
  * is put off for whose sake is decided in terminator/ (Go).
+ *
+ * And which sessions have to go when this server is drained, and when.
  */
 #include "watchdog.h"
 
 #include <netinet/in.h>
 
 #include "utils/memutils.h"
+
+/*
+ * So long after drain_grace a session is ended only where it has been idle for
+ * long: its client's pool is likely to look whether it is there before using
+ * it. After that, wherever it is between transactions.
+ */
+#define IDLE_FIRST_MS	5000
 
 /* So often a conmgr may have been followed by another one. */
 #define MAX_HEIRS	16
@@ -255,4 +264,33 @@ watchdog_ends_by_silence_only(const WatchdogSession *session,
 			return true;
 	}
 	return false;
+}
+
+static bool
+is_over(int64 now, int64 since, int ms, int more_ms)
+{
+	return ms >= 0 &&
+		now - since >= ((int64) ms + more_ms) * INT64CONST(1000000);
+}
+
+/*
+ * What a drain wants of a session. It means those that began before it: whoever
+ * comes all the same has a reason, and a pooler that is thrown out comes again
+ * for ever. What ends by silence only stays: the standby that is to take over
+ * has to receive everything.
+ */
+WatchdogLeave
+watchdog_leave(const WatchdogDrain *drain, const WatchdogSession *session,
+			   List *applications, int64 now)
+{
+	if (drain->since == 0 || session->began >= drain->since ||
+		watchdog_ends_by_silence_only(session, applications))
+		return WD_STAYS;
+	if (is_over(now, drain->since, drain->limit_ms, 0))
+		return WD_LEAVES_NOW;
+	if (is_over(now, drain->since, drain->grace_ms, IDLE_FIRST_MS))
+		return WD_LEAVES_BETWEEN;
+	if (is_over(now, drain->since, drain->grace_ms, 0))
+		return WD_LEAVES_IDLE;
+	return WD_LEAVES;
 }

@@ -23,8 +23,8 @@ PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog);
 PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog_sessions);
 
 #define VIEW_COLUMNS_1_0 13
-#define VIEW_COLUMNS 15
-#define SESSION_COLUMNS 7
+#define VIEW_COLUMNS 16
+#define SESSION_COLUMNS 8
 
 static Datum
 inet_of(const uint8 *addr)
@@ -67,8 +67,80 @@ uuid_of(const uint8 *label)
 	return UUIDPGetDatum(shown);
 }
 
+/* A drain, and the sessions that it wants to go. */
+typedef struct Leavers
+{
+	WatchdogDrain drain;
+	List	   *applications;
+	int64		now;
+} Leavers;
+
+static Leavers
+begin_leavers(void)
+{
+	return (Leavers)
+	{
+		.drain = watchdog_current_drain(),
+			.applications = watchdog_silence_only_applications(),
+			.now = wd_monotonic_now()
+	};
+}
+
+static bool
+has_to_go(const Leavers *leavers, WatchdogSession *session)
+{
+	if (leavers->drain.since == 0)
+		return false;
+	watchdog_current_name(session);
+	return watchdog_leave(&leavers->drain, session, leavers->applications,
+						  leavers->now) != WD_STAYS;
+}
+
+/* One that has to go counts for the conmgr with which it would end. */
 static void
-put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
+count_leaver(int64 *counts, const WatchdogSlots *slots,
+			 const WatchdogSession *session)
+{
+	const WatchdogSlot *owner = watchdog_owner(slots, session);
+
+	for (uint32 i = 0; i < slots->n; i++)
+	{
+		const WatchdogSlot *slot = &slots->slots[i];
+
+		if (owner != NULL ? slot == owner :
+			watchdog_is_awaited(slot) && watchdog_has_proved(slot, session) >= 0)
+			counts[i]++;
+	}
+}
+
+/* For each slot, how many are left. NULL: the server is not drained. */
+static int64 *
+count_leavers(void)
+{
+	Leavers		leavers = begin_leavers();
+	WatchdogSlots *slots;
+	int64	   *counts;
+
+	if (leavers.drain.since == 0)
+		return NULL;
+	slots = watchdog_read_slots();
+	counts = palloc_extended(slots->n * sizeof(int64),
+							 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (uint32 i = 0; i < watchdog_nsessions; i++)
+	{
+		WatchdogSession session;
+
+		CHECK_FOR_INTERRUPTS(); /* each looks at all slots */
+		if (watchdog_read_session(i, &session) && has_to_go(&leavers, &session))
+			count_leaver(counts, slots, &session);
+	}
+	watchdog_free_slots(slots);
+	return counts;
+}
+
+static void
+put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot,
+		const int64 *leavers)
 {
 	Datum		values[VIEW_COLUMNS];
 	bool		nulls[VIEW_COLUMNS] = {0};
@@ -93,6 +165,8 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot)
 	values[i++] = PointerGetDatum(cstring_to_text_with_len((const char *) slot->keyid,
 														   strnlen((const char *) slot->keyid,
 																   sizeof(slot->keyid))));
+	nulls[i] = leavers == NULL;
+	values[i++] = leavers ? Int64GetDatum(*leavers) : (Datum) 0;
 	Assert(i == VIEW_COLUMNS);
 	tuplestore_putvalues(store, desc, values, nulls);
 }
@@ -136,6 +210,7 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Tuplestorestate *store = begin_rows(fcinfo, VIEW_COLUMNS,
 										VIEW_COLUMNS_1_0, &desc);
+	int64	   *counts = count_leavers();
 
 	for (uint32 i = 0; i < watchdog_shared->nslots; i++)
 	{
@@ -144,7 +219,7 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 		if (wd_load(&watchdog_shared->slots[i].state) == WD_SLOT_CONNECTED &&
 			watchdog_read_slot(&watchdog_shared->slots[i], &copy) &&
 			copy.state == WD_SLOT_CONNECTED)
-			put_row(store, desc, &copy);
+			put_row(store, desc, &copy, counts ? &counts[i] : NULL);
 	}
 	return (Datum) 0;
 }
@@ -174,7 +249,7 @@ count_at_address(const WatchdogSlots *slots, const WatchdogSession *session)
 
 static void
 put_session(Tuplestorestate *store, TupleDesc desc, const WatchdogSlots *slots,
-			const WatchdogSession *session)
+			const Leavers *leavers, WatchdogSession *session)
 {
 	const WatchdogSlot *owner = watchdog_owner(slots, session);
 	Datum		values[SESSION_COLUMNS] = {0};
@@ -191,6 +266,8 @@ put_session(Tuplestorestate *store, TupleDesc desc, const WatchdogSlots *slots,
 	nulls[i] = owner == NULL;
 	values[i++] = owner ? uuid_of(owner->label) : (Datum) 0;
 	values[i++] = Int32GetDatum(count_at_address(slots, session));
+	nulls[i] = leavers->drain.since == 0;
+	values[i++] = BoolGetDatum(has_to_go(leavers, session));
 	Assert(i == SESSION_COLUMNS);
 	tuplestore_putvalues(store, desc, values, nulls);
 }
@@ -202,6 +279,7 @@ pgx_stat_get_watchdog_sessions(PG_FUNCTION_ARGS)
 	Tuplestorestate *store = begin_rows(fcinfo, SESSION_COLUMNS,
 										SESSION_COLUMNS, &desc);
 	WatchdogSlots *slots = watchdog_read_slots();
+	Leavers		leavers = begin_leavers();
 
 	for (uint32 i = 0; i < watchdog_nsessions; i++)
 	{
@@ -209,7 +287,7 @@ pgx_stat_get_watchdog_sessions(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS(); /* each looks at all slots */
 		if (watchdog_read_session(i, &session))
-			put_session(store, desc, slots, &session);
+			put_session(store, desc, slots, &leavers, &session);
 	}
 	watchdog_free_slots(slots);
 	return (Datum) 0;

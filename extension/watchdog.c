@@ -144,6 +144,7 @@ define_settings(void)
 							   PGC_BACKEND, GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
 							   check_label, NULL, NULL);
 	watchdog_define_access_settings();
+	watchdog_define_drain_settings();
 	wd_reserve_guc_prefix("watchdog");
 }
 

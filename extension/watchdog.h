@@ -12,9 +12,11 @@
  *	  restarts.c    how soon it begins again after a failure
  *	  terminator.c  the terminator worker: requests, reports, its main loop
  *	  sessions.c    its pass over all sessions
+ *	  leavers.c     its part of a drain
  *	  table.c       the table of sessions (backends)
  *	  verdicts.c    which sessions a verdict means (terminator, backends)
  *	  succession.c  which cluster this one succeeds (backends, watchdog worker)
+ *	  drain.c       which sessions have to go before this server stops (all)
  *	  view.c        pgx_stat_watchdog, pgx_stat_watchdog_sessions (backends)
  */
 #ifndef WATCHDOG_H
@@ -70,9 +72,19 @@ typedef struct WatchdogShared
 
 	int64		latest_cutoff;	/* atomic; ns, CLOCK_MONOTONIC: of all verdicts
 								 * that have ever fallen */
+	/*
+	 * Atomic; since when this server is drained, ns, CLOCK_MONOTONIC, and in
+	 * the two lowest bits by what. 0: it is not.
+	 */
+	uint64		drain;
+
 	uint32		nslots;
 	WatchdogSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } WatchdogShared;
+
+#define WD_DRAIN_BY_SETTING		UINT64CONST(1)	/* watchdog.draining */
+#define WD_DRAIN_BY_CALL		UINT64CONST(2)	/* watchdog_drain() */
+#define WD_DRAIN_BY				UINT64CONST(3)
 
 /* settings (watchdog.c) */
 extern int	watchdog_port;
@@ -128,6 +140,42 @@ extern bool watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
 extern bool watchdog_ends_by_silence_only(const WatchdogSession *session,
 										  List *applications);
 extern const char *watchdog_cause_text(uint8 cause);
+
+/* A drain of this server, and what the settings want of it. */
+typedef struct WatchdogDrain
+{
+	int64		since;			/* ns, CLOCK_MONOTONIC; 0: there is none */
+	int			grace_ms;		/* watchdog.drain_grace; -1: for ever */
+	int			limit_ms;		/* watchdog.drain_limit; -1: none */
+} WatchdogDrain;
+
+/* What it wants of a session. */
+typedef enum WatchdogLeave
+{
+	WD_STAYS,
+	WD_LEAVES,					/* as soon as its client likes */
+	WD_LEAVES_IDLE,				/* it is ended when it has been idle for long */
+	WD_LEAVES_BETWEEN,			/* it is ended between transactions */
+	WD_LEAVES_NOW				/* it is ended */
+} WatchdogLeave;
+
+/* In the lowest bit of WatchdogSession.leaves: WD_LEAVES_BETWEEN. */
+#define WD_LEAVES_AT_ONCE	INT64CONST(1)
+
+extern WatchdogLeave watchdog_leave(const WatchdogDrain *drain,
+									const WatchdogSession *session,
+									List *applications, int64 now);
+
+/* drain.c */
+extern void watchdog_define_drain_settings(void);
+extern void watchdog_init_drain(void);
+extern void watchdog_apply_drain_setting(void);
+extern WatchdogDrain watchdog_current_drain(void);
+extern bool watchdog_is_drained(void);
+extern void watchdog_await_drain(WatchdogSession *row);
+
+/* sessions.c */
+extern void watchdog_current_name(WatchdogSession *session);
 
 /* succession.c */
 extern WatchdogSuccession watchdog_get_succession(void);

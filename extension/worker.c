@@ -58,6 +58,15 @@ show_succession(void)
 	watchdog_poke_go();
 }
 
+/* A drain has begun, or has ended: everybody is told at once. */
+static bool
+drain_is_news(void)
+{
+	uint64		flags = bridge->attributes >> 32;
+
+	return ((flags & WD_ATTR_DRAINING) != 0) != watchdog_is_drained();
+}
+
 /* What the main loop has to remember from turn to turn. */
 typedef struct MainLoop
 {
@@ -248,6 +257,8 @@ main_loop(void)
 
 		loop.now = GetCurrentTimestamp();
 		watch_directory(&loop);
+		if (drain_is_news())
+			loop.next_attributes = 0;
 		ping(&loop);
 		show_attributes(&loop);
 		watchdog_show_lag(bridge, wd_monotonic_now());

@@ -52,6 +52,9 @@ func TestSettings(t *testing.T) {
 		{"watchdog.allowed_addresses", "", "sighup", "string", "", "", ""},
 		{"watchdog.authentication", "", "sighup", "enum", "", "", "off"},
 		{"watchdog.check_attr_interval", "ms", "postmaster", "integer", "1", "2147483647", "1000"},
+		{"watchdog.drain_grace", "ms", "sighup", "integer", "-1", "2147483647", "-1"},
+		{"watchdog.drain_limit", "ms", "sighup", "integer", "-1", "2147483647", "-1"},
+		{"watchdog.draining", "", "sighup", "bool", "", "", "off"},
 		{"watchdog.kernel_evidence", "", "sighup", "bool", "", "", "on"},
 		{"watchdog.key_file", "", "sighup", "string", "", "", ""},
 		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", c.Value("SHOW listen_addresses")},
@@ -149,7 +152,7 @@ var columns = [][]string{
 	{"heartbeat_interval_ms", "bigint"}, {"heartbeat_timeout_ms", "bigint"},
 	{"connected_since", "timestamp with time zone"}, {"last_received", "timestamp with time zone"},
 	{"received_count", "bigint"}, {"sent_count", "bigint"}, {"resumed_count", "bigint"}, {"generation", "bigint"},
-	{"conmgr_id", "uuid"}, {"suspended_count", "bigint"}, {"keyid", "text"},
+	{"conmgr_id", "uuid"}, {"suspended_count", "bigint"}, {"keyid", "text"}, {"sessions_to_drain", "bigint"},
 }
 
 // TestView: what the view shows of two conmgrs, to whom, and that nothing which is done to the

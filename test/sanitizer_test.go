@@ -13,7 +13,8 @@ import (
 // TestSanitized goes through everything that watchdog.so does, with a library that ends its process
 // at undefined behaviour: the server would log that, and reset all sessions.
 func TestSanitized(t *testing.T) {
-	w := newWorld(t, pgtest.Sanitized(), pgtest.Set("watchdog.check_attr_interval", "10"))
+	w := newWorld(t, pgtest.Sanitized(), pgtest.Set("watchdog.check_attr_interval", "10"),
+		pgtest.Set("watchdog.drain_grace", "100ms"))
 	client, other := w.net.Host("client"), w.net.Host("other")
 	cm := w.conmgr(client, "200ms", "600ms")
 	w.conmgr(other, "200ms", "600ms")
@@ -34,6 +35,13 @@ func TestSanitized(t *testing.T) {
 	cm.Signal(syscall.SIGTERM)
 	w.waitView(1)
 	w.alive(s6, "the session by another address of the host")
+	w.alive(witness, "the session that saw it all")
+	w.drain(w.primary, true, true)
+	w.toDrain()
+	w.alive(s6, "a session of a server that is drained")
+	w.waitGone(s6.pid, patience, "a session of before the drain")
+	w.restartWorker(terminatorTitle)
+	w.drain(w.primary, false, false)
 	w.alive(witness, "the session that saw it all")
 	w.primary.Stop(pgtest.Fast)
 	w.noLog(0, `runtime error|terminated by signal|terminating any other active server processes`)

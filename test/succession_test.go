@@ -263,7 +263,7 @@ func TestExtensionUpdate(t *testing.T) {
 	updated := objects()
 	w.primary.Exec("DROP EXTENSION watchdog")
 	w.primary.Exec("CREATE EXTENSION watchdog")
-	if created := objects(); !reflect.DeepEqual(created, updated) || len(created) != 7 {
+	if created := objects(); !reflect.DeepEqual(created, updated) || len(created) != 8 {
 		t.Errorf("created: %v\nupdated: %v", created, updated)
 	}
 	for _, statement := range []string{"CREATE ROLE watcher LOGIN IN ROLE pg_monitor", "CREATE ROLE plain LOGIN",

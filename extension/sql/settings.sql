@@ -1,11 +1,11 @@
 -- What a DBA can set, and how: docs/operations.md has the words.
 SELECT name, vartype, unit, context, min_val, max_val,
-       CASE WHEN name <> 'watchdog.max_heartbeat_connections' THEN boot_val END AS boot_val
+       CASE WHEN name NOT IN ('watchdog.listen_addresses', 'watchdog.max_heartbeat_connections') THEN boot_val END AS boot_val
   FROM pg_settings WHERE name LIKE 'watchdog.%' ORDER BY name COLLATE "C";
 
--- Its default is that of the server's own connections.
-SELECT boot_val = current_setting('max_connections') AS follows_max_connections
-  FROM pg_settings WHERE name = 'watchdog.max_heartbeat_connections';
+-- Their defaults are those of the server's own connections.
+SELECT name, boot_val = current_setting(replace(replace(name, 'watchdog.', ''), 'heartbeat_', '')) AS follows
+  FROM pg_settings WHERE name IN ('watchdog.listen_addresses', 'watchdog.max_heartbeat_connections') ORDER BY name;
 
 -- No session can change what holds for all.
 SET watchdog.port = 1;

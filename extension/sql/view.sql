@@ -19,11 +19,18 @@ SET ROLE regress_watchdog_nobody;
 SELECT count(*) >= 0 AS readable FROM pgx_stat_watchdog;
 SELECT watchdog_succession();
 SELECT watchdog_succeeds(1, 1);
+SELECT watchdog_drain(true);
 SET ROLE regress_watchdog_monitor;
 SELECT count(*) >= 0 AS readable FROM pgx_stat_watchdog;
 SELECT * FROM watchdog_succession() WHERE false;
 SELECT watchdog_succeeds(1, 1);
+SELECT watchdog_drain(true);
 RESET ROLE;
+GRANT EXECUTE ON FUNCTION watchdog_drain(boolean) TO regress_watchdog_nobody;
+SET ROLE regress_watchdog_nobody;
+SELECT watchdog_drain(NULL), watchdog_drain(false);
+RESET ROLE;
+REVOKE ALL ON FUNCTION watchdog_drain(boolean) FROM regress_watchdog_nobody;
 DROP ROLE regress_watchdog_nobody, regress_watchdog_monitor;
 
 -- An update leads to what a new installation has.

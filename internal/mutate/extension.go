@@ -82,7 +82,7 @@ var extensionMutations = []mutation{
 		name:      "extension/again",
 		invariant: "a session that is stuck in its last message is told again to end",
 		file:      "extension/sessions.c",
-		from:      "wd_load(&row->signaled) == pid && end_session(row, pid)",
+		from:      "wd_load(&row->signaled) == pid && watchdog_end_session(row, pid)",
 		to:        "wd_load(&row->signaled) == pid && false",
 		test:      "./test -run TestSessionStates",
 		build:     extensionBuild,

@@ -9,4 +9,5 @@ var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMuta
 	conmgrMutations, drainMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
 	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations, frontTellsMutations,
 	extensionMutations, standbyMutations, restartMutations,
+	serverDrainMutations,
 	simulateMutations, suiteMutations)

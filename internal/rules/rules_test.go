@@ -314,7 +314,7 @@ var (
 	serverHeader = regexp.MustCompile(`^(postgres\.h|postgres_fe\.h|c\.h|fmgr\.h|funcapi\.h|miscadmin\.h|pgstat\.h|port\.h|internal/.*|(server/|access/|catalog/|` +
 		`commands/|common/|datatype/|executor/|libpq/|mb/|nodes/|parser/|port/|postmaster/|replication/|storage/|tcop/|utils/).*)$`)
 	clientHeader  = regexp.MustCompile(`^(libpq-.*|pqexpbuffer\.h|postgresql/.*|(.*/)?libpq/.*\.h)$`)
-	sessionHeader = regexp.MustCompile(`^libpq/(auth|libpq-be)\.h$`) // the server's own, in spite of the folder's name
+	sessionHeader = regexp.MustCompile(`^libpq/(auth|libpq|libpq-be)\.h$`) // the server's own, in spite of the folder's name
 )
 
 // includes finds headers that a C file may not include.
