@@ -28,6 +28,8 @@ type Target struct {
 	Port       int
 	Attributes string // for example "primary,read-write"
 	Client     string // by which the server knows whose its sessions are; empty: it does not. See Options
+
+	resume string // what to be bound by again, when conmgr was away
 }
 
 // Address is what to connect to.
@@ -60,6 +62,9 @@ type Asker struct {
 	// LoopbackOnly: ask only on a loopback address. A conmgr elsewhere is not authenticated, and
 	// could name a server of its own choice: for applications that demand TLS of their server.
 	LoopbackOnly bool
+	// Wait is for how long conmgr may wait until an instance has the attribute, if it knows how to: 0
+	// is what its own target_wait says, and less is not at all. It ends with the context.
+	Wait time.Duration
 }
 
 // Ask asks the conmgr at address for an instance with the attribute, except the ones given. The
@@ -73,6 +78,30 @@ func Ask(ctx context.Context, address string, attribute Attribute, except ...int
 
 // Ask is as the function [Ask].
 func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*Target, *Watch, error) {
+	if !slices.Contains(cm.Attributes, attribute) {
+		return nil, nil, badAttribute(string(attribute))
+	}
+	q := &question{attribute: attribute, except: except}
+	if a.Wait != 0 {
+		q.wait = func(time.Duration) time.Duration { return max(0, a.Wait) }
+	}
+	return a.ask(ctx, q)
+}
+
+func (a *Asker) ask(ctx context.Context, q *question) (*Target, *Watch, error) {
+	p, err := a.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	target, err := p.put(ctx, q)
+	if err != nil {
+		return nil, nil, err
+	}
+	return target, newWatch(a, p, q.attribute, target), nil
+}
+
+// open connects to a conmgr, up to the end of the startup.
+func (a *Asker) open(ctx context.Context) (*peer, error) {
 	dialer := net.Dialer{}
 	if a.LoopbackOnly {
 		dialer.Control = func(_, address string, _ syscall.RawConn) error {
@@ -82,9 +111,6 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 			return nil
 		}
 	}
-	if !slices.Contains(cm.Attributes, attribute) {
-		return nil, nil, badAttribute(string(attribute))
-	}
 	network := "tcp"
 	if isSocketPath(a.Address) {
 		network, dialer.Control = "unix", nil
@@ -92,54 +118,89 @@ func (a *Asker) Ask(ctx context.Context, attribute Attribute, except ...int) (*T
 	nc, err := dialer.DialContext(ctx, network, a.Address)
 	if err != nil {
 		if errors.Is(err, ErrNotConmgr) {
-			return nil, nil, ErrNotConmgr
+			return nil, ErrNotConmgr
 		}
-		return nil, nil, fmt.Errorf("could not get server address from Connection Manager: %w", err)
+		return nil, fmt.Errorf("could not get server address from Connection Manager: %w", err)
 	}
-	// A deadline in the past ends the read or write that the context's end finds under way.
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
 	p := &peer{conn: nc, Frontend: pgwire.NewFrontend(nc, nc, maxMessage, 0)}
-	target, err := a.converse(p, attribute, except)
+	err = p.during(ctx, func() error {
+		parameters := map[string]string{"user": a.User, "application_name": a.ApplicationName}
+		if parameters["user"] == "" {
+			parameters["user"] = osUser()
+		}
+		if a.Database != "" {
+			parameters["database"] = a.Database
+		}
+		if err := p.Startup(parameters); err != nil {
+			return err
+		}
+		return p.recognise(a)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// during runs a part of the conversation, which ends with the context. An error closes the
+// connection.
+func (p *peer) during(ctx context.Context, talk func() error) error {
+	// A deadline in the past ends the read or write that the context's end finds under way.
+	stop := context.AfterFunc(ctx, func() { p.conn.SetDeadline(time.Unix(1, 0)) })
+	err := talk()
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
-	if err != nil {
-		nc.Close()
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		var answer *ConmgrError
-		var doubt *TrustError
-		if errors.Is(err, ErrNotConmgr) || errors.As(err, &answer) || errors.As(err, &doubt) {
-			return nil, nil, err
-		}
-		return nil, nil, fmt.Errorf("could not receive server address from Connection Manager: %w", err)
+	if err == nil {
+		return nil
 	}
-	return target, newWatch(p, target), nil
+	p.conn.Close()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	var answer *ConmgrError
+	var doubt *TrustError
+	if errors.Is(err, ErrNotConmgr) || errors.As(err, &answer) || errors.As(err, &doubt) {
+		return err
+	}
+	return fmt.Errorf("could not receive server address from Connection Manager: %w", err)
 }
 
-func (a *Asker) converse(p *peer, attribute Attribute, except []int) (*Target, error) {
-	parameters := map[string]string{"user": a.User, "application_name": a.ApplicationName}
-	if parameters["user"] == "" {
-		parameters["user"] = osUser()
+// question is a SHOW TARGET.
+type question struct {
+	attribute Attribute
+	except    []int
+	wait      func(announced time.Duration) time.Duration // nil: as conmgr does of its own accord
+	resume    string                                      // asks for the very instance that it tells
+}
+
+// put asks, with what the conmgr has announced to know.
+func (p *peer) put(ctx context.Context, q *question) (target *Target, err error) {
+	statement := "SHOW TARGET " + string(q.attribute)
+	for i, instance := range q.except {
+		statement += [...]string{" EXCEPT ", ", "}[min(i, 1)] + strconv.Itoa(instance)
 	}
-	if a.Database != "" {
-		parameters["database"] = a.Database
+	if q.wait != nil && p.features[cm.FeatureWait] {
+		wait := q.wait(p.targetWait)
+		if end, ends := ctx.Deadline(); ends {
+			wait = min(wait, time.Until(end))
+		}
+		statement += fmt.Sprintf(" WAIT '%dms'", max(0, wait.Milliseconds()))
 	}
-	if err := p.Startup(parameters); err != nil {
-		return nil, err
+	if p.features[cm.FeatureNotify] {
+		statement += " NOTIFY"
 	}
-	if err := p.recognise(a); err != nil {
-		return nil, err
+	if q.resume != "" {
+		statement += " RESUME '" + q.resume + "'"
 	}
-	query := "SHOW TARGET " + string(attribute)
-	for i, instance := range except {
-		query += [...]string{" EXCEPT ", ", "}[min(i, 1)] + strconv.Itoa(instance)
-	}
-	if err := p.Query(query); err != nil {
-		return nil, err
-	}
-	return p.target()
+	err = p.during(ctx, func() error {
+		if err := p.Query(statement); err != nil {
+			return err
+		}
+		target, err = p.target()
+		return err
+	})
+	return target, err
 }
 
 // osUser is the drivers' default, too.
@@ -158,6 +219,11 @@ type peer struct {
 	conn  net.Conn
 	owner owner // once it has said something
 	*pgwire.Frontend
+
+	// announced at the startup
+	features   map[string]bool
+	targetWait time.Duration
+	grace      time.Duration // for which it may be away
 }
 
 const maxMessage = 64 * 1024 // no message of a conmgr to a driver comes near
@@ -194,17 +260,22 @@ func (p *peer) recognise(a *Asker) error {
 				return ErrNotConmgr
 			}
 		case 'S': // ParameterStatus
-			if name, _, err := pgwire.ParameterStatus(body); err == nil && name == cm.VersionParameter && !recognised {
+			name, value, err := pgwire.ParameterStatus(body)
+			if err != nil {
+				continue
+			}
+			if name == cm.VersionParameter && !recognised {
 				if err := a.believed(p.owner); err != nil {
 					return err
 				}
 				recognised = true
 			}
+			p.announced(name, value)
 		case 'E':
 			// Who starts up or shuts down, or is full, is not worth a second try. It may be a
 			// conmgr that is about to be replaced by another one: a driver that connected to that
 			// one directly would take it for a database.
-			if m, err := pgwire.ParseError(body); err == nil && Elsewhere(m.Code) {
+			if m, err := pgwire.ParseError(body); err == nil && (recognised || Elsewhere(m.Code)) {
 				return conmgrError(m)
 			}
 			return ErrNotConmgr
@@ -217,6 +288,28 @@ func (p *peer) recognise(a *Asker) error {
 				return nil
 			}
 		}
+	}
+}
+
+// announced notes what conmgr says of itself. 1.0 says none of it.
+func (p *peer) announced(name, value string) {
+	ms := func() time.Duration {
+		n, err := strconv.ParseUint(value, 10, 31)
+		if err != nil {
+			return 0
+		}
+		return time.Duration(n) * time.Millisecond
+	}
+	switch name {
+	case cm.FeaturesParameter:
+		p.features = map[string]bool{}
+		for _, word := range strings.Split(value, ",") {
+			p.features[strings.Trim(word, " ")] = true
+		}
+	case cm.TargetWaitParameter:
+		p.targetWait = ms()
+	case cm.GraceParameter:
+		p.grace = ms()
 	}
 }
 
@@ -289,7 +382,7 @@ func rowTarget(columns []string, values []*string) (*Target, error) {
 		}
 	}
 	t := &Target{Host: row[cm.ColHost], HostAddr: row[cm.ColHostAddr], Attributes: row[cm.ColAttributes],
-		Client: row[cm.ColClient]}
+		Client: row[cm.ColClient], resume: row[cm.ColResume]}
 	var ok bool
 	if t.Instance, ok = number(row[cm.ColInstance], 0, 1<<31-1); !ok {
 		return nil, fmt.Errorf("the answer's instance %q is not a number", row[cm.ColInstance])

@@ -1,13 +1,15 @@
 package driver
 
 // An SQL connection that ends when its instance is lost. Used by the real driver's goroutines; the
-// Watch's goroutine shuts it down.
+// Watch's goroutine shuts it down, and has the kernel look after it while conmgr is away.
 
 import (
 	"context"
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/pgwatchdog/watchdog/driver/internal/keepalive"
 )
 
 // Conn is an SQL connection to a [Target]. On loss, blocked and later Reads and Writes return a
@@ -22,6 +24,7 @@ type Conn struct {
 	release    func()
 	closing    sync.Once
 	unanswered atomic.Bool // something was sent since the last answer
+	pooled     atomic.Pointer[Pooled]
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -32,7 +35,7 @@ func newConn(nc net.Conn, t Target, w *Watch, owner bool) (*Conn, error) {
 	if w == nil {
 		return c, nil
 	}
-	release, lost := w.bind(func() { shutdown(nc) })
+	release, lost := w.bind(&bound{lost: func() { shutdown(nc) }, drained: c.drained, away: keepalive.Guard(nc)})
 	if lost != nil {
 		nc.Close()
 		return nil, c.opError("dial", lost, true)
@@ -94,6 +97,13 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// drained tells the pool's part of the connection, if a pool has it.
+func (c *Conn) drained() {
+	if p := c.pooled.Load(); p != nil {
+		p.drained()
+	}
+}
+
 // Again makes another connection to the same instance, for a cancel request. It, too, ends with the
 // instance: nobody waits for a host that is known to be lost.
 func (c *Conn) Again(ctx context.Context) (net.Conn, error) {
@@ -122,7 +132,7 @@ func dialWatched(ctx context.Context, network, address string, w *Watch) (net.Co
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	release, lost := w.bind(cancel)
+	release, lost := w.bind(&bound{lost: cancel})
 	if lost == nil {
 		defer release()
 		nc, err := dialer.DialContext(ctx, network, address)

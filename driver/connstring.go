@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/duration"
+	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
 // Attribute is a value of target_session_attrs.
@@ -61,6 +63,9 @@ type Config struct {
 	User, Database  string        // may be empty
 	SSLMode         string        // may be empty: the driver's default
 	RequirePeer     string        // user who must own the other end of a Unix-domain socket; may be empty
+	// TargetWait is conmgr.target_wait of the parameter options: for how long a conmgr may wait until
+	// an instance has the attribute. nil: as long as it does of its own accord.
+	TargetWait *time.Duration
 
 	// Settings are all other settings that were given, for the real driver.
 	Settings map[string]string
@@ -68,8 +73,8 @@ type Config struct {
 
 // ParseConfig parses a keyword/value connection string or a postgresql:// URI. As in libpq, host,
 // hostaddr and port may be comma-separated lists, and PGHOST, PGHOSTADDR, PGPORT,
-// PGTARGETSESSIONATTRS, PGCONNECT_TIMEOUT, PGAPPNAME, PGUSER, PGDATABASE, PGSSLMODE and
-// PGREQUIREPEER stand for what is not given.
+// PGTARGETSESSIONATTRS, PGCONNECT_TIMEOUT, PGAPPNAME, PGUSER, PGDATABASE, PGSSLMODE, PGREQUIREPEER
+// and PGOPTIONS stand for what is not given.
 func ParseConfig(connString string) (*Config, error) {
 	var settings map[string]string
 	var err error
@@ -136,6 +141,11 @@ func NewConfig(settings map[string]string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c, c.keep(settings, get("options", "PGOPTIONS"))
+}
+
+// keep sets what is the real driver's.
+func (c *Config) keep(settings map[string]string, options string) error {
 	for k, v := range settings {
 		switch k {
 		case "host", "hostaddr", "port", "target_session_attrs":
@@ -145,7 +155,26 @@ func NewConfig(settings map[string]string) (*Config, error) {
 			c.Settings[k] = v
 		}
 	}
-	return c, nil
+	wait, rest, err := CutTargetWait(options)
+	if wait != nil {
+		c.TargetWait, c.Settings["options"] = wait, rest
+	}
+	return err
+}
+
+// CutTargetWait takes conmgr.target_wait out of the options of a session: it is for conmgr, and
+// unknown to servers. nil: it is not there.
+func CutTargetWait(options string) (wait *time.Duration, rest string, err error) {
+	value, found, rest := pgwire.CutOption(options, cm.WaitSetting)
+	if !found {
+		return nil, options, nil
+	}
+	d, err := duration.Parse(value, 0, duration.Most)
+	if err != nil {
+		return nil, options, fmt.Errorf("invalid value for parameter %q in \"options\": %q (%w)", cm.WaitSetting, value,
+			err)
+	}
+	return &d, rest, nil
 }
 
 // setConnectTimeout reads connect_timeout, which may be empty.

@@ -18,12 +18,20 @@
 // When the instance is lost, a blocked query returns at once, with an error in which errors.As
 // finds a [*LostError]: which instance, why, since when, and whether it is safe to retry.
 //
+// # Drains and restarts
+//
+// A drain of the instance is no loss: [Watch.Draining] is closed, and pools retire their connections
+// between transactions ([Conn.Pool]). Nor is a conmgr that is away and announced a grace for that:
+// the connection lives on, and is bound to the same instance again when conmgr is back.
+//
 // The files:
 //
 //	connstring.go  which hosts, which attribute; everything else is left to the real driver
 //	ask.go         the conversation with a conmgr: startup, SHOW TARGET
 //	watch.go       a conmgr connection that is bound to an instance: the loss of that instance
+//	resume.go      a conmgr that was away: bound to the same instance again
 //	conn.go        an SQL connection that ends with its watch
-//	dial.go        the walk through the hosts of a connection string
+//	retire.go      connections that a pool keeps, when their instance is drained
+//	dial.go        the walk through the hosts of a connection string, and waiting for an instance
 //	errors.go      the errors
 package driver

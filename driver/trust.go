@@ -170,7 +170,7 @@ func (a *Asker) unknown(o owner) error {
 // drivers take for a host need not be a name, and it decides whether TLS is used at all.
 func (t *Target) sound() error {
 	bad := func(format string, args ...any) error { return fmt.Errorf("the answer's "+format, args...) }
-	for _, s := range []string{t.Host, t.HostAddr, t.Attributes, t.Client} {
+	for _, s := range []string{t.Host, t.HostAddr, t.Attributes, t.Client, t.resume} {
 		if strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
 			return errors.New("the answer has a control character")
 		}
@@ -188,6 +188,10 @@ func (t *Target) sound() error {
 	}
 	if t.Client != "" && (len(t.Client) != cm.LabelLength || strings.Trim(t.Client, "0123456789abcdef") != "") {
 		return bad("client %q is not a label", t.Client)
+	}
+	if len(t.resume) > cm.MaxResume || strings.ContainsAny(t.resume, `'"\`) ||
+		strings.ContainsFunc(t.resume, func(r rune) bool { return r > 0x7e }) {
+		return bad("resume %q is not a token", t.resume) // it becomes a part of a statement
 	}
 	pins := environ("PGCMHOSTS")
 	for _, name := range pins {

@@ -8,6 +8,7 @@ package pgxcm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,23 +24,25 @@ import (
 )
 
 type conn struct {
-	router *router
-	entry  *entry
-	ctx    context.Context // of the attempt, up to the end of the login
-	config *pgconn.Config  // pgconn's, for this attempt to connect alone, up to its end
+	router  *router
+	attempt *attempt // set before the first Write
+	entry   *entry
+	ctx     context.Context // of the attempt, up to the end of the login
+	config  *pgconn.Config  // pgconn's, for this attempt to connect alone, up to its end
 
 	startup []byte // sent to each instance
 	except  []int  // the instances that did not take the login
 
-	// closed at the end of the first Write; sql and nc are changed afterwards only by a Read during
-	// the login
-	begun chan struct{}
-	once  sync.Once
-	sql   *driver.Conn
-	nc    net.Conn // sql, or TLS over it
-	err   error
-	head  []byte // of the server's answer, read but not delivered
-	login login
+	// closed at the end of the first Write; sql, pooled and nc are changed afterwards only by a Read
+	// during the login
+	begun  chan struct{}
+	once   sync.Once
+	sql    *driver.Conn
+	pooled *driver.Pooled // sql's
+	nc     net.Conn       // sql, or TLS over it
+	err    error
+	head   []byte // of the server's answer, read but not delivered
+	login  login
 
 	broken broken
 
@@ -68,6 +71,9 @@ func (c *conn) Write(b []byte) (int, error) {
 	if c.nc == nil {
 		return 0, net.ErrClosed
 	}
+	if err := c.pooled.Use(); err != nil {
+		return 0, err
+	}
 	return c.nc.Write(b)
 }
 
@@ -89,7 +95,7 @@ func (c *conn) Read(b []byte) (n int, err error) {
 	}
 	if c.config != nil && (c.login.over || c.login.refused()) {
 		if c.login.refused() {
-			c.router.refused(c.config, c.entry)
+			c.attempt.refused(c.entry)
 		}
 		c.config = nil
 		c.ctx, c.startup = nil, nil // it may be a request's, and the connection lives on
@@ -115,43 +121,63 @@ func (c *conn) begin() error {
 	if err := zeroFree(c.config); err != nil {
 		return err
 	}
-	return r.dialer.DialHost(c.ctx, c.entry.host, r.cm.Attribute,
-		func(ctx context.Context, sql *driver.Conn, _ driver.Attribute) error {
-			t := sql.Target()
-			own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
-			if err != nil {
-				return err
-			}
-			variants := tlsVariants(own)
-			if c.entry.variant >= len(variants) {
-				return fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants),
-					c.entry.variant+1)
-			}
-			nc := net.Conn(sql)
-			if config := variants[c.entry.variant]; config != nil {
-				if nc, err = startTLS(ctx, sql, config, r.direct); err != nil {
-					return err
-				}
-			}
-			head, err := exchange(ctx, nc, labelled(c.startup, t), t.Client != "")
-			if err != nil {
-				return err
-			}
-			if c.config != nil {
-				r.adopt(c.config, own, t)
-			}
-			if until, ok := ctx.Deadline(); ok { // until the end of the login
-				nc.SetDeadline(until)
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.ctx.Err() != nil { // the deadline that pgconn sets at its end has found no nc
-				return context.Cause(c.ctx)
-			}
-			r.remember(sql)
-			c.sql, c.nc, c.head = sql, nc, head
+	var failed []error
+	for _, host := range c.entry.hosts(c.attempt.waiting) {
+		err := c.attempt.waiting.DialHost(c.ctx, host, r.cm.Attribute, c.use, c.except...)
+		if err == nil {
+			c.entry = &entry{name: c.entry.name, host: host, turn: c.entry.turn, variant: c.entry.variant}
 			return nil
-		}, c.except...)
+		}
+		if failed = append(failed, err); c.ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// use sends the startup to a server, and takes it unless it refuses.
+func (c *conn) use(ctx context.Context, sql *driver.Conn, _ driver.Attribute) error {
+	r, t := c.router, sql.Target()
+	own, err := r.pgconnConfig(t.Host, strconv.Itoa(t.Port))
+	if err != nil {
+		return err
+	}
+	variants := tlsVariants(own)
+	if c.entry.variant >= len(variants) {
+		return fmt.Errorf("sslmode stands for %d ways to connect, not for %d as before", len(variants),
+			c.entry.variant+1)
+	}
+	nc := net.Conn(sql)
+	if config := variants[c.entry.variant]; config != nil {
+		if nc, err = startTLS(ctx, sql, config, r.direct); err != nil {
+			return err
+		}
+	}
+	head, err := exchange(ctx, nc, labelled(c.startup, t), t.Client != "")
+	if err != nil {
+		return err
+	}
+	if c.config != nil {
+		r.adopt(c.config, own, t)
+	}
+	if until, ok := ctx.Deadline(); ok { // until the end of the login
+		nc.SetDeadline(until)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil { // the deadline that pgconn sets at its end has found no nc
+		return context.Cause(c.ctx)
+	}
+	r.remember(sql)
+	c.sql, c.nc, c.head, c.pooled = sql, nc, head, sql.Pool(c.retire)
+	return nil
+}
+
+// retire closes a connection that nobody uses.
+func (c *conn) retire() {
+	c.nc.SetWriteDeadline(time.Now().Add(time.Second)) // a farewell need not be waited for
+	c.nc.Write([]byte{'X', 0, 0, 0, 4})
+	c.Close()
 }
 
 const maxRefusal = 64 * 1024 // an ErrorResponse that is longer is left to pgconn

@@ -67,16 +67,36 @@ func ParsePoolConfig(connString string) (*pgxpool.Config, error) {
 		return nil, err
 	}
 	r.install(&config.ConnConfig.Config)
-	// A connection that was lost while nobody used it does not answer the ping, and so the pool
-	// takes another one.
+	config.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
+		keep(c) // it is idle now, until ShouldPing is asked
+		return nil
+	}
+	config.AfterRelease = keep
+	// A connection that was lost, or retired, while nobody used it does not answer the ping, and so
+	// the pool takes another one.
 	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		if c := unwrap(p.Conn.PgConn().Conn()); c != nil && c.broken.seen() {
+		if c := unwrap(p.Conn.PgConn().Conn()); c != nil && (c.broken.seen() || !c.take()) {
 			return true
 		}
 		w := Watch(p.Conn.PgConn())
 		return w != nil && w.Err() != nil || p.IdleDuration > time.Second // the latter is pgxpool's default
 	}
 	return config, nil
+}
+
+// keep is false for a connection that the pool should close rather than keep.
+func keep(conn *pgx.Conn) bool {
+	c := unwrap(conn.PgConn().Conn())
+	return c == nil || c.pooled.Keep()
+}
+
+// take is false for a connection that nobody should get: it is closed.
+func (c *conn) take() bool {
+	if c.pooled.Take() {
+		return true
+	}
+	c.retire()
+	return false
 }
 
 // Watch tells the loss of the connection's instance, also to an application that does not wait for

@@ -43,26 +43,53 @@ func TestPool(t *testing.T) {
 // database/sql over pgx, which makes its connections without pgxpool.
 func TestStdlib(t *testing.T) {
 	suite.Test(t, pair, suite.Adapter{
-		Open: func(connString string) (suite.Pool, error) {
+		Open: func(connString string, most int) (suite.Pool, error) {
 			config, err := pgxcm.ParseConfig(connString)
 			if err != nil {
 				return nil, err
 			}
-			return suite.SQL(stdlib.OpenDB(*config)), nil
+			db := stdlib.OpenDB(*config)
+			db.SetMaxOpenConns(most)
+			return suite.SQL(db), nil
 		},
 		SQLState: sqlState, SSLModes: sslModes,
-		Leftovers: 2, // database/sql's idle ones: stdlib tells that a connection is closed when it is used next
+		Untold:    true, // who wants to be takes TestStdlibOverPool's way
+		Leftovers: 2,    // database/sql's idle ones: stdlib tells that a connection is closed when it is used next
 	})
 }
 
+// database/sql over pgxpool, which is told of drains.
+func TestStdlibOverPool(t *testing.T) {
+	suite.TestDrains(t, pair, suite.Adapter{
+		Open: func(connString string, most int) (suite.Pool, error) {
+			p, err := openPool(connString, most)
+			if err != nil {
+				return nil, err
+			}
+			return overPool{suite.SQL(stdlib.OpenDBFromPool(p.(pool).Pool)), p}, nil
+		},
+		SQLState: sqlState, SSLModes: sslModes,
+	})
+}
+
+// overPool leaves idle connections to the pool below.
+type overPool struct {
+	suite.Pool
+	below suite.Pool
+}
+
+func (p overPool) Warm(ctx context.Context, n int) error { return p.below.Warm(ctx, n) }
+func (p overPool) Connections() int                      { return p.below.Connections() }
+func (p overPool) Close()                                { p.Pool.Close(); p.below.Close() }
+
 type pool struct{ *pgxpool.Pool }
 
-func openPool(connString string) (suite.Pool, error) {
+func openPool(connString string, most int) (suite.Pool, error) {
 	config, err := pgxcm.ParsePoolConfig(connString)
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = suite.Crowd
+	config.MaxConns = int32(most)
 	p, err := pgxpool.NewWithConfig(context.Background(), config)
 	return pool{p}, err
 }
@@ -91,6 +118,11 @@ func (p pool) Warm(ctx context.Context, n int) error {
 func (p pool) Connections() int { return int(p.Stat().TotalConns()) }
 
 type tx struct{ pgx.Tx }
+
+func (t tx) Value(ctx context.Context, query string) (v string, err error) {
+	err = t.QueryRow(ctx, query).Scan(&v)
+	return v, err
+}
 
 func (t tx) Exec(ctx context.Context, statement string) error {
 	_, err := t.Tx.Exec(ctx, statement)

@@ -9,6 +9,7 @@ package pgxcm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -41,6 +42,18 @@ type entry struct {
 	host    driver.Host
 	turn    int // of the host in the connection string, which may have it twice
 	variant int // of tlsVariants
+	waits   bool
+}
+
+// waitName is what pgconn takes for the name of a host, where those that wait are asked again.
+const waitName = "the hosts that wait"
+
+// hosts to be tried, one after the other.
+func (e *entry) hosts(w *driver.Waiting) []driver.Host {
+	if e.waits {
+		return w.Hosts()
+	}
+	return []driver.Host{e.host}
 }
 
 // install makes a configuration, as parsed for the first host alone, the router's.
@@ -59,6 +72,12 @@ func (r *router) install(config *pgconn.Config) {
 			}
 			seen[name] = true
 			r.entries = append(r.entries, entry{name: name, host: h, turn: turn, variant: v})
+		}
+	}
+	for v := range r.variants {
+		if len(r.cm.Hosts) > 1 { // with one, nobody is in need of the first pass
+			r.entries = append(r.entries, entry{name: fmt.Sprintf("%s#%d", waitName, v), host: r.cm.Hosts[0], turn: -1,
+				variant: v, waits: true})
 		}
 	}
 	config.TLSConfig = nil
@@ -86,7 +105,12 @@ func (r *router) install(config *pgconn.Config) {
 				ctx, cancel = context.WithTimeout(ctx, t)
 				defer cancel()
 			}
-			return validate(ctx, pc)
+			err := validate(ctx, pc)
+			var second *pgconn.NotPreferredError
+			if c := unwrap(pc.Conn()); c != nil && errors.As(err, &second) {
+				c.attempt.second = true
+			}
+			return err
 		}
 	}
 }
@@ -97,7 +121,10 @@ func (r *router) lookup(ctx context.Context, host string) ([]string, error) {
 	for i, e := range r.entries {
 		if e.name == host {
 			name := e.host.Name()
-			if e.host.IsUnix() {
+			switch {
+			case e.waits:
+				name = waitName
+			case e.host.IsUnix():
 				name = unixMark + name
 			}
 			// with the port: a path may have a colon
@@ -144,22 +171,19 @@ func (r *router) entryOf(address string) *entry {
 
 // afterNetConnect gives the conn the configuration, which is this connection's own.
 func (r *router) afterNetConnect(_ context.Context, config *pgconn.Config, nc net.Conn) (net.Conn, error) {
-	if c, ok := nc.(*conn); ok {
-		c.config = config
+	c, ok := nc.(*conn)
+	if !ok {
+		return nc, nil
 	}
-	return nc, nil
-}
-
-// refused is told that an entry's login has failed for whom it is, and not for where: no other host
-// is tried, as in libpq. The configuration is that of this attempt to connect alone. The other ways
-// that sslmode has for the same host remain.
-func (r *router) refused(config *pgconn.Config, e *entry) {
-	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if other := r.entryOf(address); other != nil && other.turn != e.turn {
-			return nil, errors.New("not tried, as the authentication has failed before")
+	if c.attempt == nil {
+		a, err := newAttempt(r, config)
+		if err != nil {
+			return nc, err
 		}
-		return r.dial(ctx, network, address)
+		c.attempt = a
 	}
+	c.config = config
+	return nc, nil
 }
 
 // adopt makes a configuration that of an instance: its name, and its password out of the password

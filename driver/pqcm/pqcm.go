@@ -12,7 +12,8 @@
 // without the application's noticing; in a transaction it returns sql/driver.ErrBadConn: the
 // transaction has not been committed.
 //
-// The connections are lib/pq's own: COPY, notifications and notices work as ever.
+// The connections are lib/pq's own, in a wrapper ([Unwrap]): COPY, notifications and notices work as
+// ever. When the instance is drained, database/sql closes them between transactions.
 //
 // Runs in the goroutines of database/sql; blocks on the network until the context, or
 // connect_timeout, ends.
@@ -36,6 +37,10 @@ import (
 
 // Connector makes connections for database/sql. It is safe for concurrent use.
 type Connector struct {
+	// AfterConnect is called with lib/pq's own connection, if it is not nil: for
+	// pq.SetNoticeHandler and pq.SetNotificationHandler.
+	AfterConnect func(ctx context.Context, conn sqldriver.Conn) error
+
 	dialer *driver.Dialer
 }
 
@@ -139,10 +144,15 @@ func (c *Connector) login(ctx context.Context, nc *driver.Conn, attribute driver
 	if errors.As(err, &refused) && driver.Elsewhere(string(refused.Code)) {
 		err = driver.TryNext(err)
 	}
+	if err == nil && c.AfterConnect != nil {
+		if err = c.AfterConnect(ctx, conn); err != nil {
+			conn.Close()
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	return conn, nil
+	return newConn(conn, nc), nil
 }
 
 // check asks a server of the list for its attribute. A conmgr has done so for its instances.

@@ -13,12 +13,14 @@ import (
 
 func TestDatabaseSQL(t *testing.T) {
 	suite.Test(t, pair, suite.Adapter{
-		Open: func(connString string) (suite.Pool, error) {
+		Open: func(connString string, most int) (suite.Pool, error) {
 			c, err := pqcm.NewConnector(connString)
 			if err != nil {
 				return nil, err
 			}
-			return suite.SQL(sql.OpenDB(c)), nil
+			db := sql.OpenDB(c)
+			db.SetMaxOpenConns(most)
+			return suite.SQL(db), nil
 		},
 		SQLState: func(err error) string {
 			var e *pq.Error

@@ -2,7 +2,9 @@ package main
 
 // Mutations of the Go client.
 
-var goclientMutations = []mutation{
+import "slices"
+
+var goclientMutations = slices.Concat(goContinuityMutations, []mutation{
 	{
 		name:      "goclient/pgx-told-to-repeat",
 		invariant: "with pgx, a statement that was sent on a connection that breaks is not called safe to retry",
@@ -141,8 +143,8 @@ var goclientMutations = []mutation{
 		name:      "goclient/except",
 		invariant: "an instance that was to be left out is not tried again",
 		file:      "driver/dial.go",
-		from:      "case slices.Contains(except, target.Instance):",
-		to:        "case slices.Contains(except[:0], target.Instance):",
+		from:      "case slices.Contains(q.except, target.Instance):",
+		to:        "case slices.Contains(q.except[:0], target.Instance):",
 		test:      "-run TestDatabaseSQL/InstanceInSpiteOfExcept ./driver/pqcm",
 		build:     "all",
 	},
@@ -150,7 +152,7 @@ var goclientMutations = []mutation{
 		name:      "goclient/authentication-ends",
 		invariant: "a login that is refused for whom it is ends the attempt, with pgx, too",
 		file:      "driver/pgxcm/conn.go",
-		from:      "\t\t\tc.router.refused(c.config, c.entry)\n",
+		from:      "\t\t\tc.attempt.refused(c.entry)\n",
 		to:        "",
 		test:      "-run TestPool/AuthenticationFailureEndsTheAttempt ./driver/pgxcm",
 		build:     "all",
@@ -176,8 +178,8 @@ var goclientMutations = []mutation{
 		name:      "goclient/hung-up",
 		invariant: "a host that closes without a word is passed over",
 		file:      "driver/dial.go",
-		from:      "instance with the attribute\n\t\t\treturn errs, false",
-		to:        "instance with the attribute\n\t\t\treturn errs, errors.Is(err, errClosed)",
+		from:      "others) {\n\t\t\t\treturn errs, false",
+		to:        "others) {\n\t\t\t\treturn errs, errors.Is(err, errClosed)",
 		test:      "-run TestDatabaseSQL/RefusingServers ./driver/pqcm",
 		build:     "all",
 	},
@@ -192,10 +194,10 @@ var goclientMutations = []mutation{
 	{
 		name:      "goclient/refused-twice",
 		invariant: "a login that is refused is not tried again at a host that the connection string has twice",
-		file:      "driver/pgxcm/router.go",
-		from:      "other != nil && other.turn != e.turn {",
-		to:        "other != nil && other.host != e.host {",
+		file:      "driver/pgxcm/attempt.go",
+		from:      "a.failed.turn != e.turn:",
+		to:        "a.failed.host != e.host:",
 		test:      "-run TestPool/AuthenticationFailureEndsTheAttempt ./driver/pgxcm",
 		build:     "all",
 	},
-}
+})

@@ -15,7 +15,7 @@ import (
 func badConnString(t *test) {
 	for _, s := range []string{"host", "target_session_attrs=master", "host=a,b port=1,2,3", "connect_timeout=soon",
 		"port=65536"} {
-		if p, err := t.adapter.Open(s); err == nil {
+		if p, err := t.adapter.Open(s, Crowd); err == nil {
 			p.Close()
 			t.Errorf("%q was accepted", s)
 		}

@@ -7,8 +7,10 @@
 //	security.go  TLS and passwords
 //	trust.go     whom an adapter believes, and what
 //	labels.go    sessions say whose they are
+//	waiting.go   no instance has the attribute yet
 //	refusal.go   instances, and conmgrs, that do not take a connection
 //	loss.go      an instance, or its conmgr, is lost
+//	drain.go     an instance is drained: nothing is lost
 //	cancel.go    cancel requests, contexts and timeouts
 //	servers.go   the servers, as seen past the adapter
 //
@@ -34,9 +36,9 @@ const patience = 20 * time.Second // far beyond what anything here takes
 
 // Adapter is a driver with its adapter.
 type Adapter struct {
-	// Open makes a pool of at least Crowd connections. It fails if the connection string is wrong,
+	// Open makes a pool of that many connections at most. It fails if the connection string is wrong,
 	// and does not connect.
-	Open func(connString string) (Pool, error)
+	Open func(connString string, most int) (Pool, error)
 	// SQLState is that of the driver's own error for what a server has answered; empty if err has
 	// none.
 	SQLState func(err error) string
@@ -45,9 +47,11 @@ type Adapter struct {
 	// Leftovers is how many connections that were lost the pool may keep until somebody asks for
 	// them, to be replaced then.
 	Leftovers int
+	// Untold says that the pool has no way to be told of a drain.
+	Untold bool
 }
 
-// Crowd is how many connections a pool must be able to have.
+// Crowd is how many connections a pool has at most, where a case does not say.
 const Crowd = 200
 
 // Pool is the adapter at work.
@@ -64,6 +68,7 @@ type Pool interface {
 
 // Tx is a transaction.
 type Tx interface {
+	Value(ctx context.Context, query string) (string, error)
 	Exec(ctx context.Context, statement string) error
 	Commit(ctx context.Context) error
 }
@@ -85,12 +90,15 @@ func Main(m *testing.M, pair **livepg.Pair) {
 	os.Exit(code)
 }
 
+// row is a case.
+type row struct {
+	name string
+	run  func(*test)
+}
+
 // Test holds an adapter to all cases.
 func Test(t *testing.T, pair *livepg.Pair, a Adapter) {
-	for _, c := range []struct {
-		name string
-		run  func(*test)
-	}{
+	run(t, pair, a, []row{
 		{"BadConnString", badConnString},
 		{"AttributesByConmgr", attributesByConmgr},
 		{"AttributesOfServers", attributesOfServers},
@@ -112,6 +120,13 @@ func Test(t *testing.T, pair *livepg.Pair, a Adapter) {
 		{"Labels", labels},
 		{"LabelsOfOthers", labelsOfOthers},
 		{"LabelsAndPoolers", labelsAndPoolers},
+		{"WaitsForAnInstance", waits},
+		{"WaitIsConmgrs", waitIsConmgrs},
+		{"WaitWithinConnectTimeout", waitWithinConnectTimeout},
+		{"WaitOfSeveralHosts", waitOfSeveralHosts},
+		{"WaitForOneThatRefuses", waitForOneThatRefuses},
+		{"WaitEndsWithTheContext", waitEndsWithTheContext},
+		{"BadWait", badWait},
 		{"InstanceInSpiteOfExcept", inSpiteOfExcept},
 		{"FullConmgr", fullConmgr},
 		{"RefusingInstanceIsLeftOut", refusingInstance},
@@ -130,7 +145,23 @@ func Test(t *testing.T, pair *livepg.Pair, a Adapter) {
 		{"Context", contextOfConnect},
 		{"ConnectTimeout", connectTimeout},
 		{"NoConnectTimeout", noConnectTimeout},
-	} {
+	})
+	if !a.Untold {
+		TestDrains(t, pair, a)
+	}
+}
+
+// TestDrains holds a pool to the cases of drains.
+func TestDrains(t *testing.T, pair *livepg.Pair, a Adapter) {
+	run(t, pair, a, []row{
+		{"DrainOfIdleConnections", drainOfIdle},
+		{"DrainInTransaction", drainInTransaction},
+		{"DrainsUnderLoad", drainsUnderLoad},
+	})
+}
+
+func run(t *testing.T, pair *livepg.Pair, a Adapter, rows []row) {
+	for _, c := range rows {
 		t.Run(c.name, func(t *testing.T) {
 			leak.Check(t)
 			c.run(&test{T: t, adapter: a, pair: pair})
@@ -149,7 +180,13 @@ type test struct {
 // connection to it may be left, however the case went.
 func (t *test) conmgr() *scripted.Conmgr {
 	t.Helper()
-	s, err := scripted.New(t.pair.Instances()...)
+	return t.configured("")
+}
+
+// configured is a conmgr with these lines in its conmgr.conf.
+func (t *test) configured(lines string) *scripted.Conmgr {
+	t.Helper()
+	s, err := scripted.Start(scripted.Options{Conf: lines}, t.pair.Instances()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +222,13 @@ func (t *test) within() context.Context {
 
 func (t *test) open(format string, args ...any) Pool {
 	t.Helper()
-	p, err := t.adapter.Open(fmt.Sprintf(format, args...))
+	return t.small(Crowd, fmt.Sprintf(format, args...))
+}
+
+// small is a pool of few connections.
+func (t *test) small(most int, connString string) Pool {
+	t.Helper()
+	p, err := t.adapter.Open(connString, most)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +275,7 @@ func (p sqlPool) Value(ctx context.Context, query string) (v string, err error) 
 }
 
 func (p sqlPool) Begin(ctx context.Context) (Tx, error) {
-	tx, err := p.db.BeginTx(ctx, nil)
+	tx, err := p.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // on a standby, too
 	return sqlTx{tx}, err
 }
 
@@ -252,6 +295,11 @@ func (p sqlPool) Connections() int { return p.db.Stats().OpenConnections }
 func (p sqlPool) Close()           { p.db.Close() }
 
 type sqlTx struct{ *sql.Tx }
+
+func (tx sqlTx) Value(ctx context.Context, query string) (v string, err error) {
+	err = tx.QueryRowContext(ctx, query).Scan(&v)
+	return v, err
+}
 
 func (tx sqlTx) Exec(ctx context.Context, statement string) error {
 	_, err := tx.ExecContext(ctx, statement)

@@ -259,6 +259,17 @@ func unsoundAnswers(t *test) {
 		t.refusedWith(fmt.Sprintf("client %q", client), th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()),
 			"could not receive server address from Connection Manager", want)
 	}
+	for _, resume := range []string{"x' EXCEPT '", `x"`, `x\`, "ä", strings.Repeat("x", 256), "x\x00", "x\ty"} {
+		script := th.named("db", "127.0.0.1")
+		script.Rows[0].Resume = resume
+		s.Set(script)
+		want := "is not a token"
+		if strings.ContainsAny(resume, "\x00\t") {
+			want = "control character"
+		}
+		t.refusedWith(fmt.Sprintf("resume %q", resume), th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()),
+			"could not receive server address from Connection Manager", want)
+	}
 	s.Set(naming("db", "127.0.0.1", 0))
 	t.refusedWith("port 0", th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()), "is not a port number")
 }
@@ -328,7 +339,7 @@ func zeroBytes(t *test) {
 		"host=localhost user=alice search_path='a\x00user\x00boss'",
 		"host=localhost user=alice search_path\x00user=boss",
 	} {
-		p, err := t.adapter.Open(c)
+		p, err := t.adapter.Open(c, Crowd)
 		if err == nil {
 			p.Close()
 			t.Errorf("%q was accepted", c)

@@ -69,6 +69,7 @@ func (c *Conmgr) configure(instances []Instance) error {
 	if len(instances) == 0 { // conmgr.conf has one
 		text.WriteString("backend_host0 = unreachable.test\n")
 	}
+	text.WriteString(c.conf)
 	cfg, diags := conf.Parse("conmgr.conf", []byte(text.String()))
 	if cfg == nil {
 		return fmt.Errorf("%v", diags)
@@ -194,4 +195,24 @@ func (c *Conmgr) LoseBy(number int, loss heartbeat.Loss) (told int) {
 		}
 	}
 	return told
+}
+
+// Drain says that a server drains its instance, or does not any more.
+func (c *Conmgr) Drain(number int, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sets {
+		for i := range s.conf.Instances {
+			if s.conf.Instances[i].Number != number {
+				continue
+			}
+			status := s.board.Table.Load().Entries[i].Status
+			status.Attributes.Flags &^= heartbeat.Draining
+			if on {
+				status.Attributes.Flags |= heartbeat.Draining
+			}
+			s.board.Post(i, status, nil)
+			s.settle(func(t *bind.Table) bool { return t.Entries[i].Attributes == status.Attributes })
+		}
+	}
 }

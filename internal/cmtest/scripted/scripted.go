@@ -38,7 +38,8 @@ type Options struct {
 	// Ungated leaves connections as they are: conmgr can ask the kernel whose they are, as FORGET wants
 	// it, and a test cannot freeze them.
 	Ungated bool
-	Full    bool // there is no room for any connection (max_connections)
+	Full    bool   // there is no room for any connection (max_connections)
+	Conf    string // lines of conmgr.conf, beside those of the instances
 }
 
 // Conmgr is a running one.
@@ -47,6 +48,8 @@ type Conmgr struct {
 	listener net.Listener
 	accepts  sync.WaitGroup
 	gate     gate
+
+	conf string
 
 	mu     sync.Mutex
 	most   int
@@ -75,7 +78,7 @@ func Start(o Options, instances ...Instance) (*Conmgr, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conmgr{listener: l, most: 1 << 20, group: &group.Group{OnPanic: func(name string, value any, stack []byte) {
+	c := &Conmgr{listener: l, conf: o.Conf, most: 1 << 20, group: &group.Group{OnPanic: func(name string, value any, stack []byte) {
 		fmt.Fprintf(os.Stderr, "panic of %s: %v\n%s\n", name, value, stack)
 		os.Exit(2) // of the test, which can have no other result
 	}}}
@@ -206,6 +209,19 @@ func (c *Conmgr) WaitBound(n int) error {
 	return testkit.Poll(patience, func() (bool, string) {
 		k := len(c.Applications())
 		return k == n, fmt.Sprintf("%d bound connections, not %d", k, n)
+	})
+}
+
+// WaitWaiting waits until n connections wait for an instance.
+func (c *Conmgr) WaitWaiting(n int) error {
+	return testkit.Poll(patience, func() (bool, string) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		k := 0
+		for _, s := range c.sets {
+			k += len(s.registry.Waiting())
+		}
+		return k == n, fmt.Sprintf("%d connections wait, not %d", k, n)
 	})
 }
 
