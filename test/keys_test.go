@@ -77,9 +77,15 @@ type pyConmgr struct {
 
 func (w *world) python(from *testnet.Host, args ...string) *pyConmgr {
 	w.Helper()
+	return w.pythonOf(w.primary, from, args...)
+}
+
+// pythonOf is one that asks another server.
+func (w *world) pythonOf(c *pgtest.Cluster, from *testnet.Host, args ...string) *pyConmgr {
+	w.Helper()
 	script := filepath.Join(sourceRoot(w.T), "test/clients/conmgr.py")
-	cmd := from.Command(w.Context(), "python3", append([]string{script, "run", w.db.Addr4.String(),
-		fmt.Sprint(w.primary.WatchdogPort)}, args...)...)
+	cmd := from.Command(w.Context(), "python3", append([]string{script, "run", c.Addr().String(),
+		fmt.Sprint(c.WatchdogPort)}, args...)...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		w.Fatal(err)

@@ -5,6 +5,7 @@ package test
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -91,6 +92,21 @@ func TestStandbysAreChosenWell(t *testing.T) {
 		t.Fatalf("12 connections for 4 standbys are bound to %d", len(bound))
 	}
 
+	t.Run("another reader of the protocol", func(t *testing.T) {
+		for _, x := range []struct {
+			version, welcome, beat string
+		}{
+			{"1", "welcome version=1 flags=2$", "beat 1 flags=1 timeline=1$"},
+			{"2", `welcome version=2 flags=2 lag=\d+/\d+$`, `beat 1 flags=1 timeline=1 echo=\d lag=\d+/\d+$`},
+		} {
+			p := s.in(t).pythonOf(s.all[4], s.net.Host("python"+x.version), "--version", x.version)
+			for _, want := range []string{"hello", x.welcome, x.beat} {
+				if line := <-p.lines; !regexp.MustCompile("^" + want).MatchString(line) {
+					t.Errorf("version %s: %q, want %q", x.version, line, want)
+				}
+			}
+		}
+	})
 	t.Run("one paused and one far behind", func(t *testing.T) {
 		s.all[1].Exec("SELECT pg_wal_replay_pause()")
 		s.all[2].Configure("recovery_min_apply_delay", "1h")

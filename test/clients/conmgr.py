@@ -155,7 +155,8 @@ class Conmgr:
         if kind == BEAT:
             self.heard, flags, timeline = struct.unpack_from(">III", p)
             echo = " echo=%d" % struct.unpack_from(">I", p, 24) if self.version >= 2 else ""
-            self.say("beat %d flags=%d timeline=%d%s" % (self.heard, flags, timeline, echo))
+            lag = self.lag(flags, p[28:])
+            self.say("beat %d flags=%d timeline=%d%s%s" % (self.heard, flags, timeline, echo, lag))
             return True
         return self.last(kind, p)
 
@@ -173,12 +174,20 @@ class Conmgr:
                     self.say("unproved WELCOME")
                     return False
                 p = whole[4:]
-            self.version, flags, system, start = struct.unpack_from(">HHQq", p)
-            self.say("welcome version=%d flags=%d%s" % (self.version, flags, " proved" if self.proof else ""))
+            self.version, flags, system, start, attributes = struct.unpack_from(">HHQqI", p)
+            lag = self.lag(attributes, p[52:])
+            self.say("welcome version=%d flags=%d%s%s" % (self.version, flags, " proved" if self.proof else "", lag))
             return True
         if kind == REFUSED and self.proof and (proved := self.proof.open(whole)) is not None:
             return self.last(kind, proved[4:], " proved")
         return self.last(kind, p)
+
+    def lag(self, attributes, rest):
+        """What a standby says of it at the end of WELCOME and BEAT."""
+        if self.version < 2 or not attributes & 1:
+            return " and more" if rest else ""
+        size, ms = struct.unpack_from(">QI", rest) if len(rest) >= 12 else ((1 << 64) - 1, 0)
+        return " lag=unknown" if size == (1 << 64) - 1 else " lag=%d/%d" % (size, ms)
 
     def last(self, kind, p, how=""):
         code, n = struct.unpack_from(">HH", p)

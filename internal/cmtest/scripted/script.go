@@ -75,6 +75,7 @@ func (c *Conmgr) configure(instances []Instance) error {
 		return fmt.Errorf("%v", diags)
 	}
 	s := &set{conf: cfg, registry: bind.NewRegistry(len(cfg.Instances), c.most), stop: make(chan struct{})}
+	s.registry.Random = func() uint64 { return 0 } // of as many connections, the first
 	s.registry.Group, s.registry.MaxWaiting = c.group, cfg.MaxWaiting
 	events := &event.Hub{}
 	events.Subscribe(c.take)
