@@ -139,6 +139,24 @@ func TestRandomLoss(t *testing.T) {
 	}
 }
 
+// TestJitter: each packet is late by up to 150 ms, on both ways, and nobody is told or ended.
+func TestJitter(t *testing.T) {
+	w := withoutKernel(t)
+	client := w.net.Host("client")
+	cm := w.conmgr(client, "100ms", "400ms")
+	u := w.undisturbed(cm, w.session(client, "BEGIN"))
+	u.verdict = `is lost`
+	stalls := testkit.WatchStalls()
+	jitter := w.net.Jitter(client, w.db, 150*time.Millisecond)
+	waitQuiet(disturbedFor(t))
+	jitter.Heal()
+	if stall := stalls.Longest(); stall > 80*time.Millisecond {
+		t.Logf("this machine stalled for %v: that says nothing", stall)
+		return
+	}
+	u.check()
+}
+
 // TestManyResets: the heartbeat connection is reset again and again, and nobody is told or ended.
 func TestManyResets(t *testing.T) {
 	w := withoutKernel(t)

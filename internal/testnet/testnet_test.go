@@ -256,20 +256,7 @@ func TestLinkDownAndUpKeepsConnections(t *testing.T) {
 func TestLoss(t *testing.T) {
 	p := newPair(t, false)
 	const packets = 200 // what a socket's buffer holds
-	var in, out net.Conn
-	err := p.server.Do(func() error {
-		pc, err := net.ListenPacket("udp", p.server.Addr4.String()+":7")
-		if err == nil {
-			in = pc.(*net.UDPConn)
-			out, err = p.client.Dialer().Dial("udp", pc.LocalAddr().String())
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	defer out.Close()
+	in, out := udpPair(t, p, p.server.Addr4)
 	count := func() (n int) {
 		for range packets {
 			if _, err := out.Write([]byte("x")); err != nil {
@@ -384,4 +371,68 @@ func TestDialerRefusesNames(t *testing.T) {
 		!strings.Contains(err.Error(), "want an IP address") {
 		t.Errorf("got %v, want a refusal", err)
 	}
+}
+
+// TestJitter: packets arrive late, in their order, and none is lost; afterwards in no time.
+func TestJitter(t *testing.T) {
+	p := newPair(t, false)
+	const most = 100 * time.Millisecond
+	for _, to := range []netip.Addr{p.server.Addr4, p.server.Addr6} {
+		in, out := udpPair(t, p, to)
+		slowest := func(packets int) (slowest time.Duration) {
+			for i := range packets {
+				begin := time.Now()
+				if _, err := out.Write([]byte{byte(i)}); err != nil {
+					t.Fatal(err)
+				}
+				b := make([]byte, 8)
+				in.SetReadDeadline(time.Now().Add(10 * time.Second))
+				if _, err := in.Read(b); err != nil || b[0] != byte(i) {
+					t.Fatalf("packet %d: %v %v", i, b[0], err)
+				}
+				slowest = max(slowest, time.Since(begin))
+			}
+			return slowest
+		}
+		f := p.net.Jitter(p.client, p.server, most)
+		if d := slowest(30); d < most/2 { // the odds are 1 to 10^9
+			t.Errorf("%v: no packet was delayed by more than %v", to, d)
+		}
+		for i := range 20 { // at once: they wait for each other
+			if _, err := out.Write([]byte{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 20 {
+			b := make([]byte, 8)
+			in.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := in.Read(b); err != nil || b[0] != byte(i) {
+				t.Fatalf("%v: got packet %d in place of %d: %v", to, b[0], i, err)
+			}
+		}
+		f.Heal()
+		stalls := testkit.WatchStalls()
+		d, stall := slowest(30), stalls.Longest()
+		if d > most/2 && stall < most/10 {
+			t.Errorf("%v: a packet was delayed by %v after the end", to, d)
+		}
+	}
+}
+
+// udpPair is a socket of the server, and one of the client that is connected to it.
+func udpPair(t *testing.T, p *pair, to netip.Addr) (in *net.UDPConn, out net.Conn) {
+	t.Helper()
+	err := p.server.Do(func() error {
+		pc, err := net.ListenPacket("udp", netip.AddrPortFrom(to, 7).String())
+		if err == nil {
+			in = pc.(*net.UDPConn)
+			out, err = p.client.Dialer().Dial("udp", pc.LocalAddr().String())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); out.Close() })
+	return in, out
 }
