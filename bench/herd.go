@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
@@ -28,16 +29,24 @@ type herd struct {
 	conmgrs  []conmgrSim
 	order    []int // who beats after whom: the beats are spread evenly over the interval
 	started  time.Duration
-	beats    int // sent since then, those included that the silent ones did not send
-	received int // frames
+	beats    int  // sent since then, those included that the silent ones did not send
+	received int  // frames
+	returns  bool // whose connection has ended connects again
 	events   [512]unix.EpollEvent
 	buf      [16 << 10]byte
 }
 
 type conmgrSim struct {
 	fd       int
-	welcome  bool // the first frame has come
-	silent   bool // sends nothing any more
+	key      *proof.Key // nil: without
+	attempt  uint32     // the latest
+	hello    []byte     // with a key, until CHALLENGE
+	shake    *proof.Handshake
+	welcome  bool          // the answer to HELLO has come
+	resumed  bool          // which has said that it has resumed
+	again    time.Duration // when it connects again
+	pause    time.Duration // before the attempt after that
+	silent   bool          // sends nothing any more
 	channel  heartbeat.Channel
 	lastSent time.Duration
 	verdict  time.Duration // when the watchdog's GOODBYE came, or the connection ended; 0: it is alive
@@ -45,12 +54,15 @@ type conmgrSim struct {
 }
 
 // newHerd connects n conmgrs, spread over an interval at least, and returns when all have been
-// answered.
-func newHerd(b *bench, host *testnet.Host, port, n int, interval, timeout time.Duration) *herd {
+// answered. keys: theirs, none if there are none.
+func newHerd(b *bench, host *testnet.Host, port, n int, interval, timeout time.Duration, keys ...*proof.Key) *herd {
 	h := &herd{b: b, port: port, interval: interval, timeout: timeout, conmgrs: make([]conmgrSim, n),
 		order: b.shuffled(n)}
 	for i := range h.conmgrs {
 		h.conmgrs[i].fd = -1
+		if len(keys) > 0 {
+			h.conmgrs[i].key = keys[i]
+		}
 	}
 	var err error
 	if h.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -80,34 +92,99 @@ func newHerd(b *bench, host *testnet.Host, port, n int, interval, timeout time.D
 // connect connects some of the conmgrs, and sends their HELLO.
 func (h *herd) connect(from, to int) error {
 	for i := from; i < to; i++ {
-		c := &h.conmgrs[i]
-		var err error
-		if c.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
-			return err
-		}
-		id := heartbeat.ID{byte(i >> 16), byte(i >> 8), byte(i), 1}
-		hello := heartbeat.Hello{MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, ID: id, Boot: id,
-			Interval: h.interval, Timeout: h.timeout, Attempt: 1}.Append(nil)
-		err = errors.Join(
-			unix.SetsockoptInt(c.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-			unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-			unix.Bind(c.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 1 + byte(i/62500), byte(i / 250 % 250),
-				1 + byte(i%250)}}),
-			unix.Connect(c.fd, &unix.SockaddrInet4{Port: h.port, Addr: [4]byte{127, 0, 0, 1}}),
-			unix.SetNonblock(c.fd, true))
-		if err == nil {
-			_, err = unix.Write(c.fd, hello)
-		}
-		if err == nil {
-			err = unix.EpollCtl(h.epfd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
-		}
-		if err != nil {
+		if err := h.dial(i); err != nil {
 			return fmt.Errorf("number %d: %w", i, err)
 		}
-		c.channel = heartbeat.Channel{Version: heartbeat.MaxVersion, Attempt: 1}
-		c.lastSent = testnet.Monotonic()
 	}
 	return nil
+}
+
+// dial begins a connection.
+func (h *herd) dial(i int) (err error) {
+	c := &h.conmgrs[i]
+	if c.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+		return err
+	}
+	c.attempt++
+	c.welcome, c.resumed, c.hello, c.shake = false, false, nil, nil
+	c.channel = heartbeat.Channel{Version: heartbeat.MaxVersion, Attempt: c.attempt}
+	err = errors.Join(
+		unix.SetsockoptInt(c.fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
+		unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
+		unix.Bind(c.fd, &unix.SockaddrInet4{Addr: [4]byte{127, 1 + byte(i/62500), byte(i / 250 % 250), 1 + byte(i%250)}}))
+	if err != nil {
+		return err
+	}
+	err = unix.Connect(c.fd, &unix.SockaddrInet4{Port: h.port, Addr: [4]byte{127, 0, 0, 1}})
+	switch {
+	case err == nil || err == unix.EINPROGRESS:
+	case h.returns: // it is refused
+		h.ended(c, err.Error())
+		return nil
+	default:
+		return err
+	}
+	return unix.EpollCtl(h.epfd, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT, Fd: int32(i)})
+}
+
+// connected: HELLO.
+func (h *herd) connected(i int) {
+	c := &h.conmgrs[i]
+	if code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		h.ended(c, unix.Errno(code).Error())
+		return
+	}
+	id := heartbeat.ID{byte(i >> 16), byte(i >> 8), byte(i), 1}
+	hello := heartbeat.Hello{MinVersion: heartbeat.MinVersion, MaxVersion: heartbeat.MaxVersion, ID: id, Boot: id,
+		Interval: h.interval, Timeout: h.timeout, Attempt: c.attempt}
+	if c.key != nil {
+		hello.MinVersion, hello.KeyID, hello.Nonce = 2, c.key.ID, proof.Nonce{byte(i), byte(i >> 8), byte(c.attempt)}
+	}
+	c.hello = hello.Append(nil)
+	c.lastSent = testnet.Monotonic()
+	_, err := unix.Write(c.fd, c.hello)
+	if err == nil {
+		err = unix.EpollCtl(h.epfd, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})
+	}
+	if err != nil {
+		h.ended(c, err.Error())
+	}
+}
+
+// comesBack has all connect again when what does has ended their connections, as conmgr does: at
+// once, and then after 50 ms, doubled up to a second. It returns how long that took, of all.
+func (h *herd) comesBack(host *testnet.Host, ends func()) (took time.Duration) {
+	h.returns = true
+	defer func() { h.returns = false }()
+	begun := testnet.Monotonic()
+	ends()
+	err := host.Do(func() error {
+		for testnet.Monotonic() < begun+patience && h.b.Context().Err() == nil {
+			now, missing := testnet.Monotonic(), 0
+			for i := range h.conmgrs {
+				c := &h.conmgrs[i]
+				if c.attempt == 1 || !c.welcome {
+					missing++
+				}
+				if c.fd < 0 && c.again <= now {
+					if err := h.dial(i); err != nil {
+						return err
+					}
+				}
+			}
+			if missing == 0 {
+				took = testnet.Monotonic() - begun
+				return nil
+			}
+			h.handle(now + time.Millisecond)
+		}
+		return errors.New("not all are back")
+	})
+	if err != nil {
+		h.b.Fatalf("%v", err)
+	}
+	h.started, h.beats = testnet.Monotonic(), 0
+	return took
 }
 
 // run exchanges heartbeats for some time.
@@ -135,7 +212,7 @@ func (h *herd) beat(c *conmgrSim) {
 		return
 	}
 	c.lastSent = testnet.Monotonic()
-	var frame [16]byte
+	var frame [32]byte
 	if _, err := unix.Write(c.fd, c.channel.ConmgrBeat(frame[:0], heartbeat.Mono(c.lastSent))); err != nil {
 		h.ended(c, err.Error())
 	}
@@ -150,7 +227,11 @@ func (h *herd) handle(until time.Duration) {
 			h.b.Fatalf("epoll_wait: %v", err)
 		}
 		for _, ev := range h.events[:max(n, 0)] {
-			h.read(&h.conmgrs[ev.Fd])
+			if c := &h.conmgrs[ev.Fd]; ev.Events&unix.EPOLLOUT != 0 && c.fd >= 0 {
+				h.connected(int(ev.Fd))
+			} else if c.fd >= 0 {
+				h.read(c)
+			}
 		}
 		if testnet.Monotonic() >= until {
 			return
@@ -174,9 +255,14 @@ func (h *herd) read(c *conmgrSim) {
 			return
 		}
 		h.received++
-		c.welcome = true
 		data = data[size:]
+		c.welcome = c.welcome || c.key == nil // the floor has an answer of its own
 		switch f.Type {
+		case heartbeat.TypeChallenge:
+			c.shake = proof.NewHandshake(c.key, proof.TranscriptOf(c.hello, f.Whole))
+			_, _ = unix.Write(c.fd, heartbeat.AppendResponse(nil, c.shake.Response()))
+		case heartbeat.TypeWelcome:
+			h.welcomed(c, f)
 		case heartbeat.TypeGoodbye, heartbeat.TypeRefused:
 			h.ended(c, fmt.Sprintf("%v %d: %s", f.Type, binary.BigEndian.Uint16(f.Payload), f.Payload[4:]))
 			return
@@ -184,12 +270,35 @@ func (h *herd) read(c *conmgrSim) {
 	}
 }
 
+func (h *herd) welcomed(c *conmgrSim, f heartbeat.Frame) {
+	payload := f.Payload
+	if c.shake != nil {
+		var ok bool
+		if payload, ok = c.shake.OpenWelcome(f.Whole); !ok {
+			h.ended(c, "the watchdog has not proved the key")
+			return
+		}
+		c.channel.Link = heartbeat.NewLink(c.shake, proof.FromConmgr, h.timeout)
+	}
+	w, err := heartbeat.ParseWelcome(payload)
+	if err != nil {
+		h.ended(c, err.Error())
+		return
+	}
+	c.welcome, c.resumed, c.pause, c.hello, c.shake = true, w.Flags&heartbeat.Resumed != 0, 0, nil, nil
+}
+
 func (h *herd) ended(c *conmgrSim, how string) {
+	unix.Close(c.fd)
+	c.fd = -1
+	if h.returns {
+		c.again = testnet.Monotonic() + c.pause
+		c.pause = min(max(2*c.pause, 50*time.Millisecond), time.Second)
+		return
+	}
 	if c.verdict == 0 {
 		c.verdict, c.end = testnet.Monotonic(), how
 	}
-	unix.Close(c.fd)
-	c.fd = -1
 }
 
 // silence makes every n-th conmgr send nothing from now on. Their connections stay.

@@ -64,6 +64,8 @@ var figures = []figure{
 	figureConnect,
 	figureQuery,
 	figureScale,
+	figureKeys,
+	figureTable,
 	figureApps,
 	figureIdle,
 }

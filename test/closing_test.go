@@ -3,8 +3,6 @@ package test
 // Connections and processes that end audibly: RST, FIN, and conmgr's own end in all its forms.
 
 import (
-	"context"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -229,10 +227,7 @@ func TestResumesFromTheSameAddress(t *testing.T) {
 	cm := w.conmgr(client, "500ms", "2s")
 	bound, s, mark := cm.Bind("primary"), w.session(client, "BEGIN"), cm.Mark()
 	w.net.Assign(testnet.Floating(1), client)
-	prefer := fmt.Sprintf("ip route replace $(ip route show default) src %s", testnet.Floating(1))
-	if out, err := client.Command(context.Background(), "sh", "-c", prefer).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v %s", prefer, err, out)
-	}
+	w.net.Prefer(testnet.Floating(1), client)
 	if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

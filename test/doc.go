@@ -7,6 +7,9 @@
 //	closing_test.go    connections and processes that end audibly
 //	sessions_test.go   whose sessions are ended, in which state
 //	worker_test.go     faults of the watchdog worker itself
+//	restarts_test.go   both workers end, and are started again
+//	takeover_test.go   an address that is another machine's, soon after its owner's death
+//	starting_test.go   sessions that are starting when their host dies
 //	server_test.go     the life of one server: stop, restart, crash, read only
 //	failover_test.go   promotion, two primaries, demotion, standbys
 //	extension_test.go  settings and SQL objects of the extension

@@ -70,6 +70,7 @@ type Config struct {
 	Port              int               // 0: the default, inside a host
 	NetAdmin          bool              // with CAP_NET_ADMIN, as an ambient capability; inside a host only
 	NameServer        string            // the address of its name server; inside a host only
+	BootID            string            // of its machine, 32 hexadecimal digits; inside a host only, empty: the kernel's
 	BuiltIn           string            // the build directory of the conmgr to run; empty: build/
 }
 
@@ -165,6 +166,11 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 			t.Fatalf("%v", err)
 		}
 	}
+	if config.BootID != "" {
+		if err := os.WriteFile(filepath.Join(dir, "boot_id"), []byte(config.BootID+"\n"), 0o644); err != nil {
+			t.Fatalf("%v", err)
+		}
+	}
 	c.command = func() *exec.Cmd { return config.command(host, path, dir) }
 	t.Cleanup(c.end)
 	c.launch()
@@ -183,10 +189,17 @@ func (c Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
 		return host.Command(ctx, "setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", uid),
 			"--clear-groups",
 			"--inh-caps=+net_admin", "--ambient-caps=+net_admin", "--pdeathsig=KILL", "--", path, "-D", dir)
-	case c.NameServer != "" && host != nil:
+	case (c.NameServer != "" || c.BootID != "") && host != nil:
+		mounts := ""
+		if c.NameServer != "" {
+			mounts += `mount --bind "$1/resolv.conf" /etc/resolv.conf && `
+		}
+		if c.BootID != "" {
+			mounts += `mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id && `
+		}
 		return host.Command(ctx, "unshare", "--mount", "sh", "-c",
-			fmt.Sprintf(`mount --bind "$1/resolv.conf" /etc/resolv.conf && exec setpriv --reuid=%d --regid=%d --clear-groups `+
-				`--pdeathsig=KILL -- "$0" -D "$1"`, uid, uid), path, dir)
+			mounts+fmt.Sprintf(`exec setpriv --reuid=%d --regid=%d --clear-groups --pdeathsig=KILL -- "$0" -D "$1"`, uid, uid),
+			path, dir)
 	case host != nil:
 		return host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
 	}

@@ -1,6 +1,7 @@
 package main
 
-// What outlives a worker, and what does not depend on its restarts; keys that cannot be read.
+// What outlives a worker, and what does not depend on its restarts; keys that cannot be read; hosts
+// whose address is another's.
 
 var restartMutations = []mutation{
 	{
@@ -116,6 +117,15 @@ var restartMutations = []mutation{
 		from:      "\t\tDue:           heartbeat.Mono(c.due),\n",
 		to:        "",
 		test:      "./test -run TestPutOffOverRestarts",
+		build:     extensionBuild,
+	},
+	{
+		name:      "takeover/new-sessions-stay",
+		invariant: "a machine that has taken an address over loses none of its new sessions by the verdict on the dead one",
+		file:      "terminator/others.go",
+		from:      "cutOff = min(cutOff, o.Since)",
+		to:        "_ = o.Since",
+		test:      "./test -run TestTakeover",
 		build:     extensionBuild,
 	},
 }

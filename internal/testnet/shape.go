@@ -1,6 +1,7 @@
 package testnet
 
-// Links of a limited rate, addresses that move from host to host, and one that several hosts share.
+// Links of a limited rate, addresses that move from host to host, and one that several hosts share;
+// a host's own firewall.
 
 import (
 	"fmt"
@@ -66,5 +67,34 @@ table ip nat {
 `, strings.Join(inside, ", "), as))
 	if err != nil {
 		n.t.Fatalf("NAT: %v", err)
+	}
+}
+
+// Prefer has a host connect from one of its addresses, if nobody asks for another one.
+func (n *Net) Prefer(a netip.Addr, h *Host) {
+	n.t.Helper()
+	err := h.space.do(func() error {
+		return run("sh", []string{"-c", fmt.Sprintf("ip route replace $(ip route show default) src %s", a)}, "")
+	})
+	if err != nil {
+		n.t.Fatalf("%s prefers %s: %v", h.Name, a, err)
+	}
+}
+
+// DropUnknown gives a host a firewall that drops what belongs to no connection of its: it is not
+// answered with a reset.
+func (n *Net) DropUnknown(h *Host) {
+	n.t.Helper()
+	err := h.space.nft(`
+table inet firewall {
+	chain input {
+		type filter hook input priority filter; policy accept;
+		ct state invalid drop
+		tcp flags & (fin | syn | rst | ack) != syn ct state new drop
+	}
+}
+`)
+	if err != nil {
+		n.t.Fatalf("the firewall of %s: %v", h.Name, err)
 	}
 }
