@@ -73,7 +73,7 @@ $(B)/faults/watchdog_go.so $(B)/watchdog_go.so: $(GO_LIB) Makefile hardening.mk
 	@rm -f $(@D)/watchdog_go.h
 
 # A module that only tests load.
-testmodule: $(B)/test/watchdog_test.so $(B)/test/watchdog_nochain.so
+testmodule: $(B)/test/watchdog_test.so $(B)/test/watchdog_nochain.so $(B)/test/shiftclock.so
 $(B)/test/%.so: test/module/%.c $(B)/pg_version
 	@mkdir -p $(@D)
 	$(CC) $(C_STRICT) $(CFLAGS) -isystem $(pg_include) -shared -o $@ $<

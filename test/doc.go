@@ -9,7 +9,8 @@
 //	worker_test.go     faults of the watchdog worker itself
 //	restarts_test.go   both workers end, and are started again
 //	takeover_test.go   an address that is another machine's, soon after its owner's death
-//	starting_test.go   sessions that are starting when their host dies
+//	starting_test.go, crowd_test.go   sessions that are starting when their host dies, or 200 hosts do
+//	clock_test.go      the wall clock is set
 //	server_test.go     the life of one server: stop, restart, crash, read only
 //	failover_test.go   promotion, two primaries, demotion, standbys
 //	extension_test.go  settings and SQL objects of the extension

@@ -1,7 +1,7 @@
 package main
 
 // What outlives a worker, and what does not depend on its restarts; keys that cannot be read; hosts
-// whose address is another's.
+// whose address is another's, or that die in crowds; clocks that are set.
 
 var restartMutations = []mutation{
 	{
@@ -127,5 +127,23 @@ var restartMutations = []mutation{
 		to:        "_ = o.Since",
 		test:      "./test -run TestTakeover",
 		build:     extensionBuild,
+	},
+	{
+		name:      "crowd/begins-after-the-verdict",
+		invariant: "a session whose authentication comes to its end after the verdict on its host ends itself",
+		file:      "extension/table.c",
+		from:      "\t\tlook_up_verdicts();\n",
+		to:        "\t\t(void) look_up_verdicts;\n",
+		test:      "./test -run TestCrowdDies",
+		build:     extensionBuild,
+	},
+	{
+		name:      "clock/decides-nothing",
+		invariant: "the wall clock of the server decides nothing",
+		file:      "extension/watchdog.h",
+		from:      "clock_gettime(CLOCK_MONOTONIC, &ts);",
+		to:        "clock_gettime(CLOCK_REALTIME, &ts);",
+		test:      "./test -run TestClockIsSet",
+		build:     extensionBuild + " testmodule",
 	},
 }

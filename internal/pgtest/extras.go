@@ -4,8 +4,11 @@ package pgtest
 
 import (
 	"database/sql"
+	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
@@ -46,6 +49,32 @@ func BuiltIn(dir string) Option {
 
 func library(file string) Option {
 	return func(s *settings) { s.libraries = append(s.libraries, file) }
+}
+
+const clockLibrary = "shiftclock.so"
+
+// ShiftedClock runs the server with test/module/shiftclock.c: see ShiftClock.
+func ShiftedClock() Option {
+	return func(s *settings) {
+		library("test/" + clockLibrary)(s)
+		s.clock = true
+	}
+}
+
+func (c *Cluster) clockPath() string { return filepath.Join(c.dir, "clock") }
+
+// ShiftClock sets the wall clock of the server, which runs with ShiftedClock, so much before or
+// behind the machine's, as somebody may at any time.
+func (c *Cluster) ShiftClock(by time.Duration) {
+	c.t.Helper()
+	f, err := os.OpenFile(c.clockPath(), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by)), 0) // in one piece, for who has it mapped
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		c.t.Fatalf("%v", err)
+	}
 }
 
 // Damaged cuts the heartbeat library off, as a full disk or an interrupted copy does.

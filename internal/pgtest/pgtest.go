@@ -50,6 +50,8 @@ type Cluster struct {
 	host *testnet.Host
 	dir  string // parent of DataDir and SocketDir
 	hba  []string
+	// clock: it runs with a wall clock that can be shifted.
+	clock bool
 
 	mu     sync.Mutex
 	config map[string]string
@@ -74,6 +76,7 @@ type settings struct {
 
 	libraries []string // files, of build/ or absolute, for the installation's library directory
 	damaged   bool     // the heartbeat library is cut off
+	clock     bool     // the server's wall clock can be shifted
 }
 
 // Option changes a cluster to be made.
@@ -120,7 +123,10 @@ func New(t testkit.TB, options ...Option) *Cluster {
 	} else if out, err := exec.Command("cp", "-a", c.inst.template, c.DataDir).CombinedOutput(); err != nil {
 		t.Fatalf("copy the template of a cluster: %v: %s", err, out)
 	}
-	c.hba = s.hba
+	c.hba, c.clock = s.hba, s.clock
+	if c.clock {
+		c.ShiftClock(0)
+	}
 	c.writeConfig()
 	if !s.stopped {
 		c.Start()

@@ -35,6 +35,9 @@ func (c *Cluster) TryStart() error {
 	defer log.Close()
 	cmd := c.Command(context.Background(), "postgres", "-D", c.DataDir)
 	cmd.Stdout, cmd.Stderr = log, log
+	if c.clock {
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+filepath.Join(c.inst.pkglib, clockLibrary), "WATCHDOG_TEST_CLOCK="+c.clockPath())
+	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
