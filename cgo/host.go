@@ -57,6 +57,10 @@ func (h *host) MaxTimeout() time.Duration {
 	return time.Duration(atomic.LoadUint32((*uint32)(&h.b.max_timeout_ms))) * time.Millisecond
 }
 
+func (h *host) MaxGrace() time.Duration {
+	return time.Duration(atomic.LoadUint32((*uint32)(&h.b.max_grace_ms))) * time.Millisecond
+}
+
 func (h *host) Stop() worker.Stop { return worker.Stop(atomic.LoadUint32((*uint32)(&h.b.stop))) }
 
 func (h *host) TerminateOnClose() bool {

@@ -86,10 +86,15 @@ func (s store) Put(i int, v *watchdog.Slot) {
 	c.cause, c.cutoff = C.uint8_t(v.Cause), C.int64_t(v.CutOff)
 	c.port = C.uint16_t(v.Port)
 	c.attempt, c.suspended = C.uint32_t(v.Attempt), C.uint32_t(v.Suspended)
+	c.incarnation = C.uint64_t(v.Incarnation)
+	c.grace_ms = C.uint32_t(v.Grace.Milliseconds())
 	c.closed = C.uint8_t(v.Closed)
 	c.remembered = C.uint8_t(flag(v.Remembered))
 	c.deferred = C.int64_t(v.Deferred)
-	c.deferred_cause, c.due = C.uint8_t(v.DeferredCause), C.int64_t(v.Due)
+	c.deferred_cause, c.due = C.uint8_t(v.DeferredCause), C.int64_t(v.Until)
+	if v.Deferred != 0 {
+		c.due = C.int64_t(v.Due)
+	}
 	atomic.StoreUint32((*uint32)(&c.unasked), flag(v.Unasked))
 	c.generation = C.uint64_t(v.Generation)
 	c.interval_ms = C.uint32_t(v.Interval.Milliseconds())
@@ -107,7 +112,13 @@ func (s store) Put(i int, v *watchdog.Slot) {
 // Load is for the start of the worker, when nobody else writes.
 func (s store) Load(i int) watchdog.Slot {
 	c := &s.slots[i]
+	due, until := heartbeat.Mono(0), heartbeat.Mono(c.due)
+	if c.deferred != 0 {
+		due, until = until, due
+	}
 	return watchdog.Slot{
+		Due:           due,
+		Until:         until,
 		State:         s.State(i),
 		ID:            *(*heartbeat.ID)(unsafe.Pointer(&c.id)),
 		Heir:          *(*heartbeat.ID)(unsafe.Pointer(&c.heir)),
@@ -118,6 +129,8 @@ func (s store) Load(i int) watchdog.Slot {
 		Port:          uint16(c.port),
 		Attempt:       uint32(c.attempt),
 		Suspended:     uint32(c.suspended),
+		Incarnation:   uint64(c.incarnation),
+		Grace:         time.Duration(c.grace_ms) * time.Millisecond,
 		Closed:        watchdog.Close(c.closed),
 		Generation:    uint64(c.generation),
 		Interval:      time.Duration(c.interval_ms) * time.Millisecond,
@@ -127,7 +140,6 @@ func (s store) Load(i int) watchdog.Slot {
 		WaitingSince:  heartbeat.Mono(c.waiting_since),
 		Deferred:      terminator.Time(c.deferred),
 		DeferredCause: terminator.Cause(c.deferred_cause),
-		Due:           heartbeat.Mono(c.due),
 		Cause:         terminator.Cause(c.cause),
 		CutOff:        terminator.Time(c.cutoff),
 		Unasked:       atomic.LoadUint32((*uint32)(&c.unasked)) != 0,

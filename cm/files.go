@@ -9,11 +9,16 @@ import (
 
 // Files in the directory of a conmgr.
 const (
-	ConfigFile = "conmgr.conf"
-	PidFile    = "conmgr.pid"
-	StateFile  = "conmgr.state"
-	DrainFile  = "conmgr.drain"
+	ConfigFile   = "conmgr.conf"
+	PidFile      = "conmgr.pid"
+	StateFile    = "conmgr.state"
+	IdentityFile = "conmgr.identity"
+	DrainFile    = "conmgr.drain"
 )
+
+// HandoverOption is what `conmgr --check` takes besides if the program can take over from a conmgr
+// that runs: what is handed over is of that version.
+const HandoverOption = "--handover=1"
 
 // MaxSocketPath is what fits into sun_path of sockaddr_un, with its zero byte.
 const MaxSocketPath = 107

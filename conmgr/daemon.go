@@ -12,7 +12,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/console"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/relay"
@@ -49,8 +52,9 @@ const shutdownTime = time.Second
 // Options of a run.
 type Options struct {
 	Dir     string
-	Signals <-chan os.Signal // SIGTERM fast, SIGINT smart, SIGQUIT immediate
+	Signals <-chan os.Signal // SIGTERM fast, SIGINT smart, SIGQUIT immediate, SIGUSR1 and 2 restart
 	Stderr  io.Writer
+	Program string // what this process becomes at SIGUSR2; "": it does not
 
 	syslogSocket string // of tests; "": /dev/log
 }
@@ -70,6 +74,8 @@ type deps struct {
 	pidFile     *control.PidFile // nil: none
 	console     console.Options
 	recheck     time.Duration // of duplicates; 0: as ever
+	program     string
+	before      *handover.Record // what the process before has left, nil: nothing
 }
 
 type daemon struct {
@@ -87,12 +93,14 @@ type daemon struct {
 	status  status.PidFile
 	news    chan struct{} // systemd, or status, has something to tell
 	failed  chan error    // the first failure of a goroutine
-	goodbye atomic.Bool
+	ending  atomic.Int32  // a watch.Ending
+	letIn   func()        // lets those in who wait after a restart in place; the ports are the door's then
 }
 
 // newDaemon wires a daemon, for Run and for every test. start lets it work.
 func newDaemon(c *conf.Config, o deps) *daemon {
-	d := &daemon{deps: o, conf: c, events: &event.Hub{}, news: make(chan struct{}, 1), failed: make(chan error, 1)}
+	d := &daemon{deps: o, conf: c, events: &event.Hub{}, news: make(chan struct{}, 1), failed: make(chan error, 1),
+		letIn: func() {}}
 	d.events.Subscribe(event.Log(o.log, o.limit, o.now))
 	d.systemd.Wake, d.status.Wake = d.news, d.news
 	d.events.Subscribe(d.systemd.Take)
@@ -115,12 +123,15 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 	d.door = listen.New(c, d.events, o.group, d.registry)
 	d.service = console.New(c, d.board, d.door, trace, o.now, o.console)
 	d.relays = relay.New(d.board, d.door, trace)
+	if o.before != nil {
+		d.door.Inherit(o.before.Listeners)
+	}
 	return d
 }
 
-// start opens the ports, and begins to serve and to monitor, until ctx ends. process and boot are
-// the heartbeat ids of this process and this run of the machine.
-func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
+// start opens the ports, and begins to serve and to monitor, until ctx ends. who and boot are the
+// heartbeat ids of this conmgr and this run of the machine.
+func (d *daemon) start(ctx context.Context, who *watch.Identity, boot heartbeat.ID) error {
 	stop := ctx.Done()
 	if err := d.door.Listen(ctx, d.service.Admit, d.relays.Admit); err != nil {
 		return err
@@ -130,20 +141,44 @@ func (d *daemon) start(ctx context.Context, process, boot heartbeat.ID) error {
 		return err
 	}
 	d.events.Emit(event.Started{Instances: len(d.conf.Instances), Port: d.conf.Port})
+	if d.before != nil {
+		d.relays.Adopt(d.before)
+	}
 	d.group.Go("routing table", func() { d.board.Run(stop) })
 	if d.keeper != nil {
 		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
 	}
-	d.door.Serve(stop)
+	d.serve(stop)
 	for _, in := range watch.New(d.conf, watch.Surroundings{Board: d.board, Events: d.events, Group: d.group, Net: d.net,
-		Now: d.now, Goodbye: &d.goodbye, Process: process, Boot: boot, Recheck: d.recheck}) {
+		Now: d.now, Ending: &d.ending, Who: who, Boot: boot, Recheck: d.recheck}) {
 		d.group.Go(in.String(), func() { in.Run(ctx) })
 	}
 	return nil
 }
 
+// serve lets people in. After a restart in place they wait until the instances of before are there
+// again.
+func (d *daemon) serve(stop <-chan struct{}) {
+	if d.before == nil {
+		d.door.Serve(stop)
+		return
+	}
+	epochs := slices.Clone(d.before.Epochs)
+	served, enough := make(chan struct{}), make(chan struct{})
+	d.letIn = sync.OnceFunc(func() {
+		close(enough)
+		<-served
+	})
+	d.group.Go("first connections", func() {
+		defer close(served)
+		d.relays.Ready(epochs, settleTime, enough)
+		d.door.Serve(stop)
+	})
+}
+
 // close shuts the ports, and ends what is relayed.
 func (d *daemon) close() {
+	d.letIn()
 	d.door.Close()
 	d.relays.Stop()
 }
@@ -182,8 +217,13 @@ func Run(o Options) error {
 			return err
 		}
 	}
-	pidFile, err := control.CreatePidFile(dir, control.Info{Dir: dir, Port: config.Port,
-		ListenAddresses: strings.Join(config.ListenAddresses, ",")})
+	before, err := handover.Take()
+	if err != nil {
+		return err
+	}
+	info := control.Info{Dir: dir, Port: config.Port, ListenAddresses: strings.Join(config.ListenAddresses, ","),
+		Again: again(config, o.Program)}
+	pidFile, err := takePidFile(dir, info, before)
 	if err != nil {
 		return err
 	}
@@ -229,9 +269,17 @@ func Run(o Options) error {
 		most = allowed
 	}
 	d := newDaemon(config, deps{dir: dir, log: log, limit: limited, group: &group.Group{OnPanic: failed.panicked},
-		net: netio.System, now: clock.Monotonic, most: most, descriptors: allowed, pidFile: pidFile})
+		net: netio.System, now: clock.Monotonic, most: most, descriptors: allowed, pidFile: pidFile,
+		program: o.Program, before: before})
 	d.failed = failed.first
 	return d.run(o.Signals)
+}
+
+func takePidFile(dir string, info control.Info, before *handover.Record) (*control.PidFile, error) {
+	if before != nil {
+		return control.AdoptPidFile(dir, info, before.PidFile)
+	}
+	return control.CreatePidFile(dir, info)
 }
 
 // failure takes the first panic of a goroutine.
@@ -252,9 +300,7 @@ func (f *failure) panicked(name string, value any, stack []byte) {
 func (d *daemon) run(signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var process heartbeat.ID
-	rand.Read(process[:])
-	if err := d.start(ctx, process, bootID()); err != nil {
+	if err := d.start(ctx, d.identity(), bootID()); err != nil {
 		d.events.Emit(event.NotStarted{Err: err})
 		if d.conf.LogStderr {
 			return ErrReported
@@ -266,6 +312,17 @@ func (d *daemon) run(signals <-chan os.Signal) error {
 	err := d.wait(signals, cancel)
 	d.log.Flush(shutdownTime)
 	return err
+}
+
+// identity is that of the process before, or a new one. It is kept if this conmgr may be away
+// without its end being a loss, or the one before might.
+func (d *daemon) identity() *watch.Identity {
+	if d.conf.ApplicationGrace > 0 || control.HasIdentity(d.dir) {
+		return watch.LoadIdentity(d.dir, d.events, d.group)
+	}
+	var process heartbeat.ID
+	rand.Read(process[:])
+	return watch.NewIdentity(process)
 }
 
 // bootID of this machine; zero if it is not known.
@@ -288,16 +345,21 @@ type shutdownMode int
 const (
 	running shutdownMode = iota
 	smart
+	restart // it will be back
 	fast
 	immediate
 )
 
-func (m shutdownMode) String() string { return [...]string{"running", "smart", "fast", "immediate"}[m] }
+func (m shutdownMode) String() string {
+	return [...]string{"running", "smart", event.Restart, "fast", "immediate"}[m]
+}
 
 func modeOf(sig os.Signal) shutdownMode {
 	switch sig {
 	case syscall.SIGINT:
 		return smart
+	case syscall.SIGUSR1:
+		return restart
 	case syscall.SIGTERM:
 		return fast
 	case syscall.SIGQUIT:
@@ -321,6 +383,12 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 			d.stop(cancel, bind.ShutdownText)
 			return nil
 		case sig := <-signals:
+			if sig == syscall.SIGUSR2 && mode == running {
+				if err := d.become(cancel); err != nil {
+					return err
+				}
+				continue
+			}
 			m := modeOf(sig)
 			if m <= mode {
 				continue
@@ -332,8 +400,11 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 			case smart:
 				d.registry.Refuse()
 				idle = d.registry.Idle
-			case fast:
+			case fast, restart:
 				d.events.Emit(event.ApplicationsClosed{})
+				if mode == restart && d.conf.ApplicationGrace > 0 {
+					d.ending.Store(int32(watch.Returns))
+				}
 				d.stop(cancel, bind.ShutdownText)
 				return nil
 			case immediate:
@@ -348,14 +419,30 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 func (d *daemon) stop(cancel func(), text string) {
 	d.close()
 	d.registry.Refuse()
-	d.registry.EndEverything(backend.Fatal(cm.AdminShutdown, text, "", ""))
-	d.goodbye.Store(true)
+	d.registry.EndForNow(backend.Fatal(cm.AdminShutdown, text, "", ""), d.away(), true)
+	d.ending.CompareAndSwap(int32(watch.Silently), int32(watch.Goodbye))
 	cancel()
-	if !d.group.Wait(shutdownTime) {
-		d.events.Emit(event.CutShort{})
-	}
+	d.waitFor(d.group.Wait, d.relays.Wait)
 	d.limit.End()
 	d.events.Emit(event.ShutDown{})
+}
+
+// waitFor waits until all is over, a shutdownTime each at most.
+func (d *daemon) waitFor(waits ...func(time.Duration) bool) {
+	for _, wait := range waits {
+		if !wait(shutdownTime) {
+			d.events.Emit(event.CutShort{})
+			return
+		}
+	}
+}
+
+// away is what applications are told that wait for the next process, nil: none does.
+func (d *daemon) away() []byte {
+	if watch.Ending(d.ending.Load()) != watch.Returns {
+		return nil
+	}
+	return backend.ParameterStatus(cm.NoticeParameter, fmt.Sprintf("%s %d", cm.NoticeAway, d.conf.ApplicationGrace.Milliseconds()))
 }
 
 // tell tells systemd and cm_ctl what is due.

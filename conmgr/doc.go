@@ -31,5 +31,6 @@
 //	console/                                   sessions and their statements (docs/protocol.md, part 2)
 //	relay/                                     relay ports (2.4)
 //	sockdestroy/                               destroy_sockets
-//	daemon.go limits.go                        the process
+//	handover/                                  what a process leaves to the program that it becomes
+//	daemon.go restart.go limits.go             the process
 package conmgr

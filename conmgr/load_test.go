@@ -25,6 +25,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
+	"github.com/pgwatchdog/watchdog/conmgr/watch"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
@@ -71,7 +72,7 @@ func benchDaemon(b *testing.B) *daemon {
 				return nil, ctx.Err()
 			}}})
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := d.start(ctx, hb.ID{1}, hb.ID{}); err != nil {
+	if err := d.start(ctx, watch.NewIdentity(hb.ID{1}), hb.ID{}); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {

@@ -21,6 +21,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
+	"github.com/pgwatchdog/watchdog/conmgr/watch"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/leak"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
@@ -137,7 +138,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 	r.d.registry.Random = func() uint64 { return 0 } // of as many connections, the first
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	if err := r.d.start(ctx, hb.ID{1}, hb.ID{}); err != nil {
+	if err := r.d.start(ctx, watch.NewIdentity(hb.ID{1}), hb.ID{}); err != nil {
 		t.Fatal(err)
 	}
 	r.addr = r.d.door.Addr(0).String()

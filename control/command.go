@@ -55,7 +55,8 @@ Options for start or restart:
                              instances, not only to the primary
 
 Options for stop or restart:
-  -m, --mode=MODE            MODE can be "smart", "fast", or "immediate"
+  -m, --mode=MODE            MODE can be "smart", "fast", or "immediate";
+                             without it, restart ends no session
 
 Options for status:
   -i, --items=ITEMS          ITEMS can be "all" (default), "instance", or
@@ -82,8 +83,8 @@ Shutdown modes are:
   fast        disconnect applications, then quit (default)
   immediate   quit at once
 
-When a conmgr process ends (stop, restart), the servers end all SQL sessions of
-this host, also those that do not use the Connection Manager, unless
+When a conmgr process ends (stop, restart with -m), the servers end all SQL
+sessions of this host, also those that do not use the Connection Manager, unless
 watchdog.terminate_on_close is off there. Replication connections stay.
 
 Exit status of status: 0 running, 2 running but --check has failed,

@@ -367,6 +367,48 @@ func TestRestart(t *testing.T) {
 	d.pid()
 }
 
+// A restart without a mode ends nothing: in place where the program can, else by an end and a start
+// of which the servers know.
+func TestRestartInPlace(t *testing.T) {
+	for _, x := range []struct {
+		name, file string // that the program obeys
+		args       []string
+		code       int
+		signal     string // that the process gets; empty: none
+		same       bool   // it is still that process
+		says       []string
+	}{
+		{"in place", "", []string{"restart"}, 0, "user defined signal 2", true,
+			[]string{"conmgr process restarting", "restarted conmgr process successfully"}},
+		{"in place, to the end", "", []string{"restart", "--complete"}, 0, "user defined signal 2", true,
+			[]string{"restarted conmgr process successfully"}},
+		{"its output goes elsewhere", "", []string{"restart", "-l", "other.log"}, 0, "user defined signal 1", false,
+			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},
+		{"a program that does not know how", "knows-nothing", []string{"restart"}, 0, "user defined signal 1", false,
+			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},
+		{"a mode", "", []string{"restart", "-m", "fast"}, 0, "terminated", false,
+			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},
+		{"a configuration that is wrong", "bad-conf", []string{"restart"}, 1, "", true,
+			[]string{"conmgr.conf:1: unrecognized parameter", "goes on as it is"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			d := newDesk(t, "becomes")
+			d.want(d.cmctl("start"), 0)
+			before := d.pid()
+			if x.file != "" {
+				d.touch(x.file)
+			}
+			d.want(d.cmctl(x.args...), x.code, x.says...)
+			if now := d.pid(); (now == before) != x.same {
+				t.Errorf("process %d, was %d", now, before)
+			}
+			if got, _ := os.ReadFile(filepath.Join(d.dir, "signalled")); string(got) != x.signal {
+				t.Errorf("it got %q", got)
+			}
+		})
+	}
+}
+
 // Whoever has the pid of a stale file by now is left alone, and start takes the file over.
 func TestStopSparesAStranger(t *testing.T) {
 	d := newDesk(t, "prompt")

@@ -8,7 +8,7 @@
 //	process.go  identity of a process, signals to it, its end
 //	options.go  the command line of cm_ctl
 //	command.go  the command itself: help, checks, dispatch
-//	start.go stop.go status.go forget.go drain.go  the actions
+//	start.go stop.go restart.go status.go forget.go drain.go  the actions
 //	genkey.go   a new key for heartbeats
 //	check.go    status --check: an exit status for monitoring
 //	sessions.go what the end of conmgr does to this host's sessions
@@ -16,6 +16,7 @@
 //	people.go   lists for people
 //	table.go    tables
 //	statefile.go   conmgr.state: what is known over restarts
+//	identity.go    conmgr.identity: who this conmgr is to the servers, over restarts
 //	drainfile.go   conmgr.drain: which instances are drained on this host
 //	socketlock.go  lock files of Unix sockets
 //

@@ -38,24 +38,31 @@ func fakeConmgr() int {
 	dir := os.Args[2] // conmgr -D DIR
 	has := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
 	behaviour := os.Getenv(behaviourVariable)
+	if os.Args[1] == "--check" {
+		return checkFake(os.Args[3], os.Args[len(os.Args)-1] == cm.HandoverOption)
+	}
 	fmt.Fprintf(os.Stderr, "conmgr: LOG: hello from %s\n", behaviour)
 	if behaviour == "broken" {
 		fmt.Fprintln(os.Stderr, "conmgr: FATAL: conmgr.conf line 1: unrecognized parameter \"prot\"")
 		return 1
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	pidFile, err := CreatePidFile(dir, Info{Port: listener.Addr().(*net.TCPAddr).Port, ListenAddresses: "localhost"})
+	info := Info{Port: listener.Addr().(*net.TCPAddr).Port, ListenAddresses: "localhost"}
+	if behaviour == "becomes" {
+		info.Again = Again{Returns: true, Becomes: true, Image: "1"}
+	}
+	pidFile, err := CreatePidFile(dir, info)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "conmgr: FATAL:", err)
 		return 1
 	}
-	defer pidFile.Remove()
+	defer func() { _ = pidFile.Remove() }()
 	if behaviour == "dies" {
 		return 1
 	}
@@ -80,6 +87,12 @@ func fakeConmgr() int {
 		select {
 		case s := <-signals:
 			_ = os.WriteFile(filepath.Join(dir, "signalled"), []byte(s.String()), 0o600)
+			if s == syscall.SIGUSR2 {
+				if pidFile, err = becomeFake(pidFile, dir, info); err != nil {
+					panic(err)
+				}
+				continue
+			}
 			progress.Stopping = true
 			tell()
 			if s != syscall.SIGINT {
@@ -115,6 +128,30 @@ func fakeConmgr() int {
 			tell()
 		}
 	}
+}
+
+// checkFake is conmgr --check.
+func checkFake(dir string, handover bool) int {
+	has := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
+	if has("bad-conf") {
+		fmt.Fprintln(os.Stderr, "conmgr.conf:1: unrecognized parameter")
+		return 1
+	}
+	if handover && has("knows-nothing") {
+		fmt.Fprintln(os.Stderr, "unrecognized argument")
+		return 1
+	}
+	return 0
+}
+
+// becomeFake is the pid file of the program that it has become.
+func becomeFake(old *PidFile, dir string, info Info) (*PidFile, error) {
+	fd, err := old.Leave()
+	if err != nil {
+		return nil, err
+	}
+	info.Again.Image = "2"
+	return AdoptPidFile(dir, info, fd)
 }
 
 // withoutPresence makes a pid file one of version 1.0, of a conmgr that has all its instances.

@@ -110,6 +110,41 @@ type Info struct {
 	StartTicks uint64
 	Status     Status
 	Presence   Presence
+	Again      Again
+}
+
+// Again is line 9: how this conmgr can be started again so that nothing is lost. One of version 1.0
+// has no such line, and cannot.
+type Again struct {
+	Returns bool   // it ends at SIGUSR1, and is waited for
+	Becomes bool   // at SIGUSR2 it becomes the program that is installed now
+	Image   string // another one each time that it has; empty: not told
+}
+
+func (a Again) String() string {
+	var words []string
+	if a.Returns {
+		words = append(words, "returns")
+	}
+	if a.Becomes {
+		words = append(words, "becomes")
+	}
+	return strings.Join(append(words, "image="+a.Image), " ")
+}
+
+// parseAgain reads line 9. Words of later versions are left alone.
+func parseAgain(line string) (a Again) {
+	for _, word := range strings.Fields(line) {
+		switch image, is := strings.CutPrefix(word, "image="); {
+		case is:
+			a.Image = image
+		case word == "returns":
+			a.Returns = true
+		case word == "becomes":
+			a.Becomes = true
+		}
+	}
+	return a
 }
 
 // encode returns the file and the offset of the status in it.
@@ -128,6 +163,9 @@ func (i Info) encode() ([]byte, int64, error) {
 	head := fmt.Sprintf("%d\n%s\n%d\n%d\n%s\n%s %d\n", i.Pid, i.Dir, i.Started.Unix(), i.Port, i.ListenAddresses,
 		i.BootID, i.StartTicks)
 	b := append([]byte(head), i.tail()...)
+	if i.Again != (Again{}) && i.Presence.Known {
+		b = fmt.Appendf(b, "%s\n", i.Again)
+	}
 	if len(b) > maxPidFile {
 		return nil, 0, fmt.Errorf("directory and listen addresses are too long for %s: %d bytes, at most %d",
 			cm.PidFile, len(b), maxPidFile)
@@ -144,7 +182,7 @@ func (i *Info) tail() []byte {
 	return b
 }
 
-// parseInfo reads a file. Lines after the eighth are left to later versions.
+// parseInfo reads a file. Lines after the ninth are left to later versions.
 func parseInfo(b []byte) (Info, error) {
 	if len(b) == 0 {
 		return Info{}, errors.New("is empty")
@@ -185,6 +223,11 @@ func parseInfo(b []byte) (Info, error) {
 		return bad(7, "status")
 	}
 	i.Presence = parsePresence(lines[7])
+	if _, rest, found := strings.Cut(lines[7], "\n"); found {
+		if line, _, complete := strings.Cut(rest, "\n"); complete {
+			i.Again = parseAgain(line)
+		}
+	}
 	return i, nil
 }
 

@@ -26,6 +26,7 @@ type options struct {
 	complete bool
 	timeout  time.Duration // 0: not given
 	mode     shutdownMode
+	asked    bool // for that mode
 	log      string
 	items    string // of status
 	instance int    // of forget, drain and undrain; -1: everything
@@ -80,7 +81,7 @@ func setTimeout(o *options, v string) error {
 func setMode(o *options, v string) error {
 	for _, m := range shutdownModes {
 		if v == m.name || v == m.name[:1] {
-			o.mode = m
+			o.mode, o.asked = m, true
 			return nil
 		}
 	}

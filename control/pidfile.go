@@ -43,6 +43,44 @@ type PidFile struct {
 // are zero are those of this process and moment. The error is a *RunningError if another conmgr
 // process has the directory.
 func CreatePidFile(dir string, info Info) (*PidFile, error) {
+	return createPidFile(dir, info, func(path string) (*os.File, error) { return lockPidFile(dir, path) })
+}
+
+// AdoptPidFile writes it anew, by the descriptor that this process had before it became another
+// program, and which has the lock.
+func AdoptPidFile(dir string, info Info, fd int) (*PidFile, error) {
+	return createPidFile(dir, info, func(path string) (*os.File, error) {
+		file := os.NewFile(uintptr(fd), path)
+		ours, err := file.Stat()
+		if err == nil {
+			var now fs.FileInfo
+			if now, err = os.Lstat(path); err == nil && !os.SameFile(ours, now) {
+				err = errors.New("it is not this process's any more")
+			}
+		}
+		if err != nil {
+			_ = file.Close()
+			return nil, fmt.Errorf("could not take over PID file \"%s\": %w", path, cause(err))
+		}
+		return file, nil
+	})
+}
+
+// Leave gives it up to the program that this process becomes: its descriptor, which stays locked.
+func (p *PidFile) Leave() (fd int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file == nil {
+		return -1, fs.ErrClosed
+	}
+	if fd, err = unix.FcntlInt(p.file.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+		_ = p.file.Close()
+		p.file = nil
+	}
+	return fd, err
+}
+
+func createPidFile(dir string, info Info, open func(path string) (*os.File, error)) (*PidFile, error) {
 	if err := info.complete(dir); err != nil {
 		return nil, err
 	}
@@ -51,7 +89,7 @@ func CreatePidFile(dir string, info Info) (*PidFile, error) {
 		return nil, err
 	}
 	path := filepath.Join(dir, cm.PidFile)
-	file, err := lockPidFile(dir, path)
+	file, err := open(path)
 	if err != nil {
 		return nil, err
 	}

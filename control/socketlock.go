@@ -165,10 +165,17 @@ func removeStaleSocket(socket string) error {
 	return nil
 }
 
+// AdoptSocketLock is the lock file of a socket that this process had before it became another program.
+func AdoptSocketLock(socket string) *SocketLock {
+	l := &SocketLock{path: lockOf(socket)}
+	l.file, _ = os.Lstat(l.path)
+	return l
+}
+
 // Remove removes the lock file, if it is still this process's.
 func (l *SocketLock) Remove() error {
 	now, err := os.Lstat(l.path)
-	if err != nil || !os.SameFile(now, l.file) {
+	if err != nil || l.file == nil || !os.SameFile(now, l.file) {
 		return nil
 	}
 	return os.Remove(l.path)

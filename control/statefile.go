@@ -144,16 +144,27 @@ func SaveState(dir string, s State, written func()) error {
 }
 
 func replaceFile(dir, path string, content []byte, written func()) error {
+	err := renameOver(path, content, func(file *os.File) error {
+		if written != nil {
+			written()
+		}
+		return file.Sync()
+	})
+	if err != nil {
+		return err
+	}
+	return syncDirectory(dir)
+}
+
+// renameOver replaces a file; then is called when the new one is written, before it takes the name.
+func renameOver(path string, content []byte, then func(*os.File) error) error {
 	temporary := path + temporarySuffix
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
 	if _, err = file.Write(content); err == nil {
-		if written != nil {
-			written()
-		}
-		err = file.Sync()
+		err = then(file)
 	}
 	if cerr := file.Close(); err == nil {
 		err = cerr
@@ -163,9 +174,8 @@ func replaceFile(dir, path string, content []byte, written func()) error {
 	}
 	if err != nil {
 		_ = os.Remove(temporary)
-		return err
 	}
-	return syncDirectory(dir)
+	return err
 }
 
 // syncDirectory makes what was renamed or removed in it outlive a power failure.

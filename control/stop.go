@@ -19,6 +19,7 @@ var (
 	modeSmart     = shutdownMode{"smart", unix.SIGINT}
 	modeFast      = shutdownMode{"fast", unix.SIGTERM}
 	modeImmediate = shutdownMode{"immediate", unix.SIGQUIT}
+	modeReturns   = shutdownMode{"", unix.SIGUSR1} // of restart only: it will be back
 	shutdownModes = []shutdownMode{modeSmart, modeFast, modeImmediate}
 )
 
@@ -35,7 +36,9 @@ func (r *run) stopProcess(ctx context.Context, info Info, wait bool) int {
 	p, err := openProcess(info)
 	if err == nil {
 		defer p.close()
-		r.warnOfSessions(ctx, info)
+		if r.mode != modeReturns {
+			r.warnOfSessions(ctx, info)
+		}
 		err = p.signal(r.mode.signal)
 	}
 	if errors.Is(err, errGone) {
@@ -77,19 +80,4 @@ func (r *run) stopProcess(ctx context.Context, info Info, wait bool) int {
 	}
 	r.say("\nstopped conmgr process successfully\n")
 	return exitOK
-}
-
-// restart stops, waiting in any case, and starts. Where nobody runs it starts only.
-func (r *run) restart(ctx context.Context) int {
-	info, running, err := Running(r.dir)
-	if err != nil {
-		r.fail("%v", err)
-		return exitFailure
-	}
-	if r.notRunning(info, running, nil) {
-		r.hint("trying to start conmgr process anyway")
-	} else if code := r.stopProcess(ctx, info, true); code != exitOK {
-		return code
-	}
-	return r.start(ctx)
 }

@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 6
+#define WATCHDOG_ABI_VERSION 7
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -25,6 +25,9 @@
 #define WD_SLOT_WAITING		2	/* not connected, may still resume */
 #define WD_SLOT_ENDING		3	/* dead: the terminator ends its sessions,
 								 * then frees the slot */
+
+/* Values of WatchdogSlot.closed; terminator/parting.go has all. */
+#define WD_CLOSED_RESET		2
 
 /* Values of WatchdogSlot.cause: by which rule sessions are ended. */
 #define WD_CAUSE_NONE		0
@@ -82,7 +85,8 @@ typedef struct WatchdogSlot
 	uint8_t		ended;			/* bit i: the verdict on addr[i] has fallen */
 	uint16_t	port;			/* of the heartbeat connection, at the conmgr */
 	uint8_t		closed;			/* WAITING: how the connection ended: 0
-								 * broken, 1 closed by the conmgr, 2 reset */
+								 * broken, 1 closed by the conmgr, 2 reset, 6
+								 * it has said that it will be back */
 	uint8_t		cause;			/* of the verdict */
 	uint8_t		remembered;		/* WAITING: it was spared, its time is over */
 	uint8_t		deferred_cause; /* of the part that is put off */
@@ -106,15 +110,19 @@ typedef struct WatchdogSlot
 	uint32_t	served;			/* atomic; the last one that was carried out */
 	uint32_t	attempt;		/* the highest of its HELLOs; 0: it tells none */
 	uint32_t	suspended;		/* verdicts that the kernel's evidence put off */
-	int64_t		due;			/* ns, CLOCK_MONOTONIC: when the part that is put
-								 * off is looked at again */
+	int64_t		due;			/* ns, CLOCK_MONOTONIC, state WAITING: when the
+								 * part that is put off is looked at again, or,
+								 * where none is, until when it is waited for
+								 * at least; 0: by its timeout */
+	uint64_t	incarnation;	/* of its process; 0: not told */
 	uint32_t	unasked;		/* atomic; 1: the verdict is not counted yet */
-	uint32_t	reserved;
+	uint32_t	grace_ms;		/* that it was granted */
 } WatchdogSlot;
 
 /*
  * The guide promises about 200 bytes a connection. What it does not have takes
- * more: identity (label, heir, addresses), and proof.
+ * more: identity (label, heir, addresses), proof, and what a conmgr that was
+ * started again needs.
  */
 _Static_assert(sizeof(WatchdogSlot) <= 344, "the documented size of a slot");
 
@@ -229,6 +237,7 @@ typedef struct WatchdogBridge
 	uint32_t	kernel_evidence;	/* atomic */
 	uint32_t	max_timeout_ms; /* atomic; longest interval and timeout of a
 								 * HELLO */
+	uint32_t	max_grace_ms;	/* atomic; longest grace that is granted */
 
 	/*
 	 * Who may be a conmgr. Copies of all are good if access_serial is even,

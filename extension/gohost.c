@@ -140,6 +140,7 @@ watchdog_make_bridge(void)
 	bridge->terminate_on_close = watchdog_terminate_on_close;
 	bridge->kernel_evidence = watchdog_kernel_evidence;
 	bridge->max_timeout_ms = watchdog_max_heartbeat_timeout;
+	bridge->max_grace_ms = watchdog_max_application_grace;
 	watchdog_tell_access(bridge);
 	return bridge;
 }

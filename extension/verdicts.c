@@ -213,7 +213,8 @@ watchdog_has_proved(const WatchdogSlot *slot, const WatchdogSession *session)
  * slot, which is on the session's address? Only where it has proved that
  * address: anybody could have made the label up. And if it has closed its
  * connection, it proves nothing for its own machine, of which another conmgr
- * has died.
+ * has died. If that one has only ended, who was granted a grace is waited for.
+ * Keeps() in terminator/ (Go) is the same rule.
  */
 static bool
 keeps(const WatchdogSlot *owner, const WatchdogSlot *slot,
@@ -222,6 +223,8 @@ keeps(const WatchdogSlot *owner, const WatchdogSlot *slot,
 	if (owner == NULL || watchdog_has_proved(owner, session) < 0)
 		return false;
 	return owner->closed == 0 ||
+		(owner->closed != WD_CLOSED_RESET && owner->grace_ms > 0 &&
+		 slot->cause != WD_CAUSE_SILENCE) ||
 		memcmp(owner->boot, slot->boot, sizeof(owner->boot)) != 0;
 }
 

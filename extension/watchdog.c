@@ -37,6 +37,7 @@ bool		watchdog_terminate_on_close;
 bool		watchdog_kernel_evidence = true;
 char	   *watchdog_terminate_on_silence_only;
 int			watchdog_max_heartbeat_timeout;
+int			watchdog_max_application_grace;
 static char *watchdog_client_label;
 
 /* An empty name would be that of all applications that tell none. */
@@ -135,6 +136,12 @@ define_settings(void)
 							"A conmgr process with a longer one is refused.",
 							&watchdog_max_heartbeat_timeout,
 							3600000, 1000, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("watchdog.max_application_grace",
+							"Longest time that a conmgr process may take to be started again before its sessions are terminated.",
+							"A conmgr process that asks for more is granted so much; 0 grants none.",
+							&watchdog_max_application_grace,
+							60000, 0, 3600000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("conmgr.client",
 							   "Label of the conmgr process by which the client has found this server.",

@@ -95,6 +95,7 @@ extern bool watchdog_terminate_on_close;
 extern bool watchdog_kernel_evidence;
 extern char *watchdog_terminate_on_silence_only;
 extern int	watchdog_max_heartbeat_timeout;
+extern int	watchdog_max_application_grace;
 extern List *watchdog_silence_only_applications(void);
 
 /* access.c */

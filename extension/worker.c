@@ -131,6 +131,7 @@ reload_settings(MainLoop *loop)
 	wd_store(&bridge->terminate_on_close, watchdog_terminate_on_close);
 	wd_store(&bridge->kernel_evidence, watchdog_kernel_evidence);
 	wd_store(&bridge->max_timeout_ms, watchdog_max_heartbeat_timeout);
+	wd_store(&bridge->max_grace_ms, watchdog_max_application_grace);
 	watchdog_tell_access(bridge);
 	loop->next_attributes = 0;
 }

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"math"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
@@ -23,12 +21,9 @@ const (
 	MaxInterval = math.MaxInt32 * time.Millisecond
 )
 
-// MaxText is the longest text of GOODBYE and REFUSED, in bytes.
-const MaxText = 255
-
 var magic = [4]byte{'P', 'G', 'W', 'D'}
 
-// ID is a random number that identifies one run of a conmgr process, or one boot of a machine.
+// ID is a random number that identifies a conmgr, one run of its process, or one boot of a machine.
 type ID [16]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
@@ -48,12 +43,19 @@ type Hello struct {
 	// KeyID is that of conmgr's key, and Nonce is used once. Zero: without a key.
 	KeyID proof.KeyID
 	Nonce proof.Nonce
+	// Grace is for how long conmgr, if its kernel closes the connection, may take to come back.
+	Grace time.Duration
+	// Incarnation is random, and another one for each process: a conmgr that was started again has
+	// the ID of its predecessor. Zero: not told, and the ID is of this process alone.
+	Incarnation ID
 }
 
 const (
 	helloSize   = 4 + 2 + 2 + 16 + 16 + 8 + 4 + 4 + 4
 	attemptSize = 4
 	helloKey    = proof.KeyIDSize + proof.NonceSize
+	graceSize   = 4
+	helloGrace  = graceSize + 16 // and the incarnation
 )
 
 // Append appends the frame to b.
@@ -69,11 +71,16 @@ func (h Hello) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Interval/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, uint32(h.Timeout/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, h.Flags)
-	if h.Attempt != 0 || h.KeyID != (proof.KeyID{}) {
+	grace := h.Grace != 0 || h.Incarnation != (ID{})
+	if h.Attempt != 0 || h.KeyID != (proof.KeyID{}) || grace {
 		b = binary.BigEndian.AppendUint32(b, h.Attempt)
 	}
-	if h.KeyID != (proof.KeyID{}) {
+	if h.KeyID != (proof.KeyID{}) || grace {
 		b = append(append(b, h.KeyID[:]...), h.Nonce[:]...)
+	}
+	if grace {
+		b = binary.BigEndian.AppendUint32(b, uint32(h.Grace/time.Millisecond))
+		b = append(b, h.Incarnation[:]...)
 	}
 	return end(b, start)
 }
@@ -114,10 +121,7 @@ func ParseHello(p []byte) (h Hello, err error) {
 	h.Flags = binary.BigEndian.Uint32(p[56:])
 	if rest := p[helloSize:]; len(rest) >= attemptSize {
 		h.Attempt = binary.BigEndian.Uint32(rest)
-		if rest = rest[attemptSize:]; len(rest) >= helloKey && h.MaxVersion >= 2 && rest[0] != 0 {
-			copy(h.KeyID[:], rest)
-			copy(h.Nonce[:], rest[proof.KeyIDSize:])
-		}
+		h.parseRest(rest[attemptSize:])
 	}
 	if h.MinVersion > MaxVersion || h.MaxVersion < MinVersion || h.MinVersion > h.MaxVersion {
 		return h, &ProtocolError{RefusedVersion, fmt.Sprintf("conmgr speaks versions %d to %d of the heartbeat protocol, watchdog %d to %d",
@@ -136,6 +140,21 @@ func ParseHello(p []byte) (h Hello, err error) {
 		}
 	}
 	return h, nil
+}
+
+// parseRest reads what only version 2 has.
+func (h *Hello) parseRest(p []byte) {
+	if len(p) < helloKey || h.MaxVersion < 2 {
+		return
+	}
+	if p[0] != 0 {
+		copy(h.KeyID[:], p)
+		copy(h.Nonce[:], p[proof.KeyIDSize:])
+	}
+	if p = p[helloKey:]; len(p) >= helloGrace {
+		h.Grace = time.Duration(binary.BigEndian.Uint32(p)) * time.Millisecond
+		copy(h.Incarnation[:], p[graceSize:])
+	}
 }
 
 // Version is the one that a watchdog chooses for the peer of h, which ParseHello has accepted.
@@ -234,6 +253,8 @@ type Welcome struct {
 	// forgotten it meanwhile; 0: not told.
 	KnownSince uint64
 	Lag        Lag // since version 2, of a standby
+	// Grace is how much of what HELLO has asked for is granted, 0: none, as a server of 1.0 does.
+	Grace time.Duration
 }
 
 const (
@@ -258,6 +279,9 @@ func (w Welcome) Append(b []byte) []byte {
 	if w.Version >= 2 && w.Attributes.Has(InRecovery) {
 		b = w.Lag.append(b)
 	}
+	if w.Grace != 0 {
+		b = binary.BigEndian.AppendUint32(b, uint32(w.Grace/time.Millisecond))
+	}
 	return end(b, start)
 }
 
@@ -277,6 +301,13 @@ func ParseWelcome(p []byte) (w Welcome, err error) {
 		if rest = rest[welcomePortSize:]; len(rest) >= successionSize+knownSinceSize {
 			w.KnownSince = binary.BigEndian.Uint64(rest[successionSize:])
 			w.Lag = parseLag(rest[successionSize+knownSinceSize:], w.Version, w.Attributes)
+			rest = rest[successionSize+knownSinceSize:]
+			if w.Version >= 2 && w.Attributes.Has(InRecovery) {
+				rest = rest[min(lagSize, len(rest)):]
+			}
+			if len(rest) >= graceSize {
+				w.Grace = time.Duration(binary.BigEndian.Uint32(rest)) * time.Millisecond
+			}
 		}
 	}
 	if w.Version < MinVersion || w.Version > MaxVersion {
@@ -429,40 +460,4 @@ func (r Refused) Append(b []byte) []byte { return appendCoded(b, TypeRefused, ui
 func ParseRefused(p []byte) (Refused, error) {
 	code, text, err := parseCoded(TypeRefused, p)
 	return Refused{RefusedCode(code), text}, err
-}
-
-func appendCoded(b []byte, t Type, code uint16, text string) []byte {
-	for len(text) > MaxText { // cut at a whole character
-		_, n := utf8.DecodeLastRuneInString(text)
-		text = text[:len(text)-n]
-	}
-	start := len(b)
-	b = begin(b, t)
-	b = binary.BigEndian.AppendUint16(b, code)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
-	b = append(b, text...)
-	return end(b, start)
-}
-
-const codedSize = 2 + 2 // without the text
-
-func parseCoded(t Type, p []byte) (code uint16, text string, err error) {
-	if len(p) < codedSize {
-		return 0, "", malformed("malformed %s of %d bytes", t, len(p))
-	}
-	n := int(binary.BigEndian.Uint16(p[2:]))
-	if n > MaxText || n > len(p)-codedSize {
-		return 0, "", malformed("malformed %s: its text of %d bytes is too long", t, n)
-	}
-	return binary.BigEndian.Uint16(p), printable(p[codedSize : codedSize+n]), nil
-}
-
-// printable makes a peer's text fit for a log line: valid UTF-8, no control characters.
-func printable(b []byte) string {
-	return string(bytes.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == utf8.RuneError {
-			return '?'
-		}
-		return r
-	}, b))
 }

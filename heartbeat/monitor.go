@@ -93,6 +93,8 @@ const (
 type Monitor struct {
 	id, boot          ID
 	interval, timeout time.Duration
+	incarnation       ID
+	grace             time.Duration // that is asked for
 
 	state      State
 	generation uint64
@@ -109,6 +111,8 @@ type Monitor struct {
 	succeeds         Succession
 	lag              Lag
 	knownSince       uint64
+	granted          time.Duration
+	renamed          bool // since the last WELCOME, and nothing has ended by that
 }
 
 // NewMonitor returns the monitor of an instance that has not been reached yet.
@@ -118,6 +122,16 @@ func NewMonitor(id ID, interval, timeout time.Duration) *Monitor {
 
 // SetBoot tells the boot id of this machine, for HELLO.
 func (m *Monitor) SetBoot(boot ID) { m.boot = boot }
+
+// SetProcess tells which process this is of a conmgr, what its predecessors have told, and for how
+// long it is to be waited for if it ends.
+func (m *Monitor) SetProcess(incarnation ID, generation uint64, grace time.Duration) {
+	m.incarnation, m.generation, m.grace = incarnation, generation, grace
+}
+
+// Rename gives it another id: the one that it had is another process's. kept: whose sessions go on,
+// and so do ours, which carry its label.
+func (m *Monitor) Rename(id ID, kept bool) { m.id, m.renamed = id, kept }
 
 // State is the instance's state.
 func (m *Monitor) State() State { return m.state }
@@ -154,11 +168,18 @@ func (m *Monitor) PostmasterPort() uint16 { return m.postmasterPort }
 // KnowsLabels tells whether a session with this server may say by a label whose it is.
 func (m *Monitor) KnowsLabels() bool { return m.knowsLabels }
 
+// KnownSince names the watchdog's memory of this conmgr, 0: not told.
+func (m *Monitor) KnownSince() uint64 { return m.knownSince }
+
+// Granted is for how long the watchdog waits for a conmgr that has ended, 0: as for one that is
+// silent.
+func (m *Monitor) Granted() time.Duration { return m.granted }
+
 // Hello is the message to open a connection with.
 func (m *Monitor) Hello() Hello {
 	m.attempt++
 	return Hello{MinVersion: MinVersion, MaxVersion: MaxVersion, ID: m.id, Boot: m.boot, Generation: m.generation,
-		Interval: m.interval, Timeout: m.timeout, Attempt: m.attempt}
+		Interval: m.interval, Timeout: m.timeout, Attempt: m.attempt, Grace: m.grace, Incarnation: m.incarnation}
 }
 
 // Welcome establishes the connection whose HELLO has offered that generation, or another one beside
@@ -180,11 +201,12 @@ func (m *Monitor) Welcome(now Mono, w Welcome, offered uint64) (*Loss, error) {
 		loss = m.lose(now, LossOtherSystem)
 	case w.PostmasterStart != m.postmasterStart:
 		loss = m.lose(now, LossRestarted)
+	case m.renamed:
 	case w.Flags&Resumed == 0, // a watchdog that knew us would say so, as the generation is the one that it was told
 		w.KnownSince != m.knownSince && w.KnownSince != 0 && m.knownSince != 0: // its WELCOME to a new one was lost
 		loss = m.lose(now, LossForgotten)
 	}
-	m.knownSince = w.KnownSince
+	m.knownSince, m.granted, m.renamed = w.KnownSince, w.Grace, false
 	m.known = true
 	m.systemIdentifier, m.postmasterStart, m.attributes = w.SystemIdentifier, w.PostmasterStart, w.Attributes
 	m.postmasterPort = w.PostmasterPort

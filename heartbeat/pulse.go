@@ -21,6 +21,7 @@ type Pulse struct {
 	interval, timeout time.Duration
 	nextSend          Mono
 	lastReceived      Mono
+	until             Mono          // the deadline of this silence is not before it: see Await
 	grace             time.Duration // by which the deadline of this silence has been extended: see Late
 }
 
@@ -41,8 +42,11 @@ func ResumePulse(interval, timeout time.Duration, lastReceived, now Mono) Pulse 
 // Received records that a frame came in, and so re-arms the deadline.
 func (p *Pulse) Received(now Mono) {
 	p.lastReceived = now
-	p.grace = 0
+	p.until, p.grace = 0, 0
 }
+
+// Await lets the peer have until then to come back.
+func (p *Pulse) Await(until Mono) { p.until = max(p.until, until) }
 
 // Heard records that the peer's host was heard of otherwise.
 func (p *Pulse) Heard(at Mono) {
@@ -91,7 +95,7 @@ func (p *Pulse) Interval() time.Duration { return p.interval }
 func (p *Pulse) Timeout() time.Duration { return p.timeout }
 
 // Deadline is when silence becomes a verdict.
-func (p *Pulse) Deadline() Mono { return p.lastReceived.Add(p.timeout + p.grace) }
+func (p *Pulse) Deadline() Mono { return max(p.lastReceived.Add(p.timeout), p.until).Add(p.grace) }
 
 // Dead tells whether the deadline has passed. Read what the kernel holds before asking.
 func (p *Pulse) Dead(now Mono) bool { return now >= p.Deadline() }

@@ -4,8 +4,11 @@ package heartbeat
 // of the protocol (docs/protocol.md), whose column "since" says what version 2 has added.
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Versions that this package speaks.
@@ -61,6 +64,7 @@ const (
 	GoodbyeConmgrEnds   GoodbyeCode = 1  // conmgr ends
 	GoodbyeGivenUp      GoodbyeCode = 2  // conmgr has declared this instance lost
 	GoodbyeDuplicate    GoodbyeCode = 3  // conmgr monitors this server under another of its entries
+	GoodbyeReturns      GoodbyeCode = 4  // conmgr ends, and will be back within the grace that it was granted
 	GoodbyeServerEnds   GoodbyeCode = 16 // the server shuts down
 	GoodbyeConmgrSilent GoodbyeCode = 17 // the watchdog has declared this conmgr dead
 )
@@ -76,6 +80,7 @@ const (
 	RefusedTooSlow   RefusedCode = 5
 	RefusedUnproved  RefusedCode = 6 // a proof is needed, and there is none
 	RefusedNoKey     RefusedCode = 7 // the key is not known any more
+	RefusedTaken     RefusedCode = 8 // the conmgr id is another process's
 )
 
 // ProtocolError is a violation of the protocol by the peer. Its code and text are what a REFUSED
@@ -122,4 +127,43 @@ func begin(b []byte, t Type) []byte { return append(b, 0, 0, byte(t), 0) }
 func end(b []byte, start int) []byte {
 	binary.BigEndian.PutUint16(b[start:], uint16(len(b)-start))
 	return b
+}
+
+// MaxText is the longest text of GOODBYE and REFUSED, in bytes.
+const MaxText = 255
+
+func appendCoded(b []byte, t Type, code uint16, text string) []byte {
+	for len(text) > MaxText { // cut at a whole character
+		_, n := utf8.DecodeLastRuneInString(text)
+		text = text[:len(text)-n]
+	}
+	start := len(b)
+	b = begin(b, t)
+	b = binary.BigEndian.AppendUint16(b, code)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(text)))
+	b = append(b, text...)
+	return end(b, start)
+}
+
+const codedSize = 2 + 2 // without the text
+
+func parseCoded(t Type, p []byte) (code uint16, text string, err error) {
+	if len(p) < codedSize {
+		return 0, "", malformed("malformed %s of %d bytes", t, len(p))
+	}
+	n := int(binary.BigEndian.Uint16(p[2:]))
+	if n > MaxText || n > len(p)-codedSize {
+		return 0, "", malformed("malformed %s: its text of %d bytes is too long", t, n)
+	}
+	return binary.BigEndian.Uint16(p), printable(p[codedSize : codedSize+n]), nil
+}
+
+// printable makes a peer's text fit for a log line: valid UTF-8, no control characters.
+func printable(b []byte) string {
+	return string(bytes.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, b))
 }

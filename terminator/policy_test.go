@@ -117,9 +117,17 @@ func TestMeans(t *testing.T) {
 }
 
 // TestKeeps: a conmgr that has closed its connection may be back in a moment, but not if its host
-// has died, as another conmgr of the machine tells.
+// has died, as another conmgr of the machine tells. If that one has only ended, a grace counts.
 func TestKeeps(t *testing.T) {
-	if !Keeps(Broken, true) || !Keeps(Broken, false) || !Keeps(Finished, false) || Keeps(Finished, true) || Keeps(Reset, true) {
-		t.Error("a closed one keeps sessions of its own machine, or a connected one does not")
+	for _, cause := range []Cause{Silence, Goodbye} {
+		if !Keeps(Broken, true, 0, cause) || !Keeps(Broken, false, 0, cause) || !Keeps(Finished, false, 0, cause) ||
+			Keeps(Finished, true, 0, cause) || Keeps(Reset, true, time.Second, cause) {
+			t.Error("a closed one keeps sessions of its own machine, or a connected one does not")
+		}
+		for _, left := range []Parting{Finished, Returns} {
+			if got := Keeps(left, true, time.Second, cause); got != (cause == Goodbye) {
+				t.Errorf("one that was granted a grace, parting %d, keeps its sessions from a verdict of cause %d: %v", left, cause, got)
+			}
+		}
 	}
 }

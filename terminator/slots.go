@@ -24,7 +24,7 @@ func (h Holder) turn(first bool) int {
 		return 2
 	case first && h.Siblings > 1:
 		return 3
-	case first && (h.Left == Finished || h.Left == Reset): // it may be about to resume
+	case first && h.Left != Broken: // it may be about to resume
 		return 4
 	}
 	return 0

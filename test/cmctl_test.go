@@ -152,7 +152,7 @@ func TestCmCtl(t *testing.T) {
 		}
 		c.run(0, "restart", "-l", filepath.Join(c.dir, "own.log"))
 		c.run(0, "stop", "-m", "immediate")
-		for name, want := range map[string]string{"out": "received fast shutdown request",
+		for name, want := range map[string]string{"out": "received restart request",
 			"own.log": "received immediate shutdown request"} {
 			b, err := os.ReadFile(filepath.Join(c.dir, name))
 			if err != nil || !contains(string(b), "heartbeat connection is established", want) {
@@ -246,13 +246,17 @@ func stopModes(c *ctl) {
 		c := c.in(t)
 		old := c.pid()
 		app := c.application()
-		c.says(0, []string{"restart", "--complete"}, "stopped conmgr process successfully",
-			"started conmgr process successfully")
-		if now := c.pid(); now == old || now == 0 {
+		c.says(0, []string{"restart", "--complete"}, "restarted conmgr process successfully")
+		if now := c.pid(); now != old {
 			t.Errorf("the process was %d, and is %d", old, now)
 		}
 		if said := app.told(patience); !contains(said, "FATAL 57P01") {
 			t.Errorf("the application was told: %q", said)
+		}
+		c.says(0, []string{"restart", "--complete", "-m", "fast"}, "stopped conmgr process successfully",
+			"started conmgr process successfully")
+		if now := c.pid(); now == old || now == 0 {
+			t.Errorf("the process was %d, and is %d", old, now)
 		}
 	})
 }

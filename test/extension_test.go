@@ -58,6 +58,7 @@ func TestSettings(t *testing.T) {
 		{"watchdog.kernel_evidence", "", "sighup", "bool", "", "", "on"},
 		{"watchdog.key_file", "", "sighup", "string", "", "", ""},
 		{"watchdog.listen_addresses", "", "postmaster", "string", "", "", c.Value("SHOW listen_addresses")},
+		{"watchdog.max_application_grace", "ms", "sighup", "integer", "0", "3600000", "60000"},
 		{"watchdog.max_heartbeat_connections", "", "postmaster", "integer", "1", "2147483647", "37"},
 		{"watchdog.max_heartbeat_timeout", "ms", "sighup", "integer", "1000", "2147483647", "3600000"},
 		{"watchdog.min_heartbeat_interval", "ms", "sighup", "integer", "10", "60000", "10"},

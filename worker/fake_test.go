@@ -94,6 +94,7 @@ func (h *fakeHost) Sessions(yield func(*watchdog.Session)) {
 }
 
 func (h *fakeHost) MaxTimeout() time.Duration { return time.Duration(h.cap.Load()) }
+func (h *fakeHost) MaxGrace() time.Duration   { return time.Minute }
 func (h *fakeHost) TerminateOnClose() bool    { return h.onClose.Load() }
 func (h *fakeHost) AccessSerial() uint32      { return h.Access().Serial }
 func (h *fakeHost) Access() Access {

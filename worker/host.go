@@ -42,6 +42,7 @@ type Host interface {
 	TerminateOnClose() bool    // current setting
 	KernelEvidence() bool      // current setting: a silence is held against what the kernel has heard of sessions
 	MaxTimeout() time.Duration // current setting: the longest heartbeat_interval and heartbeat_timeout of a HELLO
+	MaxGrace() time.Duration   // current setting: the longest grace that a conmgr is granted
 	AccessSerial() uint32      // of the current Access
 	Access() Access            // current setting
 	WakeFD() int               // an eventfd that becomes readable when one of the above has changed

@@ -99,7 +99,8 @@ func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reac
 
 func settingsOf(host Host) watchdog.Settings {
 	return watchdog.Settings{Attributes: host.Attributes(), Succeeds: host.Succeeds(), Lag: host.Lag(),
-		TerminateOnClose: host.TerminateOnClose(), MaxTimeout: host.MaxTimeout(), KernelEvidence: host.KernelEvidence()}
+		TerminateOnClose: host.TerminateOnClose(), MaxTimeout: host.MaxTimeout(), MaxGrace: host.MaxGrace(),
+		KernelEvidence: host.KernelEvidence()}
 }
 
 func (r *Reactor) watch(fd int, index, serial int32) error {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/pgwatchdog/watchdog/cm"
@@ -28,7 +30,8 @@ Options:
   -V, --version              output version information, then exit
   -?, --help                 show this help, then exit
 
-Signals: SIGTERM fast shutdown, SIGINT smart shutdown, SIGQUIT immediate shutdown.
+Signals: SIGTERM fast shutdown, SIGINT smart shutdown, SIGQUIT immediate shutdown,
+SIGUSR1 shutdown of a conmgr that will be back, SIGUSR2 restart.
 `
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -46,6 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return 0
 		case a == "--check":
 			check = true
+		case a == cm.HandoverOption && check: // cm_ctl asks whether this program knows how
 		case a == "-D" || a == "--directory":
 			if i++; i == len(args) {
 				return misuse(stderr, "option %q needs a directory", a)
@@ -75,11 +79,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	if err := conmgr.Run(conmgr.Options{Dir: dir, Signals: signals, Stderr: stderr}); err != nil {
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	err := conmgr.Run(conmgr.Options{Dir: dir, Signals: signals, Stderr: stderr, Program: self()})
+	if next := (*conmgr.Successor)(nil); errors.As(err, &next) {
+		signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2) // until it waits for them
+		err = fmt.Errorf("could not become \"%s\": %w", next.Path, syscall.Exec(next.Path, next.Args, next.Env))
+	}
+	if err != nil {
 		return report(stderr, err)
 	}
 	return 0
+}
+
+// self is the path by which this program was started, at which another one may stand by now; "" if
+// it is not known.
+func self() string {
+	path, err := exec.LookPath(os.Args[0])
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		path, err = os.Executable()
+	}
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 func misuse(w io.Writer, format string, args ...any) int {

@@ -303,12 +303,44 @@ func (r *Registry) Refuse() {
 	r.checkIdle()
 }
 
+// Adopt registers a connection that was bound to an instance by the process before this one. There is
+// room: it had a place there.
+func (r *Registry) Adopt(c Member, index int, target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := c.Place()
+	r.all[c] = struct{}{}
+	r.owners[s.Owner]++
+	r.bindTo(c, target, nil, index) // a relayed one asks for no notices
+}
+
+// TargetOf is the instance that a connection is bound to, -1: none.
+func (r *Registry) TargetOf(c Member) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return c.Place().Bound
+}
+
 // EndEverything ends all connections, and returns how many.
-func (r *Registry) EndEverything(message []byte) int {
+func (r *Registry) EndEverything(message []byte) int { return r.EndForNow(message, nil, true) }
+
+// EndForNow ends all connections. Who is bound, and has asked to be told what is no loss, gets away
+// for the last message, unless that is nil. relayed: those that are relayed are ended as well.
+func (r *Registry) EndForNow(message, away []byte, relayed bool) int {
 	r.mu.Lock()
 	r.ending.Store(true)
-	list := slices.Collect(maps.Keys(r.all))
-	asking := map[Member]bool{}
+	list := make([]Member, 0, len(r.all))
+	asking, waits := map[Member]bool{}, map[Member]bool{}
+	for c := range r.all {
+		s := c.Place()
+		if s.Relay && s.Bound >= 0 && !relayed {
+			continue
+		}
+		if away != nil && s.Bound >= 0 && s.Notified {
+			waits[c] = true
+		}
+		list = append(list, c)
+	}
 	for _, c := range list {
 		r.unbind(c)
 		if c.Place().asking {
@@ -317,9 +349,12 @@ func (r *Registry) EndEverything(message []byte) int {
 	}
 	r.mu.Unlock()
 	r.each(list, func(c Member) {
-		if asking[c] {
+		switch {
+		case waits[c]:
+			c.End(away)
+		case asking[c]:
 			c.End(shutdownMessage())
-		} else {
+		default:
 			c.End(message)
 		}
 	})

@@ -141,3 +141,34 @@ func TestChoiceCountsBindings(t *testing.T) {
 		t.Errorf("with 2 others at 0, and 1 other at 1: bound to %d", got)
 	}
 }
+
+// When conmgr ends and will be back, who is bound and has asked for notices is told that; what is
+// relayed goes on, if it can.
+func TestEndForNow(t *testing.T) {
+	for _, relayed := range []bool{false, true} {
+		r := NewRegistry(1, 10)
+		add := func(bound, notified, relay bool) *place {
+			p := &place{Seat: Seat{Bound: -1, Relay: relay}}
+			r.Add(p)
+			if bound {
+				r.bindTo(p, "any", nil, 0)
+			}
+			p.Notified = notified
+			return p
+		}
+		aware, bound, looks, relays := add(true, true, false), add(true, false, false), add(false, true, false), add(true, false, true)
+		r.EndForNow([]byte("end"), []byte("away"), relayed)
+		carried := "end"
+		if !relayed {
+			carried = ""
+		}
+		for p, want := range map[*place]string{aware: "away", bound: "end", looks: "end", relays: carried} {
+			if p.ended != want {
+				t.Errorf("relayed %v: told %q, want %q", relayed, p.ended, want)
+			}
+		}
+		if n := r.TargetOf(relays); (n == 0) == relayed {
+			t.Errorf("relayed %v: it is bound to %d", relayed, n)
+		}
+	}
+}

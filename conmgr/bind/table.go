@@ -28,6 +28,7 @@ type Status struct {
 	Addrs            []netip.Addr  // all that the name had then; never changed
 	Client           string        // what sessions with it are labelled with; empty: they are not
 	Detail           string        // last error
+	KnownSince       uint64        // names the server's memory of this conmgr; 0: not told
 }
 
 // Entry is an instance in the table.

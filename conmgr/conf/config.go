@@ -78,8 +78,9 @@ type Config struct {
 	ConnectInterval, ConnectTimeout     time.Duration
 	StandbyTimelineGrace                time.Duration // negative: for ever
 	StandbyMaxLag                       heartbeat.LagLimit
-	KeyFile                             string     // absolute; "": without a key
-	Key                                 *proof.Key // as it was when the file was loaded
+	ApplicationGrace                    time.Duration // 0: conmgr's end is a loss
+	KeyFile                             string        // absolute; "": without a key
+	Key                                 *proof.Key    // as it was when the file was loaded
 
 	LogStderr, LogSyslog bool
 	SyslogFacility       int // 0 to 7: LOCALn

@@ -40,8 +40,8 @@ func TestConfigDefaults(t *testing.T) {
 		Instances:         []Instance{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second,
 		ConnectTimeout:       10 * time.Second,
-		StandbyTimelineGrace: time.Minute,
-		LogStderr:            true, SyslogIdent: "conmgr", LogMinMessages: cmlog.WARNING}
+		StandbyTimelineGrace: time.Minute, ApplicationGrace: 10 * time.Second,
+		LogStderr: true, SyslogIdent: "conmgr", LogMinMessages: cmlog.WARNING}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
 	}

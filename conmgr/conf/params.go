@@ -299,7 +299,24 @@ after *wal_receiver_timeout*.
 Empty is no limit.`,
 		Added:  true,
 		target: func(w *written) any { return &w.StandbyMaxLag }},
+	{Name: "application_grace", Type: Duration, Min: 0, Max: maxDuration, Default: "10",
+		Doc: "time for which conmgr may be away without its applications losing anything; 0: its end is a loss",
+		Manual: `How long *conmgr* may be away, when it is restarted, upgraded or has crashed, without that being a
+loss. For so long the servers wait for it before they end the sessions of this host (no longer than
+their *watchdog.max_application_grace*), and applications whose driver knows how keep theirs: when
+*conmgr* is back, they go on as before, or are told if their instance was lost meanwhile. That is
+for *cm_ctl restart* and for a crash. <cm_ctl stop is the end>: applications are told, and the
+servers end the sessions, at once.
 
+It costs this: should the host die while *conmgr* is away, the servers end its sessions so much
+later; should an instance die then, applications are told at the latest this time and
+*heartbeat_timeout* later. 0 is the way of the User Guide: the end of *conmgr*, by whatever, is a
+loss, at once, or after a crash within *heartbeat_timeout*.
+
+What *conmgr* has to know for that stands in *conmgr.identity*, in its directory. Do not copy that
+file.`,
+		Added:  true,
+		target: func(w *written) any { return &w.ApplicationGrace }},
 	{Name: KeyParam, Type: String, Default: "",
 		Doc: "file with the key by which conmgr and the servers prove who they are; empty: none",
 		Manual: `The file with the key of this host, the one line that *cm_ctl genkey* prints (see *cm_ctl*(1)). A

@@ -196,9 +196,15 @@ func (s *session) greet(st *backend.Startup) error {
 	}
 	secret := make([]byte, st.SecretLength())
 	rand.Read(secret)
-	return s.write(st.Greeting(s.service.nextID.Add(1), secret,
-		backend.Parameter{Name: cm.FeaturesParameter, Value: features},
-		backend.Parameter{Name: cm.TargetWaitParameter, Value: strconv.FormatInt(s.wait.Milliseconds(), 10)}))
+	all := []backend.Parameter{{Name: cm.FeaturesParameter, Value: features}, milliseconds(cm.TargetWaitParameter, s.wait)}
+	if grace := s.service.conf.ApplicationGrace; grace > 0 {
+		all = append(all, milliseconds(cm.GraceParameter, grace))
+	}
+	return s.write(st.Greeting(s.service.nextID.Add(1), secret, all...))
+}
+
+func milliseconds(name string, d time.Duration) backend.Parameter {
+	return backend.Parameter{Name: name, Value: strconv.FormatInt(d.Milliseconds(), 10)}
 }
 
 // ownWait takes the client's own target_wait out of the options of its startup.

@@ -152,11 +152,12 @@ func everything() []Event {
 		Lost{Instance: db0, Loss: heartbeat.Loss{Reason: heartbeat.LossSilence, Silence: 3 * time.Second}},
 		PresenceChanged{Presence: Presence{Primary: -1, Instances: 2}},
 		Superseded{Instance: db0, By: "instance 1, timeline 2"}, ApplicationsTold{Instance: db0, N: 3},
-		RelaysReset{Instance: db0, N: 4},
+		RelaysReset{Instance: db0, N: 4}, RelaysNotResumed{Instance: db0, N: 2}, RelaysNotResumed{Instance: db0, N: 2, Known: true},
 		SocketsDestroyed{Instance: db0, N: 5, To: []netip.AddrPort{netip.AddrPortFrom(addr, 5432)}, Took: time.Millisecond},
 		SocketsNotDestroyed{Instance: db0, Err: failed}, Conflict{What: "two primaries"},
 		KnownBefore{Known: addr}, KnownChanged{Known: addr}, Forgotten{Was: addr, Now: addr},
 		StateUnreadable{Err: failed, Hint: "It was renamed."}, StateUnwritten{Why: "no room"},
+		IdentityUnreadable{Err: failed, Hint: "It was renamed."}, IdentityUnwritten{Why: "no room"}, IdentityTaken{Instance: db0},
 		Accepted{Client: peer}, Accepted{Client: relayed}, Ended{Client: peer}, Ended{Client: relayed},
 		Bound{Client: peer, Application: "test", Want: "standby", Found: true, To: db0, Addr: addr, Why: why},
 		Bound{Client: relayed, Want: "any", Except: []int{0, 1}, Why: why},
@@ -165,7 +166,8 @@ func everything() []Event {
 		NoUnixSocket{Err: failed}, RelayFailed{Why: db0.String() + ": no answer"},
 		RelayDeclined{Client: relayed, Why: failed}, CancelGivenUp{Client: relayed, Instance: db0},
 		CancelFailed{Instance: db0, Why: "no answer"},
-		ShutdownRequested{Mode: "fast"}, ApplicationsClosed{}, PidFileUnwritten{Err: failed}, CutShort{}, ShutDown{},
+		ShutdownRequested{Mode: "fast"}, ShutdownRequested{Mode: Restart}, ApplicationsClosed{}, PidFileUnwritten{Err: failed}, CutShort{}, ShutDown{},
+		Restarting{Program: "/usr/bin/conmgr"}, NotRestarted{Err: failed},
 	}
 }
 

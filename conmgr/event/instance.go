@@ -250,3 +250,19 @@ func (e OtherPort) Text() string {
 
 // Kind of it.
 func (e OtherPort) Kind() string { return e.kind("port") }
+
+// IdentityTaken tells that another process has the id by which the instance knows this one.
+type IdentityTaken struct {
+	warning
+	Instance
+}
+
+// Text of it.
+func (e IdentityTaken) Text() string {
+	return "another Connection Manager that runs has the identity of this one: " + e.short() + " knows this one by a new one now"
+}
+
+// Explain it.
+func (IdentityTaken) Explain(bool) (detail, hint string) {
+	return "", "Was the directory of one of them copied? Remove conmgr.identity from the copy before it is started."
+}

@@ -28,14 +28,22 @@ type NotStarted struct {
 // Text of it.
 func (e NotStarted) Text() string { return e.Err.Error() }
 
-// ShutdownRequested has a mode: smart, fast or immediate.
+// ShutdownRequested has a mode: smart, fast or immediate, or restart: conmgr will be back.
 type ShutdownRequested struct {
 	notable
 	Mode string
 }
 
 // Text of it.
-func (e ShutdownRequested) Text() string { return fmt.Sprintf("received %s shutdown request", e.Mode) }
+func (e ShutdownRequested) Text() string {
+	if e.Mode == Restart {
+		return "received restart request"
+	}
+	return fmt.Sprintf("received %s shutdown request", e.Mode)
+}
+
+// Restart is the mode of a conmgr that will be back.
+const Restart = "restart"
 
 // ApplicationsClosed is of all of them.
 type ApplicationsClosed struct{ notable }
@@ -63,3 +71,55 @@ type PidFileUnwritten struct {
 
 // Text of it.
 func (e PidFileUnwritten) Text() string { return e.Err.Error() }
+
+// IdentityUnreadable is of the file by which the servers know this Connection Manager again.
+type IdentityUnreadable struct {
+	warning
+	Err  error
+	Hint string
+}
+
+// Text of it.
+func (e IdentityUnreadable) Text() string {
+	return "the servers do not know this Connection Manager again: " + e.Err.Error()
+}
+
+// Explain it.
+func (e IdentityUnreadable) Explain(bool) (detail, hint string) { return "", e.Hint }
+
+// IdentityUnwritten is of the same file.
+type IdentityUnwritten struct {
+	warning
+	Why string
+}
+
+// Text of it.
+func (e IdentityUnwritten) Text() string { return e.Why }
+
+// Explain it.
+func (e IdentityUnwritten) Explain(bool) (detail, hint string) {
+	return "A restart of conmgr would end the sessions of its applications.", ""
+}
+
+// Restarting tells that this process becomes the program that is installed now.
+type Restarting struct {
+	notable
+	Program string
+}
+
+// Text of it.
+func (e Restarting) Text() string { return fmt.Sprintf("restarting as \"%s\"", e.Program) }
+
+// NotRestarted tells why it does not, and goes on.
+type NotRestarted struct {
+	failure
+	Err error
+}
+
+// Text of it.
+func (e NotRestarted) Text() string { return "could not restart: " + e.Err.Error() }
+
+// Explain it.
+func (NotRestarted) Explain(bool) (detail, hint string) {
+	return "The Connection Manager goes on as it is.", ""
+}

@@ -250,3 +250,21 @@ func (e StateUnwritten) Text() string { return e.Why }
 func (e StateUnwritten) Explain(bool) (detail, hint string) {
 	return "What is known of the instances would be lost at a restart of conmgr.", ""
 }
+
+// RelaysNotResumed tells of relayed connections that a restart has interrupted, as their instance is
+// not what it was. Known: it was reached.
+type RelaysNotResumed struct {
+	notable
+	Instance
+	N     int
+	Known bool
+}
+
+// Text of it.
+func (e RelaysNotResumed) Text() string {
+	why := "was not reached again"
+	if e.Known {
+		why = "is not what it was before"
+	}
+	return fmt.Sprintf("%s %s: %d relayed connections of before the restart are reset", e.short(), why, e.N)
+}

@@ -2,6 +2,7 @@
 // becomes of a connection is others' matter: package console's, or package relay's.
 //
 //	listen.go      ports, accepting
+//	inherit.go     ports that stay open over a restart
 //	unixsocket.go  Unix sockets and their lock files
 //	admission.go   shares, refusals, the networks of relay ports
 //	sockinfo.go    whose a connection is

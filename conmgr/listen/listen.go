@@ -19,6 +19,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
@@ -32,6 +33,7 @@ type Door struct {
 	listeners []listener   // those of the port first
 	local     []listener   // by Unix sockets, until they are appended to listeners
 	sockets   []unixSocket // their files
+	inherited []handover.Listener
 	refusing  atomic.Int32 // connections that are told why they are refused
 }
 
@@ -62,6 +64,7 @@ func (s *Door) Listen(ctx context.Context, admit func(net.Conn), relay func(*net
 		}
 	}
 	s.listeners, s.local = append(s.listeners, s.local...), nil
+	s.leaveUnused()
 	if err != nil {
 		s.Close()
 	}
@@ -89,7 +92,7 @@ func (s *Door) listenPort(ctx context.Context, port int, admit func(net.Conn)) e
 				opened++
 				continue
 			}
-			l, err := listenOn(ctx, a, port)
+			l, err := s.listenOn(ctx, a, port)
 			if err != nil {
 				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(port)),
 					netio.Text(err))
@@ -125,18 +128,17 @@ func listenAddresses(ctx context.Context, name string) ([]netip.Addr, error) {
 }
 
 // listenOn opens one address; an IPv6 one takes no IPv4 connections.
-func listenOn(ctx context.Context, a netip.Addr, port int) (*net.TCPListener, error) {
+func (s *Door) listenOn(ctx context.Context, a netip.Addr, port int) (net.Listener, error) {
 	network := "tcp4"
 	if a.Is6() {
 		network = "tcp6"
 	}
+	if l := s.inherit("tcp", netip.AddrPortFrom(a, uint16(port)).String()); l != nil {
+		return l, nil
+	}
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(ctx, network, netip.AddrPortFrom(a, uint16(port)).String())
-	if err != nil {
-		return nil, err
-	}
-	return l.(*net.TCPListener), nil
+	return lc.Listen(ctx, network, netip.AddrPortFrom(a, uint16(port)).String())
 }
 
 // Serve accepts connections until the listeners are closed.

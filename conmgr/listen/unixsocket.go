@@ -46,7 +46,10 @@ func (s *Door) listenUnix(admit func(net.Conn)) error {
 func (s *Door) listenUnixIn(dir string, admit func(net.Conn)) error {
 	path := cm.SocketPath(dir, s.Conf.Port)
 	if dir[0] == '@' { // an abstract socket has no file
-		l, err := openUnix(path, nil)
+		l, err := s.inherit("unix", path), error(nil)
+		if l == nil {
+			l, err = openUnix(path, nil)
+		}
 		if err != nil {
 			return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netio.Text(err))
 		}
@@ -59,6 +62,11 @@ func (s *Door) listenUnixIn(dir string, admit func(net.Conn)) error {
 				return nil
 			}
 		}
+	}
+	if l, u := s.inheritUnix(path); l != nil {
+		s.sockets = append(s.sockets, u)
+		s.local = append(s.local, listener{l, admit})
+		return nil
 	}
 	lock, err := control.LockSocket(path, control.Info{Dir: s.Conf.Dir, Port: s.Conf.Port})
 	if err != nil {

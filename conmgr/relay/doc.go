@@ -6,4 +6,5 @@
 //	relaywatch.go   clients that leave meanwhile
 //	relaycancel.go  CancelRequests
 //	relayloop.go    the bytes
+//	relayhand.go    what goes on over a restart
 package relay

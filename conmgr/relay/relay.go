@@ -44,14 +44,16 @@ type Relays struct {
 	trace    *bind.Trace
 	door     *listen.Door
 
-	loops []*loop
-	turn  atomic.Uint32
+	loops    []*loop
+	carriers group.Group // of their goroutines
+	turn     atomic.Uint32
+	starting sync.WaitGroup // connections that no loop has yet
 }
 
 // New makes them; start lets them work.
 func New(b *bind.Board, d *listen.Door, tr *bind.Trace) *Relays {
 	return &Relays{conf: d.Conf, events: d.Events, group: d.Group, board: b, registry: d.Registry,
-		trace: tr, door: d}
+		trace: tr, door: d, carriers: group.Group{OnPanic: d.Group.OnPanic}}
 }
 
 // Start makes the loops. Each keeps its thread, which waits in system calls that the Go
@@ -74,7 +76,7 @@ func (s *Relays) Start() error {
 	}
 	runtime.GOMAXPROCS(runtime.NumCPU() + len(s.loops))
 	for _, l := range s.loops {
-		s.group.Go("relay", l.run)
+		s.carriers.Go("relay", l.run)
 	}
 	return nil
 }
@@ -85,6 +87,9 @@ func (s *Relays) Stop() {
 		l.quit()
 	}
 }
+
+// Wait waits until the loops have ended, at most for the given time.
+func (s *Relays) Wait(most time.Duration) bool { return s.carriers.Wait(most) }
 
 // relayed is a connection to a relay port.
 type relayed struct {
@@ -152,7 +157,11 @@ func (s *Relays) Admit(conn *net.TCPConn, port conf.RelayPort) {
 		c.declineWithin(listen.RefusedTime, code, &backend.Error{Text: text, Hint: hint})
 	}
 	if s.door.HasRoom(c, conn, refuse) {
-		s.group.Go("relayed connection", c.run)
+		s.starting.Add(1)
+		s.group.Go("relayed connection", func() {
+			defer s.starting.Done()
+			c.run()
+		})
 	}
 }
 
@@ -299,15 +308,26 @@ func (c *relayed) hand(server *net.TCPConn) bool {
 		return false
 	}
 	unix.SetsockoptInt(a, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // a client host may die; instances have heartbeats
-	loops := c.relays.loops
-	l := loops[int(c.relays.turn.Add(1))%len(loops)]
-	f, ok := l.add(a, b, func() {
-		c.relays.registry.Remove(c)
-		c.relays.trace.Ended(&c.Seat)
-	})
-	if !ok {
+	if !c.carry(newFlow(a, b, c.carried)) {
 		unix.Close(a)
 		unix.Close(b)
+		return false
+	}
+	return true
+}
+
+// carried: a loop has closed both sockets.
+func (c *relayed) carried() {
+	c.relays.registry.Remove(c)
+	c.relays.trace.Ended(&c.Seat)
+}
+
+// carry gives a flow to a loop; false: there is none any more.
+func (c *relayed) carry(f *flow) bool {
+	f.of = c
+	loops := c.relays.loops
+	l := loops[int(c.relays.turn.Add(1))%len(loops)]
+	if !l.put(f) {
 		return false
 	}
 	if !c.phase(func() { l.reset(f) }) {

@@ -41,6 +41,7 @@ type flow struct {
 	closed         bool // of the loop, as everything else
 	heard          bool // the instance has said something
 	done           func()
+	of             *relayed // nil: of a test
 }
 
 // end is one of the sockets, and the direction from it to the other.
@@ -79,6 +80,7 @@ type loop struct {
 	resets   []*flow
 	looks    []look
 	quitting bool
+	leaving  chan<- []*flow // the loop gives up its flows, and ends
 }
 
 func newLoop() (*loop, error) {
@@ -103,11 +105,18 @@ func newLoop() (*loop, error) {
 // add hands a flow over, with its non-blocking sockets. ok is false when the loop has ended; the
 // caller keeps the sockets then. done is called by the loop when it has closed them.
 func (l *loop) add(client, server int, done func()) (f *flow, ok bool) {
-	f = &flow{done: done}
+	f = newFlow(client, server, done)
+	return f, l.put(f)
+}
+
+func newFlow(client, server int, done func()) *flow {
+	f := &flow{done: done}
 	f.client = end{flow: f, to: &f.server, fd: client}
 	f.server = end{flow: f, to: &f.client, fd: server}
-	return f, l.post(func() { l.incoming = append(l.incoming, f) })
+	return f
 }
+
+func (l *loop) put(f *flow) bool { return l.post(func() { l.incoming = append(l.incoming, f) }) }
 
 // reset ends a flow at once, with an RST to both sides. It never blocks.
 func (l *loop) reset(f *flow) { l.post(func() { l.resets = append(l.resets, f) }) }
@@ -197,7 +206,8 @@ func (l *loop) take() bool {
 	l.mu.Lock()
 	l.urgent.Store(false)
 	incoming, resets, looks, quitting := l.incoming, l.resets, l.looks, l.quitting
-	l.incoming, l.resets, l.looks = nil, nil, nil
+	leaving := l.leaving
+	l.incoming, l.resets, l.looks, l.leaving = nil, nil, nil, nil
 	l.mu.Unlock()
 	for _, f := range incoming {
 		l.live[f] = struct{}{}
@@ -228,7 +238,10 @@ func (l *loop) take() bool {
 	for _, k := range looks {
 		l.look(k)
 	}
-	return !quitting
+	if leaving != nil {
+		leaving <- l.surrender()
+	}
+	return !quitting && leaving == nil
 }
 
 // end resets what is left.

@@ -4,6 +4,7 @@
 //
 //	instance.go    one instance: its goroutine, what comes in and what has to be done
 //	connect.go     its connection: dialled, written to, closed
+//	identity.go    who this conmgr is to the watchdogs, over its restarts
 //	link.go        one connection: its buffer and deadlines
 //	key.go         the key, read again
 //	lookup.go      names

@@ -40,6 +40,8 @@ func (in *Instance) tell(a *instance.Action) {
 	case instance.Lost:
 		in.sameServer() // which may be why
 		in.lost(a.Loss)
+	case instance.Renamed:
+		in.renamed()
 	}
 }
 
@@ -104,8 +106,16 @@ func (in *Instance) lost(loss *heartbeat.Loss) {
 	in.declare(loss)
 }
 
+// renamed: another process has the id of this entry, and lives.
+func (in *Instance) renamed() {
+	in.who.taken()
+	in.label = heartbeat.LabelID(in.who.id).String()
+	in.events.Emit(event.IdentityTaken{Instance: in.id})
+}
+
 // declare makes a verdict known.
 func (in *Instance) declare(loss *heartbeat.Loss) {
+	in.who.raised(in.mon.Generation())
 	in.events.Emit(event.Lost{Instance: in.id, Loss: *loss})
 	in.publish(loss)
 }
@@ -204,6 +214,7 @@ func (in *Instance) publish(loss *heartbeat.Loss) {
 		in.mon.Succeeds()
 	s.Attributes, s.Known = in.mon.Attributes()
 	s.Client, s.Lag, s.RTT = in.client(), in.mon.Lag(), in.rtt
+	s.KnownSince = in.mon.KnownSince()
 	by := in.end.ServedBy()
 	if by != in.index && s.State == heartbeat.Established { // its heartbeats are for the other end's sake
 		s.State = heartbeat.Duplicate

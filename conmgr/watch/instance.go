@@ -39,7 +39,8 @@ type Instance struct {
 	board   *bind.Board
 	group   *group.Group
 	servers *serverMap
-	goodbye *atomic.Bool // at the end, say GOODBYE
+	ending  *atomic.Int32 // how this process ends: Ending
+	who     entry
 
 	ctx   context.Context     // of run
 	inbox chan instance.Event // from goroutines that this one has started
@@ -69,11 +70,20 @@ type Surroundings struct {
 	Group   *group.Group
 	Net     netio.Network
 	Now     clock.Clock
-	Goodbye *atomic.Bool  // at the end, say GOODBYE
-	Process heartbeat.ID  // of this conmgr
+	Ending  *atomic.Int32 // how this process ends, if it does: an Ending
+	Who     *Identity     // of this conmgr
 	Boot    heartbeat.ID  // of this run of the machine
 	Recheck time.Duration // least time after which a duplicate looks where its address leads; 0: duplicateCheck
 }
+
+// Ending is how this process ends.
+type Ending int32
+
+const (
+	Silently Ending = iota // the connections are closed
+	Goodbye                // for good
+	Returns                // it will be back
+)
 
 // New makes all instances, each with a heartbeat id of its own.
 func New(c *conf.Config, o Surroundings) (all []*Instance) {
@@ -83,18 +93,26 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 	servers := newServerMap(len(c.Instances))
 	for i := range c.Instances {
 		cfg := &c.Instances[i]
-		id := heartbeat.InstanceID(o.Process, cfg.Number)
+		who, grace := o.Who.entry(cfg), c.ApplicationGrace
+		if slices.ContainsFunc(c.Instances[:i], func(o conf.Instance) bool { return o.Name() == cfg.Name() && o.Port == cfg.Port }) {
+			who = o.Who.second(cfg)
+		}
+		if who.at < 0 { // no next process takes over
+			grace = 0
+		}
 		end := instance.New(instance.Config{Index: i, Host: cfg.Host, HostAddr: cfg.HostAddr,
 			WatchdogPort: uint16(cfg.WatchdogPort), SQLPort: uint16(cfg.Port),
-			ID: id, Boot: o.Boot,
+			ID: who.id, Boot: o.Boot,
 			Interval: c.HeartbeatInterval, Timeout: c.HeartbeatTimeout,
 			ConnectInterval: c.ConnectInterval, ConnectTimeout: c.ConnectTimeout, DuplicateCheck: o.Recheck,
-			Random: rand.Float64, Key: c.Key, Nonce: nonce})
+			Random: rand.Float64, Key: c.Key, Nonce: nonce,
+			Spare: who.spare, Incarnation: who.incarnation, Generation: who.generation, Grace: grace})
 		all = append(all, &Instance{index: i, cfg: cfg, conf: c, end: end, mon: end.View(), net: o.Net, now: o.Now,
-			events: o.Events, id: event.Of(cfg), label: heartbeat.LabelID(id).String(), board: o.Board, group: o.Group,
-			servers: servers, goodbye: o.Goodbye, told: -1, before: "unknown", inbox: make(chan instance.Event, 8),
+			events: o.Events, id: event.Of(cfg), label: heartbeat.LabelID(who.id).String(), board: o.Board, group: o.Group,
+			servers: servers, ending: o.Ending, who: who, told: -1, before: "unknown", inbox: make(chan instance.Event, 8),
 			ready: make(chan struct{}, 1), key: c.Key})
 	}
+	o.Who.begin()
 	return all
 }
 
@@ -116,7 +134,8 @@ func (in *Instance) Run(ctx context.Context) {
 			in.wait()
 		}
 	}
-	in.step(instance.Event{Kind: instance.Stop, Goodbye: in.goodbye.Load()})
+	how := Ending(in.ending.Load())
+	in.step(instance.Event{Kind: instance.Stop, Goodbye: how == Goodbye, Returns: how == Returns})
 }
 
 // step takes in an event, and does what is to be done then.

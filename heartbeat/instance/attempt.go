@@ -142,6 +142,19 @@ func (in *Instance) rest(now heartbeat.Mono, o heartbeat.Outcome) {
 	}
 }
 
+// taken takes in that another process has our id, and lives: its directory is a copy of ours, or
+// ours of its. There is another one, once. kept: we were welcomed by that id before this was found,
+// and nothing has ended.
+func (in *Instance) taken(r heartbeat.Refused, kept bool) bool {
+	if r.Code != heartbeat.RefusedTaken || in.cfg.Spare == (heartbeat.ID{}) {
+		return false
+	}
+	in.cfg.ID, in.cfg.Spare = in.cfg.Spare, heartbeat.ID{}
+	in.mon.Rename(in.cfg.ID, kept)
+	in.act(Action{Kind: Renamed})
+	return true
+}
+
 // greeted takes in the answer to HELLO.
 func (in *Instance) greeted(now heartbeat.Mono, l *line, f heartbeat.Frame) error {
 	f, asked, err := in.prove(now, l, f)
@@ -161,6 +174,12 @@ func (in *Instance) greeted(now heartbeat.Mono, l *line, f heartbeat.Frame) erro
 		r, err := heartbeat.ParseRefused(f.Payload)
 		if err != nil {
 			return err
+		}
+		if in.taken(r, false) {
+			in.hangUp(l)
+			in.attempt.line = nil
+			in.rest(now, heartbeat.AtOnce)
+			return nil
 		}
 		return &RefusedError{r}
 	}

@@ -197,6 +197,9 @@ func (in *Instance) besides(now heartbeat.Mono, l *line, e Event) {
 		if asked {
 			return
 		}
+		if r, perr := heartbeat.ParseRefused(f.Payload); err == nil && perr == nil && f.Type == heartbeat.TypeRefused {
+			in.taken(r, false)
+		}
 		if err != nil || f.Type != heartbeat.TypeWelcome {
 			break
 		}

@@ -39,7 +39,7 @@ func (in *Instance) received(now heartbeat.Mono, l *line, f heartbeat.Frame) {
 	}
 	if f.Type == heartbeat.TypeRefused {
 		if r, err := heartbeat.ParseRefused(f.Payload); err == nil {
-			if l.ch.Link != nil && in.readKeyFor(f) && len(in.lines) == 1 {
+			if in.taken(r, true) || l.ch.Link != nil && in.readKeyFor(f) && len(in.lines) == 1 {
 				in.closed(now, causeError("watchdog ends the heartbeat connection: "+r.Text), heartbeat.AtOnce)
 				return
 			}

@@ -28,7 +28,7 @@ const (
 	Answered                    // Question has got Answer, At a time
 	KeyRead                     // the file has Key, or none that is of use: nil
 	Probed                      // what Probe has asked: Unacked
-	Stop                        // conmgr ends; with a goodbye if Goodbye says so
+	Stop                        // conmgr ends; with a goodbye if Goodbye or Returns says so
 )
 
 // Event is one thing that has happened.
@@ -45,6 +45,7 @@ type Event struct {
 	Answer   heartbeat.StopAnswer
 	At       heartbeat.Mono // Answered
 	Goodbye  bool           // Stop
+	Returns  bool           // Stop: conmgr will be back
 	Key      *proof.Key     // KeyRead
 	Unacked  bool           // Probed: not all that was sent has been acknowledged
 }
@@ -75,6 +76,7 @@ const (
 	Stopping    // the server has announced its end
 	Stopped     // it has ended
 	Lost        // Loss
+	Renamed     // another process has the id: Spare is used from now on
 )
 
 // Action is one thing that is to be done. Actions are done in their order.
@@ -111,6 +113,13 @@ type Config struct {
 	Random func() float64
 	Key    *proof.Key         // nil: without
 	Nonce  func() proof.Nonce // random; with a Key
+
+	// ID is that of the processes before this one, if Incarnation is not zero: Generation is what
+	// they have told. Spare is for when it is found that another process has the ID, and lives.
+	Spare       heartbeat.ID
+	Incarnation heartbeat.ID
+	Generation  uint64
+	Grace       time.Duration // application_grace
 }
 
 // View is what can be asked of an instance.
@@ -125,6 +134,8 @@ type View interface {
 	Succeeds() heartbeat.Succession
 	Lag() heartbeat.Lag
 	LastReceived() (t heartbeat.Mono, ok bool)
+	KnownSince() uint64
+	Granted() time.Duration
 }
 
 var _ View = (*heartbeat.Monitor)(nil)
@@ -189,6 +200,7 @@ func New(c Config) *Instance {
 		attempts: heartbeat.Attempts{Interval: c.ConnectInterval, Timeout: c.ConnectTimeout,
 			DuplicateCheck: c.DuplicateCheck}}
 	in.mon.SetBoot(c.Boot)
+	in.mon.SetProcess(c.Incarnation, c.Generation, c.Grace)
 	in.acks.at = never
 	return in
 }
@@ -215,7 +227,7 @@ func (in *Instance) Step(now heartbeat.Mono, e Event) []Action {
 	case Answered:
 		in.answered(now, e)
 	case Stop:
-		in.stop(e.Goodbye)
+		in.stop(e)
 	}
 	if in.phase == serving {
 		in.serve(now)
@@ -302,9 +314,14 @@ func (in *Instance) expired(now heartbeat.Mono) {
 	}
 }
 
-// stop ends it all.
-func (in *Instance) stop(goodbye bool) {
-	if in.phase == serving && goodbye {
+// stop ends it all. A watchdog that grants no grace would take a goodbye for an end: for it, the
+// connection breaks.
+func (in *Instance) stop(e Event) {
+	switch {
+	case in.phase != serving:
+	case e.Returns && in.mon.Granted() > 0:
+		in.sayGoodbye(heartbeat.GoodbyeReturns, "conmgr is started again")
+	case e.Goodbye && !e.Returns:
 		in.sayGoodbye(heartbeat.GoodbyeConmgrEnds, "conmgr is shutting down")
 	}
 	in.hangUpAll()

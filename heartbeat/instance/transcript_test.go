@@ -2,20 +2,21 @@ package instance
 
 // Step by scripts: testdata/, in the form of internal/transcript. Events:
 //
-//	config [host=] [timeout=2.5s]            first, for one that has a name; else it is at 10.0.0.1
+//	config [host=] [timeout=2.5s] [grace=] [gen=]   first, for one that has a name; else it is at 10.0.0.1;
+//	                                         grace: with an id that is kept
 //	until                                    what comes due till then is done, when it comes
 //	due                                      late
 //	resolved <addresses> | <cause> [missing=4|6]
 //	dialled [from=]; failed <cause>; ended; broken <cause>; unsent <cause>; probed [unacked]
 //	                                         all of these, and frames: [on=2], of that connection; else of the
 //	                                         latest that stands, or of the attempt
-//	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=] [version=1]
+//	welcome sys= start= [attrs=standby|stopping|primary] [tl=] [resumed] [since=] [version=1] [grace=]
 //	                                         [lag=], bytes
 //	beat [attrs=] [tl=] [lag=] [echo=]        else of all that was sent
 //	goodbye <code> <text>; refused <text>; frame <type>
 //	holder <entry> [from=] [since=]          who serves what is claimed from now on: at first, this
 //	                                         entry, number 0
-//	freed; answered goes-on | refused | silent [quiet] [round=1] [until=] [at=]; stop [goodbye]
+//	freed; answered goes-on | refused | silent [quiet] [round=1] [until=] [at=]; stop [goodbye|returns]
 //
 // What comes of them: the actions (with what the instance was then, if it has changed since), and
 // then what the instance is, and when something is due again.
@@ -111,6 +112,9 @@ func (s *script) config(w words) {
 	if s.secret = w.value("key"); s.secret != "" {
 		c.Key, c.Nonce = testKey(s.secret), counted()
 	}
+	if g := w.time("grace", 0); g != 0 {
+		c.Grace, c.Incarnation, c.Spare, c.Generation = time.Duration(g), hb.ID{3}, hb.ID{4}, w.number("gen")
+	}
 	s.in, s.versions, s.ends = New(c), map[Conn]uint16{}, map[Conn]*provedEnd{}
 }
 
@@ -166,7 +170,7 @@ func (s *script) event(kind string, w words) (e Event, err error) {
 		e.Question = Question{Round: max(1, int(w.number("round"))), Quiet: w.has("quiet"), Until: w.time("until", never)}
 		e.At = w.time("at", s.now)
 	case "stop":
-		e.Goodbye = w.has("goodbye")
+		e.Goodbye, e.Returns = w.has("goodbye"), w.has("returns")
 	case "key":
 		e = Event{Kind: KeyRead}
 		if w[0] != "none" {
@@ -200,7 +204,8 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 	switch kind {
 	case "welcome":
 		x := hb.Welcome{Version: 2, SystemIdentifier: w.number("sys"), PostmasterStart: int64(w.number("start")),
-			Attributes: s.attrs, KnownSince: w.number("since"), Lag: lagOf(w)}
+			Attributes: s.attrs, KnownSince: w.number("since"), Lag: lagOf(w),
+			Grace: time.Duration(w.time("grace", 0))}
 		if w.value("version") == "1" {
 			x.Version = 1
 		}
@@ -288,7 +293,7 @@ func (s *script) step(prefix string, e Event) {
 }
 
 var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "read key", "ask no more", "probe", "fell back",
-	"failed", "established", "duplicate", "changed", "measured", "closed", "stopping", "stopped", "lost"}
+	"failed", "established", "duplicate", "changed", "measured", "closed", "stopping", "stopped", "lost", "renamed"}
 
 // said is an action in words.
 func (s *script) said(a Action) string {
@@ -335,8 +340,14 @@ func (s *script) sent(a Action) string {
 	case hb.TypeResponse:
 		return "RESPONSE" + how
 	case hb.TypeHello:
-		if h, err := hb.ParseHello(f.Payload); err == nil && h.ID == (hb.ID{1}) && h.Boot == (hb.ID{2}) {
-			return fmt.Sprintf("HELLO %d, generation %d%s", h.Attempt, h.Generation, how)
+		if h, err := hb.ParseHello(f.Payload); err == nil && h.Boot == (hb.ID{2}) && h.ID[0] != 0 {
+			more := ""
+			if h.Incarnation != (hb.ID{}) {
+				more = fmt.Sprintf(", id %d, process %d, grace %v", h.ID[0], h.Incarnation[0], h.Grace)
+			} else if h.ID != (hb.ID{1}) {
+				break
+			}
+			return fmt.Sprintf("HELLO %d, generation %d%s%s", h.Attempt, h.Generation, more, how)
 		}
 	case hb.TypeBeat:
 		if x, err := hb.ParseConmgrBeat(f.Payload, version); err == nil && len(f.Payload) == 4*int(version) {

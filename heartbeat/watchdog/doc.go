@@ -7,6 +7,7 @@
 //	frames.go    bytes into frames, and what each frame means
 //	table.go     the conmgrs that are known, and their connections: docs/protocol.md 1.4
 //	hello.go     who is admitted, and as whom
+//	successor.go a conmgr that was started again, and two that live under one id
 //	access.go    from where they may come, and whether they have to prove who they are
 //	prove.go     what follows from a proof, and from none
 //	slots.go     whose slot a new conmgr gets

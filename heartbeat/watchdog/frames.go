@@ -18,8 +18,9 @@ type conn struct {
 	refused bool // it only waits for the peer to read why
 	port    uint16
 	addr    netip.Addr
-	peer    *peer  // nil: pending, or refused
-	place   *place // in pending or refused, nil: in neither
+	peer    *peer   // nil: pending, or refused
+	place   *place  // in pending or refused, nil: in neither
+	of      process // that has said HELLO on it
 	ch      heartbeat.Channel
 }
 
@@ -73,7 +74,11 @@ func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 	switch {
 	case c.peer != nil && f.Type == heartbeat.TypeBeat:
 		fresh, err := c.ch.FromConmgr(f.Payload, now.Mono)
-		if err == nil && fresh {
+		switch {
+		case err != nil || !fresh:
+		case c.of.former:
+			t.formerLives(now, c)
+		default:
 			t.received(now, c.peer)
 		}
 		return err
@@ -107,6 +112,7 @@ func (t *Table) greet(now Now, c *conn, f heartbeat.Frame) error {
 // welcome admits the peer of a HELLO, or refuses it. shake: it has proved its key.
 func (t *Table) welcome(now Now, c *conn, h heartbeat.Hello, shake *proof.Handshake) error {
 	c.ch = heartbeat.Channel{Version: h.Version(), Attempt: h.Attempt}
+	c.of = process{incarnation: incarnation(h)}
 	if shake != nil {
 		c.ch.Link = heartbeat.NewLink(shake, proof.FromWatchdog, h.Timeout)
 	}
@@ -132,7 +138,7 @@ func (t *Table) welcome(now Now, c *conn, h heartbeat.Hello, shake *proof.Handsh
 		SystemIdentifier: t.server.SystemIdentifier, PostmasterStart: t.server.PostmasterStart,
 		Attributes:     t.settings.Attributes,
 		PostmasterPort: t.server.PostmasterPort, Succeeds: t.settings.Succeeds,
-		KnownSince: uint64(a.peer.ConnectedAt), Lag: t.settings.Lag}.Append(t.bytes)
+		KnownSince: uint64(a.peer.ConnectedAt), Lag: t.settings.Lag, Grace: a.peer.Grace}.Append(t.bytes)
 	if shake != nil {
 		b = shake.SealWelcome(b, len(t.bytes))
 	}

@@ -12,11 +12,6 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// maxGenerationStep is by how much the generation of a known conmgr may rise at a time. A conmgr
-// cannot lose an instance again before it has reached it, with a HELLO, so that it rises by one;
-// some more do no harm.
-const maxGenerationStep = 16
-
 // repeatLog is how often the same complaint is logged.
 const repeatLog = 1 * time.Minute
 
@@ -41,14 +36,14 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 	cause := terminator.None
 	connected := false
 	if p != nil {
-		if err := p.same(h); err != nil {
+		if err := t.fits(p, h); err != nil {
 			return a, err
 		}
 		if p.outrun(h) {
 			return a, nil
 		}
-		if err := p.accepts(h); err != nil {
-			return a, err
+		if p.succeeds(h) {
+			t.succeed(now, p, h)
 		}
 		cause = terminator.AtHello(p.Generation, h.Generation)
 		connected = len(p.conns) > 0
@@ -70,8 +65,8 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 			return a, err
 		}
 		a.displaced = displaced
-		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{ID: h.ID, KeyID: c.keyID(), ConnectedAt: now.Wall,
-			Since: now.Mono}}
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{ID: h.ID, KeyID: c.keyID(), Incarnation: c.of.incarnation,
+			ConnectedAt: now.Wall, Since: now.Mono}}
 		p.proves(c.addr, since)
 		t.add(p)
 	}
@@ -98,6 +93,7 @@ func (t *Table) doubtEvidence(addr netip.Addr, boot heartbeat.ID) {
 	for _, p := range t.byHost[hostOf(addr)] {
 		if p.Boot != boot && p.Deferred == 0 && p.heard != 0 && p.pulse.LastReceived() == p.heard {
 			p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, p.LastReceived.Mono, p.pulse.LastReceived())
+			p.pulse.Await(p.Until)
 			p.witnessed, p.heard = 0, 0
 			t.timers.set(p, p.pulse.Deadline())
 		}
@@ -112,6 +108,7 @@ func (t *Table) admit(now Now, p *peer, h heartbeat.Hello, connected bool) {
 	}
 	p.State, p.Closed, p.Remembered, p.Deferred, p.DeferredCause = Connected, Broken, false, 0, terminator.None
 	p.Boot, p.Generation, p.Interval, p.Timeout = h.Boot, h.Generation, h.Interval, h.Timeout
+	p.Grace, p.Until = min(h.Grace, t.settings.MaxGrace), 0
 	p.Port = p.latest().port
 	if h.Attempt == 0 || h.Attempt > p.Attempt {
 		p.Attempt = h.Attempt
@@ -185,7 +182,7 @@ func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
 	p := &peer{slot: l.slot, heapIndex: -1, Slot: t.store.Load(l.slot)}
 	heir := t.labels[p.Heir]
 	answers := heir != nil && heir.standing() == terminator.Awaited && heir.Since <= l.at && heir.CutOff < terminator.Time(l.at)
-	if !answers && t.verdicts != l.verdicts || p.KeyID != c.keyID() || p.same(h) != nil || p.outrun(h) || p.accepts(h) != nil {
+	if !answers && t.verdicts != l.verdicts || p.KeyID != c.keyID() || t.fits(p, h) != nil || p.outrun(h) {
 		return nil
 	}
 	i := slices.Index(t.free, l.slot)
@@ -220,7 +217,7 @@ func (p *peer) same(h heartbeat.Hello) error {
 func (p *peer) accepts(h heartbeat.Hello) error {
 	early := h.Attempt != 0 && h.Attempt <= p.Attempt
 	if h.Generation < p.Generation || early && h.Generation > p.Generation ||
-		!p.Remembered && h.Generation-p.Generation > maxGenerationStep {
+		!p.Remembered && !terminator.Rises(p.Generation, h.Generation) {
 		return &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed,
 			Text: fmt.Sprintf("generation %d after %d", h.Generation, p.Generation)}
 	}
@@ -273,7 +270,8 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 	addr := c.addr
 	t.collect()
 	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
-		a := terminator.Absent{Left: p.leftTo(c), Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout}
+		a := terminator.Absent{Left: p.leftTo(c), Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout,
+			Granted: p.Until != 0}
 		if p.State == Waiting && p.leavesTo(c.keyID()) && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})

@@ -25,7 +25,7 @@ func TestSomebodyElseWithAKnownID(t *testing.T) {
 	}{
 		{"generation 2^63-1", func(_ *bench, w *who) { w.gen = math.MaxInt64 },
 			"generation 9223372036854775807 after 5"},
-		{"a jump", func(_ *bench, w *who) { w.gen += maxGenerationStep + 1 }, "generation 22 after 5"},
+		{"a jump", func(_ *bench, w *who) { w.gen += terminator.MaxGenerationStep + 1 }, "generation 22 after 5"},
 		{"lower generation", func(_ *bench, w *who) { w.gen-- }, "generation 4 after 5"},
 		{"generation 0", func(_ *bench, w *who) { w.gen = 0 }, "generation 0 after 5"},
 		{"another boot", func(_ *bench, w *who) { w.boot = 2 }, "another boot id"},
@@ -76,7 +76,7 @@ func TestSomebodyElseWithAKnownID(t *testing.T) {
 
 // TestGenerationSteps: those that a conmgr can take.
 func TestGenerationSteps(t *testing.T) {
-	for _, step := range []uint64{1, 2, maxGenerationStep} {
+	for _, step := range []uint64{1, 2, terminator.MaxGenerationStep} {
 		b := newBench(t, 1)
 		b.admit(0, who{1, addrA, 1, 5})
 		if _, flags, _, err := b.hello(100, who{1, addrA, 1, 5 + step}); err != nil || flags != 0 {

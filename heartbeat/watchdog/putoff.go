@@ -101,7 +101,7 @@ func (t *Table) waiting(addr netip.Addr) (found []*peer) {
 // putOff puts off the verdict on addresses of p, which may become one with another of its address.
 func (t *Table) putOff(now Now, p *peer, v terminator.Verdict) {
 	others := t.waiting(p.Addr())
-	p.State, p.Deferred, p.DeferredCause, p.WaitingSince = Waiting, v.CutOff, v.Cause, now.Mono
+	p.State, p.Deferred, p.DeferredCause, p.WaitingSince, p.Until = Waiting, v.CutOff, v.Cause, now.Mono, 0
 	t.deferrals++
 	t.end(p)
 	var q *peer

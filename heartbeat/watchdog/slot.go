@@ -94,10 +94,13 @@ type Slot struct {
 	Proved            [MaxAddresses]Proved // the latest first; no Addr: none
 	Port              uint16               // of the latest connection
 	Attempt           uint32               // the highest of its HELLOs, 0: a conmgr of version 1
+	Incarnation       uint64               // of its process, the begin of what HELLO tells; 0: not told
 	Closed            Close                // Waiting: how its connection ended, else Broken
 	Remembered        bool                 // Waiting: its time to resume is over, and its sessions were spared
 	Generation        uint64
 	Interval, Timeout time.Duration
+	Grace             time.Duration  // that it was granted
+	Until             heartbeat.Mono // Waiting: not before is it given up, whatever its timeout; 0: by that
 	ConnectedAt       Wall           // for those who read, and the name of what is known of it
 	Since             heartbeat.Mono // the same
 	WaitingSince      heartbeat.Mono

@@ -52,6 +52,7 @@ type Settings struct {
 	Lag              heartbeat.Lag // told with what is sent anyway
 	TerminateOnClose bool
 	MaxTimeout       time.Duration // the longest heartbeat_interval and heartbeat_timeout of a HELLO
+	MaxGrace         time.Duration // the longest grace that is granted
 	Access           *Access
 	KernelEvidence   bool // watchdog.kernel_evidence, and the kernel answers
 }

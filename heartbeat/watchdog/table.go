@@ -28,6 +28,8 @@ type peer struct {
 	pulse heartbeat.Pulse
 	conns []*conn // by attempt, the latest one last; empty: not connected
 	left  Close   // how the last one ended, whoever has ended it
+	// followed is the process before this one, while it may live; nil: there is none.
+	followed *followed
 	// witnessed is the deadline at which the kernel was asked last: there it is not asked again.
 	witnessed heartbeat.Mono
 	// heard is when the kernel last had heard of its host's sessions.
@@ -113,6 +115,7 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 				known++
 			}
 			p := &peer{slot: i, heapIndex: -1, Slot: s, pulse: heartbeat.NewPulse(s.Interval, s.Timeout, now.Mono)}
+			p.await()
 			t.add(p)
 			if alive != 0 {
 				t.unheard(now, p, max(0, now.Mono.Sub(alive)))
@@ -136,8 +139,19 @@ func (t *Table) unheard(now Now, p *peer, d time.Duration) {
 		last = p.Due.Add(-p.Timeout)
 	} else {
 		p.LastReceived.Mono = min(last, now.Mono)
+		if p.Until != 0 {
+			p.Until = p.Until.Add(d)
+		}
 	}
 	p.pulse = heartbeat.ResumePulse(p.Interval, p.Timeout, last, now.Mono)
+	p.await()
+}
+
+// await leaves p, which has left with a grace, its time.
+func (p *peer) await() {
+	if p.Deferred == 0 {
+		p.pulse.Await(p.Until)
+	}
 }
 
 // resume has p, which is not connected, looked at again when its time is over, unless nobody can
@@ -218,6 +232,7 @@ func (t *Table) delist(p *peer, addr netip.Addr) {
 
 // drop forgets a peer. Its slot becomes free, unless a verdict keeps it for the terminator.
 func (t *Table) drop(p *peer, end State) {
+	t.forgetFormer(p)
 	t.timers.remove(p)
 	delete(t.peers, p.ID)
 	delete(t.labels, heartbeat.LabelID(p.ID))
@@ -291,7 +306,7 @@ func (p *peer) latest() *conn {
 // before it, and have said more, or are as many as there may be. What others have given up may
 // still be on its way.
 func (p *peer) outrun(h heartbeat.Hello) bool {
-	if h.Attempt == 0 || h.Attempt > p.Attempt {
+	if h.Attempt == 0 || h.Attempt > p.Attempt || p.succeeds(h) {
 		return false
 	}
 	later := 0
@@ -348,6 +363,9 @@ func (p *peer) leave() (conns []*conn) {
 // parted records that a connection of p is no more, without a GOODBYE that counts. How it has ended
 // means something if it was the last one only: a conmgr closes older ones.
 func (t *Table) parted(now Now, p *peer, c *conn, how Close, cause string) {
+	if p.leaves(c) {
+		return
+	}
 	p.conns = slices.DeleteFunc(p.conns, func(o *conn) bool { return o == c })
 	if rest := p.latest(); rest != nil {
 		p.Port = rest.port

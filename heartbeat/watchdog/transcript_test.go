@@ -3,12 +3,14 @@ package watchdog
 // Step by scripts: testdata/, in the form of internal/transcript. Nothing but Step is used, and the
 // slots. Events, on a connection n:
 //
-//	server [slots=4] [attributes=standby] [lag=] [for=] [keep] [max=10s]   a new server; keep: terminate_on_close is off
+//	server [slots=4] [attributes=standby] [lag=] [for=] [keep] [max=10s] [grace=1m]   a new server; keep:
+//	                                         terminate_on_close is off; grace: the longest that is granted
 //	worker [away=50ms]                       another worker with the same slots; away: for so long there was
 //	                                         none, which the slots can tell
-//	set [keep] [attributes=standby] [lag=] [for=] [max=]   settings are others now
-//	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s] [attempt=]   opens the connection as
-//	                                         well; attempt: in version 2
+//	set [keep] [attributes=standby] [lag=] [for=] [max=] [grace=]   settings are others now
+//	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s] [attempt=] [grace=] [process=]   opens
+//	                                         the connection as well; attempt: in version 2
+//	answer n                                 a BEAT that echoes all that has come on n
 //	open n <address> [count=1]; beat n; goodbye n <code> [gen=0]; bytes n <text>
 //	fin n; rst n; broken n                   it has ended
 //	blocked n; writable n                    the network does not take what is sent, or does again
@@ -36,6 +38,7 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/internal/transcript"
+	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 func TestTranscripts(t *testing.T) {
@@ -59,6 +62,7 @@ type script struct {
 	open     map[Conn]bool
 	channels map[Conn]*heartbeat.Channel // of the conmgrs
 	ends     map[Conn]*provedEnd         // of those with a key
+	beats    map[Conn]uint32             // sequence of the last one that was sent on it
 	slots    []string                    // as they were shown last
 	out      []string
 	words    words
@@ -151,6 +155,12 @@ func (s *script) event(kind string) {
 	case "beat":
 		c := conn()
 		s.send(c, s.channel(c).ConmgrBeat(nil, heartbeat.Mono(s.now)))
+	case "answer":
+		c := conn()
+		b := heartbeat.WatchdogBeat{Sequence: s.beats[c]}.Append(nil, s.channel(c).Version)
+		_, _, err := s.channel(c).FromWatchdog(b[heartbeat.HeaderSize:], heartbeat.Mono(s.now))
+		w.errs = append(w.errs, err)
+		s.send(c, s.channel(c).ConmgrBeat(nil, heartbeat.Mono(s.now)))
 	case "goodbye":
 		g := heartbeat.Goodbye{Code: heartbeat.GoodbyeCode(w.number(w.word(2))), Text: "bye"}
 		c := conn()
@@ -193,6 +203,7 @@ func (s *script) set() {
 	s.settings.TerminateOnClose = !slices.Contains(w.plain, "keep")
 	s.settings.KernelEvidence = slices.Contains(w.plain, "kernel")
 	s.settings.MaxTimeout = w.duration(w.arg("max", "1h"))
+	s.settings.MaxGrace = w.duration(w.arg("grace", "1m"))
 	s.settings.Access = w.access()
 	flags := map[string]heartbeat.AttributeFlags{"primary": 0, "standby": heartbeat.InRecovery}
 	s.settings.Attributes = heartbeat.Attributes{Flags: flags[w.arg("attributes", "primary")], Timeline: 1}
@@ -205,6 +216,7 @@ func (s *script) set() {
 // worker is a new process: no connection is left.
 func (s *script) worker() {
 	s.open, s.channels, s.ends = map[Conn]bool{}, map[Conn]*heartbeat.Channel{}, map[Conn]*provedEnd{}
+	s.beats = map[Conn]uint32{}
 	var actions []Action
 	s.table, actions = NewTable(Server{SystemIdentifier: 7, PostmasterStart: 5, Nonce: nonces()}, s.settings, s.store, s.clock())
 	s.show("", actions)
@@ -240,7 +252,8 @@ func (s *script) hello(c Conn) {
 	h := heartbeat.Hello{ID: heartbeat.ID{byte(w.number(w.arg("id", "")))},
 		Boot: heartbeat.ID{byte(w.number(w.arg("boot", "1")))}, Generation: w.number(w.arg("gen", "0")),
 		MinVersion: heartbeat.MinVersion, MaxVersion: ch.Version, Attempt: ch.Attempt, Interval: w.duration(w.arg("interval", "1s")),
-		Timeout: w.duration(w.arg("timeout", "3s"))}
+		Timeout: w.duration(w.arg("timeout", "3s")), Grace: w.duration(w.arg("grace", "0s")),
+		Incarnation: heartbeat.ID{byte(w.number(w.arg("process", "0")))}}
 	delete(s.ends, c)
 	s.withKey(c, &h)
 	s.send(c, h.Append(nil))
@@ -278,6 +291,10 @@ func (s *script) show(prefix string, actions []Action) (catchUp bool) {
 		switch a.Kind {
 		case Send:
 			b, how := s.unproved(a.Conn, a.Data)
+			if f, _, _ := heartbeat.Next(b); f.Type == heartbeat.TypeBeat {
+				beat, _ := heartbeat.ParseWatchdogBeat(f.Payload, s.channel(a.Conn).Version)
+				s.beats[a.Conn] = beat.Sequence
+			}
 			line = fmt.Sprintf("send %d %s%s", a.Conn, frame(b, s.channel(a.Conn).Version), how)
 		case Finish:
 			line = fmt.Sprintf("finish %d", a.Conn)
@@ -316,6 +333,9 @@ func frame(b []byte, version uint16) string {
 		what := "new"
 		if w.Flags&heartbeat.Resumed != 0 {
 			what = "resumed"
+		}
+		if w.Grace != 0 {
+			what += ", grace " + w.Grace.String()
 		}
 		return fmt.Sprintf("WELCOME %s, known since %s, %s%s%s", what, ms(int64(w.KnownSince)-int64(wallAtZero)),
 			w.Attributes, behind(w.Lag), failed(err))
@@ -370,7 +390,11 @@ func describe(m MemorySlot) string {
 	}
 	text := [...]string{"free", "connected", "waiting", "ending"}[m.State]
 	if m.State == Waiting && m.Deferred == 0 {
-		text += [...]string{" broken", " closed", " reset"}[m.Closed] + " at " + ms(int64(m.WaitingSince)/1000)
+		text += map[Close]string{Broken: " broken", Finished: " closed", Reset: " reset", terminator.Returns: " back soon"}[m.Closed] +
+			" at " + ms(int64(m.WaitingSince)/1000)
+		if m.Until != 0 {
+			text += ", until " + ms(int64(m.Until)/1000)
+		}
 	}
 	if m.KeyID != (proof.KeyID{}) {
 		text += ", key " + m.KeyID.String()
@@ -378,6 +402,9 @@ func describe(m MemorySlot) string {
 	text += fmt.Sprintf(", id %d of %s, boot %d, generation %d", m.ID[0], m.Addr(), m.Boot[0], m.Generation)
 	if m.State == Waiting && m.Deferred != 0 {
 		text += fmt.Sprintf(", put off: until %s by %s", ms(int64(m.Deferred)/1000), causes[m.DeferredCause])
+	}
+	if m.Incarnation != 0 {
+		text += fmt.Sprintf(", process %d", m.Incarnation>>56)
 	}
 	if m.Suspended > 0 {
 		text += fmt.Sprintf(", suspended %d times", m.Suspended)

@@ -14,18 +14,26 @@ import (
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
-// closed records that the last connection of p has ended without a GOODBYE. It may resume until its
-// deadline.
+// closed records that the last connection of p has ended, without a GOODBYE or with one that it will
+// be back. It may resume until its deadline.
 func (t *Table) closed(now Now, p *peer, how Close, cause string) {
-	if p.left = how; p.KeyID != (proof.KeyID{}) { // anybody on the way can close a connection
+	p.left = how
+	// Anybody on the way can close a connection. That leaves the host no longer than it was granted,
+	// and is no word of conmgr's.
+	p.Until = heartbeat.Mono(how.Awaits(now.cutOff(), p.Grace))
+	p.pulse.Await(p.Until)
+	if p.KeyID != (proof.KeyID{}) && how != terminator.Returns {
 		how = Broken
 	}
 	p.State, p.Closed, p.WaitingSince = Waiting, how, now.Mono
 	t.store.Put(p.slot, &p.Slot)
 	t.resume(now, p)
-	what := "heartbeat connection is broken"
-	if how != Broken {
-		what = "remote node closes heartbeat connection"
+	what := "remote node closes heartbeat connection"
+	switch how {
+	case Broken:
+		what = "heartbeat connection is broken"
+	case terminator.Returns:
+		what = "remote node ends and will be back"
 	}
 	t.log.routine(now, p.Addr(), Line{Level: Log, Message: fmt.Sprintf("%s: conmgr %s", what, p.remote()),
 		Detail: fmt.Sprintf("%s It may resume for %d ms.", sentence(cause),
@@ -47,13 +55,18 @@ func (t *Table) lastWord(now Now, p *peer, how terminator.Parting) {
 	}
 }
 
-// parting is what a GOODBYE says. A code of a later version is read as 1: docs/protocol.md 1.2.
-func parting(code heartbeat.GoodbyeCode) terminator.Parting {
+// parting is what a GOODBYE says. A code of a later version is read as 1, and so is that of somebody
+// who will be back and has no time for it: docs/protocol.md 1.2.
+func (p *peer) parting(code heartbeat.GoodbyeCode) terminator.Parting {
 	switch code {
 	case heartbeat.GoodbyeGivenUp:
 		return terminator.GivesUp
 	case heartbeat.GoodbyeDuplicate:
 		return terminator.NotNeeded
+	case heartbeat.GoodbyeReturns:
+		if p.Grace > 0 {
+			return terminator.Returns
+		}
 	}
 	return terminator.Ends
 }
@@ -73,6 +86,10 @@ func (p *peer) counts(c *conn, g heartbeat.ConmgrGoodbye) bool {
 // goodbye records an announced end, of a conmgr or of one of its connections only.
 func (t *Table) goodbye(now Now, c *conn, g heartbeat.ConmgrGoodbye) {
 	p := c.peer
+	if p.leaves(c) {
+		t.close(c)
+		return
+	}
 	t.received(now, p)
 	if !p.counts(c, g) {
 		t.close(c)
@@ -84,13 +101,19 @@ func (t *Table) goodbye(now Now, c *conn, g heartbeat.ConmgrGoodbye) {
 	}
 	line := Line{Level: Log, Message: fmt.Sprintf("remote node shuts down heartbeat connection: conmgr %s", p.remote()),
 		Detail: sentence(g.Text)}
-	how := parting(g.Code)
-	if how == terminator.NotNeeded {
+	how := p.parting(g.Code)
+	switch how {
+	case terminator.Returns:
+		t.forgetFormer(p)
+		t.closed(now, p, how, g.Text)
+		return
+	case terminator.NotNeeded:
 		line = Line{Level: Log,
 			Message: fmt.Sprintf("conmgr %s monitors this server under another of its entries", p.remote()),
 			Detail:  "This heartbeat connection is not needed."}
 	}
 	t.log.routine(now, p.Addr(), line)
+	t.forgetFormer(p)
 	t.judge(now, p, how.Cause())
 	t.lastWord(now, p, how)
 }
@@ -102,6 +125,10 @@ func (t *Table) dead(now Now, p *peer) {
 		return
 	}
 	p.conns = nil
+	t.forgetFormer(p)
+	if t.followed(now, p) {
+		return
+	}
 	cause := p.Closed.Cause()
 	line := Line{Level: Log, Message: fmt.Sprintf("conmgr %s closed its heartbeat connection and did not resume",
 		p.remote())}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
@@ -107,8 +108,11 @@ func (b *Bound) Wait(deadline time.Duration) error {
 		}
 		return err
 	}
-	if kind == 'E' {
+	switch kind {
+	case 'E':
 		return answered(body)
+	case 'S': // ParameterStatus
+		return errors.New(strings.TrimSuffix(strings.Replace(string(body), "\x00", ": ", 1), "\x00"))
 	}
 	return fmt.Errorf("a message of type %q", kind)
 }

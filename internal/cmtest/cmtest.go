@@ -242,6 +242,18 @@ func (c *Conmgr) Restart(sig syscall.Signal) {
 	c.launch()
 }
 
+// Become has conmgr become the program that is installed now, itself here, and waits until that
+// listens. It is the same process.
+func (c *Conmgr) Become() {
+	c.t.Helper()
+	mark := c.Mark()
+	c.Signal(syscall.SIGUSR2)
+	c.WaitLog(mark, `starting Connection Manager`, patience)
+	testkit.Eventually(c.t, patience, "conmgr listens again", func() (bool, string) {
+		return c.tryConsole() == nil, c.Log()
+	})
+}
+
 func (c *Conmgr) follow(cmd *exec.Cmd, done chan<- struct{}, s *bufio.Scanner) {
 	for s.Scan() {
 		c.mu.Lock()

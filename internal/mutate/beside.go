@@ -7,8 +7,8 @@ var besideMutations = []mutation{
 		name:      "beside/any-frame-re-arms",
 		invariant: "a frame on any connection of a conmgr re-arms its deadline",
 		file:      "heartbeat/watchdog/frames.go",
-		from:      "if err == nil && fresh {\n",
-		to:        "if err == nil && fresh && c == c.peer.latest() {\n",
+		from:      "case err != nil || !fresh:\n",
+		to:        "case err != nil || !fresh || c != c.peer.latest():\n",
 		test:      "-run TestTranscripts/beside ./heartbeat/watchdog",
 	},
 	{

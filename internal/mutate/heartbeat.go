@@ -15,7 +15,7 @@ var heartbeatMutations = []mutation{
 		name:      "heartbeat/grace-ends",
 		invariant: "a grace ends with the silence that it was given for",
 		file:      "heartbeat/pulse.go",
-		from:      "\tp.lastReceived = now\n\tp.grace = 0\n",
+		from:      "\tp.lastReceived = now\n\tp.until, p.grace = 0, 0\n",
 		to:        "\tp.lastReceived = now\n",
 		test:      "-run TestPulse ./heartbeat",
 	},
@@ -334,7 +334,7 @@ var heartbeatMutations = []mutation{
 	{
 		name:      "heartbeat/text-bound",
 		invariant: "a text that is longer than allowed is refused",
-		file:      "heartbeat/messages.go",
+		file:      "heartbeat/wire.go",
 		from:      "if n > MaxText || n > len(p)-codedSize {",
 		to:        "if n > len(p)-codedSize {",
 		test:      "-run TestTexts ./heartbeat",
@@ -366,7 +366,7 @@ var heartbeatMutations = []mutation{
 	{
 		name:      "heartbeat/text-printable",
 		invariant: "a text of a peer cannot write into the log what it likes",
-		file:      "heartbeat/messages.go",
+		file:      "heartbeat/wire.go",
 		from:      "if unicode.IsControl(r) || r == utf8.RuneError {",
 		to:        "if unicode.IsControl(r) && r == 0 || r == utf8.RuneError {",
 		test:      "-run TestTexts ./heartbeat",

@@ -7,8 +7,8 @@ var labelMutations = []mutation{
 		name:      "labels/by-the-entrys-id",
 		invariant: "the label is that of the id by which the server knows this conmgr",
 		file:      "conmgr/watch/instance.go",
-		from:      "label: heartbeat.LabelID(id)",
-		to:        "label: heartbeat.LabelID(o.Process)",
+		from:      "label: heartbeat.LabelID(who.id)",
+		to:        "label: heartbeat.LabelID(o.Who.Process)",
 		test:      "-run TestLabelOfTarget ./conmgr",
 	},
 	{

@@ -8,6 +8,6 @@ import "slices"
 var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMutations, watchdogMutations, besideMutations, workerMutations, instanceMutations,
 	conmgrMutations, drainMutations, resumingMutations, eventMutations, routingMutations, confMutations, consoleMutations, relayMutations,
 	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations, frontTellsMutations,
-	extensionMutations, standbyMutations, restartMutations,
+	extensionMutations, standbyMutations, restartMutations, returningMutations,
 	serverDrainMutations,
 	simulateMutations, suiteMutations)

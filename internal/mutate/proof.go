@@ -343,8 +343,8 @@ var proofMutations = []mutation{
 		name:      "proof/conmgr-at-once",
 		invariant: "with the new key conmgr is back at once",
 		file:      "heartbeat/instance/serve.go",
-		from:      "if l.ch.Link != nil && in.readKeyFor(f) && len(in.lines) == 1 {",
-		to:        "if l.ch.Link != nil && in.readKeyFor(f) && false {",
+		from:      "|| l.ch.Link != nil && in.readKeyFor(f) && len(in.lines) == 1 {",
+		to:        "|| l.ch.Link != nil && in.readKeyFor(f) && false {",
 		test:      "-run TestTranscripts ./heartbeat/instance",
 	},
 	{

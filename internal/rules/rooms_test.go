@@ -24,9 +24,10 @@ var rooms = []struct {
 		"who is bound, and who is told, is decided without a socket: a session and a relayed connection look the same"},
 	{"conmgr/sockdestroy", []string{"group", "netio", "event", "conf", "bind"}, "what ends connections of others has no other way in than a loss"},
 	{"conmgr/watch", []string{"group", "clock", "netio", "event", "conf", "bind"}, "who watches instances reaches no application"},
-	{"conmgr/listen", []string{"group", "netio", "event", "conf", "bind"}, "who lets people in does not know what becomes of them"},
+	{"conmgr/handover", nil, "what a process leaves to the one that it becomes is plain data"},
+	{"conmgr/listen", []string{"group", "netio", "event", "conf", "bind", "handover"}, "who lets people in does not know what becomes of them"},
 	{"conmgr/console", []string{"group", "netio", "event", "conf", "route", "bind", "listen"}, "a session cannot reach a relayed connection"},
-	{"conmgr/relay", []string{"group", "netio", "event", "conf", "bind", "listen"}, "the relay cannot reach a session"},
+	{"conmgr/relay", []string{"group", "netio", "event", "conf", "bind", "listen", "handover"}, "the relay cannot reach a session"},
 }
 
 func init() {

@@ -35,6 +35,14 @@ type conmgr struct {
 	instances []*instance
 	again     []*database // to which a second entry leads
 	servers   map[end.Server]end.Holder
+
+	grace       time.Duration // 0: each process has an id of its own
+	boot        heartbeat.ID  // of the machine when the id was made
+	generations map[int]uint64
+	began       Mono                  // this process
+	stood       map[heartbeat.ID]Mono // when it left a connection of an entry that stood
+	away        Mono                  // since when its kernel has closed its connections; 0: it runs, or was never there
+	waiting     []*session
 }
 
 // instance is conmgr's end for one database.
@@ -53,6 +61,7 @@ type instance struct {
 	told    Mono        // when its loss was last told
 	up      Mono        // since when it is established, breaks that were resumed aside; 0: it is not
 
+	renamed   bool // another process has the id that it began with
 	duplicate bool // another entry serves its server
 	freed     bool // and has let it go
 }
@@ -77,15 +86,18 @@ func (c *client) add(set settings) *conmgr {
 	return m
 }
 
-// start starts the process: a new id, nothing known.
+// start starts the process: a new id, and nothing known, or what its predecessor has left.
 func (m *conmgr) start() {
 	w := m.c.w
 	if m.running || !m.c.h.up {
 		return
 	}
-	m.running = true
+	m.running, m.began = true, w.now
 	w.ids++
-	m.id = heartbeat.ID{byte(w.ids), byte(w.ids >> 8), 0xc0}
+	if m.grace == 0 || m.boot != m.c.h.boot {
+		m.id = heartbeat.ID{byte(w.ids), byte(w.ids >> 8), 0xc0}
+		m.boot, m.generations, m.stood = m.c.h.boot, map[int]uint64{}, map[heartbeat.ID]Mono{}
+	}
 	m.p = &process{h: m.c.h, run: m.turn, planned: never}
 	random := rand.New(rand.NewPCG(uint64(w.ids), 79)) // of its own: the schedule is another's
 	m.instances, m.servers = nil, map[end.Server]end.Holder{}
@@ -93,24 +105,43 @@ func (m *conmgr) start() {
 		in := &instance{m: m, d: d, index: i, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
 			ID: heartbeat.InstanceID(m.id, i), Boot: m.c.h.boot, Interval: m.set.interval, Timeout: m.set.timeout,
 			ConnectInterval: m.set.connectInterval, ConnectTimeout: m.set.connectTimeout,
-			DuplicateCheck: 10 * time.Second, Random: random.Float64, Key: w.key(m.c.h.name), Nonce: w.nonce})}
+			DuplicateCheck: 10 * time.Second, Random: random.Float64, Key: w.key(m.c.h.name), Nonce: w.nonce,
+			Spare: heartbeat.InstanceID(m.spare(), i), Incarnation: m.incarnation(), Generation: m.generations[i], Grace: m.grace})}
 		in.mon = in.end.View()
 		m.instances = append(m.instances, in)
 	}
 	w.note("%s: conmgr %x starts, interval %v, timeout %v", m.c.h.name, m.id[:2], m.set.interval, m.set.timeout)
+	m.started()
 	m.p.wake()
 }
 
 // kill ends the process, with a goodbye or without a word; its kernel closes the connections.
 func (m *conmgr) kill(goodbye bool) {
+	how := killed
+	if goodbye {
+		how = stops
+	}
+	m.ends(how)
+}
+
+// ending is how a conmgr ends.
+type ending uint8
+
+const (
+	killed ending = iota
+	stops
+	returns // it says that it will be back
+)
+
+func (m *conmgr) ends(how ending) {
 	if !m.running {
 		return
 	}
-	m.c.w.note("%s: conmgr %x ends, goodbye %v", m.c.h.name, m.id[:2], goodbye)
+	m.c.w.note("%s: conmgr %x %s", m.c.h.name, m.id[:2], [...]string{"ends, goodbye false", "ends, goodbye true", "ends, and will be back"}[how])
 	m.running, m.p.dead = false, true
 	for _, in := range m.instances {
-		if goodbye {
-			in.step(end.Event{Kind: end.Stop, Goodbye: true})
+		if how != killed {
+			in.step(end.Event{Kind: end.Stop, Goodbye: how == stops, Returns: how == returns})
 		} else {
 			for _, l := range in.lines {
 				l.e.close()
@@ -118,7 +149,7 @@ func (m *conmgr) kill(goodbye bool) {
 			in.lines = nil
 		}
 	}
-	m.c.w.conmgrEnded(m)
+	m.left(how)
 }
 
 // powerOff is the death of the host.
@@ -127,7 +158,7 @@ func (c *client) powerOff() {
 	c.w.died(c)
 	for _, m := range c.conmgrs {
 		if m.running {
-			m.running, m.p.dead = false, true
+			m.running, m.p.dead, m.away, m.waiting = false, true, 0, nil
 			for _, in := range m.instances {
 				in.lines = nil
 			}
@@ -262,6 +293,9 @@ func (in *instance) act(a *end.Action) {
 		in.established(a.Loss)
 	case end.Lost:
 		in.lost(a.Loss)
+	case end.Renamed:
+		w.note("%s: conmgr %x: another process has its id", h.name, in.m.id[:2])
+		in.renamed = true
 	case end.Closed, end.Failed:
 		if a.Kind == end.Closed {
 			w.closed++
@@ -281,6 +315,9 @@ func (in *instance) established(loss *heartbeat.Loss) {
 	if loss != nil {
 		in.lost(loss)
 	}
+	if in.serves {
+		in.m.resume(in)
+	}
 	if in.up == 0 && in.serves {
 		in.up = w.now
 		if in.known { // else the server has judged by itself; sessions that began after that are not covered
@@ -291,7 +328,8 @@ func (in *instance) established(loss *heartbeat.Loss) {
 
 func (in *instance) lost(loss *heartbeat.Loss) {
 	in.m.c.w.note("%s: conmgr %x: %s is lost: %s", in.m.c.h.name, in.m.id[:2], in.d.h.name, loss)
-	if in.up != 0 || !in.duplicate { // else no application was sent there
+	in.m.generations[in.index] = in.mon.Generation() // which is written before it is told
+	if in.up != 0 || !in.duplicate {                 // else no application was sent there
 		in.m.c.w.told(in, loss)
 	}
 	in.up = 0

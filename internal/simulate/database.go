@@ -232,7 +232,7 @@ func (d *database) refresh(now watchdog.Now) {
 }
 
 func (d *database) settings() watchdog.Settings {
-	return watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, KernelEvidence: true, Access: d.w.access()}
+	return watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, MaxGrace: time.Minute, KernelEvidence: true, Access: d.w.access()}
 }
 
 func (d *database) step1(now watchdog.Now, e watchdog.Event) (behind bool) {

@@ -34,7 +34,12 @@ func (m *conmgr) instance(d *database) (found *instance) {
 }
 
 // id is the one by which a server knows the entry.
-func (in *instance) id() heartbeat.ID { return heartbeat.InstanceID(in.m.id, in.index) }
+func (in *instance) id() heartbeat.ID {
+	if in.renamed {
+		return heartbeat.InstanceID(in.m.spare(), in.index)
+	}
+	return heartbeat.InstanceID(in.m.id, in.index)
+}
 
 // entry is the one that a server knows by an id.
 func (m *conmgr) entry(id heartbeat.ID) *instance {
@@ -44,6 +49,16 @@ func (m *conmgr) entry(id heartbeat.ID) *instance {
 		}
 	}
 	return nil
+}
+
+// has tells whether an id is that of one of its entries, be it that no process runs.
+func (m *conmgr) has(id heartbeat.ID) bool {
+	for _, in := range m.instances {
+		if in.id() == id {
+			return true
+		}
+	}
+	return false
 }
 
 // claim makes an entry serve a server, unless another one does.

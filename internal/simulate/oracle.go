@@ -147,7 +147,11 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 	if r.Cause == terminator.Silence && w.heardOf(s.c, s.d, r) {
 		w.fail("R1", "%s ends a session of %s, of whose sessions it hears", s.d.h.name, s.c.h.name)
 	}
-	if in := s.m.entry(r.ID); in != nil && !in.duplicate && !s.plain {
+	if m := s.m; r.Cause == terminator.Closed && s.label != (heartbeat.ID{}) && m.mayReturn(r.ID, s.d) {
+		w.fail("R1", "%s ends a session of %s %v after its conmgr %x, which may come back for %v, has ended", s.d.h.name,
+			s.c.h.name, w.now.Sub(m.away), m.id[:2], m.granted())
+	}
+	if in := s.m.entry(r.ID); in != nil && !in.duplicate && !s.plain && terminator.Time(s.m.began) <= r.CutOff {
 		w.mustTell(in, 3*s.m.set.timeout)
 	}
 	_, carried := s.d.owner(s.label)
@@ -336,7 +340,7 @@ func (d *database) leave() {
 func (w *world) died(c *client) {
 	for _, d := range w.databases {
 		timeout, interval, longest := w.promise(c, d)
-		if timeout == 0 || !w.strict && w.disturbed(c, d, 2*longest) {
+		if !w.strict && w.disturbed(c, d, 2*longest) {
 			continue
 		}
 		death := w.now
@@ -345,9 +349,21 @@ func (w *world) died(c *client) {
 				continue
 			}
 			t, i := timeout, interval
-			if owner, _ := d.owner(s.label); owner != nil { // its own conmgr's, be it that one waits for it
+			owner, _ := d.owner(s.label)
+			if owner != nil && d.spares(owner) { // by the setting: as if it had no label
+				owner = nil
+			}
+			switch {
+			case owner != nil && s.m.awaited(owner, d): // its own, for its kernel has closed
+				if !w.strict && w.disturbed(c, d, s.m.granted()+2*owner.Timeout) {
+					continue
+				}
+				t, i = max(owner.Timeout, s.m.granted()), owner.Interval
+			case timeout == 0:
+				continue
+			case owner != nil: // its own conmgr's, be it that one waits for it
 				t, i = owner.Timeout, owner.Interval
-			} else if c.neighbours() { // one that lives protects what carries no label that counts: a known limit
+			case c.neighbours(): // one that lives protects what carries no label that counts: a known limit
 				continue
 			}
 			by := death.Add(t + w.path(c.h.addr, d.h.addr).delay + 200*ms)

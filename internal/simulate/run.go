@@ -19,6 +19,7 @@ func Run(seed uint64, length time.Duration, keep bool) Result {
 	w := newWorld(seed, keep)
 	w.people()
 	w.rarer(seed)
+	w.returning(seed)
 	w.applications()
 	w.troubles()
 	return w.run(seed, length)

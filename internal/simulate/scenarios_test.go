@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/transcript"
 )
 
@@ -62,6 +63,25 @@ func (s *stage) neighbour(set settings) *client {
 func (s *stage) stallWorkerFor(d time.Duration) {
 	s.d.worker.stopped = s.now.Add(d)
 	s.disturb(mark{from: s.now, to: s.d.worker.stopped, what: "the worker of " + s.d.h.name + " is stopped", d: s.d})
+}
+
+// returning makes the conmgr one that has so much time to come back, and an application that waits
+// for it.
+func (s *stage) returning(grace time.Duration) {
+	s.m.running, s.m.p.dead, s.m.grace = false, true, grace
+	s.m.start()
+	s.after(15*time.Second, func() { s.d.open(s.c, s.m, true) })
+}
+
+// copied is another conmgr with the directory of the first one, on the same kernel: a container.
+func (s *stage) copied() *conmgr {
+	b := s.newClient("client2", clientAddr(1))
+	b.h.boot = s.c.h.boot
+	m := &conmgr{c: b, set: s.m.set, grace: s.m.grace, id: s.m.id, boot: s.m.boot, generations: map[int]uint64{},
+		stood: map[heartbeat.ID]Mono{}}
+	b.conmgrs = append(b.conmgrs, m)
+	m.start()
+	return m
 }
 
 var scenarios = []struct {
@@ -211,6 +231,65 @@ var scenarios = []struct {
 		s.after(15*time.Second, func() { s.session(s.c) })
 		s.after(16*time.Second, func() { s.d.step = -6 * time.Second })
 		s.after(17*time.Second, s.c.powerOff)
+	}},
+	{"a restart", "", timings[2], func(s *stage) { // for longer than heartbeat_timeout; then the host dies
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.after(28*time.Second, s.m.start)
+		s.after(60*time.Second, s.c.powerOff)
+	}},
+	{"a crash of conmgr", "", timings[2], func(s *stage) {
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(killed) })
+		s.after(28*time.Second, s.m.start)
+	}},
+	{"a restart with another heartbeat_timeout", "", timings[2], func(s *stage) {
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.after(21*time.Second, func() { s.m.set = timings[4]; s.m.start() })
+		s.after(60*time.Second, s.c.powerOff)
+	}},
+	{"a restart that takes too long", "", timings[2], func(s *stage) {
+		s.returning(5 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.after(30*time.Second, s.m.start)
+	}},
+	{"a host dies while its conmgr is away", "", timings[2], func(s *stage) {
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(killed) })
+		s.after(21*time.Second, s.c.powerOff)
+	}},
+	{"a server is restarted while conmgr is away", "", timings[2], func(s *stage) {
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.after(21*time.Second, s.d.crash)
+		s.after(22*time.Second, s.d.startServer)
+		s.after(24*time.Second, s.m.start)
+	}},
+	{"a server dies while conmgr is away", "", timings[2], func(s *stage) {
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.after(21*time.Second, s.d.powerOff)
+		s.after(24*time.Second, s.m.start)
+	}},
+	{"a directory that was copied", "", timings[2], func(s *stage) { // both live, and nothing is lost; then one of them dies
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() {
+			m := s.copied()
+			s.after(25*time.Second, func() { s.d.open(m.c, m, true) })
+		})
+		s.after(60*time.Second, s.c.powerOff)
+	}},
+	{"a directory that is older", "", timings[2], func(s *stage) { // and knows less than was told
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.cutFor(10 * time.Second) })
+		s.after(40*time.Second, func() { s.d.open(s.c, s.m, true) })
+		s.after(50*time.Second, func() { s.m.ends(returns) })
+		s.after(52*time.Second, func() {
+			s.disturb(mark{from: s.now, to: s.now, always: true, what: "the directory of client1 is an older one", c: s.c})
+			s.m.generations = map[int]uint64{}
+			s.m.start()
+		})
 	}},
 }
 

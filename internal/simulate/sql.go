@@ -33,6 +33,8 @@ type session struct {
 	aware bool         // it ends when its conmgr does
 	label heartbeat.ID // zero: none
 	plain bool         // its application knows of no conmgr
+	token token        // while its conmgr is away
+	ended bool         // by the verdict on its conmgr
 }
 
 // open is an application's connection, which is complete when the kernel has it. A postmaster that
@@ -86,7 +88,8 @@ func (d *database) means(r *watchdog.MemorySlot, s *session) bool {
 	b := terminator.Bond{Heard: terminator.Time(s.heard)}
 	owner, carried := d.owner(s.label)
 	b.Own = slices.Contains(carried, heartbeat.LabelID(r.ID))
-	b.Kept = owner != nil && hasProved(owner, s.seen) && terminator.Keeps(owner.Closed, owner.Boot == r.Boot)
+	b.Kept = owner != nil && hasProved(owner, s.seen) &&
+		terminator.Keeps(owner.Closed, owner.Boot == r.Boot, owner.Grace, r.Cause)
 	for _, a := range r.Proved {
 		if a.Addr == s.seen && a.Ended {
 			b.Address, b.Falls = true, a.At
@@ -165,7 +168,7 @@ func (d *database) heardBeside(s *session) (last Mono) {
 
 func (d *database) end(s *session, r *watchdog.MemorySlot) {
 	d.w.ended(s, r)
-	s.over = true
+	s.over, s.ended = true, s.m.has(r.ID)
 }
 
 // standStill stops the postmaster for a time: it accepts nothing, and starts nothing.
