@@ -63,7 +63,7 @@ const (
 
 // The columns of each answer, in order.
 var (
-	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes, ColClient}
+	TargetColumns   = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColAttributes, ColClient, ColResume}
 	InstanceColumns = []string{ColInstance, ColHost, ColHostAddr, ColPort, ColWatchdogPort, ColState, ColRole, ColReadOnly,
 		ColTimeline, ColLastHeartbeat, ColGeneration, ColDetail, ColUsedFor, ColNotUsed, ColLastRole, ColSystemIdentifier,
 		ColDraining, ColBound, ColLagBytes, ColLagMs}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
 
+	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -65,6 +66,31 @@ func TestWaitForPromotion(t *testing.T) {
 	}
 	r.lose(0)
 	simple.until("")
+}
+
+// The primary is read only for the time of an upgrade: who wants to write waits for it, who wants the
+// primary has it, and who is bound stays.
+func TestReadOnlyPrimaryIsWaitedFor(t *testing.T) {
+	r := static(t, "", primary)
+	bound := r.connect()
+	bound.query("SHOW TARGET read-write")
+	readOnly := primary
+	readOnly.Flags |= hb.ReadOnly
+	r.d.board.Post(0, up(readOnly), nil)
+	eventually(t, "it is read only", func() bool { return r.entry(0).Attributes == readOnly })
+	c := r.connect()
+	c.ask("SHOW TARGET read-write WAIT '1h'")
+	r.waiting(1)
+	if got := r.connect().query("SHOW TARGET primary WAIT '1h'"); !strings.Contains(got, "primary,read-only,) C(SHOW) Z") {
+		t.Errorf("the primary: %s", got)
+	}
+	r.d.board.Post(0, up(primary), nil)
+	if got := c.until("Z"); got != "T "+row0+" C(SHOW) Z" {
+		t.Errorf("got %s", got)
+	}
+	if got := bound.query("-- ping"); got != "I Z" {
+		t.Errorf("who is bound: %s", got)
+	}
 }
 
 func TestWaitInVain(t *testing.T) {

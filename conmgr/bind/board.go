@@ -5,19 +5,19 @@ package bind
 // heartbeats do not wait for anything here.
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/clock"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
-	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // settleTime is how long, where nothing is known yet, the first instance that answers waits for the
@@ -56,6 +56,8 @@ type Board struct {
 	forgets chan forgetRequest
 	drains  chan drainRequest
 	ended   chan struct{} // closed when run has ended
+	run     uint64        // names this process in the tokens of RESUME
+	started time.Time
 	joined  chan struct{} // somebody waits for a target
 
 	released event.WaitersServed // since there were some; owned by run, as are the next
@@ -72,6 +74,9 @@ func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, know
 		forgets: make(chan forgetRequest), drains: make(chan drainRequest), ended: make(chan struct{}),
 		joined: make(chan struct{}, 1)}
 	r.joined = func() { signal(b.joined) }
+	var run [8]byte
+	rand.Read(run[:])
+	b.run, b.started = binary.BigEndian.Uint64(run[:]), time.Now()
 	entries := make([]Entry, len(conf.Instances))
 	for i := range entries {
 		entries[i].Config = &conf.Instances[i]
@@ -236,7 +241,7 @@ func (b *Board) publish(entries []Entry, updates []update, known route.Known, se
 			told = append(told, b.superseded(t, i)...)
 		}
 	}
-	finishAll(told)
+	finishAll(append(told, b.tellRoles(before, t)...))
 	b.tellDrains(before, t)
 	if known.SystemIdentifier != before.Known.SystemIdentifier || known.Timeline != before.Known.Timeline {
 		b.events.Emit(event.KnownChanged{Known: known})
@@ -289,7 +294,7 @@ func (b *Board) lost(t *Table, i int, text string, destroy bool) []Member {
 	if destroy && b.OnLost != nil {
 		b.OnLost(t.Entries, i)
 	}
-	list := b.registry.lose(i, backend.Fatal(cm.AdminShutdown, text, "", "Close the connection to the instance, and connect again."))
+	list := b.registry.lose(i, lossMessage(text))
 	relayed := 0
 	for _, c := range list {
 		if c.Place().Relay {

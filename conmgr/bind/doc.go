@@ -5,6 +5,7 @@
 //	table.go     the routing table: what instances tell, and route's verdicts
 //	board.go     the board: from news to a table, and to the losses that it means
 //	registry.go  who is connected, and bound to what; telling them
+//	again.go     on_role_change, and RESUME
 //	line.go      who waits for a target: the order, how many may go
 //	waiting.go   waiting, and its end
 //	share.go     who may connect: shares and reserved places

@@ -23,6 +23,8 @@ type Waiter struct {
 	Choose func(*Table, Load) int // as of Bind; or Settled
 	Wake   func()                 // there is an answer; never blocks
 	Wait   time.Duration          // how long at most; 0: not at all
+	Notice []byte                 // is sent to it when it is bound, if it has asked for notices; set by Choose
+
 	// Resumes: it is bound already, but for conmgr's knowing of it. It keeps its place among the
 	// connections, and is neither counted nor held back with those who wait.
 	Resumes bool

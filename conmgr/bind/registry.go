@@ -191,22 +191,11 @@ func (r *Registry) load(c Member) Load {
 	}}
 }
 
-// Bind binds c to the instance that choose returns, or unbinds it for -1. The table is read under
-// the lock: a loss publishes its table first and takes the lock afterwards, so that none is missed.
+// Bind is Seek for one who does not wait.
 func (r *Registry) Bind(c Member, target string, load func() *Table, choose func(*Table, Load) int) (t *Table, index int,
 	ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t = load()
-	if r.refusing.Load() {
-		return t, -1, false
-	}
-	if index = choose(t, r.load(c)); index >= 0 {
-		r.bindTo(c, target, t, index)
-	} else {
-		r.unbind(c)
-	}
-	return t, index, true
+	a, _ := r.Seek(&Waiter{Member: c, Target: target, Choose: choose}, load)
+	return a.Table, a.Index, !a.Shutdown
 }
 
 // bindTo is called with the lock held.
@@ -227,11 +216,16 @@ func (r *Registry) bindTo(c Member, target string, t *Table, index int) {
 // Notify tells those that are bound to an instance, and have asked for it, a value of conmgr.notice,
 // and returns how many they are. Called by the board's goroutine.
 func (r *Registry) Notify(index int, value string) (told int) {
+	return r.notifySome(index, value, func(*Seat) bool { return true })
+}
+
+// notifySome is Notify for some of those that are bound to the instance.
+func (r *Registry) notifySome(index int, value string, which func(*Seat) bool) (told int) {
 	message := backend.ParameterStatus(cm.NoticeParameter, value)
 	r.mu.Lock()
 	var list []Member
 	for c := range r.bound[index] {
-		if c.Place().Notified {
+		if s := c.Place(); s.Notified && which(s) {
 			c.Note(message) // under the lock: one that is noted by Bind meanwhile is not the older one
 			list = append(list, c)
 		}
@@ -243,10 +237,17 @@ func (r *Registry) Notify(index int, value string) (told int) {
 
 // lose tells all connections that are bound to an instance, and returns them for finishAll.
 func (r *Registry) lose(index int, message []byte) []Member {
+	return r.endSome(index, message, func(*Seat) bool { return true })
+}
+
+// endSome is lose for some of them.
+func (r *Registry) endSome(index int, message []byte, which func(*Seat) bool) []Member {
 	r.mu.Lock()
 	list := make([]Member, 0, len(r.bound[index]))
 	for c := range r.bound[index] {
-		list = append(list, c)
+		if which(c.Place()) {
+			list = append(list, c)
+		}
 	}
 	for _, c := range list {
 		r.unbind(c)

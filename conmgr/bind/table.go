@@ -24,11 +24,11 @@ type Status struct {
 	Succeeds         route.Succession
 	Lag              heartbeat.Lag // of a standby
 	RTT              time.Duration // to its watchdog; 0: not known
+	KnownSince       uint64        // names the server's memory of this conmgr; 0: not told
 	HostAddr         netip.Addr    // of the last established connection
 	Addrs            []netip.Addr  // all that the name had then; never changed
 	Client           string        // what sessions with it are labelled with; empty: they are not
 	Detail           string        // last error
-	KnownSince       uint64        // names the server's memory of this conmgr; 0: not told
 }
 
 // Entry is an instance in the table.
@@ -70,7 +70,8 @@ func (e *Entry) facts() route.Instance {
 	return route.Instance{Number: e.Config.Number, Host: e.Config.Name(), Address: e.Address(), Port: e.Config.Port,
 		State: e.State, Detail: e.Detail,
 		Told: e.Known, Attributes: e.Attributes, SystemIdentifier: e.SystemIdentifier,
-		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds, Drained: e.Drained, Lag: e.Lag, RTT: e.RTT}
+		PostmasterStart: e.PostmasterStart, Succeeds: e.Succeeds, Drained: e.Drained, Lag: e.Lag, RTT: e.RTT,
+		Generation: e.Generation, KnownSince: e.KnownSince, Losses: e.Losses, Addresses: e.Addrs}
 }
 
 // Request is what an application asks for, and Load what the choice among several depends on.

@@ -41,6 +41,12 @@ func (tr *Trace) NoPlace(of *Seat, what string) {
 	tr.Events.Emit(event.NoPlace{Client: of.Client(), What: what})
 }
 
+// NotResumed tells that a client was bound to an instance of that number before, and is told of a
+// loss.
+func (tr *Trace) NotResumed(of *Seat, instance int) {
+	tr.Events.Emit(event.NotResumed{Client: of.Client(), Number: instance})
+}
+
 // Accepted tells that a connection has come.
 func (tr *Trace) Accepted(of *Seat) { tr.Events.Emit(event.Accepted{Client: of.Client()}) }
 

@@ -13,22 +13,24 @@ import (
 )
 
 // Seek binds a connection, or has it wait: w.Wake is called then when there is an answer, and the
-// caller takes it by Leave or gives up by Abandon.
+// caller takes it by Leave or gives up by Abandon. The table is read under the lock: a loss publishes
+// its table first and takes the lock afterwards, so that none is missed.
 func (r *Registry) Seek(w *Waiter, load func() *Table) (a Answer, waits bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	t := load()
 	now := time.Now()
 	w.since, w.until = now, now.Add(w.Wait)
 	if w.Wait <= 0 || w.Resumes || !r.line.behind { // else others who can go come first
-		a, waits = r.attempt(w, load())
+		a, waits = r.attempt(w, t)
 		if !waits || w.Wait <= 0 {
 			return a, false
 		}
 	} else if r.refusing.Load() {
-		return Answer{Table: load(), Index: -1, Shutdown: true}, false
+		return Answer{Table: t, Index: -1, Shutdown: true}, false
 	}
 	if !w.Resumes && r.line.counted >= r.MaxWaiting {
-		return Answer{Table: load(), Index: -1, Full: fmt.Sprintf("too many connections wait for a target: at most %d",
+		return Answer{Table: t, Index: -1, Full: fmt.Sprintf("too many connections wait for a target: at most %d",
 			r.MaxWaiting)}, false
 	}
 	r.unbind(w.Member)
@@ -60,13 +62,17 @@ func (r *Registry) attempt(w *Waiter, t *Table) (a Answer, waits bool) {
 		if a.Full = r.unrest(w.Member.Place()); a.Full == "" {
 			a.Index = i
 			r.bindTo(w.Member, w.Target, t, i)
+			if w.Notice != nil && t.Draining(i) == "" {
+				w.Member.Note(w.Notice)
+			}
 		}
 		return a, false
 	}
 }
 
-// serve goes through the line with a table, of which the caller knows that it is the last one; next is when to do that again without a new one. n have
-// their answer now, and the longest time that one has waited.
+// serve goes through the line with a table, of which the caller knows that it is the last one. next
+// is when to do that again without a new one; n have an instance now, the first of which has waited
+// for the longest time.
 func (r *Registry) serve(t *Table, now time.Time) (next time.Time, n int, longest time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -45,6 +45,17 @@ func (c *Instance) Name() string {
 	return c.HostAddr.String()
 }
 
+// RoleChange is what becomes of connections that are bound to an instance which has not the attribute
+// any more that they asked for.
+type RoleChange uint8
+
+// The values of on_role_change, in the order of its row.
+const (
+	RoleIgnored  RoleChange = iota
+	RoleNotified            // who has asked for it is told to leave
+	RoleReset               // as a loss
+)
+
 // RelayPort is a port whose connections are carried to an instance with an attribute.
 type RelayPort struct {
 	Attribute cm.Attribute
@@ -69,6 +80,7 @@ type Config struct {
 	IdleTimeout        time.Duration // 0: none
 	TargetWait         time.Duration // of who does not say for how long he waits; 0: not
 	MaxWaiting         int
+	OnRoleChange       RoleChange
 	Instances          []Instance // ordered by number
 	RelayPorts         []RelayPort
 	RelayNetworks      []netip.Prefix // beside this host

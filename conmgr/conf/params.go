@@ -299,6 +299,15 @@ after *wal_receiver_timeout*.
 Empty is no limit.`,
 		Added:  true,
 		target: func(w *written) any { return &w.StandbyMaxLag }},
+	{Name: "on_role_change", Type: Enum, Values: []string{"ignore", "notify", "reset"}, Default: "ignore",
+		Doc: "what becomes of connections whose instance has not the attribute any more that they asked for",
+		Manual: `What becomes of a connection that is bound to an instance when that has another role from then on,
+and not the attribute any more that was asked for: a standby is promoted, or a primary becomes read
+only by default. *ignore* leaves it alone. *notify* tells applications whose driver has asked for it
+to leave the instance between two transactions, as when it is drained. *reset* ends the connection
+as if the instance were lost; relayed ones are reset.`,
+		Added:  true,
+		target: func(w *written) any { return &w.OnRoleChange }},
 	{Name: "application_grace", Type: Duration, Min: 0, Max: maxDuration, Default: "10",
 		Doc: "time for which conmgr may be away without its applications losing anything; 0: its end is a loss",
 		Manual: `How long *conmgr* may be away, when it is restarted, upgraded or has crashed, without that being a

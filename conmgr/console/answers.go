@@ -32,7 +32,7 @@ var columns = map[verb][]string{
 
 // HelpRows are what SHOW HELP answers.
 var HelpRows = [][]string{
-	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [LAG '<limit>'] [WAIT '<time>'] [NOTIFY]",
+	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [LAG '<limit>'] [WAIT '<time>'] [RESUME '<token>'] [NOTIFY]",
 		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
 	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},

@@ -8,12 +8,13 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/internal/duration"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
 // features are the clauses that 1.0 does not have, as clients are told: those that work.
-var features = strings.Join([]string{cm.FeatureWait, cm.FeatureNotify, cm.FeatureLag}, ",")
+var features = strings.Join([]string{cm.FeatureWait, cm.FeatureNotify, cm.FeatureResume, cm.FeatureLag}, ",")
 
 // clauses by their words. parse takes what follows the word, and returns what it leaves; without an
 // error of its own, errClause is that the statement is none.
@@ -24,6 +25,7 @@ var clauses = []struct {
 	{"EXCEPT", (*statement).parseExcept},
 	{"WAIT", (*statement).parseWait},
 	{"LAG", (*statement).parseLag},
+	{"RESUME", (*statement).parseResume},
 	{"NOTIFY", func(st *statement, t []token) ([]token, error) { st.notify = true; return t, nil }},
 }
 
@@ -118,4 +120,17 @@ func quantity(t []token) (text string, rest []token, ok bool) {
 func invalidValue(clause, text, detail string) error {
 	return &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid value " + strconv.Quote(conf.Clip(
 		strings.ToValidUTF8(text, "?"))) + " of the clause " + clause, Detail: detail}
+}
+
+// parseResume takes a token, as a literal.
+func (st *statement) parseResume(t []token) ([]token, error) {
+	if len(t) == 0 || t[0].kind != literal {
+		return nil, errClause
+	}
+	k, ok := route.ParseToken(t[0].text)
+	if !ok {
+		return nil, invalidValue("RESUME", t[0].text, "It is what the column "+cm.ColResume+" has told.")
+	}
+	st.resume = &k
+	return t[1:], nil
 }

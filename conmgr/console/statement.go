@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
@@ -54,6 +55,7 @@ type statement struct {
 	notify   bool
 	waits    bool // wait is given
 	wait     time.Duration
+	resume   *route.Token
 	lag      *heartbeat.LagLimit // nil: that of conmgr.conf
 	instance int                 // number, of forget, drain and undrain; -1: everything
 }

@@ -5,12 +5,14 @@ package console
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
 
@@ -27,6 +29,8 @@ func TestStatements(t *testing.T) {
 		return st
 	}
 	notified := func(st statement) statement { st.notify = true; return st }
+	token := route.Token{Address: netip.MustParseAddr("::1"), Port: 1}
+	resumes := func(st statement) statement { st.resume = &token; return st }
 	waits := func(st statement, d time.Duration) statement { st.waits, st.wait = true, d; return st }
 	for _, x := range []struct {
 		text string
@@ -72,6 +76,10 @@ func TestStatements(t *testing.T) {
 		{"show target primary wait '-1'", []any{"22023"}},
 		{"show target primary wait 5y", []any{"22023"}},
 		{"show target primary wait '99999999999'", []any{"22023"}},
+		{"show target any resume '" + token.String() + "' notify", []any{notified(resumes(target(cm.Any)))}},
+		{"show target any resume 'r1/x'", []any{"22023"}},
+		{"show target any resume", []any{"0A000"}},
+		{"show target any resume r1", []any{"0A000"}},
 		{"SHOW WAITING", []any{statement{verb: showWaiting}}},
 		{"SHOW TARGET any NOTIFY NOTIFY", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 1 EXCEPT 2", []any{"22023"}},
@@ -120,7 +128,7 @@ func TestStatements(t *testing.T) {
 }
 
 func FuzzStatement(f *testing.F) {
-	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any WAIT 5s NOTIFY EXCEPT 1", "show target any lag 16MB except 2",
+	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any WAIT 5s NOTIFY EXCEPT 1", "show target any resume 'r1/0/0/0/0/0/0/0/1/::1'", "show target any lag 16MB except 2",
 		"show /* x */ instances; -- y\nshow help",
 		`show target "any"`, "'", "/*/**/"} {
 		f.Add(s)
@@ -144,6 +152,9 @@ func FuzzStatement(f *testing.F) {
 			again := "SHOW TARGET " + string(p.want)
 			if p.lag != nil {
 				again += " LAG '" + p.lag.Text + "'"
+			}
+			if p.resume != nil {
+				again += " RESUME '" + p.resume.String() + "'"
 			}
 			if p.notify {
 				again += " NOTIFY"

@@ -25,6 +25,15 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 		}
 		return t.Choose(bind.Request{Want: st.want, Except: left.In(t), Lag: st.lag}, l)
 	}
+	var lost []byte
+	if st.resume != nil {
+		w.Resumes, w.Wait = true, time.Until(s.service.board.ResumeUntil())
+		w.Choose = func(t *bind.Table, _ bind.Load) (i int) {
+			s.Notified = st.notify
+			i, w.Notice, lost = s.resume(st, t)
+			return i
+		}
+	}
 	a, err := s.seek(w)
 	switch {
 	case err != nil:
@@ -32,6 +41,9 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	case a.Shutdown:
 		s.service.trace.Rejected(&s.Seat)
 		return nil, &backend.Error{Code: cm.CannotConnectNow, Text: bind.ShutdownText}
+	case lost != nil:
+		s.service.trace.NotResumed(&s.Seat, st.resume.Instance)
+		return nil, s.refuse(lost)
 	}
 	asked := bind.Request{Want: st.want, Except: st.except, Lag: st.lag}
 	s.service.trace.Bound(&s.Seat, asked, a.Table, a.Index)
@@ -41,7 +53,16 @@ func (s *session) bindTarget(st *statement) ([][]string, error) {
 	}
 	e := &a.Table.Entries[a.Index]
 	return [][]string{{strconv.Itoa(e.Config.Number), e.Config.Name(), e.Address().String(), strconv.Itoa(e.Config.Port),
-		e.Attributes.String(), e.Client}}, nil
+		e.Attributes.String(), e.Client, s.service.board.Token(a.Table, a.Index)}}, nil
+}
+
+// resume chooses by a token; notice is what is told first then, and lost what is told instead.
+func (s *session) resume(st *statement, t *bind.Table) (i int, notice, lost []byte) {
+	i, text, lost := s.service.board.Resume(t, *st.resume, st.want, time.Now())
+	if text != "" && st.notify {
+		notice = backend.ParameterStatus(cm.NoticeParameter, text)
+	}
+	return i, notice, lost
 }
 
 // patience is how long a statement waits.

@@ -141,6 +141,22 @@ func (e NoPlace) Text() string {
 // Kind of it.
 func (NoPlace) Kind() string { return "waiting" }
 
+// NotResumed tells that it was bound before conmgr was away, and is told of a loss now.
+type NotResumed struct {
+	notable
+	Client
+	Number int // of the instance
+}
+
+// Text of it.
+func (e NotResumed) Text() string {
+	return fmt.Sprintf("told an application connection that was to be resumed of the loss of instance %d: %s", e.Number,
+		e.Peer)
+}
+
+// Kind of it.
+func (NotResumed) Kind() string { return "resume" }
+
 // Rejected tells that it gets no instance, because of a shutdown.
 type Rejected struct {
 	notable

@@ -76,6 +76,22 @@ func (e RelaysReset) Text() string {
 	return fmt.Sprintf("reset %d relayed connections because of the loss of %s", e.N, e.short())
 }
 
+// RoleTold tells whom on_role_change concerns.
+type RoleTold struct {
+	notable
+	Instance
+	Now         string // its attributes
+	Told, Ended int
+}
+
+// Text of it.
+func (e RoleTold) Text() string {
+	if e.Ended > 0 {
+		return fmt.Sprintf("ended %d connections as %s is %s now (on_role_change)", e.Ended, e.short(), e.Now)
+	}
+	return fmt.Sprintf("told %d application connections that %s is %s now (on_role_change)", e.Told, e.short(), e.Now)
+}
+
 // SocketsDestroyed because of a loss.
 type SocketsDestroyed struct {
 	notable

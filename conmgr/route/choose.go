@@ -29,18 +29,26 @@ type Load struct {
 
 // has tells whether an instance that is used has an attribute.
 func (t *Table) has(i int, want cm.Attribute) bool {
-	in := &t.all[i]
 	switch want {
-	case cm.Any:
-		return true
-	case cm.ReadWrite:
-		return !in.Attributes.IsReadOnly()
-	case cm.ReadOnly:
-		return in.Attributes.IsReadOnly()
-	case cm.Primary:
-		return in.isPrimary()
+	case cm.PreferStandby, cm.PreferRead:
+		want = cm.Standby
 	}
-	return !in.isPrimary()
+	return Fits(t.all[i].Attributes, want)
+}
+
+// Fits tells whether an instance with these attributes is what was asked for.
+func Fits(a heartbeat.Attributes, want cm.Attribute) bool {
+	switch want {
+	case cm.ReadWrite:
+		return !a.IsReadOnly()
+	case cm.ReadOnly:
+		return a.IsReadOnly()
+	case cm.Primary:
+		return !a.Has(heartbeat.InRecovery)
+	case cm.Standby:
+		return a.Has(heartbeat.InRecovery)
+	}
+	return true // any, and a preference is no condition
 }
 
 // behind says of a standby that it is too far behind for a request; "": it is not.

@@ -8,4 +8,5 @@
 //	table.go   the table: a verdict on each instance
 //	choose.go  the choice among those that are used; reasons, for people
 //	drain.go   draining
+//	resume.go  whether a client that was bound before may be bound again
 package route

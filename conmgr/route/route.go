@@ -32,6 +32,11 @@ type Instance struct {
 	Lag              heartbeat.Lag // of a standby
 	RTT              time.Duration // to its watchdog; 0: not known
 
+	// For those who were bound before.
+	Generation, KnownSince uint64       // as of heartbeats
+	Losses                 uint64       // of any kind
+	Addresses              []netip.Addr // that the name had when it was reached
+
 	Drained bool // here, by cm_ctl drain
 }
 

@@ -86,9 +86,9 @@ var routingMutations = []mutation{
 	{
 		name:      "routing/bind-under-lock",
 		invariant: "no loss is missed at binding: the table is read under the registry's lock",
-		file:      "conmgr/bind/registry.go",
-		from:      "	r.mu.Lock()\n	defer r.mu.Unlock()\n	t = load()\n",
-		to:        "	t = load()\n	r.mu.Lock()\n	defer r.mu.Unlock()\n",
+		file:      "conmgr/bind/waiting.go",
+		from:      "	r.mu.Lock()\n	defer r.mu.Unlock()\n	t := load()\n",
+		to:        "	t := load()\n	r.mu.Lock()\n	defer r.mu.Unlock()\n",
 		test:      bindTests,
 	},
 	{

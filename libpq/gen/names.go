@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/pgwatchdog/watchdog/cm"
@@ -43,18 +42,14 @@ func names() []byte {
 	for _, a := range cm.Attributes {
 		fmt.Fprintf(&b, " \\\n\tX(%s, \"%s\")", constant(string(a)), a)
 	}
-	columns := cm.TargetColumns
-	if !slices.Contains(columns, cm.ColResume) {
-		columns = append(columns[:len(columns):len(columns)], cm.ColResume)
-	}
 	b.WriteString("\n\n/* The columns of SHOW TARGET. */\nenum\n{\n")
-	for _, name := range columns {
+	for _, name := range cm.TargetColumns {
 		fmt.Fprintf(&b, "\tCM_COL_%s,\n", constant(name))
 	}
 	fmt.Fprintf(&b, "\tCM_COLUMNS,\n\tCM_OLD_COLUMNS = %d\t/* the first of them: conmgr 1.0 has no others */\n};\n",
 		cm.OldTargetColumns)
 	b.WriteString("\n#define CM_COLUMN_NAMES")
-	for _, name := range columns {
+	for _, name := range cm.TargetColumns {
 		fmt.Fprintf(&b, " \\\n\t[CM_COL_%s] = \"%s\",", constant(name), name)
 	}
 	b.WriteString("\n\n#endif\n")
