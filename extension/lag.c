@@ -17,7 +17,7 @@
  * the chunk being replayed stands still while replay never quite catches up.)
  * So we remember where WAL ended when we looked, as a walsender does for its
  * replay_lag: each time a thirty-second of the time behind later, so that the
- * time told is too short by about that at most.
+ * time told is too short by a sixteenth at most.
  */
 #include "watchdog.h"
 
