@@ -70,6 +70,7 @@ func newHerd(b *bench, host *testnet.Host, port, n int, interval, timeout time.D
 	}
 	const steps = 100
 	begun := testnet.Monotonic()
+	h.returns = true
 	for s := range steps {
 		from, to := n*s/steps, n*(s+1)/steps
 		if err := host.Do(func() error { return h.connect(from, to) }); err != nil {
@@ -77,16 +78,42 @@ func newHerd(b *bench, host *testnet.Host, port, n int, interval, timeout time.D
 		}
 		h.handle(begun + time.Duration(s+1)*interval/steps)
 	}
-	deadline := testnet.Monotonic() + patience
-	for i := range h.conmgrs {
-		for c := &h.conmgrs[i]; !c.welcome; h.handle(testnet.Monotonic() + time.Millisecond) {
-			if c.verdict != 0 || testnet.Monotonic() > deadline {
-				b.Fatalf("simulated conmgr %d of %d is not welcomed: %s", i, n, c.end)
+	h.settle(host, func(c *conmgrSim) bool { return c.welcome })
+	return h
+}
+
+// settle waits until all are there, and has those connect again whose connections end meanwhile, as
+// conmgr does: at once, and then after 50 ms, doubled up to a second.
+func (h *herd) settle(host *testnet.Host, there func(*conmgrSim) bool) {
+	h.returns = true
+	err := host.Do(func() error {
+		for deadline := testnet.Monotonic() + patience; h.b.Context().Err() == nil; h.handle(testnet.Monotonic() + time.Millisecond) {
+			now, missing, why := testnet.Monotonic(), 0, ""
+			for i := range h.conmgrs {
+				c := &h.conmgrs[i]
+				if !there(c) {
+					missing, why = missing+1, c.end
+				}
+				if c.fd < 0 && c.again <= now {
+					if err := h.dial(i); err != nil {
+						return err
+					}
+				}
+			}
+			if missing == 0 {
+				return nil
+			}
+			if now > deadline {
+				return fmt.Errorf("%d of %d simulated conmgrs are not welcomed: %s", missing, len(h.conmgrs), why)
 			}
 		}
+		return errors.New("interrupted")
+	})
+	if err != nil {
+		h.b.Fatalf("%v", err)
 	}
-	h.started = testnet.Monotonic()
-	return h
+	h.returns = false
+	h.started, h.beats = testnet.Monotonic(), 0
 }
 
 // connect connects some of the conmgrs, and sends their HELLO.
@@ -151,40 +178,16 @@ func (h *herd) connected(i int) {
 	}
 }
 
-// comesBack has all connect again when what does has ended their connections, as conmgr does: at
-// once, and then after 50 ms, doubled up to a second. It returns how long that took, of all.
-func (h *herd) comesBack(host *testnet.Host, ends func()) (took time.Duration) {
-	h.returns = true
-	defer func() { h.returns = false }()
+// comesBack returns how long it takes until all are back, when what does has ended their connections.
+func (h *herd) comesBack(host *testnet.Host, ends func()) time.Duration {
+	before := make(map[*conmgrSim]uint32, len(h.conmgrs))
+	for i := range h.conmgrs {
+		before[&h.conmgrs[i]] = h.conmgrs[i].attempt
+	}
 	begun := testnet.Monotonic()
 	ends()
-	err := host.Do(func() error {
-		for testnet.Monotonic() < begun+patience && h.b.Context().Err() == nil {
-			now, missing := testnet.Monotonic(), 0
-			for i := range h.conmgrs {
-				c := &h.conmgrs[i]
-				if c.attempt == 1 || !c.welcome {
-					missing++
-				}
-				if c.fd < 0 && c.again <= now {
-					if err := h.dial(i); err != nil {
-						return err
-					}
-				}
-			}
-			if missing == 0 {
-				took = testnet.Monotonic() - begun
-				return nil
-			}
-			h.handle(now + time.Millisecond)
-		}
-		return errors.New("not all are back")
-	})
-	if err != nil {
-		h.b.Fatalf("%v", err)
-	}
-	h.started, h.beats = testnet.Monotonic(), 0
-	return took
+	h.settle(host, func(c *conmgrSim) bool { return c.welcome && c.attempt > before[c] })
+	return testnet.Monotonic() - begun
 }
 
 // run exchanges heartbeats for some time.
@@ -290,8 +293,9 @@ func (h *herd) welcomed(c *conmgrSim, f heartbeat.Frame) {
 
 func (h *herd) ended(c *conmgrSim, how string) {
 	unix.Close(c.fd)
-	c.fd = -1
+	c.fd, c.welcome = -1, false
 	if h.returns {
+		c.end = how
 		c.again = testnet.Monotonic() + c.pause
 		c.pause = min(max(2*c.pause, 50*time.Millisecond), time.Second)
 		return

@@ -18,7 +18,12 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
-const backlog = 1024
+const (
+	backlog = 1024 // connections that are accepted in a turn
+	// waiting may so many, or as net.core.somaxconn has it: all conmgrs come at once when a worker is
+	// started again, and those for which there is no place try again after a second.
+	waiting = 1 << 14
+)
 
 // resolve turns listen_addresses into addresses to bind: '*' is every address of both families, an
 // empty list none.
@@ -100,7 +105,7 @@ func listen(addr netip.Addr, port int) (fd int, err error) {
 		err = unix.Bind(fd, sockaddr(addr, port))
 	}
 	if err == nil {
-		err = unix.Listen(fd, backlog)
+		err = unix.Listen(fd, waiting)
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,5 +146,27 @@ func TestAddressForms(t *testing.T) {
 		if got != netip.AddrPortFrom(netip.MustParseAddr(want), 4711) {
 			t.Errorf("%s: %v", text, got)
 		}
+	}
+}
+
+// TestAllMayWait: as many connections may wait to be accepted as the system allows: all conmgrs come
+// at once when a worker is started again.
+func TestAllMayWait(t *testing.T) {
+	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := listen(netip.MustParseAddr("127.0.0.1"), freePort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil || int(info.Sacked) != min(most, waiting) { // of a listening socket: its backlog
+		t.Errorf("%d may wait, %v; the system allows %d", info.Sacked, err, most)
 	}
 }

@@ -355,4 +355,12 @@ var proofMutations = []mutation{
 		to:        "\tif ok {\n\t\tf.Payload = payload\n\t}\n\treturn f, true\n",
 		test:      "-run TestAttacked ./internal/simulate",
 	},
+	{
+		name:      "proof/forgotten-when-proved",
+		invariant: "of a handshake nothing is kept when it has come to its end",
+		file:      "heartbeat/watchdog/pending.go",
+		from:      "\tc.place = nil\n",
+		to:        "\tc.place.in = nil\n",
+		test:      "-run TestFootprint ./heartbeat/watchdog",
+	},
 }

@@ -83,4 +83,12 @@ var workerMutations = []mutation{
 		to:        "how = watchdog.Finished",
 		test:      "-run TestCloseAndReset ./worker",
 	},
+	{
+		name:      "worker/all-may-wait",
+		invariant: "as many connections may wait to be accepted as the system allows",
+		file:      "worker/listen.go",
+		from:      "unix.Listen(fd, waiting)",
+		to:        "unix.Listen(fd, backlog)",
+		test:      "-run TestAllMayWait ./worker",
+	},
 }
