@@ -57,7 +57,7 @@ func TestLossWakesEveryWait(t *testing.T) {
 	for how, want := range waits {
 		for name, lose := range map[string]func(*manager){
 			"instance": func(cm *manager) { cm.Lose(0) },
-			"conmgr":   func(cm *manager) { cm.Close() },
+			"conmgr":   (*manager).endForGood,
 		} {
 			t.Run(how+"/"+name, func(t *testing.T) {
 				cm := conmgr(t)

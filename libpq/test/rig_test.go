@@ -152,6 +152,12 @@ type manager struct{ *scripted.Conmgr }
 // Port is for connection strings.
 func (m *manager) Port() string { return strconv.Itoa(m.Conmgr.Port()) }
 
+// endForGood ends it with its last word: that it is back in a moment is not to be expected.
+func (m *manager) endForGood() {
+	m.Shutdown()
+	m.Close()
+}
+
 // pretender is something in its place.
 type pretender struct{ *hostile.Server }
 

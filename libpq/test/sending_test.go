@@ -32,7 +32,7 @@ func TestNothingIsSentAfterConmgrsWord(t *testing.T) {
 	for call, want := range sending {
 		for name, lose := range map[string]func(*manager){
 			"instance": func(cm *manager) { cm.Lose(0) },
-			"conmgr":   func(cm *manager) { cm.Close() },
+			"conmgr":   (*manager).endForGood,
 		} {
 			t.Run(call+"/"+name, func(t *testing.T) {
 				cm := conmgr(t)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,4 +89,40 @@ func TestSwitchover(t *testing.T) {
 	if n := servers[rounds%2].Value("select count(*) from work"); n != strconv.Itoa(done) {
 		t.Errorf("%s transactions are there, of %d", n, done)
 	}
+}
+
+// conmgr is restarted, or killed and started again within its application_grace, under connections
+// that work all the time: none of them is lost, and none is left unwatched.
+func TestConmgrRestartsUnderAPool(t *testing.T) {
+	rounds, clients := 4, 50
+	if v := os.Getenv("LIBPQTEST_RESTARTS"); v != "" {
+		rounds, _ = strconv.Atoi(v)
+		clients = 200
+	}
+	w := newCluster(t)
+	c := w.pool(t, clients)
+	for i := range rounds {
+		if i%2 == 0 {
+			w.cm.Restart(syscall.SIGKILL)
+		} else {
+			w.cm.Become()
+		}
+		start := testnet.Monotonic()
+		w.cm.WaitInstance(0, cm.ColBound, strconv.Itoa(clients))
+		t.Logf("all were bound again %v after conmgr had started", testnet.Monotonic()-start)
+	}
+	// what the last one says is heard; and who comes waits for the next primary
+	mark := w.cm.Mark()
+	w.net.Isolate(w.db1)
+	w.cm.WaitLog(mark, fmt.Sprintf("told %d application connections", clients), 30*time.Second)
+	w.second.Promote()
+	w.cm.WaitInstance(1, cm.ColBound, strconv.Itoa(clients))
+	fmt.Fprintln(c.in)
+	out := c.rest()
+	var done, failed, connects, refused int
+	if _, err := fmt.Sscanf(from(out, "transactions"), "transactions %d failed %d connects %d failed %d", &done, &failed,
+		&connects, &refused); err != nil || failed != clients || connects != 2*clients || refused != 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Logf("%d transactions over %d restarts", done, rounds)
 }
