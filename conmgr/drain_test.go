@@ -105,6 +105,28 @@ func TestDrainIsWaitedFor(t *testing.T) {
 	}
 }
 
+// Who comes back to an instance that drains has it, and is told right behind the answer.
+func TestDrainAndResume(t *testing.T) {
+	r := static(t, "", primary, standby)
+	admin, c := r.connect(), r.connect()
+	c.query("SHOW TARGET primary NOTIFY")
+	token := c.token
+	c.c.Close()
+	eventually(t, "it is gone", func() bool { return r.d.registry.BoundTo(0) == 0 })
+	admin.query("drain instance 0")
+	c = r.connect()
+	c.again(token)
+	if got := c.until("Z"); got != "T "+row0+" C(SHOW) Z" {
+		t.Errorf("got %s", got)
+	}
+	if want := "S(conmgr.notice=draining)"; c.until(want) != want {
+		t.Error("it is not told right behind")
+	}
+	if got := admin.query("drain instance 0"); got != "T D(0,here,1) C(DRAIN) Z" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // What the server says is the same to applications, and UNDRAIN does not end it.
 func TestDrainByServer(t *testing.T) {
 	r := static(t, "", primary, standby)
