@@ -26,7 +26,7 @@ func TestInstalledFront(t *testing.T) {
 	}
 
 	cm := conmgr(t)
-	want := "connected port " + primary.port + " socket yes awaited yes"
+	want := "connected port " + primary.port + " socket yes awaited yes draining 0"
 	flags := exec.Command("pkg-config", "--cflags", "--libs", "libpq-cm")
 	flags.Env = append(os.Environ(), "PKG_CONFIG_PATH="+filepath.Join(prefix, "lib/pkgconfig"))
 	out, err := flags.Output()

@@ -35,6 +35,7 @@ func newCluster(t *testing.T) *cluster {
 	w.first = pgtest.New(t, pgtest.Host(w.db1), pgtest.Watchdog(), pgtest.Set("max_connections", "600"))
 	w.second = w.first.Standby("second", pgtest.Host(w.db2))
 	w.cm = cmtest.Start(t, w.client, cmtest.Config{Interval: "200ms", Timeout: "1s",
+		Extra:    "application_grace = 60s\n", // a busy machine takes its time to start it again
 		Clusters: []*pgtest.Cluster{w.first, w.second}})
 	w.cm.WaitInstance(0, "role", "primary")
 	w.cm.WaitInstance(1, "role", "standby")

@@ -14,8 +14,8 @@ main(int argc, char **argv)
 		s = PQconnectPoll(c);
 		awaited |= PQstatus(c) == CONNECTION_AWAITING_CMRESPONSE;
 	}
-	printf("%s port %s socket %s awaited %s\n", s == PGRES_POLLING_OK ? "connected" : PQerrorMessage(c), PQport(c),
-		   PQcmSocket(c) >= 0 ? "yes" : "no", awaited ? "yes" : "no");
+	printf("%s port %s socket %s awaited %s draining %d\n", s == PGRES_POLLING_OK ? "connected" : PQerrorMessage(c), PQport(c),
+		   PQcmSocket(c) >= 0 ? "yes" : "no", awaited ? "yes" : "no", PQcmDraining(c));
 	PQfinish(c);
 	return 0;
 }
