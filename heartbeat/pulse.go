@@ -113,3 +113,8 @@ func (p *Pulse) Late(by time.Duration) {
 		p.grace = by + p.interval
 	}
 }
+
+// UserTimeout is TCP_USER_TIMEOUT of a heartbeat connection, after which the kernel gives it up with
+// what is not acknowledged. That is later than the deadline: with heartbeat_timeout itself, where
+// packets were late by up to 150 ms each way, connections were broken on which BEATs came in.
+func UserTimeout(timeout time.Duration) time.Duration { return 2 * timeout }

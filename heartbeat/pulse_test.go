@@ -100,3 +100,14 @@ func TestResumePulse(t *testing.T) {
 		t.Errorf("deadline %d ms, want 3000", p.Deadline()/ms)
 	}
 }
+
+// A connection on which BEATs of 100 ms come in, with packets late by 150 ms each way, stands: what
+// is sent there is acknowledged after two ways, 40 ms of patience of the other kernel, and one more
+// BEAT that may have to be sent again.
+func TestUserTimeout(t *testing.T) {
+	const timeout, way, delayedAck, again = 400 * time.Millisecond, 150 * time.Millisecond, 40 * time.Millisecond,
+		100 * time.Millisecond
+	if got, least := UserTimeout(timeout), 2*way+delayedAck+again; got <= least {
+		t.Errorf("given up after %v, which is not more than %v", got, least)
+	}
+}

@@ -182,7 +182,7 @@ func (r *Reactor) perform(now watchdog.Now, actions []watchdog.Action) {
 		case watchdog.Admitted:
 			faultRequest(a.Flags)
 			_ = unix.SetsockoptInt(r.conns[a.Conn].fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT,
-				int(min(a.Timeout.Milliseconds(), 1<<31-1)))
+				int(min(heartbeat.UserTimeout(a.Timeout).Milliseconds(), 1<<31-1)))
 		case watchdog.Finish:
 			r.finish(r.conns[a.Conn])
 		case watchdog.CloseNow:

@@ -49,7 +49,7 @@ func newLink(ctx context.Context, conn *net.TCPConn, now clock.Clock, timeout ti
 		return nil, err
 	}
 	conn.SetNoDelay(true)
-	netio.ForHeartbeats(conn, timeout)
+	netio.ForHeartbeats(conn, heartbeat.UserTimeout(timeout))
 	l := &link{conn: conn, raw: raw, ctx: ctx, now: now}
 	l.stop = context.AfterFunc(ctx, func() { conn.SetReadDeadline(netio.LongPast) })
 	return l, nil

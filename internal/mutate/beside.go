@@ -4,6 +4,14 @@ package main
 
 var besideMutations = []mutation{
 	{
+		name:      "beside/late-acknowledgements",
+		invariant: "a connection that carries BEATs is not given up because acknowledgements are late",
+		file:      "heartbeat/pulse.go",
+		from:      "return 2 * timeout",
+		to:        "return timeout",
+		test:      "-run TestUserTimeout ./heartbeat",
+	},
+	{
 		name:      "beside/any-frame-re-arms",
 		invariant: "a frame on any connection of a conmgr re-arms its deadline",
 		file:      "heartbeat/watchdog/frames.go",
