@@ -68,6 +68,36 @@ func TestWaitForPromotion(t *testing.T) {
 	simple.until("")
 }
 
+// Five hundred wait: they go in the order in which they have asked, 100 at once and the others by
+// rate, and none is left.
+func TestManyWait(t *testing.T) {
+	const many = 500
+	r := static(t, "", standby)
+	clients := make([]*client, many)
+	for i := range clients {
+		clients[i] = r.connect()
+		clients[i].ask(waitPrimary)
+		r.waiting(i + 1)
+	}
+	begin := time.Now()
+	r.d.board.Post(0, up(promoted), nil)
+	took := make([]time.Duration, many)
+	for i, c := range clients {
+		if got := c.until("Z"); got != "T "+row0+" C(SHOW) Z" {
+			t.Fatalf("%d: got %s", i, got)
+		}
+		took[i] = time.Since(begin)
+	}
+	if least := 380 * time.Millisecond; took[many-1] < least {
+		t.Errorf("all have gone after %v, want %v at least", took[many-1], least)
+	}
+	t.Logf("the first after %v, the 100th after %v, the last after %v", took[0], took[99], took[many-1])
+	r.waiting(0)
+	if n := len(r.d.registry.Applications()); n != many {
+		t.Errorf("%d are bound", n)
+	}
+}
+
 // The primary is read only for the time of an upgrade: who wants to write waits for it, who wants the
 // primary has it, and who is bound stays.
 func TestReadOnlyPrimaryIsWaitedFor(t *testing.T) {
