@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -125,4 +126,28 @@ func TestConmgrRestartsUnderAPool(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	t.Logf("%d transactions over %d restarts", done, rounds)
+}
+
+// The instance dies while conmgr is away: the next one has never met it, and says so in time.
+func TestInstanceDiesWhileConmgrIsAway(t *testing.T) {
+	const clients = 20
+	w := newCluster(t)
+	c := w.pool(t, clients)
+	cut := testnet.Monotonic()
+	w.net.Isolate(w.db1)
+	w.cm.Restart(syscall.SIGKILL)
+	w.cm.WaitLog(0, `told an application connection that was to be resumed of the loss of instance 0`, 30*time.Second)
+	w.second.Promote()
+	w.cm.WaitInstance(1, cm.ColBound, strconv.Itoa(clients))
+	t.Logf("all were at the new primary %v after the cut", testnet.Monotonic()-cut)
+	fmt.Fprintln(c.in)
+	out := c.rest()
+	var done, failed, connects, refused int
+	if _, err := fmt.Sscanf(from(out, "transactions"), "transactions %d failed %d connects %d failed %d", &done, &failed,
+		&connects, &refused); err != nil || failed != clients || connects != 2*clients || refused != 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if n := strings.Count(out, "lost the server at"); n != clients {
+		t.Errorf("%d were told so:\n%s", n, out)
+	}
 }
