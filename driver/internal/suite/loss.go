@@ -159,14 +159,104 @@ func lossInLogin(t *test) {
 	}
 }
 
+// A conmgr that crashes is a loss: at once, if it has announced no grace, else when that is over.
 func conmgrCrashes(t *test) {
-	s := t.conmgr()
+	for _, grace := range []string{"0", "300ms"} {
+		s := t.configured("application_grace = " + grace + "\n")
+		p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
+		q := t.sleep(p, t.pair.Primary)
+		s.Close()
+		var lost *driver.LostError
+		if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "08006" || lost.SafeToRetry() ||
+			!strings.Contains(lost.Reason, "Connection Manager") ||
+			strings.Contains(lost.Reason, "back within 300ms") != (grace != "0") {
+			t.Errorf("application_grace = %s: got %v", grace, err)
+		}
+		t.terminate(t.pair.Primary)
+	}
+}
+
+// back is another conmgr at the place of one that has crashed.
+func (t *test) back(old *scripted.Conmgr, instances ...scripted.Instance) *scripted.Conmgr {
+	t.Helper()
+	l, err := net.Listen("tcp", old.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scripted.Start(scripted.Options{Listener: l}, instances...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// A conmgr that is back within its grace is nothing that an application notices, whether it works,
+// waits or has idle connections; and the next one's word counts.
+func conmgrIsBack(t *test) {
+	s := t.configured("application_grace = 1h\n")
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
+	if err := p.Warm(t.within(), 4); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := p.Begin(t.within())
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := t.sleep(p, t.pair.Primary)
+	n := s.Bound(0) // or more than 4: pgxpool gets connections back in the background
+	for range 3 {
+		s.Close()
+		if got := t.role(p); got != "primary" {
+			t.Errorf("while conmgr is away: got %s", got)
+		}
+		if v, err := tx.Value(t.within(), "SELECT 'x'"); err != nil {
+			t.Fatalf("the transaction while conmgr is away: %s, %v", v, err)
+		}
+		s = t.back(s, t.pair.Instances()...)
+		if err := s.WaitBound(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(t.within()); err != nil {
+		t.Error(err)
+	}
+	s.Lose(0)
+	var lost *driver.LostError
+	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "57P01" {
+		t.Errorf("got %v", err)
+	}
+	t.terminate(t.pair.Primary)
+}
+
+// The server has been restarted while conmgr was away, as far as the next one knows: that is a loss
+// as soon as this one is there.
+func instanceDiesMeanwhile(t *test) {
+	s := t.configured("application_grace = 1h\n")
 	p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
 	q := t.sleep(p, t.pair.Primary)
 	s.Close()
+	next := t.back(s, t.pair.Numbered(5)...) // their postmasters have begun at another time
 	var lost *driver.LostError
-	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "08006" || lost.SafeToRetry() ||
-		!strings.Contains(lost.Reason, "Connection Manager") {
+	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "57P01" ||
+		!strings.Contains(lost.Reason, "instance ") || lost.SafeToRetry() {
+		t.Errorf("got %v", err)
+	}
+	t.terminate(t.pair.Primary)
+	if got := t.role(p); got != "primary" || next.Bound(5) != 1 {
+		t.Errorf("the next connection: %s, %v", got, next.Applications())
+	}
+}
+
+// The next conmgr has lost the instance before it is asked.
+func lostBefore(t *test) {
+	s := t.configured("application_grace = 1h\n")
+	p := t.open("host=localhost port=%d user=postgres sslmode=disable", s.Port())
+	q := t.sleep(p, t.pair.Primary)
+	s.Close()
+	t.back(s, t.pair.Instances()...).Lose(0)
+	var lost *driver.LostError
+	if err := <-q.failed; !errors.As(err, &lost) || lost.SQLState != "57P01" {
 		t.Errorf("got %v", err)
 	}
 	t.terminate(t.pair.Primary)
