@@ -55,10 +55,16 @@ func (w *world) key(name string) *proof.Key {
 	return w.keys[name]
 }
 
+// noKeys is what a worker goes by that cannot read its keys.
+var noKeys = &watchdog.Access{Authentication: watchdog.Require, NoKeys: true}
+
 // access is what all servers are set to: they require a proof.
-func (w *world) access() *watchdog.Access {
+func (w *world) access(d *database) *watchdog.Access {
 	if w.keys == nil {
 		return nil
+	}
+	if d.keyless > w.now {
+		return noKeys
 	}
 	if w.required == nil {
 		text := ""

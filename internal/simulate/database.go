@@ -41,6 +41,7 @@ type database struct {
 	waiting  []*session // in the backlog of the postmaster
 	opened   int        // sessions
 	still    Mono       // it stands still until then
+	keyless  Mono       // its worker cannot read its keys until then
 	changed  Mono       // when the server last started, stopped or ended
 }
 
@@ -110,7 +111,7 @@ func (d *database) endWorker() {
 		return
 	}
 	d.worker.dead = true
-	if d.worker.stopped < d.w.now { // it is pinged every second
+	if d.worker.stopped < d.w.now && d.keyless < d.w.now { // it is pinged every second
 		d.mem.SetAlive(max(d.mem.Alive(), d.w.now-d.w.now%Mono(time.Second)))
 	}
 	d.worker, d.h.listen = nil, nil
@@ -189,7 +190,9 @@ func (d *database) powerOff() {
 // turn takes, not before the table asks.
 func (d *database) turn(late time.Duration, timer bool) {
 	now := d.clock()
-	d.mem.SetAlive(now.Mono)
+	if d.keyless <= now.Mono { // else as none, for whoever has a key
+		d.mem.SetAlive(now.Mono)
+	}
 	if late > heartbeat.MinInterval/2 {
 		d.step1(now, watchdog.Event{Kind: watchdog.Held, Late: late})
 	}
@@ -232,7 +235,7 @@ func (d *database) refresh(now watchdog.Now) {
 }
 
 func (d *database) settings() watchdog.Settings {
-	return watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, MaxGrace: time.Minute, KernelEvidence: true, Access: d.w.access()}
+	return watchdog.Settings{TerminateOnClose: d.onClose, MaxTimeout: time.Hour, MaxGrace: time.Minute, KernelEvidence: true, Access: d.w.access(d)}
 }
 
 func (d *database) step1(now watchdog.Now, e watchdog.Event) (behind bool) {

@@ -281,7 +281,18 @@ func (w *world) freezeServer(c *client, m *conmgr, d *database) {
 func (w *world) restartWorker(c *client, m *conmgr, d *database) {
 	after := w.between(30*ms, 300*ms)
 	d.restartWorker(after)
-	w.disturb(mark{from: w.now, to: w.now.Add(after), away: true, what: "no worker at " + d.h.name, d: d})
+	what := "no worker at "
+	if w.keys != nil && w.seq%3 == 0 && d.worker == nil { // nor can the next one read its keys
+		after += time.Duration(w.seq%4000) * ms
+		d.keyless = w.now.Add(after)
+		d.h.later(after, func() {
+			if d.worker != nil {
+				d.worker.wake()
+			}
+		})
+		what = "no worker that has keys at "
+	}
+	w.disturb(mark{from: w.now, to: w.now.Add(after), away: true, what: what + d.h.name, d: d})
 }
 
 func (w *world) restartConmgr(c *client, m *conmgr, d *database) {
