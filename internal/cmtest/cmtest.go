@@ -238,6 +238,12 @@ func (c *Conmgr) launch() {
 func (c *Conmgr) Restart(sig syscall.Signal) {
 	c.t.Helper()
 	c.Signal(sig)
+	c.Again()
+}
+
+// Again starts conmgr in its directory, when it has ended.
+func (c *Conmgr) Again() {
+	c.t.Helper()
 	c.Wait(patience)
 	c.launch()
 }
