@@ -61,6 +61,7 @@ var figures = []figure{
 	figureDetect,
 	figureClient,
 	figurePromote,
+	figureSwitchover,
 	figureConnect,
 	figureQuery,
 	figureScale,
