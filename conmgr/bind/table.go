@@ -74,11 +74,11 @@ func (e *Entry) facts() route.Instance {
 		Generation: e.Generation, KnownSince: e.KnownSince, Losses: e.Losses, Addresses: e.Addrs}
 }
 
-// Request is what an application asks for, and Load what the choice among several depends on.
-type (
-	Request = route.Request
-	Load    = route.Load
-)
+// Request is what an application asks for.
+type Request = route.Request
+
+// Load is what the choice among several depends on.
+type Load = route.Load
 
 // Table is never changed once it is published.
 type Table struct {
