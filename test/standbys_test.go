@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
@@ -24,7 +26,8 @@ type standbys struct {
 }
 
 func newStandbys(t *testing.T) *standbys {
-	s := &standbys{world: newWorld(t, pgtest.Set("wal_keep_size", "1GB"), pgtest.Set("max_wal_size", "1GB"))}
+	s := &standbys{world: newWorld(t, pgtest.Set("wal_keep_size", "1GB"), pgtest.Set("max_wal_size", "1GB"),
+		pgtest.Set("autovacuum", "off"))}
 	s.all = []*pgtest.Cluster{s.primary}
 	for i := 1; i <= 4; i++ {
 		name := fmt.Sprintf("db%d", i)
@@ -107,12 +110,26 @@ func TestStandbysAreChosenWell(t *testing.T) {
 			}
 		}
 	})
-	t.Run("one paused and one far behind", func(t *testing.T) {
+	t.Run("paused, while nothing is written", func(t *testing.T) {
+		writer := s.primary.WorkerPid("background writer") // but for it
+		if err := unix.Kill(writer, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Kill(writer, unix.SIGCONT)
+		eventually(t, "all is replayed", func() (bool, string) {
+			row := s.seconds.Show("SHOW INSTANCES")[1]
+			return row["lag_bytes"] == "0" && row["lag_ms"] == "0", fmt.Sprint(row)
+		})
 		s.all[1].Exec("SELECT pg_wal_replay_pause()")
-		s.all[2].Configure("recovery_min_apply_delay", "1h")
+		s.all[2].Configure("recovery_min_apply_delay", "1h") // for what comes next
 		s.all[2].Reload()
-		s.follow(t, s.seconds, 2, 3, 4) // what is paused falls behind, also while nothing is written
+		s.follow(t, s.seconds, 2, 3, 4)
 		s.follow(t, s.bytes, 1, 2, 3, 4)
+		if row := s.seconds.Show("SHOW INSTANCES")[1]; row["lag_bytes"] != "0" {
+			t.Errorf("something was written: %v", row)
+		}
+	})
+	t.Run("one paused and one far behind", func(t *testing.T) {
 		s.write64MB()
 		s.follow(t, s.bytes, 3, 4)
 		s.follow(t, s.seconds, 3, 4)
