@@ -96,7 +96,7 @@ var figureTable = figure{
 		number := Pick(b, 500, 50)
 		measure(withTable, number)
 		measure(withoutTable, number)
-		for round := range Pick(b, 24, 2) {
+		for round := range Pick(b, 10, 2) {
 			order := []string{withoutTable, withTable}
 			if round%2 == 1 {
 				order = []string{withTable, withoutTable}
