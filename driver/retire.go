@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/pgwatchdog/watchdog/driver/internal/keepalive"
 )
 
 // Pooled is what a pool tells of a connection that it keeps, so that no drain ends one that is in
@@ -36,7 +38,7 @@ const settled = 100 * time.Millisecond
 
 // errRetired is for who uses a connection nevertheless. It is safe to retry: nothing was sent.
 var errRetired = &retiredError{errors.New(
-	"the connection was closed while it was idle, as its instance is being drained")}
+	"the connection was closed while it was idle")}
 
 type retiredError struct{ error }
 
@@ -64,11 +66,11 @@ func (p *Pooled) Keep() bool {
 }
 
 // Take is called when somebody is to get the connection, by a pool that has others. False: it is
-// closed, or is to be, as its instance is drained.
+// closed, by the server, too, or is to be, as its instance is drained.
 func (p *Pooled) Take() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == idle && p.retires() {
+	if p.state == idle && (p.retires() || keepalive.Ended(p.conn.Conn)) {
 		p.state = retired
 	}
 	if p.state == retired {
@@ -78,11 +80,15 @@ func (p *Pooled) Take() bool {
 	return true
 }
 
-// Use is called when somebody uses the connection, which is an error if it is closed already. One
+// Use is called when somebody uses the connection, which is an error if it was ended while it was
+// idle, by a drain or the server: nothing is sent then. One
 // that is to be retired, and was given out nevertheless, is good for a transaction more.
 func (p *Pooled) Use() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.state == idle && keepalive.Ended(p.conn.Conn) {
+		p.state = retired
+	}
 	if p.state == retired {
 		return &net.OpError{Op: "write", Net: "tcp", Addr: p.conn.Conn.RemoteAddr(), Err: errRetired}
 	}

@@ -1,10 +1,12 @@
-// Package keepalive has the kernel look after a connection while nobody else does: while the conmgr
-// that watches its other end is away. Blocks on nothing.
+// Package keepalive asks the kernel of a connection what nobody else tells: it has it look after one
+// while the conmgr that watches its other end is away, and finds one that was ended while it was
+// idle. Blocks on nothing.
 package keepalive
 
 import (
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -49,4 +51,23 @@ func within(silence time.Duration) *settings {
 	interval := max(1, int(silence/time.Second)/(probes+1))
 	return &settings{on: 1, idle: interval, interval: interval, count: probes,
 		userTimeout: max(1000, int(silence/time.Millisecond))}
+}
+
+// Ended tells whether the server has ended a session that is idle: it has closed, or says why it
+// does, which is all that begins with an E then. Within TLS that cannot be told from a notice.
+func Ended(nc net.Conn) (ended bool) {
+	c, is := nc.(syscall.Conn)
+	if !is {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) {
+		first, there, closed := peek(int(fd))
+		const tls, tlsEnd = 20, 24 // types of records
+		ended = closed || there && (first == 'E' || first >= tls && first <= tlsEnd)
+	})
+	return ended || err != nil
 }

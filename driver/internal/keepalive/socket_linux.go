@@ -34,3 +34,16 @@ func (s *settings) write(fd int) {
 		_ = syscall.SetsockoptInt(fd, o.level, o.name, *o.value)
 	}
 }
+
+// peek looks at what has come, and was not read.
+func peek(fd int) (first byte, there, closed bool) {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	switch err {
+	case nil:
+		return b[0], n > 0, n == 0
+	case syscall.EAGAIN, syscall.EINTR:
+		return 0, false, false
+	}
+	return 0, false, true
+}

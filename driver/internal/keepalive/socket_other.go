@@ -7,3 +7,5 @@ package keepalive
 
 func read(int) *settings      { return &settings{} }
 func (s *settings) write(int) {}
+
+func peek(int) (first byte, there, closed bool) { return 0, false, false }

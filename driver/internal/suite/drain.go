@@ -86,6 +86,25 @@ func (t *test) wake(port int) {
 	t.count(port, "CASE WHEN wait_event = 'PgSleep' THEN pg_cancel_backend(pid) END")
 }
 
+// Sessions that the server has ended while they were idle are replaced, and nobody notices.
+func endedWhileIdle(t *test) {
+	for _, sslmode := range []string{"disable", "require"} {
+		s := t.conmgr()
+		p := t.open("host=localhost port=%d user=postgres sslmode=%s application_name=ended", s.Port(), sslmode)
+		const n = 5
+		if err := p.Warm(t.within(), n); err != nil {
+			t.Fatal(err)
+		}
+		t.count(t.pair.Primary, "CASE WHEN application_name = 'ended' THEN pg_terminate_backend(pid) END")
+		t.sessions("ended", 0)
+		for range n + 2 {
+			if got := t.role(p); got != "primary" {
+				t.Errorf("sslmode=%s: got %s", sslmode, got)
+			}
+		}
+	}
+}
+
 // Two instances are drained by turns, under more clients than the pool has connections: not one
 // transaction fails.
 func drainsUnderLoad(t *test) {

@@ -160,6 +160,7 @@ func TestDrains(t *testing.T, pair *livepg.Pair, a Adapter) {
 		{"DrainOfIdleConnections", drainOfIdle},
 		{"DrainInTransaction", drainInTransaction},
 		{"DrainsUnderLoad", drainsUnderLoad},
+		{"EndedWhileIdle", endedWhileIdle},
 	})
 }
 
