@@ -25,6 +25,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, goWriter(conninfo))
 		os.Exit(2)
 	}
+	if conninfo := os.Getenv(loadVariable); conninfo != "" {
+		if err := loadMain(os.Getenv(loadPoolVariable), conninfo); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		os.Exit(0)
+	}
 	code := m.Run()
 	os.Exit(code)
 }
