@@ -1,6 +1,6 @@
 package test
 
-// cm_ctl drain on one client host, with real servers: nobody new is sent to the primary, whoever is
+// Draining as a client host sees it, with real servers: nobody new is sent to the primary, whoever is
 // there stays, and after its end the standby takes over.
 
 import (
@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
 func TestDrainOfOneHost(t *testing.T) {
@@ -77,4 +79,65 @@ func TestDrainOfOneHost(t *testing.T) {
 		t.Errorf("status: %+v", in)
 	}
 	c.run(0, "stop")
+}
+
+// A whole switchover, ordered on the server: conmgr hears of it at once, and tells those who listen;
+// who asks meanwhile waits for the new primary.
+func TestDrainByServer(t *testing.T) {
+	w := newWorld(t, pgtest.Set("watchdog.check_attr_interval", "1h"))
+	client, db2 := w.net.Host("client"), w.net.Host("db2")
+	second := w.primary.Standby("second", pgtest.Host(db2))
+	cm := cmtest.Start(w, client, cmtest.Config{Interval: "500ms", Timeout: "2s",
+		Clusters: []*pgtest.Cluster{w.primary, second}, Extra: "target_wait = 1min\n"})
+	cm.WaitInstance(0, "role", "primary")
+	cm.WaitInstance(1, "role", "standby")
+	listens, silent := cm.Bind("primary NOTIFY"), cm.Bind("primary")
+	for _, x := range []struct {
+		on     bool
+		notice string
+		column string
+	}{{true, "draining", "server"}, {false, "serving", ""}, {true, "draining", "server"}} {
+		begin := testnet.Monotonic()
+		w.drain(w.primary, x.on, x.on)
+		if got, err := listens.Notice(patience); err != nil || got != x.notice {
+			t.Fatalf("watchdog_drain(%v): told %q, %v", x.on, got, err)
+		}
+		t.Logf("told %q after %v", x.notice, testnet.Monotonic()-begin)
+		row := cm.Show("SHOW INSTANCES")[0]
+		if row["draining"] != x.column || row["bound"] != "2" || row["role"] != "primary" || (row["used_for"] == "") != x.on {
+			t.Errorf("watchdog_drain(%v): SHOW INSTANCES: %v", x.on, row)
+		}
+	}
+	if got := cm.Bind("any").Target["instance"]; got != "1" {
+		t.Errorf("any is instance %s", got)
+	}
+	late := make(chan string, 1)
+	go func() {
+		rows, err := cm.Try("SHOW TARGET primary")
+		late <- fmt.Sprint(rows, err)
+	}()
+	eventually(t, "one waits", func() (bool, string) { n := len(cm.Show("SHOW WAITING")); return n == 1, fmt.Sprint(n) })
+	listens.Close()
+	if got := silent.Wait(0); got != nil {
+		t.Errorf("who does not listen was told: %v", got)
+	}
+	silent.Close()
+	cm.WaitInstance(0, "bound", "0")
+	w.primary.Stop(pgtest.Fast)
+	second.Promote()
+	begin := testnet.Monotonic()
+	select {
+	case got := <-late:
+		if !contains(got, "instance:1 ", "primary,read-write") {
+			t.Errorf("who has waited got %s", got)
+		}
+		t.Logf("who has waited has the new primary %v after its promotion", testnet.Monotonic()-begin)
+	case <-time.After(patience):
+		t.Fatal("who waits has no primary")
+	}
+	w.primary.Follow(second)
+	eventually(t, "the old primary is used as a standby", func() (bool, string) {
+		row := cm.Show("SHOW INSTANCES")[0]
+		return contains(row["used_for"], "prefer-standby") && row["draining"] == "", fmt.Sprint(row)
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
 
@@ -115,6 +116,26 @@ func (b *Bound) Wait(deadline time.Duration) error {
 		return errors.New(strings.TrimSuffix(strings.Replace(string(body), "\x00", ": ", 1), "\x00"))
 	}
 	return fmt.Errorf("a message of type %q", kind)
+}
+
+// Notice waits for the next value of conmgr.notice.
+func (b *Bound) Notice(deadline time.Duration) (string, error) {
+	_ = b.conn.SetReadDeadline(time.Now().Add(deadline))
+	for {
+		kind, body, err := b.fe.Receive()
+		switch {
+		case err != nil:
+			return "", err
+		case kind == 'E':
+			return "", answered(body)
+		case kind != 'S': // ParameterStatus
+			continue
+		}
+		name, value, err := pgwire.ParameterStatus(body)
+		if err != nil || name == cm.NoticeParameter {
+			return value, err
+		}
+	}
 }
 
 // answered is what an ErrorResponse says.
