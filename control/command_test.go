@@ -382,7 +382,7 @@ func TestRestartInPlace(t *testing.T) {
 			[]string{"conmgr process restarting", "restarted conmgr process successfully"}},
 		{"in place, to the end", "", []string{"restart", "--complete"}, 0, "user defined signal 2", true,
 			[]string{"restarted conmgr process successfully"}},
-		{"its output goes elsewhere", "", []string{"restart", "-l", "other.log"}, 0, "user defined signal 1", false,
+		{"its output goes elsewhere", "", []string{"restart", "-l", os.DevNull}, 0, "user defined signal 1", false,
 			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},
 		{"a program that does not know how", "knows-nothing", []string{"restart"}, 0, "user defined signal 1", false,
 			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},

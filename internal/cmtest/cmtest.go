@@ -224,13 +224,15 @@ func (c *Conmgr) launch() {
 	}
 	go c.follow(c.cmd, c.done, bufio.NewScanner(stderr))
 	testkit.Eventually(c.t, patience, "conmgr listens", func() (bool, string) {
+		// Who answers has written its own record; before, it may be that of
+		// one that was killed.
+		if c.tryConsole() != nil {
+			return false, c.Log()
+		}
 		record, err := os.ReadFile(filepath.Join(c.Dir, "conmgr.pid"))
 		first, _, _ := bytes.Cut(record, []byte("\n"))
 		c.Pid, _ = strconv.Atoi(string(first))
-		if err != nil || c.Pid == 0 {
-			return false, c.Log()
-		}
-		return c.tryConsole() == nil, c.Log()
+		return err == nil && c.Pid != 0, c.Log()
 	})
 }
 
