@@ -179,13 +179,27 @@ func exchange(conn net.Conn, fe *pgproto3.Frontend, query string) (status string
 
 // TestDrainBusy: sessions that are idle for a tenth of a millisecond three times a second are left
 // alone for five seconds, and end then, after a statement; also one that never sees an interrupt
-// outside of a transaction.
+// outside of a transaction. What a client has sent by then is done, though nobody has read it yet.
 func TestDrainBusy(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.drain_grace", "0"))
 	client := w.net.Host("client")
 	w.primary.Exec("CREATE TABLE t (a int)")
 	var wg sync.WaitGroup
 	var begun atomic.Int64
+	late, fe, pid := w.frontend(client, nil)
+	for i, query := range []string{"SELECT pg_sleep(8)", "INSERT INTO t VALUES (1)"} {
+		if err := fe.Send(&pgproto3.Query{String: query}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			w.waitEvent(pid, "PgSleep") // the next one stays in the socket
+		}
+	}
+	wg.Go(func() {
+		if got, want := untilEnd(late, fe), "SELECT_1 I INSERT_0_1 I "+w.drainCode(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
 	for _, statement := range []string{"SELECT pg_sleep(0.3)",
 		"DO $$ BEGIN PERFORM pg_sleep(0.3); LOCK TABLE t IN ACCESS SHARE MODE; END $$"} { // which takes it in
 		conn, fe, _ := w.frontend(client, nil)
@@ -215,6 +229,9 @@ func TestDrainBusy(t *testing.T) {
 	w.drain(w.primary, true, true)
 	begun.Store(int64(before))
 	wg.Wait()
+	if n := w.primary.Value("SELECT count(*) FROM t"); n != "1" {
+		t.Errorf("%s rows of what had been sent", n)
+	}
 }
 
 // TestDrainBreaksNothing: sessions that are never idle for long end all the same, and in thousands of

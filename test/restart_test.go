@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -217,11 +218,15 @@ func TestAwayTooLong(t *testing.T) {
 				Extra: "application_grace = 2s\n"})
 			cm.WaitInstance(0, "state", "established")
 			s, l := w.session(host, "BEGIN"), w.sessionAt(host, labelled(w, cm), "BEGIN")
-			begin := testnet.Monotonic()
+			begin, since := testnet.Monotonic(), w.primary.LogSize()
 			c.away(cm, host)
 			gone := max(w.waitGone(s.pid, patience, "the session"), w.waitGone(l.pid, patience, "the labelled session"))
 			t.Logf("gone %v after conmgr", gone-begin)
-			if gone-begin < 2*time.Second {
+			switch {
+			case gone-begin >= 2*time.Second:
+			case strings.Contains(w.primary.Log()[since:], "Connection reset by peer"):
+				t.Log("it was killed with a BEAT unread: its kernel has sent a reset, for which there is no grace")
+			default:
 				t.Errorf("the sessions were ended %v after conmgr", gone-begin)
 			}
 		})

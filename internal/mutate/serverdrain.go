@@ -81,7 +81,7 @@ var serverDrainMutations = []mutation{
 		file:      "extension/drain.c",
 		from:      "if (!input_waits())",
 		to:        "if (true || input_waits())",
-		test:      "./test -run TestDrainGrace",
+		test:      "./test -run TestDrainBusy",
 		build:     extensionBuild,
 	},
 	{
