@@ -161,7 +161,7 @@ var returningMutations = []mutation{
 		file:      "conmgr/relay/relayhand.go",
 		from:      "	for p.held > 0 {",
 		to:        "	for false {",
-		test:      "-run TestLoopIsFollowed ./conmgr/relay",
+		test:      "-count=10 -run TestLoopIsFollowed ./conmgr/relay",
 	},
 	{
 		name:      "returning/checked-first",

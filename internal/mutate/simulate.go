@@ -126,7 +126,7 @@ var simulateMutations = []mutation{
 		file:      "heartbeat/monitor.go",
 		from:      "		m.generation++\n",
 		to:        "",
-		test:      simulateTest,
+		test:      "-run TestScenarios ./internal/simulate",
 	},
 	{
 		name:      "simulate/known-since",
@@ -150,7 +150,7 @@ var simulateMutations = []mutation{
 		file:      "heartbeat/watchdog/hello.go",
 		from:      "\t\tt.back(now, p, cause)\n",
 		to:        "",
-		test:      simulateTest,
+		test:      "-run TestScenarios ./internal/simulate",
 	},
 	{
 		name:      "simulate/reset-is-no-end",
