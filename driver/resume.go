@@ -64,9 +64,9 @@ func (w *Watch) resume(until time.Time, gone *LostError) *LostError {
 
 func (w *Watch) setAway(grace time.Duration) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.awayFor = grace
-	w.mu.Unlock()
-	for _, b := range w.all() {
+	for b := range w.bound {
 		if b.away != nil {
 			b.away(grace)
 		}

@@ -7,7 +7,9 @@ package driver
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,9 +42,10 @@ type Watch struct {
 // bound is what has to do with the instance. Each function may be nil, and is called from the
 // watch's goroutine, or that of bind.
 type bound struct {
-	lost    func()                    // once
-	drained func()                    // retire; each time that it is said
-	away    func(grace time.Duration) // conmgr is away, or is back: 0
+	lost    func() // once
+	drained func() // retire; each time that it is said
+	// conmgr is away, or is back: 0. Under the watch's lock, so that what is said last is so
+	away func(grace time.Duration)
 }
 
 func newWatch(a *Asker, p *peer, attribute Attribute, t *Target) *Watch {
@@ -201,21 +204,13 @@ func (w *Watch) drain() {
 	default:
 		close(w.draining)
 	}
+	all := slices.Collect(maps.Keys(w.bound))
 	w.mu.Unlock()
-	for _, b := range w.all() {
+	for _, b := range all {
 		if b.drained != nil {
 			b.drained()
 		}
 	}
-}
-
-func (w *Watch) all() (list []*bound) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for b := range w.bound {
-		list = append(list, b)
-	}
-	return list
 }
 
 // told is the loss that conmgr has told.
@@ -257,11 +252,10 @@ func (w *Watch) bind(b *bound) (release func(), lost *LostError) {
 		return nil, e
 	}
 	w.bound[b] = struct{}{}
-	grace := w.awayFor
-	w.mu.Unlock()
-	if grace > 0 && b.away != nil {
-		b.away(grace)
+	if w.awayFor > 0 && b.away != nil {
+		b.away(w.awayFor)
 	}
+	w.mu.Unlock()
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -164,6 +164,14 @@ var goContinuityMutations = []mutation{
 		test:      "-run TestCloseWhileAway ./driver",
 	},
 	{
+		name:      "goclient/back-while-binding",
+		invariant: "a connection that is bound while conmgr is away hears last that it is back",
+		file:      "driver/watch.go",
+		from:      "\tif w.awayFor > 0 && b.away != nil {\n\t\tb.away(w.awayFor)\n\t}\n\tw.mu.Unlock()\n",
+		to:        "\tgrace := w.awayFor\n\tw.mu.Unlock()\n\tif grace > 0 && b.away != nil {\n\t\tb.away(grace)\n\t}\n",
+		test:      "-run TestBackWhileBinding ./driver",
+	},
+	{
 		name:      "goclient/kernel-looks-after",
 		invariant: "while conmgr is away, the kernel looks after the connection",
 		file:      "driver/internal/keepalive/keepalive.go",
