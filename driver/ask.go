@@ -293,13 +293,6 @@ func (p *peer) recognise(a *Asker) error {
 
 // announced notes what conmgr says of itself. 1.0 says none of it.
 func (p *peer) announced(name, value string) {
-	ms := func() time.Duration {
-		n, err := strconv.ParseUint(value, 10, 31)
-		if err != nil {
-			return 0
-		}
-		return time.Duration(n) * time.Millisecond
-	}
 	switch name {
 	case cm.FeaturesParameter:
 		p.features = map[string]bool{}
@@ -307,10 +300,19 @@ func (p *peer) announced(name, value string) {
 			p.features[strings.Trim(word, " ")] = true
 		}
 	case cm.TargetWaitParameter:
-		p.targetWait = ms()
+		p.targetWait, _ = milliseconds(value)
 	case cm.GraceParameter:
-		p.grace = ms()
+		p.grace, _ = milliseconds(value)
 	}
+}
+
+// milliseconds is how conmgr tells a time.
+func milliseconds(value string) (time.Duration, error) {
+	n, err := strconv.ParseUint(value, 10, 31)
+	if err != nil {
+		return 0, err
+	}
+	return time.Duration(n) * time.Millisecond, nil
 }
 
 func conmgrError(m pgwire.Error) *ConmgrError {

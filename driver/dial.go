@@ -243,14 +243,7 @@ func (w *Waiting) again(ctx context.Context, err error, others bool) bool {
 	case errors.As(err, &answer) && answer.SQLState != cm.CannotConnectNow:
 		return answer.NoTarget() && others
 	}
-	timer := time.NewTimer(w.next())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pausing(ctx, w.next())
 }
 
 // nextMayDo tells the errors that are about one server from those that any server would answer

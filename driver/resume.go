@@ -132,10 +132,5 @@ func (w *Watch) verdict(err error) *LostError {
 		answer.SQLState != cm.AdminShutdown:
 		return nil
 	}
-	e := w.newError(answer.SQLState)
-	e.Reason = answer.Message
-	if answer.Detail != "" {
-		e.Reason += " (" + answer.Detail + ")"
-	}
-	return e
+	return w.told(answer)
 }

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -167,7 +166,7 @@ func (w *Watch) wait() (e *LostError, until time.Time) {
 			if !strings.HasPrefix(m.Message, ownEnd) {
 				away = time.Time{}
 			}
-			return w.told(m), w.resumable(away)
+			return w.told(conmgrError(m)), w.resumable(away)
 		}
 	}
 }
@@ -190,8 +189,8 @@ func (w *Watch) notice(value string, away time.Time) time.Time {
 		}
 		w.mu.Unlock()
 	case cm.NoticeAway:
-		if ms, err := strconv.ParseUint(rest, 10, 31); err == nil {
-			return time.Now().Add(time.Duration(ms) * time.Millisecond)
+		if grace, err := milliseconds(rest); err == nil {
+			return time.Now().Add(grace)
 		}
 	}
 	return away
@@ -214,8 +213,8 @@ func (w *Watch) drain() {
 }
 
 // told is the loss that conmgr has told.
-func (w *Watch) told(m pgwire.Error) *LostError {
-	e := w.newError(m.Code)
+func (w *Watch) told(m *ConmgrError) *LostError {
+	e := w.newError(m.SQLState)
 	e.Reason = m.Message
 	if m.Detail != "" {
 		e.Reason += " (" + m.Detail + ")"

@@ -119,8 +119,8 @@ var goContinuityMutations = []mutation{
 		name:      "goclient/stop-is-a-loss",
 		invariant: "a conmgr that ends without saying that it will be back is a loss",
 		file:      "driver/watch.go",
-		from:      "return w.told(m), w.resumable(away)",
-		to:        "return w.told(m), w.resumable(time.Now().Add(p.grace))",
+		from:      "return w.told(conmgrError(m)), w.resumable(away)",
+		to:        "return w.told(conmgrError(m)), w.resumable(time.Now().Add(p.grace))",
 		test:      "-run TestNotAway ./driver",
 	},
 	{
