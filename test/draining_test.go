@@ -42,11 +42,13 @@ func (w *world) setDraining(c *pgtest.Cluster, value string) {
 	c.Reload()
 }
 
-// restarted waits for another process of a worker.
+// restartWorker ends a worker, and waits for the next one.
 func (w *world) restartWorker(title string) {
 	w.Helper()
 	pid := w.primary.WorkerPid(title)
-	_ = syscall.Kill(pid, syscall.SIGTERM)
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		w.Fatal(err)
+	}
 	eventually(w, "another "+title, func() (bool, string) {
 		now := w.primary.WorkerPid(title)
 		return now != 0 && now != pid, fmt.Sprint(now)

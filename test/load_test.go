@@ -86,7 +86,6 @@ type loadReport struct {
 	Committed    int
 	Failed       int           // transactions, by any error after their begin
 	NotConnected int           // transactions that could not begin
-	Lost         int           // of both, by a LostError
 	Pause        time.Duration // the longest time without a commit
 	Slowest      time.Duration // transaction
 	Time         time.Duration

@@ -39,6 +39,12 @@ func numberFrom(t *testing.T, variable string, otherwise uint64) uint64 {
 	return n
 }
 
+// rounds is for tests that need few, if nobody asks for more.
+func rounds(t *testing.T, few uint64) int {
+	t.Helper()
+	return int(numberFrom(t, roundsVariable, few))
+}
+
 // pairOfServers are a primary and its standby, which change places.
 type pairOfServers struct {
 	*world

@@ -48,7 +48,7 @@ func TestDriversOutliveRestarts(t *testing.T) {
 		Clusters: []*pgtest.Cluster{w.primary}, Extra: "application_grace = 5s\n"})
 	cm.WaitInstance(0, "state", "established")
 	var all []*app
-	for range rounds(3) {
+	for range rounds(t, 3) {
 		all = append(all, w.app(client, "front", byConmgr(cm)), w.app(client, "go", byConmgr(cm)))
 	}
 	bound := func() {
@@ -68,7 +68,7 @@ func TestDriversOutliveRestarts(t *testing.T) {
 		{"ended and started", func() { cm.Restart(syscall.SIGUSR1) }},
 		{"killed", func() { cm.Restart(syscall.SIGKILL) }},
 	} {
-		for range rounds(2) {
+		for range rounds(t, 2) {
 			w.answered(all, way.name, func() {
 				way.do()
 				bound()

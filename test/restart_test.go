@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,11 +73,15 @@ func (w *world) busy(x *transaction) (stop func()) {
 	}
 }
 
-func rounds(few int) int {
-	if n, err := strconv.Atoi(os.Getenv(roundsVariable)); err == nil {
-		return n
-	}
-	return few
+// relaying is a world with a client host whose conmgr has relay ports.
+func relaying(t *testing.T) (w *world, client *testnet.Host, cm *cmtest.Conmgr) {
+	t.Helper()
+	w = newWorld(t)
+	client = w.net.Host("client")
+	cm = cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
+		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
+	cm.WaitInstance(0, "state", "established")
+	return w, client, cm
 }
 
 // labelled is a connection string whose sessions are those of a conmgr, as drivers make them.
@@ -89,11 +92,7 @@ func labelled(w *world, cm *cmtest.Conmgr) string {
 // TestRestartsCostNothing: planned restarts in place, restarts by an end and a start, and crashes,
 // under sessions in transactions, with a label and without one, direct ones and relayed ones.
 func TestRestartsCostNothing(t *testing.T) {
-	w := newWorld(t)
-	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
-		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
-	cm.WaitInstance(0, "state", "established")
+	w, client, cm := relaying(t)
 	var all, relayed []*transaction
 	for range 4 {
 		all = append(all, w.transaction(client, w.primary.DSN(), "a session"), w.transaction(client, labelled(w, cm), "a labelled session"))
@@ -140,7 +139,7 @@ func TestRestartsCostNothing(t *testing.T) {
 		bound.Close()
 		aware.Close()
 	}
-	for range rounds(2) {
+	for range rounds(t, 2) {
 		round("in place", cm.Become, append(all, relayed...)...)
 	}
 	program := fmt.Sprintf("/proc/%d/exe", cm.Pid)
@@ -156,10 +155,10 @@ func TestRestartsCostNothing(t *testing.T) {
 		t.Errorf("process %d, was %d", cm.Pid, pid)
 	}
 	carried()
-	for range rounds(2) {
+	for range rounds(t, 2) {
 		round("ended and started", func() { cm.Restart(syscall.SIGUSR1) }, all...)
 	}
-	for range rounds(2) {
+	for range rounds(t, 2) {
 		round("killed", func() { cm.Restart(syscall.SIGKILL) }, all...)
 	}
 	for _, stop := range busy {
@@ -253,11 +252,7 @@ func TestGraceIsTheServers(t *testing.T) {
 // TestRelayedOverARestart: bytes that are under way, ends of streams and clients that wait for the
 // port are as if nothing had been.
 func TestRelayedOverARestart(t *testing.T) {
-	w := newWorld(t)
-	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
-		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
-	cm.WaitInstance(0, "state", "established")
+	w, client, cm := relaying(t)
 	bulk := w.sessionAt(client, relayDSN(relayReadWrite))
 	const rows = 200_000
 	sum := make(chan error, 1)
@@ -300,7 +295,7 @@ func TestRelayedOverARestart(t *testing.T) {
 			}
 		}
 	}()
-	for range rounds(2) {
+	for range rounds(t, 2) {
 		cm.Become()
 		cm.WaitInstance(0, "state", "established")
 	}
@@ -324,11 +319,7 @@ func TestRelayedOverARestart(t *testing.T) {
 // TestInstanceDiesWhileAway: what is relayed to it is reset, heartbeat_timeout after the start at the
 // latest.
 func TestInstanceDiesWhileAway(t *testing.T) {
-	w := newWorld(t)
-	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
-		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
-	cm.WaitInstance(0, "state", "established")
+	w, client, cm := relaying(t)
 	x := w.transaction(client, relayDSN(relayReadWrite), "a relayed session")
 	result := x.start("SELECT pg_sleep(60)")
 	mark := cm.Mark()
@@ -354,11 +345,7 @@ func TestInstanceDiesWhileAway(t *testing.T) {
 
 // TestRestartIsRefused: a configuration that is wrong costs nothing.
 func TestRestartIsRefused(t *testing.T) {
-	w := newWorld(t)
-	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
-		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
-	cm.WaitInstance(0, "state", "established")
+	w, client, cm := relaying(t)
 	x := w.transaction(client, relayDSN(relayReadWrite), "a relayed session")
 	bound := cm.Bind("primary")
 	conf := cm.Dir + "/conmgr.conf"

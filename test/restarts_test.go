@@ -88,14 +88,7 @@ func TestPutOffOverRestarts(t *testing.T) {
 	silent := time.Now()
 	for _, after := range []time.Duration{timeout / 2, timeout * 3 / 4} {
 		eventually(t, "some time", func() (bool, string) { return time.Since(silent) > after, "" })
-		pid := w.primary.WorkerPid(workerTitle)
-		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "another worker", func() (bool, string) {
-			now := w.primary.WorkerPid(workerTitle)
-			return now != 0 && now != pid, fmt.Sprint(now)
-		})
+		w.restartWorker(workerTitle)
 		w.alive(s, "the session, before its time")
 	}
 	w.waitGone(s.pid, patience, "the session")

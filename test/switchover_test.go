@@ -5,8 +5,6 @@ package test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -74,8 +72,7 @@ func (s *switching) settle() {
 // back as a standby. No transaction fails, and none that was committed is missing.
 func TestPlannedSwitchover(t *testing.T) {
 	s := newSwitching(t, "-c conmgr.target_wait=30s")
-	rounds := int(numberFrom(t, roundsVariable, 2))
-	for round := range rounds {
+	for round := range rounds(t, 2) {
 		s.settle()
 		s.busy()
 		number := 1 - s.primary
@@ -106,7 +103,8 @@ func TestPlannedSwitchover(t *testing.T) {
 				t.Errorf("%s: the longest pause is %v, and the switchover took %v", l.pool, r.Pause, most)
 			}
 		}
-		s.rejoin(old)
+		old.Follow(next)
+		s.cm.WaitInstance(1-number, "role", "standby")
 	}
 	s.end(true)
 }
@@ -114,28 +112,6 @@ func TestPlannedSwitchover(t *testing.T) {
 // moves: the primary is another one.
 func (s *switching) moves(next *pgtest.Cluster, number int) {
 	s.world.primary, s.primary = next, number
-}
-
-// rejoin makes a stopped primary a standby of the other one.
-func (s *switching) rejoin(old *pgtest.Cluster) {
-	s.Helper()
-	number := 1 - s.primary
-	old.Configure("primary_conninfo", fmt.Sprintf("host=%s port=%d user=postgres application_name=%s sslmode=disable",
-		s.world.primary.Addr(), s.world.primary.Port, old.Name))
-	if err := os.WriteFile(filepath.Join(old.DataDir, "standby.signal"), nil, 0o644); err != nil {
-		s.Fatal(err)
-	}
-	old.Start()
-	s.streams(old, number)
-}
-
-func (s *switching) streams(standby *pgtest.Cluster, number int) {
-	s.Helper()
-	eventually(s, standby.Name+" streams", func() (bool, string) {
-		return s.world.primary.Value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1",
-			standby.Log()
-	})
-	s.cm.WaitInstance(number, "role", "standby")
 }
 
 // end stops the loads. exact: each transaction that was committed, and no other one, is there.
@@ -153,7 +129,7 @@ func (s *switching) end(exact bool) {
 // way, and every connection waits for the new primary.
 func TestPrimaryDies(t *testing.T) {
 	s := newSwitching(t, "-c conmgr.target_wait=10s")
-	for round := range int(numberFrom(t, roundsVariable, 2)) {
+	for round := range rounds(t, 2) {
 		s.settle()
 		s.busy()
 		number := 1 - s.primary
@@ -175,7 +151,7 @@ func TestPrimaryDies(t *testing.T) {
 			}
 		}
 		s.servers[1-number] = next.Standby(fmt.Sprintf("standby%d", round), pgtest.Host(old.Host()))
-		s.streams(s.servers[1-number], 1-number)
+		s.cm.WaitInstance(1-number, "role", "standby")
 	}
 	s.end(false)
 }
