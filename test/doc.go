@@ -7,7 +7,8 @@
 //	closing_test.go    connections and processes that end audibly
 //	sessions_test.go   whose sessions are ended, in which state
 //	worker_test.go     faults of the watchdog worker itself
-//	restarts_test.go   both workers end, and are started again
+//	bothworkers_test.go   both workers end, and are started again
+//	away_test.go       conmgr is restarted, killed or upgraded: what goes on, and who is told
 //	takeover_test.go   an address that is another machine's, soon after its owner's death
 //	starting_test.go, crowd_test.go   sessions that are starting when their host dies, or 200 hosts do
 //	clock_test.go      the wall clock is set
