@@ -247,31 +247,26 @@ func unsoundAnswers(t *test) {
 			t.refusedWith(what, th, connString, "could not receive server address from Connection Manager", c.want)
 		}
 	}
+	connString := fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port())
+	const unheard = "could not receive server address from Connection Manager"
+	column := func(name, value, want string, set func(*hostile.Row)) {
+		script := th.named("db", "127.0.0.1")
+		set(&script.Rows[0])
+		s.Set(script)
+		if strings.ContainsAny(value, "\x00\t") {
+			want = "control character"
+		}
+		t.refusedWith(fmt.Sprintf("%s %q", name, value), th, connString, unheard, want)
+	}
 	for _, client := range []string{"x", label + "0", strings.ToUpper(label), label[1:] + " ", "-" + label[1:],
 		label + "\x00", label + " -c role=postgres"} {
-		script := th.named("db", "127.0.0.1")
-		script.Rows[0].Client = client
-		s.Set(script)
-		want := "is not a label"
-		if strings.Contains(client, "\x00") {
-			want = "control character"
-		}
-		t.refusedWith(fmt.Sprintf("client %q", client), th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()),
-			"could not receive server address from Connection Manager", want)
+		column("client", client, "is not a label", func(r *hostile.Row) { r.Client = client })
 	}
 	for _, resume := range []string{"x' EXCEPT '", `x"`, `x\`, "ä", strings.Repeat("x", 256), "x\x00", "x\ty"} {
-		script := th.named("db", "127.0.0.1")
-		script.Rows[0].Resume = resume
-		s.Set(script)
-		want := "is not a token"
-		if strings.ContainsAny(resume, "\x00\t") {
-			want = "control character"
-		}
-		t.refusedWith(fmt.Sprintf("resume %q", resume), th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()),
-			"could not receive server address from Connection Manager", want)
+		column("resume", resume, "is not a token", func(r *hostile.Row) { r.Resume = resume })
 	}
 	s.Set(naming("db", "127.0.0.1", 0))
-	t.refusedWith("port 0", th, fmt.Sprintf("host=localhost port=%d sslmode=disable", s.Port()), "is not a port number")
+	t.refusedWith("port 0", th, connString, "is not a port number")
 }
 
 func pinnedHosts(t *test) {
