@@ -125,7 +125,7 @@ func (b *bench) detectLane(h *testnet.Host, s setting, db, db2 *pgtest.Cluster, 
 		const sample, tuned = haproxyPort, haproxyPort + 100
 		b.HAProxy(h, sample, haproxySample, db)
 		b.HAProxy(h, tuned, haproxyTuned, db)
-		b.PgBouncer(h, pgbouncerPort, db)
+		b.PgBouncer(h, db, bouncerSessions)
 		there := plain(db.Addr(), db.Port)
 		args = append(args, libpqDefaults, there, libpqKeepalive, there+keepalives, libpqTimeout,
 			there+keepalives+" tcp_user_timeout=3000",

@@ -38,18 +38,24 @@ type batch struct {
 	turn  sync.Mutex
 }
 
+// pair is a client host, a primary with a table to write to, and its standby; HAProxy can ask both.
+func (b *bench) pair() (client *testnet.Host, primary, standby *pgtest.Cluster) {
+	net := testnet.New(b)
+	client = net.Host("client")
+	primary = pgtest.New(b, pgtest.Host(net.Host("db1")), pgtest.Watchdog())
+	primary.Exec("CREATE TABLE written (a int)")
+	standby = primary.Standby("standby", pgtest.Host(net.Host("db2")))
+	b.Rest(primary)
+	b.Rest(standby)
+	return client, primary, standby
+}
+
 // promotion is one round: a pair of servers, a client host with an application of each kind, a
 // switchover.
 func (b *bench) promotion(of *batch) {
 	ready := sync.OnceFunc(of.ready.Done)
 	b.Cleanup(ready) // if it fails
-	net := testnet.New(b)
-	client, db1, db2 := net.Host("client"), net.Host("db1"), net.Host("db2")
-	primary := pgtest.New(b, pgtest.Host(db1), pgtest.Watchdog())
-	primary.Exec("CREATE TABLE written (a int)")
-	standby := primary.Standby("standby", pgtest.Host(db2))
-	b.Rest(primary)
-	b.Rest(standby)
+	client, primary, standby := b.pair()
 	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{primary, standby},
 		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
 	cm.WaitInstance(0, "role", "primary")
@@ -69,7 +75,7 @@ func (b *bench) promotion(of *batch) {
 	}
 	app(ours, plain("127.0.0.1", conmgrPort)+readWrite, b.Front()...)
 	app(oursRelay, plain("127.0.0.1", relayPort))
-	app(multiHost, plain(fmt.Sprintf("%s,%s", db1.Addr4, db2.Addr4), pgtest.Port)+readWrite)
+	app(multiHost, plain(fmt.Sprintf("%s,%s", primary.Addr(), standby.Addr()), pgtest.Port)+readWrite)
 	app(haproxySampleS, plain("127.0.0.1", sample))
 	app(haproxyTunedS, plain("127.0.0.1", tuned))
 	b.goWriter(client, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable",
@@ -112,7 +118,7 @@ func (b *bench) promotion(of *batch) {
 	floor := <-own
 	b.AddTime(promoteName, serverItself, "", floor-start)
 	known := cm.WaitLog(mark, fmt.Sprintf(`host='%s'.* is changed from 'standby,read-only' to 'primary,read-write'`,
-		db2.Addr4), patience).At
+		standby.Addr()), patience).At
 	b.AddTime(promoteName, conmgrKnows, "", known-start)
 	b.AddTime(afterName, conmgrKnows, "", known-floor)
 	written := map[string]time.Duration{}

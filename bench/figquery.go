@@ -44,7 +44,7 @@ func (b *bench) paths(client *testnet.Host, server *pgtest.Cluster) []path {
 		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
 	cm.WaitInstance(0, "role", "primary")
 	b.HAProxy(client, haproxyPort, haproxyNone, server)
-	b.PgBouncer(client, pgbouncerPort, server)
+	b.PgBouncer(client, server, bouncerSessions)
 	local := func(port int) string {
 		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable",
 			port)

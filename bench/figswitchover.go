@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -129,53 +128,17 @@ func (b *bench) pqIn(h *testnet.Host, port int, database string) *pq.Connector {
 	return c
 }
 
-// bouncer is a PgBouncer that can be led to another server.
-type bouncer struct {
-	write func(*pgtest.Cluster)
-	admin *sql.DB
-}
-
-func (b *bench) bouncer(h *testnet.Host, c *pgtest.Cluster) *bouncer {
-	dir := b.TempDir()
-	users, path := filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")
-	b.Write(users, "\"postgres\" \"\"\n")
-	p := &bouncer{write: func(c *pgtest.Cluster) {
-		b.Write(path, `[databases]
-postgres = host=%s port=%d
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = trust
-auth_file = %s
-admin_users = postgres
-ignore_startup_parameters = extra_float_digits
-pool_mode = transaction
-`, c.Addr(), c.Port, pgbouncerPort, users)
-	}}
-	p.write(c)
-	b.Start(b.As(h, nil, "pgbouncer", path))
-	b.Listening(h, pgbouncerPort)
-	p.admin = sql.OpenDB(b.pqIn(h, pgbouncerPort, "pgbouncer"))
-	b.Cleanup(func() { p.admin.Close() })
-	return p
-}
-
 // switchover is one round: a pair of servers, a client host with a pool of each kind.
 func (b *bench) switchover() {
-	net := testnet.New(b)
-	client, db1, db2 := net.Host("client"), net.Host("db1"), net.Host("db2")
-	primary := pgtest.New(b, pgtest.Host(db1), pgtest.Watchdog())
-	primary.Exec("CREATE TABLE written (a int)")
-	standby := primary.Standby("standby", pgtest.Host(db2))
-	b.Rest(primary)
-	b.Rest(standby)
+	client, primary, standby := b.pair()
 	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{primary, standby}, Extra: "target_wait = 30s\n"})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
 	b.HAProxy(client, haproxyPort, haproxyTuned, primary, standby)
 	b.settled(client, primary, haproxyPort)
-	bouncer := b.bouncer(client, primary)
+	lead := b.PgBouncer(client, primary, bouncerTransactions)
+	bouncer := sql.OpenDB(b.pqIn(client, pgbouncerPort, "pgbouncer"))
+	b.Cleanup(func() { bouncer.Close() })
 	ours, err := pqcm.NewConnector(fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable "+
 		"target_session_attrs=read-write", conmgrPort))
 	if err != nil {
@@ -201,7 +164,7 @@ func (b *bench) switchover() {
 	for _, p := range pools {
 		p.begin()
 	}
-	stopped, floor := b.switchOver(cm, bouncer, primary, standby)
+	stopped, floor := b.switchOver(cm, bouncer, lead, primary, standby)
 	all("all write again", floor)
 	b.pause(testnet.Monotonic() + time.Second)
 	b.AddTime(downName, serverItself, "", floor-stopped)
@@ -219,7 +182,8 @@ func (b *bench) switchover() {
 
 // switchOver does what an administrator does: drain and pause, stop, promote, resume. It returns when
 // the stop began, and when the new primary had a row.
-func (b *bench) switchOver(cm *cmtest.Conmgr, p *bouncer, primary, standby *pgtest.Cluster) (stopped, floor time.Duration) {
+func (b *bench) switchOver(cm *cmtest.Conmgr, bouncer *sql.DB, lead func(*pgtest.Cluster), primary, standby *pgtest.Cluster) (
+	stopped, floor time.Duration) {
 	console, admin := cm.Console(), standby.Admin()
 	defer console.Close()
 	defer admin.Close()
@@ -232,7 +196,7 @@ func (b *bench) switchOver(cm *cmtest.Conmgr, p *bouncer, primary, standby *pgte
 		b.Fatalf("%v", err)
 	}
 	paused := make(chan error, 1)
-	go func() { paused <- execDB(b.Context(), p.admin, "PAUSE postgres") }()
+	go func() { paused <- execDB(b.Context(), bouncer, "PAUSE postgres") }()
 	must(console, "DRAIN INSTANCE 0")
 	testkit.Eventually(b, patience, "nobody is bound to the primary", func() (bool, string) {
 		for _, row := range cm.Show("SHOW INSTANCES") {
@@ -253,9 +217,9 @@ func (b *bench) switchOver(cm *cmtest.Conmgr, p *bouncer, primary, standby *pgte
 		time.Sleep(time.Millisecond)
 	}
 	floor = testnet.Monotonic()
-	p.write(standby)
-	must(p.admin, "RELOAD")
-	must(p.admin, "RESUME postgres")
+	lead(standby)
+	must(bouncer, "RELOAD")
+	must(bouncer, "RESUME postgres")
 	return stopped, floor
 }
 

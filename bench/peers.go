@@ -76,14 +76,20 @@ func (b *bench) Rest(c *pgtest.Cluster) {
 	b.Cleanup(func() { server.Close(); db.Close() })
 }
 
-// PgBouncer starts one in a host, in session mode, that serves a port of 127.0.0.1 with connections
-// to a cluster.
-func (b *bench) PgBouncer(h *testnet.Host, port int, c *pgtest.Cluster) {
+// What PgBouncer is told beside the addresses.
+const (
+	bouncerSessions     = "pool_mode = session\ndefault_pool_size = 1000\nmax_client_conn = 2000\n"
+	bouncerTransactions = "pool_mode = transaction\nadmin_users = postgres\nignore_startup_parameters = extra_float_digits\n"
+)
+
+// PgBouncer starts one in a host that serves pgbouncerPort of 127.0.0.1 with connections to a
+// cluster. lead writes the file anew, for another cluster.
+func (b *bench) PgBouncer(h *testnet.Host, c *pgtest.Cluster, settings string) (lead func(*pgtest.Cluster)) {
 	dir := b.TempDir()
-	users := filepath.Join(dir, "users")
+	users, path := filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")
 	b.Write(users, "\"postgres\" \"\"\n")
-	path := filepath.Join(dir, "pgbouncer.ini")
-	b.Write(path, `[databases]
+	lead = func(c *pgtest.Cluster) {
+		b.Write(path, `[databases]
 postgres = host=%s port=%d
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -91,12 +97,12 @@ listen_port = %d
 unix_socket_dir =
 auth_type = trust
 auth_file = %s
-pool_mode = session
-default_pool_size = 1000
-max_client_conn = 2000
-`, c.Addr(), c.Port, port, users)
+%s`, c.Addr(), c.Port, pgbouncerPort, users, settings)
+	}
+	lead(c)
 	b.Start(b.As(h, nil, "pgbouncer", path))
-	b.Listening(h, port)
+	b.Listening(h, pgbouncerPort)
+	return lead
 }
 
 // Listening waits until somebody listens at a port of a host's loopback address.
