@@ -77,7 +77,7 @@ func (t *Table) shutOut(now Now) {
 		if c == nil || a.lets(c.addr) {
 			continue
 		}
-		if p := c.peer; p != nil {
+		if p := c.peer; p != nil && !p.leaves(c) {
 			p.conns = slices.DeleteFunc(p.conns, func(o *conn) bool { return o == c })
 		}
 		t.close(c)

@@ -93,6 +93,14 @@ var restartMutations = []mutation{
 		test:      "-run TestTranscripts/allowed_no_more ./heartbeat/watchdog",
 	},
 	{
+		name:      "restarts/not-allowed-closed-once",
+		invariant: "nor is another connection closed for that of a process which was followed",
+		file:      "heartbeat/watchdog/access.go",
+		from:      "p != nil && !p.leaves(c) {",
+		to:        "p != nil {",
+		test:      "-run TestTranscripts/allowed_followed ./heartbeat/watchdog",
+	},
+	{
 		name:      "restarts/worker-is-missed",
 		invariant: "a postmaster that has missed the end of the watchdog worker is woken",
 		file:      "extension/terminator.c",
