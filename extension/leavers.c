@@ -32,11 +32,24 @@ typedef struct Pass
 	StringInfoData pids;		/* of those that were asked */
 } Pass;
 
-static void
-ask_session(WatchdogSession *row, const WatchdogSession *session,
-			int64 mark, Pass *pass)
+/* WatchdogSession.leaves of a session of which a drain wants that. */
+static int64
+mark_of(WatchdogLeave leave, const WatchdogDrain *drain)
 {
-	wd_store(&row->leaves, mark);
+	switch (leave)
+	{
+		case WD_LEAVES_IDLE:
+			return drain->since;
+		case WD_LEAVES_BETWEEN:
+			return drain->since | WD_LEAVES_AT_ONCE;
+		default:
+			return 0;			/* be it again, with a longer grace */
+	}
+}
+
+static void
+ask_session(const WatchdogSession *session, Pass *pass)
+{
 	wd_ask_when_idle((int) session->pid, (int) session->backend);
 	if (pass->asked < MAX_PIDS)
 		appendStringInfo(&pass->pids, "%s%d", pass->asked > 0 ? ", " : "",
@@ -56,12 +69,16 @@ look_at_sessions(const WatchdogDrain *drain, int64 now, Pass *pass)
 		WatchdogSession *row = &watchdog_sessions[i];
 		WatchdogSession session;
 		WatchdogLeave leave;
+		int64		mark;
 
 		if (!watchdog_read_session(i, &session) ||
 			session.signaled == session.pid)
 			continue;
 		watchdog_current_name(&session);
 		leave = watchdog_leave(drain, &session, applications, now);
+		mark = mark_of(leave, drain);
+		if (session.leaves != mark)
+			wd_store(&row->leaves, mark);
 		if (leave == WD_STAYS)
 			continue;
 		if (leave == WD_LEAVES_NOW &&
@@ -69,10 +86,8 @@ look_at_sessions(const WatchdogDrain *drain, int64 now, Pass *pass)
 			pass->signaled++;
 		else
 			pass->left++;
-		if (leave == WD_LEAVES_IDLE)
-			ask_session(row, &session, drain->since, pass);
-		else if (leave == WD_LEAVES_BETWEEN)
-			ask_session(row, &session, drain->since | WD_LEAVES_AT_ONCE, pass);
+		if (mark != 0)
+			ask_session(&session, pass);
 		pass->at_once |= leave == WD_LEAVES_BETWEEN;
 	}
 }

@@ -308,3 +308,31 @@ func TestDrainUndone(t *testing.T) {
 	}
 	l.stay(l.unix)
 }
+
+// TestDrainGraceIsTakenBack: who was asked to end, and could not yet, stays when drain_grace is taken
+// back, and ends when there is one again.
+func TestDrainGraceIsTakenBack(t *testing.T) {
+	l := newLeavers(t, pgtest.Set("watchdog.drain_grace", "200ms"))
+	mark := l.primary.LogSize()
+	l.drain(l.primary, true, true)
+	l.primary.WaitLog(mark, `still in a transaction: count=2`, patience)
+	l.primary.Configure("watchdog.drain_grace", "-1")
+	for _, value := range []string{"on", "off"} { // the terminator tells of the second one when it is done with the first
+		l.setDraining(l.primary, value)
+		l.primary.WaitLog(mark, "watchdog.draining is "+value, patience)
+	}
+	for _, s := range []*session{l.inTx, l.aborted} {
+		if _, err := s.conn.ExecContext(context.Background(), "ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		for range 3 { // each passes the moment in which it would end
+			l.alive(s, "without a grace any more")
+		}
+	}
+	l.primary.Configure("watchdog.drain_grace", "0")
+	l.primary.Reload()
+	for _, s := range []*session{l.inTx, l.aborted} {
+		l.waitGone(s.pid, patience, "a session of before the drain, with a grace again")
+	}
+	l.stay(l.unix)
+}

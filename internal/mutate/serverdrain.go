@@ -112,6 +112,15 @@ var serverDrainMutations = []mutation{
 		build:     extensionBuild,
 	},
 	{
+		name:      "server-drain/grace-taken-back",
+		invariant: "nor does one whose grace is taken back",
+		file:      "extension/leavers.c",
+		from:      "		if (session.leaves != mark)\n",
+		to:        "		if (mark != 0)\n",
+		test:      "./test -run TestDrainGraceIsTakenBack",
+		build:     extensionBuild,
+	},
+	{
 		name:      "server-drain/again",
 		invariant: "a session whose failed transaction has ended is asked again",
 		file:      "extension/leavers.c",
