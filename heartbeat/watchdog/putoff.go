@@ -157,6 +157,7 @@ func (t *Table) inherit(p, q *peer) {
 		}
 		t.settled(q, i)
 	}
+	t.store.Put(p.slot, &p.Slot) // before q's has nothing of it any more
 	if q.anyPending() {
 		t.store.Put(q.slot, &q.Slot)
 	} else {

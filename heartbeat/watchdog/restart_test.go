@@ -15,13 +15,31 @@ type dying struct{ *Memory }
 
 func (dying) Ask(int, terminator.Time) { panic("killed") }
 
-// dies is a moment in which the worker of b dies.
-func (b *bench) dies(ms int64, in func()) {
+// freeing is a store whose worker dies when it is about to write another slot than it has freed.
+type freeing struct {
+	*Memory
+	freed *bool
+}
+
+func (f freeing) SetState(i int, s State) {
+	f.Memory.SetState(i, s)
+	*f.freed = s == Free
+}
+
+func (f freeing) Put(i int, s *Slot) {
+	if *f.freed {
+		panic("killed")
+	}
+	f.Memory.Put(i, s)
+}
+
+// dies is a moment in which the worker of b dies, as it is in store.
+func (b *bench) dies(ms int64, store Store, in func()) {
 	b.t.Helper()
-	b.table.store = dying{b.store}
+	b.table.store = store
 	defer func() {
 		if recover() == nil {
-			b.t.Fatal("the terminator was not asked")
+			b.t.Fatalf("it has not died; the log:\n%s", b.host.log())
 		}
 		b.restart(ms)
 	}()
@@ -47,7 +65,7 @@ func TestWorkerDiesBeforeItAsks(t *testing.T) {
 			b := newBench(t, 2)
 			p := b.admit(0, who{1, addrA, 1, 0})
 			slot := p.slot
-			b.dies(1100, func() { c.run(b, p) })
+			b.dies(1100, dying{b.store}, func() { c.run(b, p) })
 			s := b.store.Slot(slot)
 			if state := [...]string{"free", "connected", "waiting", "ending"}[s.State]; state != c.state || !s.Pending() || s.Unasked {
 				t.Errorf("the slot is %s, asked %v, unasked %v", state, s.Pending(), s.Unasked)
@@ -97,6 +115,31 @@ func TestInheritsWhatItCan(t *testing.T) {
 		}
 		if n := b.table.deferrals; n != 0 {
 			t.Errorf("%d verdicts are put off", n)
+		}
+	}
+}
+
+// TestWorkerDiesWhileTwoBecomeOne: of two verdicts that become one, no address is lost when the
+// worker dies between the slots.
+func TestWorkerDiesWhileTwoBecomeOne(t *testing.T) {
+	addr := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }
+	b := newBench(t, 4)
+	b.timeout = testTimeout * 4
+	others := []*peer{b.admit(0, who{101, addr(1), 1, 0}), b.admit(0, who{102, addr(2), 1, 0})}
+	b.timeout = testTimeout
+	b.admit(10, who{1, addr(2), 1, 0})
+	p := b.admit(10, who{1, addr(1), 1, 0})
+	b.admit(20, who{2, addr(1), 1, 0})
+	for _, o := range others {
+		b.beat(1000, o)
+	}
+	b.until(3015) // the first one's is put off
+	b.store.Terminate(p.slot)
+	b.dies(3100, freeing{b.store, new(bool)}, func() { b.until(3100) })
+	b.until(9000) // before the others are judged
+	for n := byte(1); n <= 2; n++ {
+		if got, _ := b.cutOff(addr(n)); got < 1000 {
+			t.Errorf("no verdict on %s falls: %d; the log:\n%s", addr(n), got, b.host.log())
 		}
 	}
 }

@@ -37,6 +37,14 @@ var restartMutations = []mutation{
 		test:      "-run TestInheritsWhatItCan ./heartbeat/watchdog",
 	},
 	{
+		name:      "restarts/inherits-first",
+		invariant: "nor where the worker dies between the two slots",
+		file:      "heartbeat/watchdog/putoff.go",
+		from:      "\tt.store.Put(p.slot, &p.Slot) // before q's has nothing of it any more\n",
+		to:        "",
+		test:      "-run TestWorkerDiesWhileTwoBecomeOne ./heartbeat/watchdog",
+	},
+	{
 		name:      "restarts/keys-again",
 		invariant: "a key file that could not be read at the start of the worker is read again",
 		file:      "worker/access.go",
