@@ -73,6 +73,12 @@ func (s *stage) returning(grace time.Duration) {
 	s.after(15*time.Second, func() { s.d.open(s.c, s.m, true) })
 }
 
+// leaves makes it one that ends so at 20 s.
+func (s *stage) leaves(grace time.Duration, how ending) {
+	s.returning(grace)
+	s.after(20*time.Second, func() { s.m.ends(how) })
+}
+
 // copied is another conmgr with the directory of the first one, on the same kernel: a container.
 func (s *stage) copied() *conmgr {
 	b := s.newClient("client2", clientAddr(1))
@@ -233,42 +239,35 @@ var scenarios = []struct {
 		s.after(17*time.Second, s.c.powerOff)
 	}},
 	{"a restart", "", timings[2], func(s *stage) { // for longer than heartbeat_timeout; then the host dies
-		s.returning(10 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.leaves(10*time.Second, returns)
 		s.after(28*time.Second, s.m.start)
 		s.after(60*time.Second, s.c.powerOff)
 	}},
 	{"a crash of conmgr", "", timings[2], func(s *stage) {
-		s.returning(10 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(killed) })
+		s.leaves(10*time.Second, killed)
 		s.after(28*time.Second, s.m.start)
 	}},
 	{"a restart with another heartbeat_timeout", "", timings[2], func(s *stage) {
-		s.returning(10 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.leaves(10*time.Second, returns)
 		s.after(21*time.Second, func() { s.m.set = timings[4]; s.m.start() })
 		s.after(60*time.Second, s.c.powerOff)
 	}},
 	{"a restart that takes too long", "", timings[2], func(s *stage) {
-		s.returning(5 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.leaves(5*time.Second, returns)
 		s.after(30*time.Second, s.m.start)
 	}},
 	{"a host dies while its conmgr is away", "", timings[2], func(s *stage) {
-		s.returning(10 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(killed) })
+		s.leaves(10*time.Second, killed)
 		s.after(21*time.Second, s.c.powerOff)
 	}},
 	{"a server is restarted while conmgr is away", "", timings[2], func(s *stage) {
-		s.returning(10 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.leaves(10*time.Second, returns)
 		s.after(21*time.Second, s.d.crash)
 		s.after(22*time.Second, s.d.startServer)
 		s.after(24*time.Second, s.m.start)
 	}},
 	{"a server dies while conmgr is away", "", timings[2], func(s *stage) {
-		s.returning(10 * time.Second)
-		s.after(20*time.Second, func() { s.m.ends(returns) })
+		s.leaves(10*time.Second, returns)
 		s.after(21*time.Second, s.d.powerOff)
 		s.after(24*time.Second, s.m.start)
 	}},
