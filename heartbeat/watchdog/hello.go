@@ -270,8 +270,7 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 	addr := c.addr
 	t.collect()
 	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
-		a := terminator.Absent{Left: p.leftTo(c), Standing: p.standing(), SameBoot: p.Boot == h.Boot, Timeout: p.Timeout,
-			Granted: p.Until != 0}
+		a := p.absent(h.Boot, c.keyID())
 		if p.State == Waiting && p.leavesTo(c.keyID()) && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
+	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 // proving is what is kept of a connection between CHALLENGE and RESPONSE.
@@ -128,13 +129,15 @@ func (t *Table) disown(now Now, p *peer, why string) {
 	}
 }
 
-// leftTo is how the connection of p has ended for a newcomer. With a key, FIN is nobody's word; but
-// one who proves the same keyid is of the same host.
-func (p *peer) leftTo(c *conn) Close {
-	if p.KeyID != (proof.KeyID{}) && p.KeyID == c.keyID() {
-		return p.left
+// absent is what counts of p, which has left, for another conmgr of its host. With a key, FIN is
+// nobody's word; but one who has proved the same keyid is of the same host.
+func (p *peer) absent(boot heartbeat.ID, keyID proof.KeyID) terminator.Absent {
+	a := terminator.Absent{Left: p.Closed, Standing: p.standing(), SameBoot: p.Boot == boot, Timeout: p.Timeout,
+		Granted: p.Until != 0}
+	if p.KeyID != (proof.KeyID{}) && p.KeyID == keyID {
+		a.Left = p.left
 	}
-	return p.Closed
+	return a
 }
 
 // leavesTo tells whether one with that keyid may take over the sessions of p: nobody else does what

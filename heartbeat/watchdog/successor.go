@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
-	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
@@ -158,11 +157,7 @@ func (p *peer) leaves(c *conn) bool {
 // has come since, if there is one.
 func (t *Table) followed(now Now, p *peer) bool {
 	for _, o := range t.byHost[hostOf(p.Addr())] {
-		a := terminator.Absent{Left: p.Closed, Standing: p.standing(), SameBoot: o.Boot == p.Boot, Timeout: p.Timeout,
-			Granted: p.Until != 0}
-		if p.KeyID != (proof.KeyID{}) && p.KeyID == o.KeyID { // with a key, FIN is nobody's word, but one of the same host's
-			a.Left = p.left
-		}
+		a := p.absent(o.Boot, o.KeyID)
 		if o != p && o.standing() == terminator.Awaited && p.leavesTo(o.KeyID) &&
 			a.FollowedBy(o.Timeout, terminator.Time(p.WaitingSince), terminator.Time(o.Since)) {
 			t.log.routine(now, p.Addr(), Line{Level: Log,

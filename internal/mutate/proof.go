@@ -279,8 +279,8 @@ var proofMutations = []mutation{
 		name:      "proof/killed",
 		invariant: "a conmgr that was killed is replaced by the one that proves the same keyid",
 		file:      "heartbeat/watchdog/prove.go",
-		from:      "\t\treturn p.left\n",
-		to:        "\t\treturn p.Closed\n",
+		from:      "\t\ta.Left = p.left\n",
+		to:        "\t\ta.Left = p.Closed\n",
 		test:      "-run TestTranscripts ./heartbeat/watchdog",
 	},
 	{
