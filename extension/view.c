@@ -210,7 +210,7 @@ pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Tuplestorestate *store = begin_rows(fcinfo, VIEW_COLUMNS,
 										VIEW_COLUMNS_1_0, &desc);
-	int64	   *counts = count_leavers();
+	int64	   *counts = desc->natts == VIEW_COLUMNS ? count_leavers() : NULL;
 
 	for (uint32 i = 0; i < watchdog_shared->nslots; i++)
 	{
