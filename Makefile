@@ -9,7 +9,7 @@ prefix    ?= /usr/local
 DESTDIR   ?=
 
 B        := build
-VERSION  := 1.0
+VERSION  := $(shell scripts/version)
 
 # Recursive: pg_config may only be there after `make deps`.
 pkglibdir  = $(shell $(PG_CONFIG) --pkglibdir)
@@ -24,7 +24,8 @@ CFLAGS   ?= -O2 -g
 C_STRICT := -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -fPIC
 # The version control's state is left out: an archive of the sources builds to the same bytes.
 GOFLAGS_  := -trimpath -buildvcs=false
-GO_PIE    := -buildmode=pie -ldflags '-bindnow'
+GO_PIE    := -buildmode=pie
+GO_LD      = -ldflags '$(if $(GO_PIE),-bindnow) -X github.com/pgwatchdog/watchdog/cm.Version=$(VERSION)'
 # asyncpreemptoff: Go must not take SIGURG, with which PostgreSQL wakes latches (docs/design.md).
 # No build id of Go's own: with cgo it depends on the build directory, as nothing else does; the linker's is there.
 GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) \
@@ -33,11 +34,11 @@ GO_SO     = -buildmode=c-shared -tags netgo,osusergo$(GO_TAGS) \
 EXT_SRC  := $(wildcard extension/*.c)
 EXT_HDR  := $(wildcard extension/*.h)
 GO_LIB   := $(wildcard cgo/*.go worker/*.go terminator/*.go heartbeat/*.go heartbeat/*/*.go internal/*/*.go) extension/bridge.h go.mod
-GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go heartbeat/*.go heartbeat/*/*.go internal/*/*.go) go.mod
+GO_BIN   := $(wildcard cmd/*/*.go cm/*.go conmgr/*.go conmgr/*/*.go control/*.go heartbeat/*.go heartbeat/*/*.go internal/*/*.go conmgr/web/page/*) go.mod
 
 .DEFAULT_GOAL := all
 .PHONY: all client server install install-client install-server uninstall uninstall-client uninstall-server \
-	reproducible clean deps demo test check check-unit lint analyze mutate mutate-fast simulate test-patroni fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress release-1.0 FORCE
+	reproducible clean deb install-test deps demo test check check-unit lint analyze mutate mutate-fast simulate test-patroni test-monitoring fuzz vulncheck bench bench-quick bench-against bench-programs help faults testmodule test-regress release-1.0 FORCE
 
 include libpq/front.mk
 
@@ -54,13 +55,19 @@ $(B)/pg_version: FORCE
 	@test -e '$(pg_include)/postgres.h' || { echo "the server's headers are not in '$(pg_include)': run 'scripts/deps server' first; a client host needs 'make client' only" >&2; exit 1; }
 	@echo '$(pg_version) $(pg_include)' | cmp -s - $@ || echo '$(pg_version) $(pg_include)' > $@
 
-$(B)/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_version Makefile hardening.mk
-	$(CC) $(PG_CFLAGS) $(C_STRICT) $(HARDEN_C) $(PREFIX_MAP) $(CFLAGS) -isystem $(pg_include) -shared $(HARDEN_LD) \
+# Which version it says it is: another one means building again.
+$(B)/version: FORCE
+	@mkdir -p $(B)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+
+$(B)/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_version $(B)/version Makefile hardening.mk
+	$(CC) $(PG_CFLAGS) $(C_STRICT) $(HARDEN_C) $(PREFIX_MAP) -DWATCHDOG_VERSION='"$(VERSION)"' $(CFLAGS) -isystem $(pg_include) \
+		-shared $(HARDEN_LD) \
 		-Wl,--version-script=extension/exports.map $(LDFLAGS) -o $@ $(EXT_SRC) -lpthread -ldl
 
-$(B)/conmgr $(B)/cm_ctl: $(GO_BIN) Makefile
+$(B)/conmgr $(B)/cm_ctl: $(GO_BIN) $(B)/version Makefile
 	@mkdir -p $(B)
-	CGO_ENABLED=0 $(GO) build $(GOFLAGS_) $(GO_PIE) -o $@ ./cmd/$(@F)
+	CGO_ENABLED=0 $(GO) build $(GOFLAGS_) $(GO_PIE) $(GO_LD) -o $@ ./cmd/$(@F)
 
 # The heartbeat library that obeys requests for faults: tests only, never installed.
 faults: $(B)/faults/watchdog_go.so  ## build the test library with faults on request
@@ -84,21 +91,30 @@ $(B)/ubsan/watchdog.so: $(EXT_SRC) $(EXT_HDR) extension/exports.map $(B)/pg_vers
 	$(CC) $(C_STRICT) $(CFLAGS) -fsanitize=undefined -fno-sanitize-recover=all -static-libubsan -isystem $(pg_include) \
 		-shared -Wl,--version-script=extension/exports.map -o $@ $(EXT_SRC) -lpthread -ldl
 
+COMPLETED := conmgr cm_ctl
 MAN1 := docs/man/conmgr.1 docs/man/cm_ctl.1
 MAN5 := docs/man/conmgr.conf.5
+pkgconfigdir ?= $(prefix)/lib/pkgconfig
+# The unit's Type; systemd 253 and later wait for the end of a reload with notify-reload.
+NOTIFY       ?= notify
+RELOAD        = $(if $(filter notify-reload,$(NOTIFY)),ReloadSignal=SIGHUP,ExecReload=/bin/kill -HUP $$MAINPID)
 d_bin  = $(DESTDIR)$(prefix)/bin
 d_man  = $(DESTDIR)$(prefix)/share/man
 d_lib  = $(DESTDIR)$(pkglibdir)
 d_front = $(DESTDIR)$(prefix)/lib/connmgr
 d_inc  = $(DESTDIR)$(prefix)/include
-d_pc   = $(DESTDIR)$(prefix)/lib/pkgconfig
+d_pc   = $(DESTDIR)$(pkgconfigdir)
 d_ext  = $(DESTDIR)$(sharedir)/extension
+d_bash = $(DESTDIR)$(prefix)/share/bash-completion/completions
+# Debian's own zsh looks for packages' files in vendor-completions, and for those below /usr/local here.
+zshdir ?= $(prefix)/share/zsh/site-functions
+d_zsh  = $(DESTDIR)$(zshdir)
 d_share = $(DESTDIR)$(prefix)/share/watchdog
 
 install: install-client install-server  ## install both; DESTDIR, prefix (/usr/local) and PG_CONFIG are honoured
 
 install-client: client  ## install conmgr, cm_ctl, their man pages and samples, and the libpq front into prefix
-	install -d $(d_bin) $(d_man)/man1 $(d_man)/man5 $(d_front) $(d_inc) $(d_pc) $(d_share)
+	install -d $(d_bin) $(d_man)/man1 $(d_man)/man5 $(d_front) $(d_inc) $(d_pc) $(d_share) $(d_bash) $(d_zsh)
 	install -m 755 $(B)/conmgr $(B)/cm_ctl $(d_bin)
 	install -m 755 $(FRONT_OUT)/libpq.so.5 $(d_front)
 	ln -sf libpq.so.5 $(d_front)/libpq.so
@@ -106,18 +122,27 @@ install-client: client  ## install conmgr, cm_ctl, their man pages and samples, 
 	install -m 644 $(B)/libpq-cm.pc $(d_pc)
 	install -m 644 $(MAN1) $(d_man)/man1
 	install -m 644 $(MAN5) $(d_man)/man5
-	install -m 644 packaging/conmgr.conf.sample packaging/conmgr.service $(d_share)
+	install -m 644 packaging/conmgr.conf.sample docs/status.schema.json docs/doctor.schema.json $(d_share)
+	install -d $(d_share)/monitoring
+	install -m 644 packaging/monitoring/* $(d_share)/monitoring
+	for p in $(COMPLETED); do install -m 644 packaging/completion/$$p.bash $(d_bash)/$$p; done
+	install -m 644 $(addprefix packaging/completion/_,$(COMPLETED)) $(d_zsh)
+	sed 's|@bindir@|$(prefix)/bin|; s|@notify@|$(NOTIFY)|; s|@reload@|$(RELOAD)|' packaging/conmgr@.service.in > $(d_share)/conmgr@.service
+	chmod 644 $(d_share)/conmgr@.service
 
 install-server: server  ## install the extension into the PostgreSQL of PG_CONFIG
 	install -d $(d_lib) $(d_ext)
 	install -m 755 $(B)/watchdog.so $(B)/watchdog_go.so $(d_lib)
-	install -m 644 extension/watchdog.control extension/watchdog--*.sql $(d_ext)
+	install -m 644 extension/watchdog--*.sql $(d_ext)
+	{ echo '# watchdog $(VERSION)'; cat extension/watchdog.control; } > $(d_ext)/watchdog.control
+	chmod 644 $(d_ext)/watchdog.control
 
 uninstall: uninstall-client uninstall-server  ## remove what install has installed
 
 uninstall-client:  ## remove what install-client has installed
 	rm -rf $(d_front) $(d_share)
 	rm -f $(d_inc)/libpq-cm.h $(d_pc)/libpq-cm.pc $(d_bin)/conmgr $(d_bin)/cm_ctl
+	rm -f $(addprefix $(d_bash)/,$(COMPLETED)) $(addprefix $(d_zsh)/_,$(COMPLETED))
 	rm -f $(addprefix $(d_man)/man1/,$(notdir $(MAN1))) $(addprefix $(d_man)/man5/,$(notdir $(MAN5)))
 
 uninstall-server: $(B)/pg_version  ## remove what install-server has installed
@@ -126,6 +151,12 @@ uninstall-server: $(B)/pg_version  ## remove what install-server has installed
 
 reproducible:  ## build in two directories, the second time from nothing, and compare: minutes
 	scripts/reproducible
+
+deb:  ## build Debian's packages for the PostgreSQL versions whose headers are installed, into build/deb/
+	scripts/deb
+
+install-test:  ## build and try Debian's packages in clean roots of Debian 12 and 13 (as root): minutes; SUITES=trixie
+	scripts/install-test $(SUITES)
 
 clean:  ## remove build/
 	rm -rf $(B)
@@ -157,6 +188,11 @@ test-patroni:  ## run beside a real Patroni cluster of three (as root): minutes;
 	@$(MAKE) --no-print-directory all
 	ROUNDS=$(ROUNDS) $(GO) test -tags patroni -count=1 -timeout 40m -v ./test/patroni
 
+test-monitoring:  ## a real Prometheus with postgres_exporter, HAProxy and a headless Chromium look at it (as root): minutes
+	@scripts/deps monitoring
+	@$(MAKE) --no-print-directory all
+	$(GO) test -tags monitoring -count=1 -timeout 20m -v ./test/monitoring
+
 mutate:  ## break each stated invariant, and see that a test notices: minutes
 	@$(MAKE) --no-print-directory all faults testmodule
 	$(GO) run ./internal/mutate
@@ -166,8 +202,8 @@ mutate-fast:  ## the same for those that need neither a build nor a server, as C
 
 SECONDS ?= 60
 SEED    ?= 0
-SIMULATE = $(if $(filter-out 0,$(SEED)),TestRandomSchedules,'TestScenarios|TestKeptSeeds|TestAttacked|TestRandomSchedules')
-simulate:  ## both ends of the heartbeats on a simulated clock: known faults, an attacker, then random ones for SECONDS; SEED=n prints that one's transcript
+SIMULATE = $(if $(filter-out 0,$(SEED)),TestRandomSchedules,'TestScenarios|TestKeptSeeds|TestAttacked|TestReportOnly|TestRandomSchedules')
+simulate:  ## both ends of the heartbeats on a simulated clock: known faults, an attacker, report-only, then random ones for SECONDS; SEED=n prints that one's transcript
 	$(GO) test -count=1 -timeout 24h -v -run $(SIMULATE) ./internal/simulate -args -seconds $(SECONDS) -seed $(SEED) \
 		-first $$(date +%s)
 
@@ -209,12 +245,12 @@ $(B)/1.0/build/watchdog.so:
 	rm -rf $(B)/1.0 && mkdir -p $(B)/1.0 && git archive 68e5260 | tar -x -C $(B)/1.0
 	$(MAKE) --no-print-directory -C $(B)/1.0 all > /dev/null
 
-bench:  ## measure it beside HAProxy, PgBouncer and plain libpq, less than 30 minutes; writes docs/benchmarks.md, and raw data into build/bench (as root)
+bench:  ## measure it beside HAProxy, PgBouncer and plain libpq, some 40 minutes; writes docs/benchmarks.md, and raw data into build/bench (as root)
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory all bench-programs
 	$(GO) run ./bench
 
-bench-quick:  ## the same with few samples, less than 3 minutes; writes build/bench/benchmarks.md
+bench-quick:  ## the same with few samples, some 5 minutes; writes build/bench/benchmarks.md
 	@scripts/deps bench
 	@$(MAKE) --no-print-directory all bench-programs
 	$(GO) run ./bench -quick

@@ -28,8 +28,8 @@ type crowd struct {
 
 type app struct {
 	fd    int
-	got   []byte // of the answers, until it is bound
-	bound bool
+	got   []byte    // of the answers, until it is bound
+	bound time.Time // when its answer was read
 	told  time.Time // when the loss was read
 }
 
@@ -40,6 +40,13 @@ const inFlight = 64 // applications that connect at the same time
 
 // newCrowd connects n applications to the conmgr of a host, and returns when all are bound.
 func newCrowd(b *bench, host *testnet.Host, port, n int) *crowd {
+	c := crowdThatAsks(b, host, port, n, "SHOW TARGET primary", inFlight)
+	c.wait(patience, 0, func() bool { return c.bound == n })
+	return c
+}
+
+// crowdThatAsks connects n applications that have asked then; as many may wait for their answers.
+func crowdThatAsks(b *bench, host *testnet.Host, port, n int, statement string, waiting int) *crowd {
 	c := &crowd{b: b, apps: make([]app, n)}
 	for i := range c.apps {
 		c.apps[i].fd = -1
@@ -52,7 +59,7 @@ func newCrowd(b *bench, host *testnet.Host, port, n int) *crowd {
 	hello = binary.BigEndian.AppendUint32(hello, 3<<16)
 	hello = append(hello, "user\x00bench\x00application_name\x00bench\x00\x00"...)
 	binary.BigEndian.PutUint32(hello, uint32(len(hello)))
-	query := "SHOW TARGET primary\x00"
+	query := statement + "\x00"
 	hello = append(binary.BigEndian.AppendUint32(append(hello, 'Q'), uint32(4+len(query))), query...)
 	err = host.Do(func() error {
 		for i := range c.apps {
@@ -71,14 +78,13 @@ func newCrowd(b *bench, host *testnet.Host, port, n int) *crowd {
 				&unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)}); err != nil {
 				return err
 			}
-			c.wait(patience, 0, func() bool { return i-c.bound < inFlight })
+			c.wait(patience, 0, func() bool { return i-c.bound < waiting })
 		}
 		return nil
 	})
 	if err != nil {
 		b.Fatalf("an application could not connect: %v", err)
 	}
-	c.wait(patience, 0, func() bool { return c.bound == n })
 	return c
 }
 
@@ -107,9 +113,9 @@ func (c *crowd) read(a *app) {
 	n, err := unix.Read(a.fd, c.buf[:])
 	data := c.buf[:max(n, 0)]
 	switch {
-	case n > 0 && !a.bound:
+	case n > 0 && a.bound.IsZero():
 		if a.got = append(a.got, data...); bytes.HasSuffix(a.got, boundSuffix) {
-			a.bound, a.got = true, nil
+			a.bound, a.got = time.Now(), nil
 			c.bound++
 		}
 	case n > 0 && bytes.Contains(data, []byte("C57P01\x00")):
@@ -122,14 +128,17 @@ func (c *crowd) read(a *app) {
 	}
 }
 
-// since returns how long after a moment the applications were told, sorted.
-func (c *crowd) since(t time.Time) (d []time.Duration) {
+// since returns how long after a moment something has come to the applications, sorted.
+func (c *crowd) since(t time.Time, came func(*app) time.Time) (d []time.Duration) {
 	for i := range c.apps {
-		d = append(d, c.apps[i].told.Sub(t))
+		d = append(d, came(&c.apps[i]).Sub(t))
 	}
 	slices.Sort(d)
 	return d
 }
+
+func isTold(a *app) time.Time  { return a.told }
+func isBound(a *app) time.Time { return a.bound }
 
 func (c *crowd) close() {
 	for i := range c.apps {

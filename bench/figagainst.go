@@ -65,9 +65,9 @@ func (b *bench) start(net *testnet.Net, n int, series, dir string, slots int) *b
 		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable",
 			port)
 	}
-	v.front = path{series, local(conmgrPort) + " target_session_attrs=read-write",
-		[]string{"LD_LIBRARY_PATH=" + filepath.Join(dir, "connmgr"), "PGCMUSER=*"}}
-	v.relay = path{series, local(relayPort), nil}
+	v.front = path{series: series, dsn: local(conmgrPort) + " target_session_attrs=read-write",
+		env: []string{"LD_LIBRARY_PATH=" + filepath.Join(dir, "connmgr"), "PGCMUSER=*"}}
+	v.relay = path{series: series, dsn: local(relayPort)}
 	return v
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/cmtest"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
@@ -36,6 +37,8 @@ type path struct {
 	series string
 	dsn    string
 	env    []string
+	server *pgtest.Cluster
+	proxy  int // process between the two; 0: none
 }
 
 // paths starts what is needed for all of them in the client's host.
@@ -43,45 +46,61 @@ func (b *bench) paths(client *testnet.Host, server *pgtest.Cluster) []path {
 	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server},
 		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
 	cm.WaitInstance(0, "role", "primary")
-	b.HAProxy(client, haproxyPort, haproxyNone, server)
-	b.PgBouncer(client, server, bouncerSessions)
+	proxy := b.HAProxy(client, haproxyPort, haproxyNone, server)
+	bouncer, _ := b.PgBouncer(client, server, bouncerSessions)
 	local := func(port int) string {
 		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable",
 			port)
 	}
 	return []path{
-		{direct, server.DSN() + " gssencmode=disable", nil},
-		{ours, local(conmgrPort) + " target_session_attrs=read-write", b.Front()},
-		{oursRelay, local(relayPort), nil},
-		{haproxy, local(haproxyPort), nil},
-		{pgbouncer, local(pgbouncerPort), nil},
+		{direct, server.DSN() + " gssencmode=disable", nil, server, 0},
+		{ours, local(conmgrPort) + " target_session_attrs=read-write", b.Front(), server, 0},
+		{oursRelay, local(relayPort), nil, server, cm.Pid},
+		{haproxy, local(haproxyPort), nil, server, proxy},
+		{pgbouncer, local(pgbouncerPort), nil, server, bouncer},
 	}
 }
 
-var (
-	tpsLine     = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
-	latencyLine = regexp.MustCompile(`(?m)^latency average = ([0-9.]+) ms`)
-)
+var tpsLine = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
+var latencyLine = regexp.MustCompile(`(?m)^latency average = ([0-9.]+) ms`)
 
-// pgbench runs queries by primary key for some seconds.
-func (b *bench) pgbench(h *testnet.Host, p path, clients int, seconds float64) (tps, latency float64) {
-	threads := min(clients, 2)
-	out := b.Output(b.As(h, p.env, "pgbench", "-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j",
-		strconv.Itoa(threads),
-		"-T", strconv.Itoa(int(seconds)), p.dsn))
-	t, l := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
-	if t == nil || l == nil {
-		b.Fatalf("pgbench: %s", out)
+// queryRun is what one run of pgbench has measured.
+type queryRun struct {
+	tps, latency float64 // of the latter, ms
+	cpu          float64 // us a transaction: the client, the server, and who is in between
+}
+
+// pgbench runs queries by primary key for some seconds. Its connecting and the start of the
+// server's sessions are in the processor time, too, some milliseconds of a second or more.
+func (b *bench) pgbench(h *testnet.Host, p path, clients int, seconds float64) queryRun {
+	postmaster := p.server.PostmasterPid()
+	used := func() (sum time.Duration) {
+		if p.proxy != 0 {
+			sum = b.cpuTime(p.proxy)
+		}
+		return sum + b.withSessions(postmaster)
 	}
-	tps, _ = strconv.ParseFloat(t[1], 64)
-	latency, _ = strconv.ParseFloat(l[1], 64)
-	return tps, latency
+	before := used()
+	cmd := b.As(h, p.env, "pgbench", "-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j",
+		strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(int(seconds)), p.dsn)
+	out := b.Output(cmd)
+	cpu := used() - before + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	figure := func(line *regexp.Regexp) float64 {
+		found := line.FindStringSubmatch(out)
+		if found == nil {
+			b.Fatalf("pgbench: %s", out)
+		}
+		x, _ := strconv.ParseFloat(found[1], 64)
+		return x
+	}
+	return queryRun{figure(tpsLine), figure(latencyLine), float64(cpu) / float64(time.Microsecond) / figure(transactionsLine)}
 }
 
 const (
-	tpsName     = "throughput"
-	latencyName = "latency"
-	ratioName   = "throughput, relative to the other of the same round"
+	tpsName      = "throughput"
+	latencyName  = "latency"
+	queryCPUName = "processor time a transaction"
+	ratioName    = "processor time a transaction, relative to the other of the same round"
 )
 
 func queryCase(clients int) string {
@@ -93,47 +112,67 @@ func queryCase(clients int) string {
 
 var queryClients = []int{1, 16, 64}
 
+// queried is a server for pgbench.
+func (b *bench) queried(client, db *testnet.Host, options ...pgtest.Option) *pgtest.Cluster {
+	c := pgtest.New(b, append(options, pgtest.Host(db), pgtest.Set("max_connections", "300"), pgtest.Set("shared_buffers", "256MB"))...)
+	b.Output(b.As(client, nil, "pgbench", "-i", "-q", "-s", "10", c.DSN()))
+	c.Exec("VACUUM")
+	c.Exec("CHECKPOINT")
+	return c
+}
+
+// queryTable has a row for each way to the server, and a column for each number of clients.
+func (p *page) queryTable(r *results, what, unit string) {
+	head := []string{what + ", " + unit}
+	for _, n := range queryClients {
+		head = append(head, queryCase(n))
+	}
+	var rows [][]string
+	for _, s := range r.names(p.key, what, func(s sample) string { return s.series }) {
+		row := []string{s}
+		for _, n := range queryClients {
+			row = append(row, r.find(p.key, what, s, queryCase(n)).spread())
+		}
+		rows = append(rows, row)
+	}
+	p.Table(head, rows)
+}
+
 var figureQuery = figure{
 	key:   "query",
 	title: "The query path",
 	run: func(b *bench) {
 		net := testnet.New(b)
-		client, db, plainDB := net.Host("client"), net.Host("db"), net.Host("plain")
-		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog(), pgtest.Set("max_connections", "300"),
-			pgtest.Set("shared_buffers", "256MB"))
-		plain := pgtest.New(b, pgtest.Host(plainDB), pgtest.Set("max_connections", "300"),
-			pgtest.Set("shared_buffers", "256MB"))
-		for _, c := range []*pgtest.Cluster{server, plain} {
-			b.Output(b.As(client, nil, "pgbench", "-i", "-q", "-s", "10", c.DSN()))
-			c.Exec("VACUUM")
-			c.Exec("CHECKPOINT")
-		}
+		client := net.Host("client")
+		server := b.queried(client, net.Host("db"), pgtest.Watchdog())
+		plain := b.queried(client, net.Host("plain"))
 		paths := b.paths(client, server)
 		// Throughput and latency of all, one after the other, in rounds: what the machine does
 		// meanwhile hits all alike.
 		for range Pick(b, 5, 1) {
 			for _, n := range queryClients {
 				for _, p := range paths {
-					tps, latency := b.pgbench(client, p, n, Pick(b, 3.0, 1))
-					b.Add(tpsName, p.series, queryCase(n), "tps", tps)
-					b.Add(latencyName, p.series, queryCase(n), "ms", latency)
+					q := b.pgbench(client, p, n, Pick(b, 3.0, 1))
+					b.Add(tpsName, p.series, queryCase(n), "tps", q.tps)
+					b.Add(latencyName, p.series, queryCase(n), "ms", q.latency)
+					b.Add(queryCPUName, p.series, queryCase(n), "us", q.cpu)
 				}
 			}
 		}
 		// The small differences: pairs, the order changing.
 		pairs := []struct{ a, b path }{
 			{paths[1], paths[0]},
-			{path{series: with, dsn: server.DSN()}, path{series: without, dsn: plain.DSN()}},
+			{path{series: with, dsn: server.DSN(), server: server}, path{series: without, dsn: plain.DSN(), server: plain}},
 		}
-		for i := range Pick(b, 20, 1) {
+		for i := range Pick(b, 30, 1) {
 			for _, n := range []int{1, 16} {
 				for _, pair := range pairs {
 					one, two := pair.a, pair.b
 					if i%2 == 1 {
 						one, two = two, one
 					}
-					x, _ := b.pgbench(client, one, n, 1)
-					y, _ := b.pgbench(client, two, n, 1)
+					x := b.pgbench(client, one, n, 1).cpu
+					y := b.pgbench(client, two, n, 1).cpu
 					if i%2 == 1 {
 						x, y = y, x
 					}
@@ -144,43 +183,33 @@ var figureQuery = figure{
 	},
 	show: func(r *results, p *page) {
 		p.Para("`pgbench -S -M prepared`, scale 10, from a host of its own; proxies run on the client's host, as conmgr does. All in turn, several rounds.")
-		for _, what := range []string{tpsName, latencyName} {
-			head := []string{what + map[string]string{tpsName: ", tps", latencyName: ", ms"}[what]}
-			for _, n := range queryClients {
-				head = append(head, queryCase(n))
-			}
-			var rows [][]string
-			for _, s := range r.names(p.key, what, func(s sample) string { return s.series }) {
-				row := []string{s}
-				for _, n := range queryClients {
-					row = append(row, r.find(p.key, what, s, queryCase(n)).spread())
-				}
-				rows = append(rows, row)
-			}
-			p.Table(head, rows)
+		for _, what := range []struct{ name, unit string }{{tpsName, "tps"}, {latencyName, "ms"}, {queryCPUName, "µs"}} {
+			p.queryTable(r, what.name, what.unit)
 		}
-		p.Para("Small differences, in pairs of runs one straight after the other: throughput of one as a share of the other's.")
+		p.Para("Processor time is that of the client, of the server, and of the process in between, user and system. Small differences, in pairs of runs of a second, one straight after the other, which goes first in turn: processor time of one as a share of the other's; the median of all pairs, and the interval that holds the true median in 95 of 100 such measurements.")
 		var rows [][]string
 		for _, s := range []string{ours, with} {
 			row := []string{s}
 			for _, n := range []int{1, 16} {
-				row = append(row, r.find(p.key, ratioName, s, queryCase(n)).spread())
+				row = append(row, r.find(p.key, ratioName, s, queryCase(n)).confidence())
 			}
 			rows = append(rows, row)
 		}
 		p.Table([]string{"", queryCase(1), queryCase(16)}, rows)
 		for _, n := range []int{1, 16} {
-			c := r.find(p.key, ratioName, ours, queryCase(n))
-			p.Target("front within 1 % of direct, "+queryCase(n), c.at(0.5), c.median() >= 0.99)
-			c = r.find(p.key, ratioName, with, queryCase(n))
-			p.Target("server with the extension at least 0.99 of without, "+queryCase(n), c.at(0.5), c.median() >= 0.99)
+			for _, t := range [][2]string{{ours, "front within 1 % of direct"}, {with, "server with the extension within 1 % of without"}} {
+				c := r.find(p.key, ratioName, t[0], queryCase(n))
+				_, most := c.medianWithin()
+				p.Target(t[1]+", by that interval, "+queryCase(n), c.confidence(), most <= 1.01)
+			}
 		}
 		for _, n := range queryClients {
-			relay := r.find(p.key, tpsName, oursRelay, queryCase(n))
 			for _, peer := range []string{haproxy, pgbouncer} {
-				c := r.find(p.key, tpsName, peer, queryCase(n))
-				p.Target(fmt.Sprintf("relay's throughput above that of %s, %s", peer, queryCase(n)),
-					fmt.Sprintf("%.2f of it", relay.median()/c.median()), relay.median() > c.median())
+				quotient := func(what string) float64 {
+					return r.find(p.key, what, oursRelay, queryCase(n)).median() / r.find(p.key, what, peer, queryCase(n)).median()
+				}
+				p.Target(fmt.Sprintf("relay's processor time a query at most that of %s, %s", peer, queryCase(n)),
+					fmt.Sprintf("%.2f of it, at %.2f of its throughput", quotient(queryCPUName), quotient(tpsName)), quotient(queryCPUName) <= 1)
 			}
 		}
 	},

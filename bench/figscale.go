@@ -60,7 +60,7 @@ func (b *bench) sizes() []int {
 		b.Fatalf("getrlimit: %v", err)
 	}
 	sizes := []int{100, 1000, 3000}
-	for _, n := range []int{10_000, 18_000} {
+	for _, n := range []int{10_000, 18_000, 50_000} {
 		if l.Max >= uint64(n)+1500 {
 			sizes = append(sizes, n)
 		}

@@ -136,7 +136,7 @@ func (b *bench) switchover() {
 	cm.WaitInstance(1, "role", "standby")
 	b.HAProxy(client, haproxyPort, haproxyTuned, primary, standby)
 	b.settled(client, primary, haproxyPort)
-	lead := b.PgBouncer(client, primary, bouncerTransactions)
+	_, lead := b.PgBouncer(client, primary, bouncerTransactions)
 	bouncer := sql.OpenDB(b.pqIn(client, pgbouncerPort, "pgbouncer"))
 	b.Cleanup(func() { bouncer.Close() })
 	ours, err := pqcm.NewConnector(fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable "+

@@ -281,7 +281,7 @@ func (h *herd) welcomed(c *conmgrSim, f heartbeat.Frame) {
 			h.ended(c, "the watchdog has not proved the key")
 			return
 		}
-		c.channel.Link = heartbeat.NewLink(c.shake, proof.FromConmgr, h.timeout)
+		c.channel.Prove(c.shake, proof.FromConmgr, h.timeout)
 	}
 	w, err := heartbeat.ParseWelcome(payload)
 	if err != nil {

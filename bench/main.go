@@ -39,8 +39,8 @@ import (
 
 // A run is to end by itself in any case.
 const (
-	atMost      = 30 * time.Minute
-	atMostQuick = 3 * time.Minute
+	atMost      = 50 * time.Minute
+	atMostQuick = 6 * time.Minute
 )
 
 const (
@@ -64,17 +64,21 @@ var figures = []figure{
 	figureSwitchover,
 	figureConnect,
 	figureQuery,
+	figureBusy,
 	figureScale,
 	figureKeys,
+	figureLoss,
+	figureWait,
 	figureTable,
 	figureApps,
 	figureIdle,
+	figureLooked,
 }
 
 func main() { os.Exit(run()) }
 
 func run() int {
-	quick := flag.Bool("quick", false, "few samples, less than three minutes: whether it works, not how well")
+	quick := flag.Bool("quick", false, "few samples, some five minutes: whether it works, not how well")
 	only := flag.String("only", "", "comma-separated figures to measure (default: all): "+strings.Join(keys(), ", "))
 	against := flag.String("against", "", "measure this build beside the one in a `directory` (build/ of another source tree), and nothing else")
 	out := flag.String("out", "", "directory for benchmarks.md and benchmarks/ (default: docs/ of the project; with -quick, -only or -against: build/bench/)")

@@ -25,8 +25,8 @@ const (
 )
 
 // HAProxy starts one in a host, in TCP mode, that forwards connections to a port of 127.0.0.1 to
-// those of the clusters that are healthy.
-func (b *bench) HAProxy(h *testnet.Host, port int, checks string, clusters ...*pgtest.Cluster) {
+// those of the clusters that are healthy. It returns its process.
+func (b *bench) HAProxy(h *testnet.Host, port int, checks string, clusters ...*pgtest.Cluster) (pid int) {
 	timeout := "5s"
 	if checks == haproxyTuned {
 		timeout = "1s"
@@ -53,8 +53,10 @@ listen postgres
 	}
 	path := filepath.Join(b.TempDir(), "haproxy.cfg")
 	b.Write(path, "%s", conf.String())
-	b.Start(b.As(h, nil, "haproxy", "-db", "-f", path))
+	cmd := b.As(h, nil, "haproxy", "-db", "-f", path)
+	b.Start(cmd)
 	b.Listening(h, port)
+	return cmd.Process.Pid
 }
 
 // Rest answers HAProxy's health checks for a cluster as Patroni does: 200 if it is a primary, else
@@ -83,8 +85,8 @@ const (
 )
 
 // PgBouncer starts one in a host that serves pgbouncerPort of 127.0.0.1 with connections to a
-// cluster. lead writes the file anew, for another cluster.
-func (b *bench) PgBouncer(h *testnet.Host, c *pgtest.Cluster, settings string) (lead func(*pgtest.Cluster)) {
+// cluster. It returns its process, and what writes the file anew, for another cluster.
+func (b *bench) PgBouncer(h *testnet.Host, c *pgtest.Cluster, settings string) (pid int, lead func(*pgtest.Cluster)) {
 	dir := b.TempDir()
 	users, path := filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")
 	b.Write(users, "\"postgres\" \"\"\n")
@@ -100,9 +102,10 @@ auth_file = %s
 %s`, c.Addr(), c.Port, pgbouncerPort, users, settings)
 	}
 	lead(c)
-	b.Start(b.As(h, nil, "pgbouncer", path))
+	cmd := b.As(h, nil, "pgbouncer", path)
+	b.Start(cmd)
 	b.Listening(h, pgbouncerPort)
-	return lead
+	return cmd.Process.Pid, lead
 }
 
 // Listening waits until somebody listens at a port of a host's loopback address.

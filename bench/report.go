@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 type report struct {
@@ -40,7 +41,29 @@ type target struct {
 }
 
 // Para adds a paragraph.
-func (p *page) Para(format string, args ...any) { fmt.Fprintf(&p.text, format+"\n\n", args...) }
+func (p *page) Para(format string, args ...any) {
+	p.text.WriteString(wrapped(fmt.Sprintf(format, args...)) + "\n\n")
+}
+
+// wrapped breaks a paragraph into lines of at most 100 characters.
+func wrapped(paragraph string) string {
+	var b strings.Builder
+	column := 0
+	for _, word := range strings.Fields(paragraph) {
+		switch n := utf8.RuneCountInString(word); {
+		case column == 0:
+			column = n
+		case column+1+n > 100:
+			b.WriteByte('\n')
+			column = n
+		default:
+			b.WriteByte(' ')
+			column += 1 + n
+		}
+		b.WriteString(word)
+	}
+	return b.String()
+}
 
 // Table adds a table.
 func (p *page) Table(head []string, rows [][]string) {
@@ -96,8 +119,8 @@ func (r *report) write() error {
 	}
 	var head strings.Builder
 	head.WriteString("# Benchmarks\n\n")
-	head.WriteString("Written by `make bench`; do not edit. The remarks are in bench/notes, the raw data of each figure is written to " + rawData + ". " +
-		"Ratios of one run are what counts here; absolute times are those of a small virtual machine.\n\n")
+	head.WriteString(wrapped("Written by `make bench`; do not edit. The remarks are in bench/notes, the raw data of each figure is written to "+rawData+". "+
+		"Ratios of one run are what counts here; absolute times are those of a small virtual machine.") + "\n\n")
 	if r.quick {
 		head.WriteString("**A quick run: few samples.**\n\n")
 	}
@@ -113,7 +136,7 @@ func (r *report) write() error {
 		}
 		fmt.Fprintf(&head, "| %s | %s | %s | %s |\n", t.title, t.want, t.got, met)
 	}
-	head.WriteString("\nValues are medians with the range of the middle 90 % where there is a range; `> x`: not yet when the observation ended after x.\n\n")
+	head.WriteString("\n" + wrapped("Values are medians with the range of the middle 90 % where there is a range; `> x`: not yet when the observation ended after x.") + "\n\n")
 	errs = append(errs, os.WriteFile(filepath.Join(r.out, "benchmarks.md"),
 		[]byte(head.String()+strings.TrimRight(body.String(), "\n")+"\n"), 0o644))
 	return errors.Join(errs...)

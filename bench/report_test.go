@@ -127,3 +127,16 @@ func TestReport(t *testing.T) {
 		}
 	}
 }
+
+// The intervals are those of tables of the sign test.
+func TestMedianWithin(t *testing.T) {
+	for n, want := range map[int][2]float64{1: {1, 1}, 5: {1, 5}, 6: {1, 6}, 10: {2, 9}, 20: {6, 15}, 30: {10, 21}} {
+		c := &cell{}
+		for i := range n {
+			c.values = append(c.values, float64(i+1))
+		}
+		if least, most := c.medianWithin(); least != want[0] || most != want[1] {
+			t.Errorf("of %d: %v to %v; want %v", n, least, most, want)
+		}
+	}
+}

@@ -59,7 +59,33 @@ func (c *cell) quantile(q float64) float64 {
 }
 
 func (c *cell) median() float64 { return c.quantile(0.5) }
-func (c *cell) max() float64    { return c.quantile(1) }
+
+// medianWithin is the interval between two of the values that holds the median of what they are
+// taken from with a probability of 95 %, whatever its distribution: half of that lies on either
+// side, as heads and tails.
+func (c *cell) medianWithin() (least, most float64) {
+	if c == nil {
+		return math.NaN(), math.NaN()
+	}
+	n := len(c.values)
+	k, below, exactly := 0, 0.0, math.Pow(0.5, float64(n)) // k of n are heads
+	for ; k < n/2; k++ {
+		if below+exactly > 0.025 {
+			break
+		}
+		below += exactly
+		exactly *= float64(n-k) / float64(k+1)
+	}
+	return c.values[max(k-1, 0)], c.values[min(n-k, n-1)]
+}
+
+// confidence writes the median and that interval.
+func (c *cell) confidence() string {
+	least, most := c.medianWithin()
+	return fmt.Sprintf("%.3f (%.3f to %.3f)", c.median(), least, most)
+}
+
+func (c *cell) max() float64 { return c.quantile(1) }
 
 // over tells whether quantile q is a lower bound. Lower bounds are the largest values, as an
 // observation ends for all at the same time.

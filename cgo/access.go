@@ -25,6 +25,8 @@ func (h *host) Access() worker.Access {
 		a.Authentication = watchdog.Authentication(h.b.authentication)
 		a.MinInterval = time.Duration(h.b.min_interval_ms) * time.Millisecond
 		a.KeyFile = text(bytesOf(&h.b.key_file[0], len(h.b.key_file)))
+		a.ListenAddresses = text(bytesOf(&h.b.listen_addresses[0], len(h.b.listen_addresses)))
+		a.Port = int(h.b.port)
 		a.AllowedAddresses = text(bytesOf(&h.b.allowed_addresses[0], len(h.b.allowed_addresses)))
 		C.wd_fence() // all of it was read before the serial is looked at again
 		if a.Serial%2 == 0 && h.AccessSerial() == a.Serial {

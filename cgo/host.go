@@ -88,6 +88,17 @@ func (h *host) WakeTerminator() {
 	h.wake()
 }
 
+func (h *host) Listening(n int, failed bool) {
+	tell(&h.b.told.listening, &h.b.told.listen_failed, n, failed)
+}
+
+func (h *host) Keys(n int, failed bool) { tell(&h.b.told.keys, &h.b.told.keys_failed, n, failed) }
+
+func tell(count, bad *C.uint32_t, n int, failed bool) {
+	atomic.StoreUint32((*uint32)(count), uint32(n))
+	atomic.StoreUint32((*uint32)(bad), flag(failed))
+}
+
 func (h *host) Fail(why string) {
 	h.Log(watchdog.Line{Level: watchdog.Warning, Message: "the heartbeat thread has failed: " + why,
 		Detail: "The watchdog worker is restarted."})

@@ -62,9 +62,10 @@ func watchdog_go_run(b *C.WatchdogBridge) {
 
 func (h *host) serve() {
 	b := h.b
+	set := h.Access()
 	r, err := worker.NewReactor(worker.Config{
-		ListenAddresses:  C.GoString(b.listen_addresses),
-		Port:             int(b.port),
+		ListenAddresses:  set.ListenAddresses,
+		Port:             set.Port,
 		SystemIdentifier: uint64(b.system_identifier),
 		PostmasterStart:  int64(b.postmaster_start),
 		PostmasterPort:   uint16(b.postmaster_port),

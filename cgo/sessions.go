@@ -17,9 +17,11 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 )
 
-// Sessions are those of client hosts, whose sockets the kernel can be asked for.
+// Sessions are those of client hosts, whose sockets the kernel can be asked for. While nobody is
+// ended, one that would be gone is no witness.
 func (h *host) Sessions(yield func(*watchdog.Session)) {
 	rows := unsafe.Slice(h.b.sessions, int(h.b.nsessions))
+	only := atomic.LoadUint32((*uint32)(h.b.report_only)) != 0
 	for i := range rows {
 		pid := atomic.LoadUint32((*uint32)(&rows[i].pid))
 		if pid == 0 {
@@ -28,6 +30,9 @@ func (h *host) Sessions(yield func(*watchdog.Session)) {
 		row := rows[i]
 		if atomic.LoadUint32((*uint32)(&rows[i].pid)) != pid || row.cookie == 0 {
 			continue // it ends, or starts
+		}
+		if only && atomic.LoadInt64((*int64)(&rows[i].reported)) != 0 {
+			continue
 		}
 		yield(session(&row))
 	}

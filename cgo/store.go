@@ -25,12 +25,17 @@ type store struct {
 	slots  []C.WatchdogSlot
 	latest *int64
 	alive  *int64
+	totals []uint64
+	kept   []C.WatchdogVerdict // the last verdicts
+	last   *uint64             // the number of the last one
 }
 
 var _ watchdog.Store = store{}
 
 func newStore(b *C.WatchdogBridge) store {
-	return store{unsafe.Slice(b.slots, int(b.nslots)), (*int64)(b.latest_cutoff), (*int64)(b.alive_mono)}
+	return store{slots: unsafe.Slice(b.slots, int(b.nslots)), latest: (*int64)(b.latest_cutoff),
+		alive: (*int64)(b.alive_mono), totals: unsafe.Slice((*uint64)(b.totals), C.WD_TOTALS),
+		kept: unsafe.Slice(b.verdicts, int(b.nverdicts)), last: (*uint64)(b.last_verdict)}
 }
 
 func (s store) Len() int { return len(s.slots) }
@@ -162,10 +167,7 @@ func flag(set bool) uint32 {
 // takes what is there, and a conmgr that lives is not without addresses even then.
 func putAddresses(c *C.WatchdogSlot, v *watchdog.Slot) {
 	n, ended := 0, C.uint8_t(0)
-	for i, a := range v.Proved {
-		if !a.Addr.IsValid() {
-			break
-		}
+	for i, a := range v.Proved.All() {
 		addr := a.Addr.As16()
 		c.addr[i] = *(*[16]C.uint8_t)(unsafe.Pointer(&addr))
 		zone, _ := strconv.ParseUint(a.Addr.Zone(), 10, 32) // ours are numbers: see fromSockaddr
@@ -179,13 +181,13 @@ func putAddresses(c *C.WatchdogSlot, v *watchdog.Slot) {
 	c.naddrs, c.ended = C.uint8_t(n), ended
 }
 
-func loadAddresses(c *C.WatchdogSlot) (proved [watchdog.MaxAddresses]watchdog.Proved) {
-	for i := range min(int(c.naddrs), len(proved)) {
+func loadAddresses(c *C.WatchdogSlot) (proved watchdog.Addresses) {
+	for i := range min(int(c.naddrs), watchdog.MaxAddresses) {
 		addr := netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&c.addr[i]))).Unmap()
 		if c.scope[i] != 0 && addr.Is6() {
 			addr = addr.WithZone(strconv.FormatUint(uint64(c.scope[i]), 10))
 		}
-		proved[i] = watchdog.Proved{Addr: addr, At: terminator.Time(c.addr_time[i]), Ended: c.ended>>i&1 != 0}
+		proved.Set(i, watchdog.Proved{Addr: addr, At: terminator.Time(c.addr_time[i]), Ended: c.ended>>i&1 != 0})
 	}
 	return proved
 }

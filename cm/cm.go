@@ -1,11 +1,12 @@
 // Package cm is what the Connection Manager and those who talk to it agree on: the names in its
 // answers (docs/protocol.md, part 2), and those of the files in its directory. The daemon, cm_ctl
 // and the Go client import it, and the libpq front's cm.h is generated from it (libpq/gen): one
-// place for each name. Constants only; it imports nothing of this module.
+// place for each name. Constants, but for Version; it imports nothing of this module.
 package cm
 
-// Version is that of conmgr and cm_ctl, and of conmgr's answers.
-const Version = "1.0"
+// Version is that of conmgr and cm_ctl, and of conmgr's answers. The linker sets it to what
+// scripts/version says; without make, as in a test, nobody does.
+var Version = "dev"
 
 // VersionParameter is the ParameterStatus by which a client knows a Connection Manager; its value
 // is conmgr's Version.

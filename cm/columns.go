@@ -55,10 +55,20 @@ const (
 	ColVia             = "via"
 )
 
+// EventColumns are those of SHOW EVENTS: the fields of an event, as event_command gets them.
+var EventColumns = []string{"number", "time", "event", "level", ColInstance, ColHost, ColPort, "reason", "text", "detail",
+	"hint", "repeated"}
+
 // Columns of SHOW WAITING, beside those of SHOW APPLICATIONS.
 const (
 	ColWaitingSince = "waiting_since"
 	ColWaitsUntil   = "waits_until"
+)
+
+// Columns of SHOW STATS, beside ColInstance.
+const (
+	ColStatistic = "statistic"
+	ColCount     = "count"
 )
 
 // The columns of each answer, in order.
@@ -70,6 +80,14 @@ var (
 	ApplicationColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColInstance, ColConnectedAt,
 		ColVia}
 	DrainColumns   = []string{ColInstance, ColDraining, ColBound} // of DRAIN and UNDRAIN
+	StatsColumns   = []string{ColStatistic, ColInstance, ColCount}
 	WaitingColumns = []string{ColClientAddr, ColClientPort, ColApplicationName, ColTarget, ColWaitingSince, ColWaitsUntil,
 		ColVia}
+)
+
+// Effects of a changed parameter, in the answer to RELOAD.
+const (
+	EffectNow     = "now"
+	EffectInPlace = "in place" // right after the answer: conmgr goes on in place, and applications are bound again
+	EffectRestart = "restart"  // at a restart
 )

@@ -8,10 +8,12 @@ const (
 	ProtocolViolation     = "08P01"
 	FeatureNotSupported   = "0A000"
 	InvalidParameterValue = "22023"
+	ConfigFileError       = "F0000"
 	InvalidStatementName  = "26000"
 	InvalidCursorName     = "34000"
 	InsufficientPrivilege = "42501"
 	SyntaxError           = "42601"
+	UndefinedObject       = "42704"
 	DuplicateCursor       = "42P03"
 	DuplicateStatement    = "42P05"
 	TooManyConnections    = "53300"
@@ -22,3 +24,6 @@ const (
 	IOError               = "58030"
 	InternalError         = "XX000"
 )
+
+// ShutdownText is what conmgr says to whom it leaves or turns away as it ends.
+const ShutdownText = "the Connection Manager is shutting down"

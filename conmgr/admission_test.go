@@ -22,6 +22,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/cmlog"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -130,7 +131,7 @@ func TestCrowdOfOneUser(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	const limit = 256
-	const places = limit - baseDescriptors - instanceDescriptors - bind.ReservedPlaces
+	const places = limit - conf.BaseDescriptors - conf.InstanceDescriptors - bind.ReservedPlaces
 	for _, x := range []struct {
 		conf  string
 		crowd int

@@ -52,7 +52,7 @@ const shutdownTime = time.Second
 // Options of a run.
 type Options struct {
 	Dir     string
-	Signals <-chan os.Signal // SIGTERM fast, SIGINT smart, SIGQUIT immediate, SIGUSR1 and 2 restart
+	Signals <-chan os.Signal // SIGHUP reload, SIGTERM fast, SIGINT smart, SIGQUIT immediate, SIGUSR1 and 2 restart
 	Stderr  io.Writer
 	Program string // what this process becomes at SIGUSR2; "": it does not
 
@@ -80,7 +80,8 @@ type deps struct {
 
 type daemon struct {
 	deps
-	conf     *conf.Config
+	conf     *conf.Config // as it was at the start
+	current  *conf.Current
 	events   *event.Hub
 	registry *bind.Registry
 	board    *bind.Board
@@ -88,20 +89,26 @@ type daemon struct {
 	door     *listen.Door
 	service  *console.Service
 	relays   *relay.Relays
+	watching watching
 
 	systemd status.Systemd
 	status  status.PidFile
-	news    chan struct{} // systemd, or status, has something to tell
-	failed  chan error    // the first failure of a goroutine
-	ending  atomic.Int32  // a watch.Ending
+	news    chan struct{}               // systemd, or status, has something to tell
+	failed  chan error                  // the first failure of a goroutine
+	ending  atomic.Int32                // a watch.Ending
+	next    atomic.Pointer[conf.Config] // of the process that comes back
+	reloads chan reloadRequest
+	endless chan struct{} // closed when no reload is served any more
+	keeps   conf.Kept     // of the reload for which the process goes on in place
 	letIn   func()        // lets those in who wait after a restart in place; the ports are the door's then
 }
 
 // newDaemon wires a daemon, for Run and for every test. start lets it work.
 func newDaemon(c *conf.Config, o deps) *daemon {
-	d := &daemon{deps: o, conf: c, events: &event.Hub{}, news: make(chan struct{}, 1), failed: make(chan error, 1),
+	d := &daemon{deps: o, conf: c, current: conf.NewCurrent(c), reloads: make(chan reloadRequest), endless: make(chan struct{}), events: &event.Hub{}, news: make(chan struct{}, 1), failed: make(chan error, 1),
 		letIn: func() {}}
 	d.events.Subscribe(event.Log(o.log, o.limit, o.now))
+	d.watching.subscribe(d)
 	d.systemd.Wake, d.status.Wake = d.news, d.news
 	d.events.Subscribe(d.systemd.Take)
 	if o.pidFile != nil {
@@ -115,13 +122,17 @@ func newDaemon(c *conf.Config, o deps) *daemon {
 	if o.dir != "" {
 		d.keeper, known = bind.NewKeeper(o.dir, d.events, time.Now())
 	}
-	d.board = bind.NewBoard(c, d.events, d.registry, d.keeper, known)
+	d.board = bind.NewBoard(d.current, d.events, d.registry, d.keeper, known)
 	if c.DestroySockets {
 		d.board.OnLost = (&sockdestroy.Destroyer{Events: d.events, Group: o.group}).Lost
 	}
 	trace := &bind.Trace{Events: d.events}
-	d.door = listen.New(c, d.events, o.group, d.registry)
-	d.service = console.New(c, d.board, d.door, trace, o.now, o.console)
+	d.watching.serve(d)
+	d.door = listen.New(d.current, d.events, o.group, d.registry)
+	o.console.Stats = d.watching.stats
+	o.console.History = d.watching.history
+	o.console.Reload = d.askReload
+	d.service = console.New(d.current, d.board, d.door, trace, o.now, o.console)
 	d.relays = relay.New(d.board, d.door, trace)
 	if o.before != nil {
 		d.door.Inherit(o.before.Listeners)
@@ -136,8 +147,12 @@ func (d *daemon) start(ctx context.Context, who *watch.Identity, boot heartbeat.
 	if err := d.door.Listen(ctx, d.service.Admit, d.relays.Admit); err != nil {
 		return err
 	}
-	if err := d.relays.Start(); err != nil {
-		d.door.Close()
+	err := d.relays.Start()
+	if err == nil {
+		err = d.watching.start(ctx, d)
+	}
+	if err != nil {
+		d.close()
 		return err
 	}
 	d.events.Emit(event.Started{Instances: len(d.conf.Instances), Port: d.conf.Port})
@@ -148,9 +163,12 @@ func (d *daemon) start(ctx context.Context, who *watch.Identity, boot heartbeat.
 	if d.keeper != nil {
 		d.group.Go("kept knowledge", func() { d.keeper.Run(stop) })
 	}
+	if every := status.WatchdogInterval(); every > 0 {
+		d.group.Go("systemd's watchdog", func() { d.alive(every, stop) })
+	}
 	d.serve(stop)
 	for _, in := range watch.New(d.conf, watch.Surroundings{Board: d.board, Events: d.events, Group: d.group, Net: d.net,
-		Now: d.now, Ending: &d.ending, Who: who, Boot: boot, Recheck: d.recheck}) {
+		Now: d.now, Ending: &d.ending, Next: &d.next, Who: who, Boot: boot, Recheck: d.recheck, Measured: d.watching.metrics.Meter.Measured}) {
 		d.group.Go(in.String(), func() { in.Run(ctx) })
 	}
 	return nil
@@ -160,6 +178,7 @@ func (d *daemon) start(ctx context.Context, who *watch.Identity, boot heartbeat.
 // again.
 func (d *daemon) serve(stop <-chan struct{}) {
 	if d.before == nil {
+		d.watching.web.Serve()
 		d.door.Serve(stop)
 		return
 	}
@@ -172,6 +191,8 @@ func (d *daemon) serve(stop <-chan struct{}) {
 	d.group.Go("first connections", func() {
 		defer close(served)
 		d.relays.Ready(epochs, settleTime, enough)
+		d.watching.web.Serve()
+		d.service.Adopt(d.before)
 		d.door.Serve(stop)
 	})
 }
@@ -179,6 +200,7 @@ func (d *daemon) serve(stop <-chan struct{}) {
 // close shuts the ports, and ends what is relayed.
 func (d *daemon) close() {
 	d.letIn()
+	d.watching.web.Close()
 	d.door.Close()
 	d.relays.Stop()
 }
@@ -198,7 +220,11 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	config, diags := conf.Load(dir)
+	before, err := handover.Take()
+	if err != nil {
+		return err
+	}
+	config, diags := loadAfter(dir, before)
 	if config == nil {
 		conf.Report(diags, o.Stderr)
 		return ErrReported
@@ -207,8 +233,8 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	most, err := connectionLimit(limit, len(config.Instances), config.MaxConnections, len(config.RelayPorts) > 0,
-		countListeners(config))
+	most, err := conf.ConnectionLimit(limit, len(config.Instances), config.MaxConnections, len(config.RelayPorts) > 0,
+		conf.CountListeners(config))
 	if err != nil {
 		return err
 	}
@@ -216,10 +242,6 @@ func Run(o Options) error {
 		if err := sockdestroy.Check(); err != nil {
 			return err
 		}
-	}
-	before, err := handover.Take()
-	if err != nil {
-		return err
 	}
 	info := control.Info{Dir: dir, Port: config.Port, ListenAddresses: strings.Join(config.ListenAddresses, ","),
 		Again: again(config, o.Program)}
@@ -259,8 +281,8 @@ func Run(o Options) error {
 	for _, w := range diags {
 		log.Message(cmlog.Message{Level: w.Level(), Text: w.String(), Hint: w.Hint})
 	}
-	allowed, err := connectionLimit(limit, len(config.Instances), 0, len(config.RelayPorts) > 0,
-		countListeners(config))
+	allowed, err := conf.ConnectionLimit(limit, len(config.Instances), 0, len(config.RelayPorts) > 0,
+		conf.CountListeners(config))
 	if err != nil {
 		return err
 	}
@@ -273,13 +295,6 @@ func Run(o Options) error {
 		program: o.Program, before: before})
 	d.failed = failed.first
 	return d.run(o.Signals)
-}
-
-func takePidFile(dir string, info control.Info, before *handover.Record) (*control.PidFile, error) {
-	if before != nil {
-		return control.AdoptPidFile(dir, info, before.PidFile)
-	}
-	return control.CreatePidFile(dir, info)
 }
 
 // failure takes the first panic of a goroutine.
@@ -372,6 +387,8 @@ func modeOf(sig os.Signal) shutdownMode {
 func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 	mode := running
 	var idle <-chan struct{}
+	stopReloads := sync.OnceFunc(func() { close(d.endless) })
+	defer stopReloads()
 	for {
 		select {
 		case <-d.news:
@@ -382,9 +399,13 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 		case <-idle: // smart: the last application has gone
 			d.stop(cancel, bind.ShutdownText)
 			return nil
+		case r := <-d.reloads:
+			if err := d.reloaded(&r, cancel); err != nil {
+				return err
+			}
 		case sig := <-signals:
-			if sig == syscall.SIGUSR2 && mode == running {
-				if err := d.become(cancel); err != nil {
+			if mode == running && (sig == syscall.SIGUSR2 || sig == syscall.SIGHUP) {
+				if err := d.again(sig, cancel); err != nil {
 					return err
 				}
 				continue
@@ -394,6 +415,7 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 				continue
 			}
 			mode = m
+			stopReloads()
 			d.events.Emit(event.ShutdownRequested{Mode: mode.String()})
 			d.tell()
 			switch mode {
@@ -403,7 +425,7 @@ func (d *daemon) wait(signals <-chan os.Signal, cancel func()) error {
 			case fast, restart:
 				d.events.Emit(event.ApplicationsClosed{})
 				if mode == restart && d.conf.ApplicationGrace > 0 {
-					d.ending.Store(int32(watch.Returns))
+					d.returns()
 				}
 				d.stop(cancel, bind.ShutdownText)
 				return nil
@@ -443,6 +465,22 @@ func (d *daemon) away() []byte {
 		return nil
 	}
 	return backend.ParameterStatus(cm.NoticeParameter, fmt.Sprintf("%s %d", cm.NoticeAway, d.conf.ApplicationGrace.Milliseconds()))
+}
+
+// alive has systemd be told that the routing table, which answers, and the main goroutine, which
+// tells, do their work.
+func (d *daemon) alive(every time.Duration, stop <-chan struct{}) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			d.board.Ping()
+			d.systemd.Alive()
+		case <-stop:
+			return
+		}
+	}
 }
 
 // tell tells systemd and cm_ctl what is due.

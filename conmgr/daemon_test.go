@@ -222,8 +222,8 @@ func TestCommandLine(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"version", command(t, "", "--version"), 0, "conmgr (watchdog) 1.0\n"},
-		{"unknown", command(t, "", "--nonsense"), 1, "conmgr: unrecognized argument \"--nonsense\"\nTry \"conmgr --help\" for more information.\n"},
+		{"version", command(t, "", "--version"), 0, "conmgr (watchdog) " + cm.Version + "\n"},
+		{"unknown", command(t, "", "--nonsense"), 1, "conmgr: unrecognized option '--nonsense'\nTry \"conmgr --help\" for more information.\n"},
 		{"check", command(t, "", "--check", "-D", dir), 0, ""},
 		{"check bad", command(t, "", "-D"+bad, "--check"), 1, "ERROR:  " + bad + `/conmgr.conf:1: invalid value "0" for parameter "port": allowed are 1 to 65535` +
 			"\nERROR:  " + bad + `/conmgr.conf:2: unknown parameter "backend_host": an instance number is missing` + "\nHINT:  Write backend_host0 for the first instance.\n"},
@@ -401,7 +401,7 @@ func TestSystemd(t *testing.T) {
 	}
 	t.Cleanup(func() { l.Close() })
 	os.Chmod(path, 0o777)
-	p := start(t, "backend_hostaddr0 = 127.0.0.1\nwatchdog_port0 = 1", "NOTIFY_SOCKET="+path)
+	p := start(t, "backend_hostaddr0 = 127.0.0.1\nwatchdog_port0 = 1", "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=100000")
 	expect := func(want string) {
 		t.Helper()
 		l.SetReadDeadline(time.Now().Add(patience))
@@ -417,6 +417,8 @@ func TestSystemd(t *testing.T) {
 		}
 	}
 	expect("READY=1")
+	expect("WATCHDOG=1")
+	expect("WATCHDOG=1")
 	p.signal(syscall.SIGTERM)
 	expect("STOPPING=1")
 	p.end()

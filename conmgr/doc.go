@@ -13,6 +13,8 @@
 //	console        one goroutine an application connection
 //	relay          one goroutine a connection to a relay port, until its bytes flow
 //	loop.run  one goroutine a few processors: carries the bytes of relayed connections, and owns their sockets
+//	web            net/http's goroutines, one a connection; one that makes documents while a page is open
+//	hook           one goroutine: runs event_command
 //	cmlog.Logger   one goroutine a destination: nothing else ever waits for stderr or syslog
 //
 // event.Hub has its lock, which is held while subscribers take note. bind.Registry has its lock.
@@ -22,6 +24,7 @@
 //	group/ clock/ netio/                       what everything uses: goroutines, time, the network
 //	cmlog/                                     the log
 //	event/                                     what happens: emitted at one place each, told to the log and all who listen
+//	reload.go                                  conmgr.conf read again, while it runs
 //	status/                                    who listens for systemd and cm_ctl
 //	conf/                                      conmgr.conf
 //	watch/                                     instances: heartbeats, names, servers that stop
@@ -32,5 +35,11 @@
 //	relay/                                     relay ports (2.4)
 //	sockdestroy/                               destroy_sockets
 //	handover/                                  what a process leaves to the program that it becomes
-//	daemon.go restart.go limits.go             the process
+//	history/                                   the last events
+//	hook/                                      event_command
+//	metrics/                                   counters, round trips, and what is there, for Prometheus
+//	web/                                       HTTP: metrics, health checks, the page
+//	daemon.go limits.go                        the process
+//	restart.go fits.go                         it goes on in place; what would keep it from that
+//	watching.go                                how the last four are wired
 package conmgr

@@ -1,7 +1,7 @@
 package conmgr
 
 // Tests of the versions of the protocol, with a raw client: what is negotiated, and the length of
-// cancel keys; and of requests before it.
+// cancel keys, as PostgreSQL 18 answers; and of requests before it.
 
 import (
 	"bytes"
@@ -40,7 +40,8 @@ func TestProtocolVersions(t *testing.T) {
 		secret    int      // bytes of the cancel key
 	}{
 		{0, nil, "", 4},
-		{1, nil, negotiate(0), 4}, // there is no 3.1
+		{1, nil, "", 4}, // as 3.0
+		{1, []string{"_pq_.a"}, negotiate(1, "_pq_.a"), 4},
 		{2, nil, "", 32},
 		{3, nil, negotiate(2), 32},
 		{9999, []string{"_pq_.test_protocol_negotiation"}, negotiate(2, "_pq_.test_protocol_negotiation"), 32},

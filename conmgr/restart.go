@@ -31,8 +31,11 @@ type Successor struct {
 func (*Successor) Error() string { return "this process becomes the program that is installed now" }
 
 const (
-	checkTime  = 10 * time.Second // for that program to say that it can
-	settleTime = time.Second      // for relayed connections in their startup
+	checkTime = 10 * time.Second // for that program to say that it can
+	// for all to end but applications that know how to be bound again: they keep their end of the
+	// connection open for that
+	goneTime   = 250 * time.Millisecond
+	settleTime = time.Second // for those who are just coming: they may not know how to ask again
 )
 
 // again is how this conmgr can be started again, for cm_ctl.
@@ -56,10 +59,17 @@ func (d *daemon) mayBecome() error {
 	return control.CheckHandover(ctx, d.program, d.dir)
 }
 
-// become ends all but what goes on. The error is a *Successor, or why this process has to end; nil:
-// it goes on as it is.
-func (d *daemon) become(cancel func()) error {
-	err := d.mayBecome()
+// returns has servers wait for the next process, but for those that it does not monitor.
+func (d *daemon) returns() {
+	if next, _ := conf.Load(d.dir); next != nil {
+		d.next.Store(next)
+	}
+	d.ending.Store(int32(watch.Returns))
+}
+
+// become ends all but what goes on, unless something is known that speaks against it. The error is a
+// *Successor, or why this process has to end; nil: it goes on as it is.
+func (d *daemon) become(err error, cancel func()) error {
 	var r handover.Record
 	if err == nil {
 		d.letIn()
@@ -70,13 +80,21 @@ func (d *daemon) become(cancel func()) error {
 		return nil
 	}
 	d.events.Emit(event.Restarting{Program: d.program})
+	d.systemd.Tell()
+	r.HTTP = d.watching.web.Leave()
+	settled := time.Now().Add(settleTime)
 	d.relays.Settle(settleTime)
+	d.registry.Settle(time.Until(settled))
+	d.service.Leave(&r)
 	d.registry.Refuse()
-	d.ending.Store(int32(watch.Returns))
+	d.returns()
 	d.registry.EndForNow(backend.Fatal(cm.AdminShutdown, bind.ShutdownText, "", ""), d.away(), false)
+	d.watching.hook.GoOn()
 	cancel()
-	d.waitFor(d.group.Wait)
+	d.group.Wait(goneTime)
 	d.relays.Leave(&r)
+	r.Kept = d.keeps
+	d.watching.leave(&r)
 	d.limit.End()
 	if r.PidFile, err = d.pidFile.Leave(); err != nil {
 		return err
@@ -86,4 +104,11 @@ func (d *daemon) become(cancel func()) error {
 		return err
 	}
 	return &Successor{Path: d.program, Args: os.Args, Env: append(os.Environ(), environment)}
+}
+
+func takePidFile(dir string, info control.Info, before *handover.Record) (*control.PidFile, error) {
+	if before != nil {
+		return control.AdoptPidFile(dir, info, before.PidFile)
+	}
+	return control.CreatePidFile(dir, info)
 }

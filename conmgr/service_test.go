@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"github.com/lib/pq"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/console"
@@ -180,6 +181,9 @@ func (c *client) query(q string) string {
 	return c.until("Z")
 }
 
+// shownVersion is the answer to SHOW VERSION.
+var shownVersion = "T D(conmgr (watchdog) " + cm.Version + ") C(SHOW)"
+
 const row0 = "D(0,127.0.0.1,127.0.0.1,27500,primary,read-write,)"
 
 func TestSimpleProtocol(t *testing.T) {
@@ -190,8 +194,8 @@ func TestSimpleProtocol(t *testing.T) {
 		{"show target standby;", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only,) C(SHOW) Z"},
 		{"show target any except 0", "T D(1,127.0.0.2,127.0.0.2,27500,standby,read-only,) C(SHOW) Z"},
 		{"show target any except 0, 1", "E(ERROR 08001 no target server address from Connection Manager) Z"},
-		{"show version; show version", "T D(conmgr (watchdog) 1.0) C(SHOW) T D(conmgr (watchdog) 1.0) C(SHOW) Z"},
-		{"show version; select 1; show version", `T D(conmgr (watchdog) 1.0) C(SHOW) E(ERROR 0A000 statement is not supported: "select 1") Z`},
+		{"show version; show version", shownVersion + " " + shownVersion + " Z"},
+		{"show version; select 1; show version", shownVersion + ` E(ERROR 0A000 statement is not supported: "select 1") Z`},
 		{"", "I Z"},
 		{"-- ping", "I Z"},
 		{"show target master", `E(ERROR 22023 invalid target attribute "master") Z`},
@@ -265,7 +269,7 @@ func TestExtendedProtocol(t *testing.T) {
 	if got := c.until("Z"); !strings.Contains(got, "E(ERROR 54000 too many prepared statements: at most 32) Z") {
 		t.Errorf("got %s", got)
 	}
-	if got := c.query("show version"); got != "T D(conmgr (watchdog) 1.0) C(SHOW) Z" {
+	if got := c.query("show version"); got != shownVersion+" Z" {
 		t.Errorf("afterwards: %s", got)
 	}
 }
@@ -313,9 +317,9 @@ func TestStartupOnTheWire(t *testing.T) {
 		string(negotiate) != "v\x00\x00\x00\x19\x00\x03\x00\x02\x00\x00\x00\x01_pq_.feature\x00" {
 		t.Errorf("got %q, %v", negotiate, err)
 	}
-	if got := c.until("Z"); !strings.Contains(got, "S(conmgr.version=1.0)") ||
+	if got := c.until("Z"); !strings.Contains(got, "S(conmgr.version="+cm.Version+")") ||
 		!strings.Contains(got, "S(application_name=me)") ||
-		!strings.Contains(got, "S(server_version=13.0 (Connection Manager 1.0))") {
+		!strings.Contains(got, "S(server_version=13.0 (Connection Manager "+cm.Version+"))") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -389,7 +393,7 @@ func TestConnectionLimit(t *testing.T) {
 		{113, 2, 100, -1, false, 3}, {13, 2, 0, -1, false, 1}, {14, 2, 0, 1, false, 0},
 		{1024, 2, 0, 405, true, 3}, {414, 2, 100, 100, true, 3}, {413, 2, 100, -1, true, 3}, {214, 2, 0, 1, true, 3},
 		{116, 2, 100, -1, false, 6}, {117, 2, 100, 100, false, 6}, {1024, 2, 0, 1008, false, 6}} {
-		got, err := connectionLimit(x.limit, x.instances, x.max, x.Relays, x.listeners)
+		got, err := conf.ConnectionLimit(x.limit, x.instances, x.max, x.Relays, x.listeners)
 		if x.want < 0 {
 			var se *conf.StartError
 			if !errors.As(err, &se) || !strings.Contains(se.Hint, "ulimit -n") {
@@ -411,7 +415,7 @@ func TestCountListeners(t *testing.T) {
 		if c == nil {
 			t.Fatal(diags)
 		}
-		if got := countListeners(c); got != want {
+		if got := conf.CountListeners(c); got != want {
 			t.Errorf("%q: got %d, want %d", text, got, want)
 		}
 	}

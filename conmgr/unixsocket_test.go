@@ -30,6 +30,15 @@ func TestUnixSocketDirectoryMissing(t *testing.T) {
 // unixConf has the default directory and an abstract socket, which no other test has.
 const unixConf = "backend_host0 = 127.0.0.1\nunix_socket_directories = '., @conmgr-test'\nunix_socket_permissions = 0750\n"
 
+// reached says why nobody listens at a socket file.
+func reached(socket string) error {
+	c, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
 func TestUnixSocketFiles(t *testing.T) {
 	p := start(t, unixConf)
 	socket := filepath.Join(p.dir, fmt.Sprintf(".s.PGSQL.%d", p.port))
@@ -60,7 +69,7 @@ func TestUnixSocketFiles(t *testing.T) {
 		socket); code != 1 || !strings.Contains(out, want) {
 		t.Errorf("exit status %d\n%s\nwant %s", code, out, want)
 	}
-	if _, err := net.Dial("unix", socket); err != nil {
+	if err := reached(socket); err != nil {
 		t.Errorf("the first one's socket: %v", err)
 	}
 
@@ -71,7 +80,7 @@ func TestUnixSocketFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := startIn(t, p.dir, p.port)
-	if _, err := net.Dial("unix", socket); err != nil {
+	if err := reached(socket); err != nil {
 		t.Errorf("after a crash: %v", err)
 	}
 	q.signal(syscall.SIGTERM)

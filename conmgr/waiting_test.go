@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgproto3/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 )
@@ -47,7 +48,7 @@ func TestWaitForPromotion(t *testing.T) {
 	}
 	begin := time.Now()
 	r.d.board.Post(0, up(promoted), nil)
-	version := "T D(conmgr (watchdog) 1.0) C(SHOW)"
+	version := shownVersion
 	if got := simple.until("Z"); got != "T "+row0+" C(SHOW) "+version+" Z" {
 		t.Errorf("got %s", got)
 	}
@@ -155,7 +156,7 @@ func TestWaitInVain(t *testing.T) {
 	}
 	c := r.dial()
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x", "options", "-c conmgr.target_wait=soon"))
-	if got := c.until(""); !strings.HasPrefix(got, "AuthenticationOk S(conmgr.version=1.0)") ||
+	if got := c.until(""); !strings.HasPrefix(got, "AuthenticationOk S(conmgr.version="+cm.Version+")") ||
 		!strings.HasSuffix(got, `E(FATAL 22023 invalid value "soon" for "conmgr.target_wait" in options) EOF`) {
 		t.Errorf("got %s", got)
 	}

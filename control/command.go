@@ -25,72 +25,6 @@ const (
 	exitInterrupted = 130
 )
 
-const helpText = `cm_ctl is a utility to start, stop, or look at a conmgr process (Connection Manager).
-
-Usage:
-  cm_ctl start    [-D DIRECTORY] [-l FILENAME] [-W] [--complete] [-t SECS]
-  cm_ctl stop     [-D DIRECTORY] [-m SHUTDOWN-MODE] [-W] [-t SECS]
-  cm_ctl restart  [-D DIRECTORY] [-m SHUTDOWN-MODE] [-l FILENAME] [-W]
-                  [--complete] [-t SECS]
-  cm_ctl status   [-D DIRECTORY] [-i ITEMS] [--json] [--check=WHAT] [-t SECS]
-  cm_ctl forget   [-D DIRECTORY] [-i INSTANCE] [--yes] [-t SECS]
-  cm_ctl drain    [-D DIRECTORY] -i INSTANCE [--wait] [-t SECS]
-  cm_ctl undrain  [-D DIRECTORY] -i INSTANCE [-t SECS]
-  cm_ctl genkey   NAME
-
-Common options:
-  -D, --directory=DIRECTORY  directory of the conmgr process, with conmgr.conf
-  -t, --timeout=SECS         seconds to wait (default 60; for status, forget,
-                             undrain, and drain without --wait, 10)
-  -V, --version              output version information, then exit
-  -w, --wait                 wait until operation completes (default, but for
-                             drain)
-  -W, --no-wait              do not wait until operation completes
-  -?, --help                 show this help, then exit
-If the -D option is omitted, the environment variable CMDATA is used.
-
-Options for start or restart:
-  -l, --log=FILENAME         write (or append) messages of conmgr to FILENAME
-      --complete             wait until conmgr has established heartbeats to all
-                             instances, not only to the primary
-
-Options for stop or restart:
-  -m, --mode=MODE            MODE can be "smart", "fast", or "immediate";
-                             without it, restart ends no session
-
-Options for status:
-  -i, --items=ITEMS          ITEMS can be "all" (default), "instance", or
-                             "application"
-      --json                 output for programs
-      --check=WHAT           fail unless there are heartbeats with the "primary",
-                             with "all" instances, or with "any" instance
-
-Options for forget:
-  -i, --instance=INSTANCE    forget only what the instance of this number has told
-                             of the timeline
-      --yes                  do not ask
-
-Options for drain or undrain:
-  -i, --instance=INSTANCE    number of the instance to which applications of this
-                             host are sent no more, or again; with --wait, drain
-                             returns when none is bound to it any more
-
-genkey prints a new key for the client host NAME: a line for the key files of
-its conmgr process (heartbeat_key_file) and of the servers (watchdog.key_file).
-
-Shutdown modes are:
-  smart       quit after all applications have disconnected
-  fast        disconnect applications, then quit (default)
-  immediate   quit at once
-
-When a conmgr process ends (stop, restart with -m), the servers end all SQL
-sessions of this host, also those that do not use the Connection Manager, unless
-watchdog.terminate_on_close is off there. Replication connections stay.
-
-Exit status of status: 0 running, 2 running but --check has failed,
-3 not running, 4 no usable directory.
-`
-
 // Command is one run of cm_ctl.
 type Command struct {
 	Args   []string // without the name of the program
@@ -100,6 +34,8 @@ type Command struct {
 	Stderr *os.File
 	Euid   int
 	Conmgr string // the program to start; empty: beside cm_ctl, else in PATH
+	// Doctor examines; nil: this program cannot.
+	Doctor func(context.Context, DoctorRequest) DoctorAnswer
 
 	unsaid *error // why something of what was to be said is missing
 }
@@ -111,7 +47,7 @@ func (c Command) Run(ctx context.Context) int {
 	o, err := parseOptions(c.Args)
 	code := c.act(ctx, o, err)
 	// An action that is done is done; an answer that is not whole is none.
-	if asked := o.help || o.version || o.action == "status" || o.action == "genkey"; asked && code == exitOK && *c.unsaid != nil {
+	if asked := o.help || o.version || o.action == "status" || o.action == "genkey" || o.action == "doctor"; asked && code == exitOK && *c.unsaid != nil {
 		c.fail("could not write to standard output: %v", cause(*c.unsaid))
 		return exitFailure
 	}
@@ -121,7 +57,7 @@ func (c Command) Run(ctx context.Context) int {
 func (c Command) act(ctx context.Context, o options, err error) int {
 	switch {
 	case o.help:
-		c.say("%s", helpText)
+		c.say("%s", Program().Help())
 		return exitOK
 	case o.version:
 		c.say("cm_ctl (watchdog) %s\n", cm.Version)
@@ -130,7 +66,7 @@ func (c Command) act(ctx context.Context, o options, err error) int {
 	if err == nil && o.action == "genkey" { // which touches nothing
 		return c.genkey(o)
 	}
-	if c.Euid == 0 {
+	if c.Euid == 0 && o.action != "doctor" { // which starts nothing
 		c.fail("cannot be run as root")
 		c.hint("Please log in (using, e.g., \"su\") as the (unprivileged) user that will\nown the conmgr process.")
 		return exitFailure
@@ -147,7 +83,7 @@ func (c Command) act(ctx context.Context, o options, err error) int {
 	}
 	if err := checkDirectory(o.dir); err != nil {
 		c.fail("%v", err)
-		if o.action == "status" {
+		if o.action == "status" || o.action == "doctor" {
 			return exitNoDirectory
 		}
 		return exitFailure
@@ -164,10 +100,16 @@ func (c Command) act(ctx context.Context, o options, err error) int {
 		return r.stop(ctx)
 	case "restart":
 		return r.restart(ctx)
+	case "reload":
+		return r.reload(ctx)
 	case "forget":
 		return r.forget(ctx)
 	case "drain", "undrain":
 		return r.drain(ctx)
+	case "events":
+		return r.events(ctx)
+	case "doctor":
+		return r.doctor(ctx)
 	}
 	return r.status(ctx)
 }

@@ -137,7 +137,8 @@ func TestStartStatusStop(t *testing.T) {
 
 func TestStatusJSON(t *testing.T) {
 	d := newDesk(t, "fixed")
-	const none = `{"pid":null,"state":"not running","port":null,"instances":[],"applications":[]}` + "\n"
+	none := `{"pid":null,"state":"not running","port":null,"instances":[],"applications":[],"waiting":[],"version":null,` +
+		`"directory":"` + d.dir + `","listen_addresses":null,"started":null}` + "\n"
 	if r := d.cmctl("status", "--json"); r.code != 3 || r.stdout != none {
 		t.Fatalf("%+v", r)
 	}
@@ -145,6 +146,8 @@ func TestStatusJSON(t *testing.T) {
 	d.want(d.cmctl("status"), 0, "?[31mred") // an application's name does nothing to the terminal
 	info := wantRunning(t, d.dir, true)
 	head := fmt.Sprintf(`{"pid":%d,"state":"running","port":%d,`, info.Pid, info.Port)
+	tail := fmt.Sprintf(`,"waiting":[],"version":"1.0","directory":%q,"listen_addresses":"localhost","started":%q}`+"\n", d.dir,
+		info.Started.Format(time.RFC3339))
 	const (
 		instances = `"instances":[{"instance":0,"host":"db0","hostaddr":"10.0.0.1","port":27500,"watchdog_port":27545,` +
 			`"state":"established","role":"primary","read_only":false,"timeline":3,"last_heartbeat_ms":412,"generation":0,` +
@@ -157,9 +160,9 @@ func TestStatusJSON(t *testing.T) {
 		applications = `"applications":[{"client_addr":"127.0.0.1","client_port":40000,"application_name":"\u001b[31mred","target":"read-write","instance":0,"connected_at":"2026-01-02T03:04:05Z","via":"bind"}]`
 	)
 	for items, want := range map[string]string{
-		"all":         head + instances + "," + applications + "}\n",
-		"instance":    head + instances + `,"applications":[]}` + "\n",
-		"application": head + `"instances":[],` + applications + "}\n",
+		"all":         head + instances + "," + applications + tail,
+		"instance":    head + instances + `,"applications":[]` + tail,
+		"application": head + `"instances":[],` + applications + tail,
 	} {
 		if r := d.cmctl("status", "--json", "-i", items); r.code != 0 || r.stdout != want || r.stderr != "" {
 			t.Errorf("-i %s:\n%s%s\nwant\n%s", items, r.stdout, r.stderr, want)
@@ -388,6 +391,8 @@ func TestRestartInPlace(t *testing.T) {
 			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},
 		{"a mode", "", []string{"restart", "-m", "fast"}, 0, "terminated", false,
 			[]string{"stopped conmgr process successfully", "started conmgr process successfully"}},
+		{"one that does not", "refuses", []string{"restart"}, 1, "user defined signal 2", true,
+			[]string{`goes on as it is: no "way"?`, "\nnor another one\n"}},
 		{"a configuration that is wrong", "bad-conf", []string{"restart"}, 1, "", true,
 			[]string{"conmgr.conf:1: unrecognized parameter", "goes on as it is"}},
 	} {

@@ -62,15 +62,31 @@ func addressesOf(listen string) []string {
 
 // ask puts the statements to the conmgr process on one connection.
 func ask(ctx context.Context, info Info, limit time.Duration, statements ...string) ([]rows, error) {
+	_, answers, err := askConsole(ctx, info, limit, statements...)
+	return answers, err
+}
+
+// greeting is what conmgr says of itself at the beginning, by the names of its parameters.
+type greeting map[string]string
+
+// showWaiting is asked of those only who know it: 1.0 does not.
+const showWaiting = "SHOW WAITING"
+
+func (g greeting) knows(statement string) bool {
+	return statement != showWaiting || slices.Contains(strings.Split(g[cm.FeaturesParameter], ","), cm.FeatureWait)
+}
+
+// askConsole is ask, and returns the greeting as well.
+func askConsole(ctx context.Context, info Info, limit time.Duration, statements ...string) (greeting, []rows, error) {
 	deadline := time.Now().Add(limit)
 	conn, err := dial(ctx, info, deadline)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := conn.SetDeadline(deadline); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return converse(conn, statements)
 }
@@ -98,39 +114,48 @@ func dial(ctx context.Context, info Info, deadline time.Time) (net.Conn, error) 
 }
 
 // converse is the frontend of a session.
-func converse(conn net.Conn, statements []string) (answers []rows, err error) {
+func converse(conn net.Conn, statements []string) (said greeting, answers []rows, err error) {
 	frontend := pgwire.NewFrontend(conn, conn, maxMessage, maxAnswer)
 	err = frontend.Startup(map[string]string{"user": "cm_ctl", "database": "conmgr", "application_name": "cm_ctl"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	isConmgr := false
-	_, err = receive(frontend, &isConmgr)
+	said = greeting{}
+	_, err = receive(frontend, said)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return nil, errors.New("it closed the connection without a word (max_connections may be reached)")
+		return nil, nil, errors.New("it closed the connection without a word (max_connections may be reached)")
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !isConmgr {
-		return nil, errors.New("whoever answers is not a Connection Manager")
+	if _, is := said[cm.VersionParameter]; !is {
+		return nil, nil, errors.New("whoever answers is not a Connection Manager")
 	}
 	for _, s := range statements {
-		if err := frontend.Query(s); err != nil {
-			return nil, err
+		if !said.knows(s) {
+			answers = append(answers, rows{})
+			continue
 		}
-		answer, err := receive(frontend, &isConmgr)
+		if err := frontend.Query(s); err != nil {
+			return nil, nil, err
+		}
+		answer, err := receive(frontend, said)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s, err)
+			return nil, nil, fmt.Errorf("%s: %w", s, err)
 		}
 		answers = append(answers, answer)
 	}
 	_ = frontend.Terminate()
-	return answers, nil
+	return said, answers, nil
 }
 
+// refusal is conmgr's answer that a statement was not done.
+type refusal struct{ said pgwire.Error }
+
+func (r *refusal) Error() string { return r.said.Severity + ": " + printable(r.said.Message) }
+
 // receive takes in messages up to ReadyForQuery.
-func receive(frontend *pgwire.Frontend, isConmgr *bool) (rows, error) {
+func receive(frontend *pgwire.Frontend, said greeting) (rows, error) {
 	var answer rows
 	for {
 		kind, body, err := frontend.Receive()
@@ -139,11 +164,11 @@ func receive(frontend *pgwire.Frontend, isConmgr *bool) (rows, error) {
 		}
 		switch kind {
 		case 'S': // ParameterStatus
-			name, _, err := pgwire.ParameterStatus(body)
+			name, value, err := pgwire.ParameterStatus(body)
 			if err != nil {
 				return rows{}, err
 			}
-			*isConmgr = *isConmgr || name == cm.VersionParameter
+			said[name] = value
 		case 'T':
 			if answer.columns, err = pgwire.ParseColumns(body); err != nil {
 				return rows{}, err
@@ -161,7 +186,7 @@ func receive(frontend *pgwire.Frontend, isConmgr *bool) (rows, error) {
 			if err != nil {
 				return rows{}, err
 			}
-			return rows{}, fmt.Errorf("%s: %s", m.Severity, printable(m.Message))
+			return rows{}, &refusal{m}
 		case 'R':
 			if !pgwire.AuthenticationOk(body) {
 				return rows{}, errors.New("it asks for a password, which a Connection Manager does not")

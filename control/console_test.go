@@ -16,7 +16,7 @@ func init() { control.StartConsole = startConsole }
 
 // startConsole serves a listener: two instances, of which the first is established and the second
 // one lost. promote makes a primary of the first, which is one already but among the standbys.
-func startConsole(l net.Listener, behaviour string) (promote func(), err error) {
+func startConsole(l net.Listener, behaviour string, reload func() control.FakeReload) (promote func(), err error) {
 	primary := scripted.Instance{Number: 0, Host: "db0", HostAddr: "10.0.0.1", Port: 27500,
 		Attributes: scripted.Primary}
 	gone := scripted.Instance{Number: 2, Host: "db2", HostAddr: "10.0.0.2", Port: 5432, Attributes: scripted.Primary}
@@ -29,7 +29,7 @@ func startConsole(l net.Listener, behaviour string) (promote func(), err error) 
 	if control.HasNoPrimary(behaviour) {
 		first = standby
 	}
-	c, err := scripted.Start(scripted.Options{Listener: l, Ungated: true, Full: behaviour == "full"}, first, gone)
+	c, err := scripted.Start(scripted.Options{Listener: l, Ungated: true, Full: behaviour == "full", Reload: func() scripted.Reload { return scripted.Reload(reload()) }}, first, gone)
 	if err != nil {
 		return nil, err
 	}

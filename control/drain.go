@@ -6,7 +6,9 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,7 +65,9 @@ func (r *run) orderDrain(ctx context.Context, info Info, deadline time.Time) (le
 	return left, exitOK
 }
 
-// awaitDrained waits until nobody is bound to the instance.
+// awaitDrained waits until nobody is bound to the instance. A conmgr that is restarted meanwhile knows
+// of nobody at first: applications have its application_grace to come back to it, so that none of them
+// being there says nothing before that.
 func (r *run) awaitDrained(ctx context.Context, info Info, left int64, deadline time.Time) int {
 	r.say("waiting for applications to leave instance %d", r.instance)
 	dots := r.progress()
@@ -71,12 +75,17 @@ func (r *run) awaitDrained(ctx context.Context, info Info, left int64, deadline 
 	defer ticker.Stop()
 	timeout := time.NewTimer(time.Until(deadline))
 	defer timeout.Stop()
-	for left > 0 {
+	var returning time.Time
+	for left > 0 || time.Now().Before(returning) {
 		select {
 		case <-ticker.C:
 		case <-timeout.C:
 			r.say(" failed\n")
-			r.fail("instance %d: %s still", r.instance, countBound(left))
+			if left == 0 {
+				r.fail("instance %d: conmgr was restarted, and applications may still come back to it", r.instance)
+			} else {
+				r.fail("instance %d: %s still", r.instance, countBound(left))
+			}
 			r.hint("\"cm_ctl status -i application\" shows them. The instance is draining all the same.")
 			return exitFailure
 		case <-ctx.Done():
@@ -84,26 +93,39 @@ func (r *run) awaitDrained(ctx context.Context, info Info, left int64, deadline 
 			return exitInterrupted
 		}
 		dots.tick()
-		n, err := r.askLeft(ctx, info, deadline)
-		if ctx.Err() == nil && err != nil && time.Now().Before(deadline) {
+		n, grace, err := r.askLeft(ctx, info, deadline)
+		now, running, _ := Running(r.dir) // after the answer: it is that one's, or of the one before
+		switch {
+		case err == nil:
+			left = n
+		case ctx.Err() != nil, !time.Now().Before(deadline):
+		case !running, errors.Is(err, errUndone): // else it may be about to be restarted in place
 			r.say(" failed\n")
 			r.fail("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 			return exitFailure
 		}
-		if err == nil {
-			left = n
+		if running && now.Again.Image != info.Again.Image {
+			if err != nil {
+				continue
+			}
+			info, returning = now, time.Now().Add(grace)
 		}
 	}
 	r.say("\nno application is bound to instance %d any more\n", r.instance)
 	return exitOK
 }
 
-// askLeft asks how many applications are bound to the instance. It is an error if it is not drained
-// here any more.
-func (r *run) askLeft(ctx context.Context, info Info, deadline time.Time) (int64, error) {
-	answers, err := ask(ctx, info, time.Until(deadline), "SHOW INSTANCES")
+var errUndone = errors.New("somebody has undrained it")
+
+// askLeft asks how many applications are bound to the instance, and for how long they may be away from
+// a conmgr. It is errUndone if the instance is not drained here any more.
+func (r *run) askLeft(ctx context.Context, info Info, deadline time.Time) (left int64, grace time.Duration, err error) {
+	said, answers, err := askConsole(ctx, info, time.Until(deadline), "SHOW INSTANCES")
 	if err != nil {
-		return 0, fmt.Errorf("conmgr process (PID %d) does not answer on port %d: %w", info.Pid, info.Port, err)
+		return 0, 0, fmt.Errorf("conmgr process (PID %d) does not answer on port %d: %w", info.Pid, info.Port, err)
+	}
+	if ms, err := strconv.ParseUint(said[cm.GraceParameter], 10, 32); err == nil {
+		grace = time.Duration(ms) * time.Millisecond
 	}
 	for i := range answers[0].values {
 		f := answers[0].row(i)
@@ -114,7 +136,7 @@ func (r *run) askLeft(ctx context.Context, info Info, deadline time.Time) (int64
 		if left == nil || !strings.Contains(f.shown(cm.ColDraining), cm.DrainHere) {
 			break
 		}
-		return *left, nil
+		return *left, grace, nil
 	}
-	return 0, fmt.Errorf("instance %d is not drained on this host any more: somebody has undrained it", r.instance)
+	return 0, 0, fmt.Errorf("instance %d is not drained on this host any more: %w", r.instance, errUndone)
 }

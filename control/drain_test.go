@@ -31,10 +31,10 @@ func (d *desk) drained() (by string, bound int64) {
 }
 
 // waitDrained has cm_ctl wait for the drain of instance 0, which has begun.
-func (d *desk) waitDrained() <-chan result {
+func (d *desk) waitDrained(more ...string) <-chan result {
 	d.t.Helper()
 	waited := make(chan result, 1)
-	go func() { waited <- d.cmctl("drain", "--wait", "-t", "60", "-i", "0") }()
+	go func() { waited <- d.cmctl(append([]string{"drain", "--wait", "-t", "60", "-i", "0"}, more...)...) }()
 	eventually(d.t, "it drains", func() bool { by, _ := d.drained(); return by == "here" })
 	return waited
 }
@@ -89,6 +89,22 @@ func TestDrainIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.want(<-waited, 1, "does not answer on port")
+}
+
+// To a conmgr that is restarted, applications come back within application_grace: that none is there
+// before that is not that they have left.
+func TestDrainIsNotOverByARestart(t *testing.T) {
+	d := newDesk(t, "becomes")
+	d.want(d.cmctl("start"), 0)
+	info := wantRunning(t, d.dir, true)
+	app := application(t, info.Port, "shop")
+	waited := d.waitDrained("-t", "4")
+	if err := syscall.Kill(info.Pid, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is restarted", func() bool { return wantRunning(t, d.dir, true).Again.Image == "2" })
+	app.Close()
+	d.want(<-waited, 1, "instance 0: conmgr was restarted, and applications may still come back to it")
 }
 
 func TestDrainInterrupted(t *testing.T) {

@@ -29,7 +29,35 @@ const (
 )
 
 // StartConsole serves a listener by conmgr's own console.
-var StartConsole func(l net.Listener, behaviour string) (promote func(), err error)
+var StartConsole func(l net.Listener, behaviour string, reload func() FakeReload) (promote func(), err error)
+
+// FakeReload is what RELOAD does: the rows, or the error; and what comes after the answer.
+type FakeReload struct {
+	Rows               [][3]string
+	Text, Detail, Hint string
+	Then               func()
+}
+
+// reloadFake does what the file "reload" says: a row a line, or an error with its detail and hint.
+// then is what has to be in place.
+func reloadFake(dir string, then func()) (r FakeReload) {
+	b, _ := os.ReadFile(filepath.Join(dir, "reload"))
+	r.Then = func() {}
+	for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		if text, is := strings.CutPrefix(line, "ERROR "); is {
+			r.Text, r.Detail, r.Hint = text, "a.conf:2: another\nHINT:  of that", "Look there. Nothing was changed."
+			return r
+		}
+		if f := strings.Fields(line); len(f) > 2 {
+			effect := strings.Join(f[2:], " ")
+			r.Rows = append(r.Rows, [3]string{f[0], f[1], effect})
+			if effect == cm.EffectInPlace {
+				r.Then = then
+			}
+		}
+	}
+	return r
+}
 
 // HasNoPrimary tells whether the instances are standbys at first.
 func HasNoPrimary(behaviour string) bool { return strings.HasPrefix(behaviour, "standbys") }
@@ -66,12 +94,13 @@ func fakeConmgr() int {
 	if behaviour == "dies" {
 		return 1
 	}
-	promote := func() {}
+	promote, again := func() {}, make(chan struct{}, 1)
 	switch behaviour {
 	case "fixed", "postgres", "garbled", "endless":
 		go serveFake(listener, behaviour)
 	default:
-		if promote, err = StartConsole(listener, behaviour); err != nil {
+		inPlace := func() { again <- struct{}{} }
+		if promote, err = StartConsole(listener, behaviour, func() FakeReload { return reloadFake(dir, inPlace) }); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -83,10 +112,34 @@ func fakeConmgr() int {
 			panic(err)
 		}
 	}
+	refuses := func() bool {
+		if !has("refuses") {
+			return false
+		}
+		progress.Refused = Refused{Times: progress.Refused.Times + 1, Why: "no \"way\"\x1b\nnor another one"}
+		tell()
+		return true
+	}
 	for {
 		select {
+		case <-again:
+			if has("dies") {
+				return 1
+			}
+			if refuses() {
+				continue
+			}
+			if !has("stays") {
+				if pidFile, err = becomeFake(pidFile, dir, info); err != nil {
+					panic(err)
+				}
+			}
+			progress = Progress{} // until it is connected
 		case s := <-signals:
 			_ = os.WriteFile(filepath.Join(dir, "signalled"), []byte(s.String()), 0o600)
+			if s == syscall.SIGUSR2 && refuses() {
+				continue
+			}
 			if s == syscall.SIGUSR2 {
 				if pidFile, err = becomeFake(pidFile, dir, info); err != nil {
 					panic(err)
@@ -117,6 +170,9 @@ func fakeConmgr() int {
 		if behaviour == "standbys" {
 			progress.Been.All, progress.Now = true, Presence{All: true, Primary: has("promoted")}
 			tell()
+			continue
+		}
+		if has("unready") {
 			continue
 		}
 		if behaviour != "slow" || has("ready") {
@@ -207,6 +263,8 @@ func serveFake(listener net.Listener, behaviour string) {
 						"generation detail used_for not_used last_role system_identifier draining bound lag_bytes lag_ms",
 						"0 db0 10.0.0.1 27500 27545 established primary off 3 412 0 - any,read-write - primary 7000000000000000001 here 3 - -",
 						"2 db2 - 5432 27545 lost - - - - 1 refused - unreachable primary - - - 4096 12")...)
+				case strings.HasPrefix(q.String, "SHOW EVENTS AFTER "):
+					send(answer(strings.Join(cm.EventColumns, " "), eventsAfter(q.String[18:])...)...)
 				case q.String == "SHOW APPLICATIONS":
 					send(answer("client_addr client_port application_name target instance connected_at via",
 						"127.0.0.1 40000 \x1b[31mred read-write 0 2026-01-02T03:04:05Z bind")...)
@@ -217,6 +275,19 @@ func serveFake(listener net.Listener, behaviour string) {
 			}
 		}()
 	}
+}
+
+// eventsAfter are three, one of which comes with the second question.
+func eventsAfter(last string) []string {
+	all := []string{"1 2026-01-02T03:04:05.678Z lost WARNING 0 db\"0 5432 silence is\x1blost - look 3",
+		"2 2026-01-02T03:04:06.678Z started LOG - - - - 7 de<tail - -"}
+	switch last {
+	case "0":
+		return all
+	case "2":
+		return []string{"3 2026-01-02T03:04:07.678Z ended LOG - - - - 8 - - -"}
+	}
+	return nil
 }
 
 // answer makes rows of words; "-" is NULL.

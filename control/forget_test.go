@@ -18,6 +18,16 @@ import (
 // terminal makes a pseudo-terminal on which somebody has typed a line.
 func terminal(t *testing.T, typed string) *os.File {
 	t.Helper()
+	master, slave := terminals(t)
+	if _, err := master.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	return slave
+}
+
+// terminals are both ends of a pseudo-terminal; a program gets the second one.
+func terminals(t *testing.T) (master, slave *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -30,15 +40,12 @@ func terminal(t *testing.T, typed string) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { slave.Close() })
-	if _, err := master.WriteString(typed); err != nil {
-		t.Fatal(err)
-	}
-	return slave
+	return master, slave
 }
 
 func (d *desk) known(want string) {

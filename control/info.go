@@ -65,10 +65,39 @@ func parsePresence(rest string) (p Presence) {
 	return p
 }
 
-// Progress is how far a conmgr has come: lines 7 and 8.
+// Progress is how far a conmgr has come: lines 7 and 8, and line 10.
 type Progress struct {
 	Now, Been Presence // now, and at some time since its start
 	Stopping  bool
+	Refused   Refused
+}
+
+// Refused is line 10: that the process could not become another program, and goes on. There is none
+// as long as it has not happened.
+type Refused struct {
+	Times uint64 // since its start
+	Why   string // the last time; may have several lines
+}
+
+// mostWhy is kept of it.
+const mostWhy = 4096
+
+func (r Refused) String() string {
+	why := r.Why
+	if len(why) > mostWhy {
+		why = strings.ToValidUTF8(why[:mostWhy], "") + "..."
+	}
+	return fmt.Sprintf("refused %d %q", r.Times, why)
+}
+
+// parseRefused reads line 10. One that is only half written is none.
+func parseRefused(line string) (r Refused) {
+	var why string
+	if n, err := fmt.Sscanf(line, "refused %d %q", &r.Times, &why); err != nil || n != 2 {
+		return Refused{}
+	}
+	r.Why = why
+	return r
 }
 
 // status is the one word of line 7.
@@ -111,6 +140,7 @@ type Info struct {
 	Status     Status
 	Presence   Presence
 	Again      Again
+	Refused    Refused
 }
 
 // Again is line 9: how this conmgr can be started again so that nothing is lost. One of version 1.0
@@ -182,7 +212,7 @@ func (i *Info) tail() []byte {
 	return b
 }
 
-// parseInfo reads a file. Lines after the ninth are left to later versions.
+// parseInfo reads a file. Lines after the tenth are left to later versions.
 func parseInfo(b []byte) (Info, error) {
 	if len(b) == 0 {
 		return Info{}, errors.New("is empty")
@@ -224,8 +254,11 @@ func parseInfo(b []byte) (Info, error) {
 	}
 	i.Presence = parsePresence(lines[7])
 	if _, rest, found := strings.Cut(lines[7], "\n"); found {
-		if line, _, complete := strings.Cut(rest, "\n"); complete {
+		if line, rest, complete := strings.Cut(rest, "\n"); complete {
 			i.Again = parseAgain(line)
+			if line, _, complete := strings.Cut(rest, "\n"); complete {
+				i.Refused = parseRefused(line)
+			}
 		}
 	}
 	return i, nil

@@ -20,6 +20,7 @@ var roles = map[string]func() int{
 	"holder":   holder,
 	"conmgr":   fakeConmgr,
 	"cm_ctl":   cmCtl,
+	"becoming": becoming,
 	"stranger": func() int { _, _ = io.Copy(io.Discard, os.Stdin); return 0 },
 }
 

@@ -77,6 +77,7 @@ func TestOptions(t *testing.T) {
 		"start -D -W":                  with(func(o *options) { o.dir = "-W" }),
 		"--help --nonsense":            with(func(o *options) { o.action, o.help = "", true }),
 		"start -?":                     with(func(o *options) { o.action, o.help = "", true }),
+		"events --json -f":             with(func(o *options) { o.action, o.json, o.follow = "events", true, true }),
 		"genkey a":                     with(func(o *options) { o.action, o.name = "genkey", "a" }),
 		"-V":                           with(func(o *options) { o.action, o.version = "", true }),
 		"--version -x":                 with(func(o *options) { o.action, o.version = "", true }),
@@ -124,7 +125,7 @@ func TestRefusals(t *testing.T) {
 	d.want(run("start"), 1, "cm_ctl: no directory specified and environment variable CMDATA unset", try)
 	d.want(run("start", "-x"), 1, "cm_ctl: invalid option -- 'x'", try)
 	d.want(run("--help"), 0, "Usage:", "cm_ctl restart", "CMDATA", "--complete", "--json")
-	d.want(run("--version"), 0, "cm_ctl (watchdog) 1.0\n")
+	d.want(run("--version"), 0, "cm_ctl (watchdog) "+cm.Version+"\n")
 
 	d.want(run("genkey", "a/b"), 1, "cm_ctl: invalid name \"a/b\": a keyid has 1 to 16 characters out of")
 

@@ -5,13 +5,14 @@ package control
 
 import (
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/internal/cells"
 )
 
 const (
@@ -49,24 +50,44 @@ func (f fields) shown(name string) string {
 	return ""
 }
 
+// stateTitle is of the column that has colours.
+const stateTitle = "state"
+
 // What people look for first; the rest is in --json.
 var instanceColumns = []column{
 	shown("instance", cm.ColInstance, true),
 	shown("host", cm.ColHost, false),
 	shown("port", cm.ColPort, true),
-	shown("state", cm.ColState, false),
+	shown(stateTitle, cm.ColState, false),
 	{"role", false, roleCell},
 	shown("timeline", cm.ColTimeline, true),
 	{"heartbeat", true, func(f fields) string { return ago(f.number(cm.ColLastHeartbeat)) }},
 }
 
 var applicationColumns = []column{
-	{"client", false, func(f fields) string { return f.shown(cm.ColClientAddr) + ":" + f.shown(cm.ColClientPort) }},
+	{"client", false, clientCell},
 	shown("application", cm.ColApplicationName, false),
 	shown("target", cm.ColTarget, false),
 	shown("instance", cm.ColInstance, true),
 	shown("via", cm.ColVia, false),
 	{"connected at", false, func(f fields) string { return secondsOnly(f.shown(cm.ColConnectedAt)) }},
+}
+
+var waitingColumns = []column{
+	{"client", false, clientCell},
+	shown("application", cm.ColApplicationName, false),
+	shown("target", cm.ColTarget, false),
+	{"waiting since", false, func(f fields) string { return secondsOnly(f.shown(cm.ColWaitingSince)) }},
+	{"until", false, func(f fields) string { return secondsOnly(f.shown(cm.ColWaitsUntil)) }},
+}
+
+// clientCell is where a connection comes from; that of a Unix socket has no address, and is [local],
+// as ps shows it of a server's.
+func clientCell(f fields) string {
+	if f.text(cm.ColClientAddr) == nil {
+		return "[local]"
+	}
+	return net.JoinHostPort(f.shown(cm.ColClientAddr), f.shown(cm.ColClientPort))
 }
 
 func roleCell(f fields) string {
@@ -148,33 +169,34 @@ func countBound(n int64) string {
 
 // formatList makes a table of an answer, or, where that is wider than width, one record a row, as
 // psql does with \x auto. notes, if not nil, follow their row.
-func formatList(answer rows, columns []column, notes func(fields) []string, width int) string {
+func formatList(answer rows, columns []column, notes func(fields) []string, width int, p palette) string {
 	header := make([]string, len(columns))
 	right := map[string]bool{}
 	for i, c := range columns {
 		header[i], right[c.title] = c.title, c.right
 	}
-	cells := make([][]string, len(answer.values))
+	lines := make([][]string, len(answer.values))
 	for i := range answer.values {
 		f := answer.row(i)
 		for _, c := range columns {
-			cells[i] = append(cells[i], c.cell(f))
+			lines[i] = append(lines[i], c.cell(f))
 		}
 	}
-	table := strings.SplitAfter(formatTable(header, cells, right), "\n")
+	table := strings.SplitAfter(formatTable(header, lines, right), "\n")
+	painted := strings.SplitAfter(formatPainted(header, lines, right, p), "\n")
 	wide := 0
 	for _, line := range table {
-		wide = max(wide, utf8.RuneCountInString(strings.TrimRight(line, "\n")))
+		wide = max(wide, cells.Width(strings.TrimRight(line, "\n")))
 	}
 	var b strings.Builder
 	if wide <= width {
 		b.WriteString(table[0] + table[1])
 	}
-	for i := range cells {
+	for i := range lines {
 		if wide <= width {
-			b.WriteString(table[2+i])
+			b.WriteString(painted[2+i])
 		} else {
-			writeRecord(&b, i, header, cells[i], width)
+			writeRecord(&b, i, header, lines[i], width, p)
 		}
 		if notes != nil {
 			for _, n := range notes(answer.row(i)) {
@@ -185,35 +207,27 @@ func formatList(answer rows, columns []column, notes func(fields) []string, widt
 	return b.String()
 }
 
-func writeRecord(b *strings.Builder, i int, header, cells []string, width int) {
+func writeRecord(b *strings.Builder, i int, header, cells []string, width int, p palette) {
 	title := 0
 	for _, h := range header {
 		title = max(title, len(h))
 	}
 	fmt.Fprintf(b, "-[ %d ]%s\n", i+1, strings.Repeat("-", max(0, min(width, usualWidth)-8)))
 	for j, h := range header {
+		if h == stateTitle { // one word
+			fmt.Fprintf(b, "%-*s | %s\n", title, h, p.state(cells[j]))
+			continue
+		}
 		writeFolded(b, fmt.Sprintf("%-*s | ", title, h), strings.Repeat(" ", title)+" | ", cells[j], width)
 	}
 }
 
-// writeFolded writes text after first, and goes on after next where a line is full: at a space, or
-// within a word that is longer than a line.
+// writeFolded writes text after first, and goes on after next where a line is full.
 func writeFolded(b *strings.Builder, first, next, text string, width int) {
-	rest, prefix := []rune(text), first
-	for {
-		room := max(width-utf8.RuneCountInString(prefix), 8)
-		if len(rest) <= room {
-			b.WriteString(strings.TrimRight(prefix+string(rest), " ") + "\n")
-			return
-		}
-		cut, skip := room, 0
-		for k := room; k > 0; k-- {
-			if rest[k] == ' ' {
-				cut, skip = k, 1
-				break
-			}
-		}
-		b.WriteString(prefix + string(rest[:cut]) + "\n")
-		rest, prefix = rest[cut+skip:], next
+	room := func(prefix string) int { return max(width-cells.Width(prefix), 8) }
+	prefix := first
+	for _, line := range cells.Fold(text, room(first), room(next)) {
+		b.WriteString(strings.TrimRight(prefix+line, " ") + "\n")
+		prefix = next
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/pgwatchdog/watchdog/internal/cells"
 )
 
 func value(s string) *string { return &s }
@@ -33,7 +35,7 @@ var twoInstances = answerRows("instance host port state role read_only timeline 
 
 func TestListFitsTheWidth(t *testing.T) {
 	for _, width := range []int{40, 60, 80, 132} {
-		out := formatList(twoInstances, instanceColumns, instanceNotes, width)
+		out := formatList(twoInstances, instanceColumns, instanceNotes, width, palette{})
 		for _, line := range strings.Split(out, "\n") {
 			if n := utf8.RuneCountInString(line); n > width {
 				t.Errorf("width %d: a line of %d: %q", width, n, line)
@@ -53,12 +55,46 @@ func TestListFitsTheWidth(t *testing.T) {
 	}
 }
 
+// Wide characters take two cells, and those that are set upon others none: in tables and in records.
+func TestWideCharactersFitTheWidth(t *testing.T) {
+	wide := answerRows("instance host port state role timeline last_heartbeat_ms detail",
+		"0 東京データ 5432 established primary 3 412 "+strings.Repeat("東", 60),
+		"1 cafe\u0301 5432 connecting unknown - - -")
+	for _, width := range []int{40, 76, 77, 132} {
+		out := formatList(wide, instanceColumns, instanceNotes, width, palette{})
+		for _, line := range strings.Split(out, "\n") {
+			if n := cells.Width(line); n > width {
+				t.Errorf("width %d: a line of %d: %q", width, n, line)
+			}
+		}
+		if table := strings.HasPrefix(out, " instance |"); table != (width >= 77) {
+			t.Errorf("width %d: table %v\n%s", width, table, out)
+		}
+	}
+	table := strings.Split(formatList(wide, instanceColumns, nil, 80, palette{}), "\n")
+	for _, line := range table[2:4] {
+		before, _, _ := strings.Cut(line, "| 5432")
+		if head, _, _ := strings.Cut(table[0], "| port"); cells.Width(before) != cells.Width(head) {
+			t.Errorf("columns are not aligned:\n%s", strings.Join(table, "\n"))
+		}
+	}
+}
+
 func TestLongWordsAreFolded(t *testing.T) {
 	var b strings.Builder
 	writeFolded(&b, "ab | ", "   | ", strings.Repeat("x", 30)+" yy", 20)
 	want := "ab | xxxxxxxxxxxxxxx\n   | xxxxxxxxxxxxxxx\n   | yy\n"
 	if b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+func TestClients(t *testing.T) {
+	answer := answerRows("client_addr client_port", "10.0.0.1 40000", "2001:db8::1 40000", "- -1")
+	for i, want := range []string{"10.0.0.1:40000", "[2001:db8::1]:40000", "[local]"} {
+		if got := clientCell(answer.row(i)); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 
@@ -87,6 +123,7 @@ func TestCheck(t *testing.T) {
 		{"standby", answerRows(columns, "established standby standby", "lost unknown -"), false, false, true},
 		{"of 1.0", answerRows("state role", "established primary", "connecting unknown"), true, false, true},
 		{"lost", answerRows(columns, "lost primary -"), false, false, false},
+		{"duplicate", answerRows(columns, "established primary read-write", "duplicate primary -"), true, true, true},
 	} {
 		for check, want := range map[string]bool{"primary": c.primary, "all": c.all, "any": c.any} {
 			if got := passes(check, c.rows); got != want {
@@ -98,11 +135,12 @@ func TestCheck(t *testing.T) {
 
 func TestStatusCheck(t *testing.T) {
 	d := newDesk(t, "prompt")
-	d.want(d.cmctl("status", "--check=primary"), 3, "no conmgr process running")
+	d.want(d.cmctl("status", "--check=primary"), 3, "CONMGR UNKNOWN - no conmgr process running\n")
 	d.want(d.cmctl("start"), 0)
-	d.want(d.cmctl("status", "--check=primary"), 0)
+	d.want(d.cmctl("status", "--check=primary"), 0, "CONMGR OK - primary is instance 0 (db0:27500); 1 of 2 instances established | instances=2 established=1 bound=0\n")
 	d.want(d.cmctl("status", "--json", "--check", "any"), 0)
-	d.want(d.cmctl("status", "--check=all"), 2, "check \"all\" has failed: not all instances have a heartbeat connection")
+	d.want(d.cmctl("status", "--check=all"), 2, "check \"all\" has failed: not all instances have a heartbeat connection",
+		"CONMGR CRITICAL - not all instances have a heartbeat connection; 1 of 2 instances established | ")
 	if r := d.cmctl("status", "--json", "-i", "application", "--check=all"); r.code != 2 ||
 		!strings.Contains(r.stdout, `"instances":[]`) {
 		t.Errorf("exit status %d: %s", r.code, r.stdout)

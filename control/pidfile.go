@@ -37,6 +37,7 @@ type PidFile struct {
 	path       string
 	info       Info
 	tailOffset int64 // of line 7
+	end        int64 // of line 9
 }
 
 // CreatePidFile locks and writes DIR/conmgr.pid; a stale file is taken over. Values of info that
@@ -93,7 +94,7 @@ func createPidFile(dir string, info Info, open func(path string) (*os.File, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &PidFile{file: file, path: path, info: info, tailOffset: tailOffset}
+	p := &PidFile{file: file, path: path, info: info, tailOffset: tailOffset, end: int64(len(b))}
 	// Written before it is cut: a reader finds at no time less than a record.
 	if _, err = file.WriteAt(b, 0); err == nil {
 		err = file.Truncate(int64(len(b)))
@@ -202,7 +203,7 @@ func tryLock(file *os.File) (bool, error) {
 	}
 }
 
-// SetProgress changes lines 7 and 8. The status of line 7 never goes back.
+// SetProgress changes lines 7, 8 and 10. The status of line 7 never goes back.
 func (p *PidFile) SetProgress(to Progress) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,10 +213,18 @@ func (p *PidFile) SetProgress(to Progress) error {
 	}
 	next.Presence = to.Now
 	next.Presence.Known = true
+	next.Refused = to.Refused
 	if p.file == nil || next == p.info {
 		return nil
 	}
-	if _, err := p.file.WriteAt(next.tail(), p.tailOffset); err != nil {
+	_, err := p.file.WriteAt(next.tail(), p.tailOffset)
+	if err == nil && next.Refused != p.info.Refused && next.Again != (Again{}) {
+		b := fmt.Appendf(nil, "%s\n", next.Refused)
+		if _, err = p.file.WriteAt(b, p.end); err == nil {
+			err = p.file.Truncate(p.end + int64(len(b)))
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("could not write PID file \"%s\": %w", p.path, cause(err))
 	}
 	p.info = next

@@ -93,6 +93,35 @@ func TestPidFileFormat(t *testing.T) {
 	}
 }
 
+// Why the process could not become another program, behind all else.
+func TestPidFileRefused(t *testing.T) {
+	dir := t.TempDir()
+	p, err := CreatePidFile(dir, Info{Port: 1, Again: Again{Becomes: true, Image: "7"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Remove()
+	why := "what \"it\" said\n" + strings.Repeat("longer ", 1000)
+	for _, refused := range []Refused{{1, why}, {2, "é"}} { // the first one is longer than what is kept
+		if err := p.SetProgress(Progress{Refused: refused}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadPidFile(dir)
+		if kept := got.Refused; err != nil || kept.Times != refused.Times || len(kept.Why) > mostWhy+3 ||
+			!strings.HasPrefix(refused.Why, strings.TrimSuffix(kept.Why, "...")) || len(kept.Why) < min(len(refused.Why), mostWhy) {
+			t.Errorf("read back %+.100v, %v; want %+.100v", got.Refused, err, refused)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "conmgr.pid"))
+	if err != nil || !strings.HasSuffix(string(b), "\nbecomes image=7\nrefused 2 \"é\"\n") {
+		t.Errorf("%q, %v", b, err)
+	}
+	got, err := parseInfo(b[:len(b)-1])
+	if err != nil || got.Refused != (Refused{}) || got.Again.Image != "7" {
+		t.Errorf("half of a line: %+v, %v", got, err)
+	}
+}
+
 func TestPidFileRefusesWhatItCannotHold(t *testing.T) {
 	for _, info := range []Info{{Port: 0}, {Port: 65536}, {Port: 1, Dir: "/a\nb"}, {Port: 1, ListenAddresses: "x\n"},
 		{Port: 1, BootID: "\n", StartTicks: 1},

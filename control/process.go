@@ -22,38 +22,61 @@ import (
 const pollInterval = 50 * time.Millisecond
 
 // bootID is random, and made at each boot of the kernel.
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+func bootID() (string, error) { return bootIDBelow("") }
+
+func bootIDBelow(root string) (string, error) {
+	b, err := os.ReadFile(root + "/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "", fmt.Errorf("could not read the boot id: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
 }
 
-// startTicks is when the process was started, in clock ticks since boot (field 22 of
-// /proc/PID/stat).
-func startTicks(pid int) (uint64, error) {
+// stat is what /proc/PID/stat says of a process.
+type stat struct {
+	state   byte   // field 3
+	threads int    // field 20; 0 while the kernel forgets this one, or the thread that it was
+	ticks   uint64 // field 22: when it was started, in clock ticks since boot
+}
+
+func readStat(pid int) (s stat, err error) {
 	name := fmt.Sprintf("/proc/%d/stat", pid)
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return 0, err
+		return s, err
 	}
 	end := bytes.LastIndexByte(b, ')') // field 2 is the program's name in parentheses, and may contain anything
 	fields := strings.Fields(string(b[end+1:]))
 	if end < 0 || len(fields) < 20 {
-		return 0, fmt.Errorf("could not understand %s", name)
+		return s, fmt.Errorf("could not understand %s", name)
 	}
-	return strconv.ParseUint(fields[19], 10, 64)
+	s.state = fields[0][0]
+	if s.threads, err = strconv.Atoi(fields[17]); err == nil {
+		s.ticks, err = strconv.ParseUint(fields[19], 10, 64)
+	}
+	return s, err
+}
+
+func startTicks(pid int) (uint64, error) {
+	s, err := readStat(pid)
+	return s.ticks, err
 }
 
 // matches tells whether the process that wrote the record is there.
 func (i Info) matches() bool {
-	boot, err := bootID()
-	if err != nil || boot != i.BootID {
-		return false
-	}
 	ticks, err := startTicks(i.Pid)
-	return err == nil && ticks == i.StartTicks
+	return err == nil && ticks == i.StartTicks && i.sameBoot()
+}
+
+// sameBoot: of the kernel as we see it, or as that process does. In a container of systemd-nspawn a
+// service with a /proc of its own sees the kernel's boot id, and a shell the container's.
+func (i Info) sameBoot() bool {
+	for _, root := range []string{"", fmt.Sprintf("/proc/%d/root", i.Pid)} {
+		if boot, err := bootIDBelow(root); err == nil && boot == i.BootID {
+			return true
+		}
+	}
+	return false
 }
 
 // process is a handle of the process that wrote a record. Where the kernel has pidfds (Linux 5.3),
@@ -133,7 +156,10 @@ func (p *process) waitExit(ctx context.Context, deadline time.Time) bool {
 		ms := int(min(left, 4*pollInterval)/time.Millisecond) + 1
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, ms)
 		if n > 0 {
-			return true
+			if !p.alive() {
+				return true
+			}
+			time.Sleep(time.Millisecond) // a kernel before 6.16, and the process becomes another program
 		}
 		if err != nil && err != unix.EINTR {
 			p.close() // go on without
@@ -142,11 +168,32 @@ func (p *process) waitExit(ctx context.Context, deadline time.Time) bool {
 	return false
 }
 
-func (p *process) alive() bool { return p.info.matches() && !zombie(p.info.Pid) }
+// alive compares no boot id: openProcess has, and it cannot be read of a process that is about to
+// become another program.
+func (p *process) alive() bool {
+	s, err := settled(p.info.Pid)
+	return err == nil && s.ticks == p.info.StartTicks && !s.ended()
+}
 
 // zombie: the process has ended, its parent has not asked for its exit status yet.
 func zombie(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	end := bytes.LastIndexByte(b, ')')
-	return err == nil && end >= 0 && end+2 < len(b) && (b[end+2] == 'Z' || b[end+2] == 'X')
+	s, err := settled(pid)
+	return err == nil && s.ended()
+}
+
+// ended is not true of one that becomes another program: its first thread is dead until the one that
+// does so has taken its place.
+func (s stat) ended() bool { return s.dead() && s.threads <= 1 }
+
+func (s stat) dead() bool { return s.state == 'Z' || s.state == 'X' }
+
+// settled waits for what the kernel is about to forget: it is gone then, or is another thread.
+func settled(pid int) (s stat, err error) {
+	for range 1000 {
+		if s, err = readStat(pid); err != nil || !s.dead() || s.threads > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return s, err
 }

@@ -83,6 +83,11 @@ func (r *run) become(ctx context.Context, info Info) int {
 		return exitFailure
 	}
 	r.say("conmgr process restarting\n")
+	return r.awaitSuccessor(ctx, p, info, time.Now().Add(r.limit(defaultTimeout)), "restarted conmgr process successfully\n")
+}
+
+// awaitSuccessor waits until the process has become another one, as far as was asked for.
+func (r *run) awaitSuccessor(ctx context.Context, p *process, info Info, deadline time.Time, done string) int {
 	goal := StatusReady
 	switch {
 	case !r.wait:
@@ -91,7 +96,7 @@ func (r *run) become(ctx context.Context, info Info) int {
 		goal = StatusComplete
 	}
 	dots := r.progress()
-	for deadline := time.Now().Add(r.limit(defaultTimeout)); ; dots.tick() {
+	for ; ; dots.tick() {
 		if p.waitExit(ctx, time.Now().Add(pollInterval)) {
 			r.fail("conmgr process (PID %d) has ended", info.Pid)
 			r.hint("Examine its log output.")
@@ -102,8 +107,17 @@ func (r *run) become(ctx context.Context, info Info) int {
 		case ctx.Err() != nil:
 			return exitInterrupted
 		case err == nil && now.Pid == info.Pid && now.Again.Image != info.Again.Image && r.reached(ctx, now, goal):
-			r.say("restarted conmgr process successfully\n")
+			r.say("%s", done)
 			return exitOK
+		case err == nil && now.Again.Image == info.Again.Image && now.Refused.Times > info.Refused.Times:
+			why, more, _ := strings.Cut(now.Refused.Why, "\n")
+			r.fail("conmgr process (PID %d) has not restarted, and goes on as it is: %s", info.Pid, printable(why))
+			r.explain("", more)
+			return exitFailure
+		case time.Now().After(deadline) && err == nil && now.Again.Image != info.Again.Image:
+			r.fail("conmgr process (PID %d) goes on as a new one, and is not connected to the watchdog in time", info.Pid)
+			r.hint("\"cm_ctl status\" shows its instances.")
+			return exitFailure
 		case time.Now().After(deadline):
 			r.fail("conmgr process has not restarted in time")
 			r.hint("Examine its log output: it goes on as it is if it could not.")

@@ -11,42 +11,26 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 )
 
-// The documented shape of --json. Unknown values are null.
+// The documented shape of --json: docs/status.schema.json. Unknown values are null.
 type statusReport struct {
 	Pid          *int                `json:"pid"`
 	State        string              `json:"state"` // running, starting, stopping, not running
 	Port         *int                `json:"port"`
-	Instances    []instanceReport    `json:"instances"`
+	Instances    []cm.InstanceStatus `json:"instances"`
 	Applications []applicationReport `json:"applications"`
 	// why conmgr could not be asked: the lists say nothing then
-	Error string `json:"error,omitempty"`
-}
-
-type instanceReport struct {
-	Instance        *int64  `json:"instance"`
-	Host            *string `json:"host"`
-	Hostaddr        *string `json:"hostaddr"`
-	Port            *int64  `json:"port"`
-	WatchdogPort    *int64  `json:"watchdog_port"`
-	State           *string `json:"state"`
-	Role            string  `json:"role"`
-	ReadOnly        *bool   `json:"read_only"`
-	Timeline        *int64  `json:"timeline"`
-	LastHeartbeatMs *int64  `json:"last_heartbeat_ms"`
-	Generation      *int64  `json:"generation"`
-	Detail          *string `json:"detail"`
-	UsedFor         *string `json:"used_for"`
-	NotUsed         *string `json:"not_used"`
-	LastRole        *string `json:"last_role"`
-	SystemID        *string `json:"system_identifier"` // 64 bits: more than a number of JSON holds everywhere
-	Draining        *string `json:"draining"`
-	Bound           *int64  `json:"bound"`
-	LagBytes        *int64  `json:"lag_bytes"`
-	LagMs           *int64  `json:"lag_ms"`
+	Error     string          `json:"error,omitempty"`
+	Waiting   []waitingReport `json:"waiting"`
+	Version   *string         `json:"version"`
+	Directory string          `json:"directory"`
+	Listening *string         `json:"listen_addresses"`
+	Started   *time.Time      `json:"started"`
+	Check     *checkReport    `json:"check,omitempty"`
 }
 
 type applicationReport struct {
@@ -59,87 +43,161 @@ type applicationReport struct {
 	Via             *string `json:"via"`
 }
 
+type waitingReport struct {
+	ClientAddr      *string `json:"client_addr"`
+	ClientPort      *int64  `json:"client_port"`
+	ApplicationName *string `json:"application_name"`
+	Target          *string `json:"target"`
+	WaitingSince    *string `json:"waiting_since"`
+	WaitsUntil      *string `json:"waits_until"`
+	Via             *string `json:"via"`
+}
+
+type checkReport struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`
+}
+
+// sight is what was found at one look.
+type sight struct {
+	statusReport
+	info    Info
+	unknown bool // a process runs, and it is not known which
+	asked   answers
+	code    int // exit status
+}
+
 func (r *run) status(ctx context.Context) int {
+	if r.watch > 0 {
+		return r.watchStatus(ctx)
+	}
+	return r.statusOnce(ctx)
+}
+
+// statusOnce looks, and shows what it has found.
+func (r *run) statusOnce(ctx context.Context) int {
+	s := r.look(ctx)
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	if r.check != "" && s.code != exitNoDirectory {
+		r.judge(&s)
+	}
+	switch {
+	case s.code == exitNoDirectory:
+	case r.json:
+		r.sayJSON(s.statusReport)
+	default:
+		r.show(&s)
+	}
+	if s.Check != nil && s.code == exitCheckFailed && s.Error == "" {
+		r.fail("check \"%s\" has failed: %s", s.Check.What, checkTexts[r.check])
+	}
+	return s.code
+}
+
+// look finds out who runs, and asks him.
+func (r *run) look(ctx context.Context) sight {
+	s := sight{statusReport: statusReport{State: "running", Directory: r.dir, Instances: []cm.InstanceStatus{},
+		Applications: []applicationReport{}, Waiting: []waitingReport{}}}
 	info, running, err := Running(r.dir)
 	var unknown *UnidentifiedError
 	switch {
 	case errors.As(err, &unknown):
 		r.fail("%v", err)
+		s.unknown, s.Error = true, unknown.Error()
+		return s
 	case err != nil:
 		r.fail("%v", err)
-		return exitNoDirectory
+		s.code = exitNoDirectory
+		return s
 	case !running:
 		if info.Pid != 0 {
 			r.fail("PID file \"%s\" is stale: conmgr process (PID %d) is gone", r.pidPath(), info.Pid)
 		}
-		if r.json {
-			r.sayJSON(statusReport{State: "not running", Instances: []instanceReport{},
-				Applications: []applicationReport{}})
-		} else {
-			r.say("cm_ctl: no conmgr process running\n")
+		s.State, s.code = "not running", exitNotRunning
+		return s
+	}
+	s.info = info
+	s.Pid, s.Port, s.Listening, s.Started = &info.Pid, &info.Port, &info.ListenAddresses, &info.Started
+	if info.Status == StatusStarting || info.Status == StatusStopping {
+		s.State = string(info.Status)
+	}
+	if s.asked, err = r.askAll(ctx, info); err != nil {
+		s.Error = fmt.Sprintf("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port,
+			strings.ReplaceAll(err.Error(), "\n", "; "))
+		if ctx.Err() == nil {
+			r.fail("%s", s.Error)
 		}
-		return exitNotRunning
+		return s
 	}
-	report := statusReport{State: "running", Instances: []instanceReport{}, Applications: []applicationReport{}}
-	var instances, applications rows
-	if unknown != nil {
-		report.Error = unknown.Error()
-	} else {
-		report.Pid, report.Port = &info.Pid, &info.Port
-		if info.Status == StatusStarting || info.Status == StatusStopping {
-			report.State = string(info.Status)
-		}
-		if instances, applications, err = r.askBoth(ctx, info); err != nil {
-			report.Error = fmt.Sprintf("conmgr process (PID %d) does not answer on port %d: %s", info.Pid, info.Port,
-				strings.ReplaceAll(err.Error(), "\n", "; "))
-			r.fail("%s", report.Error)
-		}
+	s.Version = &s.asked.version
+	if r.items != "application" {
+		s.Instances = append(s.Instances, instanceReports(s.asked.instances)...)
 	}
-	if ctx.Err() != nil {
-		return exitInterrupted
-	}
-	if r.json {
-		if r.items != "application" {
-			report.Instances = append(report.Instances, instanceReports(instances)...)
-		}
-		report.Applications = append(report.Applications, applicationReports(applications)...)
-		r.sayJSON(report)
-		return r.checked(instances, report.Error)
-	}
-	if unknown != nil {
-		r.say("cm_ctl: conmgr process is running\n")
-		return r.checked(instances, report.Error)
-	}
-	r.say("cm_ctl: conmgr process is %s (PID: %d)\n", report.State, info.Pid)
-	r.say("  directory: %s\n  started:   %s\n  listening: %s, port %d\n", info.Dir,
-		info.Started.Format("2006-01-02 15:04:05 MST"),
-		printable(info.ListenAddresses), info.Port)
-	if err == nil {
-		r.sayList("instance", "Instances", "no instances configured", instances, instanceColumns, instanceNotes)
-		r.sayList("application", "Applications", "no applications connected", applications, applicationColumns, nil)
-	}
-	return r.checked(instances, report.Error)
+	s.Applications = append(s.Applications, applicationReports(s.asked.applications)...)
+	s.Waiting = append(s.Waiting, waitingReports(s.asked.waiting)...)
+	return s
 }
 
-func (r *run) askBoth(ctx context.Context, info Info) (instances, applications rows, err error) {
+// show is for people.
+func (r *run) show(s *sight) {
+	if s.Check != nil {
+		r.say("%s\n", s.Check.Text)
+	}
+	switch {
+	case s.code == exitNotRunning:
+		r.say("cm_ctl: no conmgr process running\n")
+		return
+	case s.unknown:
+		r.say("cm_ctl: conmgr process is running\n")
+		return
+	}
+	r.say("cm_ctl: conmgr process is %s (PID: %d)\n", s.State, s.info.Pid)
+	var b strings.Builder
+	for _, line := range [][2]string{{"  directory: ", s.info.Dir},
+		{"  started:   ", s.info.Started.Format("2006-01-02 15:04:05 MST")},
+		{"  listening: ", fmt.Sprintf("%s, port %d", printable(s.info.ListenAddresses), s.info.Port)}} {
+		writeFolded(&b, line[0], "             ", line[1], r.outputWidth())
+	}
+	r.say("%s", b.String())
+	if s.Error != "" {
+		return
+	}
+	r.sayList("instance", "Instances", "no instances configured", s.asked.instances, instanceColumns, instanceNotes)
+	r.sayList("application", "Applications", "no applications connected", s.asked.applications, applicationColumns, nil)
+	if len(s.Waiting) > 0 {
+		r.sayList("application", "Waiting for an instance", "", s.asked.waiting, waitingColumns, nil)
+	}
+}
+
+// answers are those of the statements that status asks.
+type answers struct {
+	version                          string
+	instances, applications, waiting rows
+}
+
+func (r *run) askAll(ctx context.Context, info Info) (a answers, err error) {
+	into := map[string]*rows{}
 	var statements []string
-	if r.items != "application" || r.check != "" {
-		statements = append(statements, "SHOW INSTANCES")
+	want := func(statement string, to *rows, wanted bool) {
+		if wanted {
+			statements, into[statement] = append(statements, statement), to
+		}
 	}
-	if r.items != "instance" {
-		statements = append(statements, "SHOW APPLICATIONS")
-	}
-	answers, err := ask(ctx, info, r.limit(defaultStatusTimeout), statements...)
+	want("SHOW INSTANCES", &a.instances, r.items != "application" || r.check != "")
+	want("SHOW APPLICATIONS", &a.applications, r.items != "instance")
+	want(showWaiting, &a.waiting, r.items != "instance")
+	said, told, err := askConsole(ctx, info, r.limit(defaultStatusTimeout), statements...)
 	if err != nil {
-		return rows{}, rows{}, err
+		return answers{}, err
 	}
-	if r.items != "application" || r.check != "" {
-		instances, answers = answers[0], answers[1:]
+	for i, s := range statements {
+		*into[s] = told[i]
 	}
-	if r.items != "instance" {
-		applications = answers[0]
-	}
-	return instances, applications, nil
+	a.version = said[cm.VersionParameter]
+	return a, nil
 }
 
 func (r *run) sayJSON(report statusReport) {
@@ -159,10 +217,10 @@ func (r *run) sayList(item, title, empty string, answer rows, columns []column, 
 		r.say("\n%s: %s\n", title, empty)
 		return
 	}
-	r.say("\n%s:\n%s", title, formatList(answer, columns, notes, r.outputWidth()))
+	r.say("\n%s:\n%s", title, formatList(answer, columns, notes, r.outputWidth(), r.palette()))
 }
 
-func instanceReports(answer rows) (reports []instanceReport) {
+func instanceReports(answer rows) (reports []cm.InstanceStatus) {
 	for i := range answer.values {
 		f := answer.row(i)
 		role := "unknown"
@@ -173,7 +231,7 @@ func instanceReports(answer rows) (reports []instanceReport) {
 		if timeline != nil && *timeline == 0 {
 			timeline = nil // not known yet
 		}
-		reports = append(reports, instanceReport{Instance: f.number(cm.ColInstance), Host: f.text(cm.ColHost),
+		reports = append(reports, cm.InstanceStatus{Instance: f.number(cm.ColInstance), Host: f.text(cm.ColHost),
 			Hostaddr: f.text(cm.ColHostAddr), Port: f.number(cm.ColPort),
 			WatchdogPort: f.number(cm.ColWatchdogPort), State: f.text(cm.ColState), Role: role,
 			ReadOnly: f.boolean(cm.ColReadOnly),
@@ -193,6 +251,16 @@ func applicationReports(answer rows) (reports []applicationReport) {
 			ClientPort:      f.number(cm.ColClientPort),
 			ApplicationName: f.text(cm.ColApplicationName), Target: f.text(cm.ColTarget), Instance: f.number(cm.ColInstance),
 			ConnectedAt: f.text(cm.ColConnectedAt), Via: f.text(cm.ColVia)})
+	}
+	return reports
+}
+
+func waitingReports(answer rows) (reports []waitingReport) {
+	for i := range answer.values {
+		f := answer.row(i)
+		reports = append(reports, waitingReport{ClientAddr: f.text(cm.ColClientAddr), ClientPort: f.number(cm.ColClientPort),
+			ApplicationName: f.text(cm.ColApplicationName), Target: f.text(cm.ColTarget),
+			WaitingSince: f.text(cm.ColWaitingSince), WaitsUntil: f.text(cm.ColWaitsUntil), Via: f.text(cm.ColVia)})
 	}
 	return reports
 }

@@ -4,27 +4,23 @@ package control
 
 import (
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/pgwatchdog/watchdog/internal/cells"
 )
 
-// printable keeps what others put into their names, application_name above all, from playing with
-// the terminal.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if !unicode.IsPrint(c) {
-			return '?'
-		}
-		return c
-	}, s)
-}
+func printable(s string) string { return cells.Printable(s) }
 
 // formatTable aligns as psql does. The columns of right are aligned to the right.
 func formatTable(header []string, lines [][]string, right map[string]bool) string {
+	return formatPainted(header, lines, right, palette{})
+}
+
+// formatPainted has the states of instances in colours.
+func formatPainted(header []string, lines [][]string, right map[string]bool, p palette) string {
 	width := make([]int, len(header))
 	for _, line := range append([][]string{header}, lines...) {
 		for i, cell := range line {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
+			width[i] = max(width[i], cells.Width(cell))
 		}
 	}
 	var b strings.Builder
@@ -34,7 +30,10 @@ func formatTable(header []string, lines [][]string, right map[string]bool) strin
 			if i > 0 {
 				l.WriteString(" | ")
 			}
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			pad := strings.Repeat(" ", width[i]-cells.Width(cell))
+			if header[i] == stateTitle && cell != stateTitle {
+				cell = p.state(cell)
+			}
 			if right[header[i]] {
 				l.WriteString(pad + cell)
 			} else {

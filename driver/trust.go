@@ -99,19 +99,11 @@ func trusted(uid uint32, users []string) bool {
 		return true
 	}
 	for _, name := range append(users, "conmgr") {
-		if isUser(name, uid) {
+		if sockowner.IsUser(name, uid) {
 			return true
 		}
 	}
 	return false
-}
-
-func isUser(name string, uid uint32) bool {
-	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return uint32(n) == uid
-	}
-	u, err := user.Lookup(name)
-	return err == nil && u.Uid == strconv.FormatUint(uint64(uid), 10)
 }
 
 // requiredPeer is libpq's own rule for Unix-domain sockets.

@@ -1,6 +1,7 @@
 /*
  * access.c
- *	  Who may be a conmgr of this server: settings, and how Go learns of them.
+ *	  Who may be a conmgr of this server, and where it listens: settings, and
+ *	  how Go learns of them.
  *
  * The key file itself is read by the Go side. Runs in the postmaster, which
  * defines and checks the settings, in every process that reads them again, and
@@ -10,7 +11,10 @@
 
 #include <arpa/inet.h>
 #include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "postmaster/postmaster.h"
 #include "utils/guc.h"
 
 static int	authentication;
@@ -95,6 +99,15 @@ check_allowed_addresses(char **newval, void **extra, GucSource source)
 }
 
 static bool
+check_listen_addresses(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < WD_LISTEN_ADDRESSES)
+		return true;
+	GUC_check_errdetail("The list is longer than %d bytes.", WD_LISTEN_ADDRESSES - 1);
+	return false;
+}
+
+static bool
 check_key_file(char **newval, void **extra, GucSource source)
 {
 	if (strlen(*newval) < MAXPGPATH)
@@ -106,6 +119,18 @@ check_key_file(char **newval, void **extra, GucSource source)
 void
 watchdog_define_access_settings(void)
 {
+	DefineCustomIntVariable("watchdog.port",
+							"Port on which conmgr processes connect for heartbeat monitoring.",
+							NULL,
+							&watchdog_port,
+							27545, 1, 65535,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("watchdog.listen_addresses",
+							   "Addresses on which conmgr processes connect, in the form of listen_addresses.",
+							   "The default is the value of listen_addresses.",
+							   &watchdog_listen_addresses,
+							   ListenAddresses,
+							   PGC_SIGHUP, GUC_LIST_INPUT, check_listen_addresses, NULL, NULL);
 	DefineCustomEnumVariable("watchdog.authentication",
 							 "Whether conmgr processes have to prove by a key who they are.",
 							 "With prefer, one without a key is served, but does not touch what belongs to a key.",
@@ -132,7 +157,36 @@ watchdog_define_access_settings(void)
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
-/* Tell Go, which reads the key file again by that. */
+WatchdogAccess
+watchdog_access(void)
+{
+	return (WatchdogAccess)
+	{
+		.authenticates = authentication != WD_AUTHENTICATION_OFF,
+			.key_file = key_file
+	};
+}
+
+/* What is wrong with the key file, in few words. internal/keyfile has the rules. */
+const char *
+watchdog_key_file_trouble(const char *path)
+{
+	struct stat st;
+
+	if (*path == '\0')
+		return "watchdog.key_file is not set";
+	if (stat(path, &st) != 0 || access(path, R_OK) != 0)
+		return errno == ENOENT ? "it is not there" : "it cannot be read";
+	if (!S_ISREG(st.st_mode))
+		return "it is no regular file";
+	if (st.st_uid != geteuid() && st.st_uid != 0)
+		return "it is another user's";
+	if (st.st_mode & (st.st_uid == geteuid() ? 077 : 037))
+		return "others may read it";
+	return "its text is wrong";
+}
+
+/* Tell Go, which reads the key file again by that, and looks where to listen. */
 void
 watchdog_tell_access(WatchdogBridge *bridge)
 {
@@ -143,5 +197,8 @@ watchdog_tell_access(WatchdogBridge *bridge)
 	strlcpy(bridge->key_file, key_file, sizeof(bridge->key_file));
 	strlcpy(bridge->allowed_addresses, allowed_addresses,
 			sizeof(bridge->allowed_addresses));
+	bridge->port = watchdog_port;
+	strlcpy(bridge->listen_addresses, watchdog_listen_addresses,
+			sizeof(bridge->listen_addresses));
 	wd_store(&bridge->access_serial, bridge->access_serial + 1);
 }

@@ -17,7 +17,7 @@
 
 #include <stdint.h>
 
-#define WATCHDOG_ABI_VERSION 7
+#define WATCHDOG_ABI_VERSION 8
 
 /* States of a slot. */
 #define WD_SLOT_FREE		0
@@ -153,7 +153,83 @@ typedef struct WatchdogSession
 	uint16_t	server_port;
 	uint8_t		walsender;
 	char		application[64];	/* application_name, as it began */
+	int64_t		reported;		/* atomic; the latest cut-off of the verdicts by
+								 * which it would have ended, had
+								 * watchdog.terminate been on; 0: none */
+
+	/*
+	 * Atomic; the number of the verdict by which the terminator has told it
+	 * to end. The last field: a session that begins leaves it alone, see
+	 * history.c.
+	 */
+	uint64_t	ended_by;
 } WatchdogSession;
+
+/*
+ * The cumulative counters, in shared memory. Go adds to the first ones, which
+ * heartbeat/watchdog/history.go has in that order, all others to those behind;
+ * atomic. The view's function returns them as they are, so that a new one goes
+ * to the end, for a new version of the extension.
+ */
+#define WD_REFUSED_FULL		15
+#define WD_TOTALS_OF_GO		22
+#define WD_TERMINATED		22	/* sessions, by cause, from silence to closed */
+#define WD_TERMINATED_DRAIN	26
+#define WD_REPORTED			27	/* sessions that would have been, by cause */
+#define WD_SPARED			31	/* sessions that end by silence only */
+#define WD_WORKER_STARTS	32
+#define WD_TERMINATOR_STARTS	33
+#define WD_TOTALS			34
+
+/* Values of WatchdogVerdict.why: sessions stay; terminator/policy.go. */
+#define WD_WHY_SETTING		1
+#define WD_WHY_ALIVE		2
+#define WD_WHY_COVERED		3
+
+/* Values of WatchdogVerdict.served. */
+#define WD_SERVED			1	/* the terminator has carried it out */
+#define WD_SERVED_REPORT	2	/* watchdog.terminate is off */
+
+/*
+ * One of the last verdicts, in a ring in shared memory. Go writes all but what
+ * is marked, by the rules of a slot, its number last; only then it asks the
+ * terminator.
+ */
+typedef struct WatchdogVerdict
+{
+	uint32_t	serial;			/* atomic; odd while it is being written */
+	uint32_t	slot;
+	uint64_t	number;			/* from 1, since the server has started; 0:
+								 * never used */
+	uint32_t	verdict;		/* as counted in the slot; 0: none was asked for */
+	uint32_t	timeout_ms;
+	uint8_t		addr[16];
+	uint8_t		label[16];
+	uint8_t		keyid[16];
+	int64_t		decided_at;		/* µs since the Unix epoch */
+	int64_t		decided_mono;	/* ns, CLOCK_MONOTONIC: the same */
+	int64_t		last_received_at;	/* µs since the Unix epoch */
+	uint16_t	port;
+	uint8_t		cause;
+	uint8_t		why;			/* WD_WHY_...; 0: no session stays */
+
+	/*
+	 * Words of the terminator and of sessions, atomic: number <<
+	 * WD_WORD_BITS | the value. Who comes late finds another number, and
+	 * leaves it alone.
+	 */
+	uint64_t	served;			/* WD_SERVED...; 0: not yet */
+	uint64_t	signaled;		/* sessions that were told to end, or would
+								 * be */
+	uint64_t	starting;		/* that were still starting, and ended
+								 * themselves */
+	uint64_t	spared;			/* that end by silence only */
+	uint64_t	left;			/* of signaled, still there */
+	uint64_t	gone_us;		/* from decided_mono until left became 0; 0:
+								 * not yet */
+} WatchdogVerdict;
+
+#define WD_WORD_BITS	40
 
 /*
  * For the writer of a slot, after it has made the serial odd: Go's atomic
@@ -206,19 +282,34 @@ typedef struct WatchdogLogLine
 
 #define WD_KEY_FILE				1024	/* MAXPGPATH */
 #define WD_ALLOWED_ADDRESSES	8192
+#define WD_LISTEN_ADDRESSES		8192
+
+/* What Go tells of itself, for watchdog_doctor(); atomic, in shared memory. */
+typedef struct WatchdogTold
+{
+	uint32_t	listening;		/* sockets */
+	uint32_t	listen_failed;	/* 1: there should be others */
+	uint32_t	keys;			/* in force */
+	uint32_t	keys_failed;	/* 1: there should be others */
+} WatchdogTold;
 
 /* In the worker's private memory, for as long as the process lives. */
 typedef struct WatchdogBridge
 {
-	/* settings, by the C side before Go starts */
-	const char *listen_addresses;
-	int32_t		port;
+	/* by the C side before Go starts */
 	uint32_t	nslots;
 	WatchdogSlot *slots;		/* shared memory */
 	WatchdogSession *sessions;	/* shared memory */
 	uint32_t	nsessions;
+	uint32_t   *report_only;	/* shared memory; atomic: watchdog.terminate is
+								 * off */
 	int64_t    *latest_cutoff;	/* shared memory; atomic: no verdict means a
 								 * session that was heard after it */
+	uint64_t   *totals;			/* shared memory; atomic: WD_TOTALS */
+	WatchdogVerdict *verdicts;	/* shared memory */
+	uint32_t	nverdicts;
+	WatchdogTold *told;			/* shared memory */
+	uint64_t   *last_verdict;	/* shared memory; atomic: its number */
 	int64_t    *alive_mono;		/* shared memory, of Go; atomic: when there last
 								 * was a worker, ns, CLOCK_MONOTONIC; 0: never */
 	uint64_t	system_identifier;
@@ -240,14 +331,17 @@ typedef struct WatchdogBridge
 	uint32_t	max_grace_ms;	/* atomic; longest grace that is granted */
 
 	/*
-	 * Who may be a conmgr. Copies of all are good if access_serial is even,
-	 * and the same before and after. Another one: Go reads the key file again.
+	 * Who may be a conmgr, and where it may connect. Copies of all are good if
+	 * access_serial is even, and the same before and after. Another one: Go
+	 * reads the key file again, and looks where to listen.
 	 */
 	uint32_t	access_serial;	/* atomic */
 	uint32_t	authentication; /* WD_AUTHENTICATION_... */
 	uint32_t	min_interval_ms;	/* shortest interval of a HELLO */
 	char		key_file[WD_KEY_FILE];	/* empty: none */
 	char		allowed_addresses[WD_ALLOWED_ADDRESSES];	/* empty: all */
+	int32_t		port;
+	char		listen_addresses[WD_LISTEN_ADDRESSES];
 
 	/*
 	 * The declared succession, as on the wire; 0, 0: none. To change it,

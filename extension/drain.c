@@ -197,7 +197,10 @@ leave_when_idle(WatchdogLeave how, int64 since)
 		wd_monotonic_now() - idle_since < LONG_IDLE_MS * INT64CONST(1000000))
 		return;
 	if (!input_waits())
+	{
+		watchdog_count(WD_TERMINATED_DRAIN, 1);
 		wd_end_idle_session();
+	}
 }
 
 /*

@@ -117,14 +117,17 @@ WatchdogBridge *
 watchdog_make_bridge(void)
 {
 	bridge = MemoryContextAllocZero(TopMemoryContext, sizeof(WatchdogBridge));
-	bridge->listen_addresses = MemoryContextStrdup(TopMemoryContext,
-												   watchdog_listen_addresses);
-	bridge->port = watchdog_port;
 	bridge->nslots = watchdog_shared->nslots;
 	bridge->slots = watchdog_shared->slots;
 	bridge->sessions = watchdog_sessions;
+	bridge->report_only = &watchdog_shared->report_only;
 	bridge->nsessions = watchdog_nsessions;
 	bridge->latest_cutoff = &watchdog_shared->latest_cutoff;
+	bridge->totals = watchdog_shared->totals;
+	bridge->verdicts = watchdog_history->verdicts;
+	bridge->nverdicts = watchdog_history->size;
+	bridge->told = &watchdog_shared->told;
+	bridge->last_verdict = &watchdog_history->last;
 	bridge->alive_mono = &watchdog_shared->alive_mono;
 	bridge->system_identifier = GetSystemIdentifier();
 	bridge->postmaster_port = PostPortNumber;

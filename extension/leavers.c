@@ -82,7 +82,7 @@ look_at_sessions(const WatchdogDrain *drain, int64 now, Pass *pass)
 		if (leave == WD_STAYS)
 			continue;
 		if (leave == WD_LEAVES_NOW &&
-			watchdog_end_session(row, session.pid))
+			watchdog_end_session(row, session.pid, 0))
 			pass->signaled++;
 		else
 			pass->left++;
@@ -95,6 +95,7 @@ look_at_sessions(const WatchdogDrain *drain, int64 now, Pass *pass)
 static void
 report(const Pass *pass)
 {
+	watchdog_count(WD_TERMINATED_DRAIN, pass->signaled);
 	if (pass->signaled > 0)
 		ereport(LOG,
 				(errmsg("terminator: terminated connections that began before the drain: count=%d",

@@ -72,6 +72,14 @@ watchdog_signals_are_blocked(char *culprit, size_t size)
 	return good;
 }
 
+/* So many descriptors the worker needs at least: the guide's formula. */
+uint64
+watchdog_needed_files(void)
+{
+	return (uint64) max_files_per_process +
+		2 * (uint64) watchdog_max_heartbeat_connections;
+}
+
 /*
  * Every heartbeat connection is a descriptor that PostgreSQL's own accounting
  * does not know.
@@ -80,8 +88,7 @@ void
 watchdog_raise_file_limit(void)
 {
 	struct rlimit lim;
-	rlim_t		need = (rlim_t) max_files_per_process +
-		2 * (rlim_t) watchdog_max_heartbeat_connections;
+	rlim_t		need = watchdog_needed_files();
 	/* three connections of each conmgr in doubt, and one that says HELLO */
 	rlim_t		want = (rlim_t) max_files_per_process +
 		4 * (rlim_t) watchdog_max_heartbeat_connections + SPARE_FILES;

@@ -9,13 +9,13 @@
  * heartbeat. What fails at each start (a library that is missing, damaged or
  * of another version) would then fail some 80 times a second, with as many
  * lines in the log: so the pauses grow while lives are short. An end on
- * request is no failure.
+ * request is no failure. Times are of CLOCK_MONOTONIC: a clock that is set back
+ * must not make a pause an hour.
  */
 #include "watchdog.h"
 
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
-#include "utils/timestamp.h"
 
 /* A worker that lived shorter has failed at its start, or quickly. */
 #define FAILED_START_MS	1000
@@ -25,18 +25,25 @@
 #define FREE_RESTARTS	10		/* quick failures in a row without a pause */
 #define MAX_PAUSE_S		30
 
-/* Count this start, and return how long it has to wait. */
-static int
-count_start(TimestampTz now)
+/* Was the last start longer ago, or is there none? */
+static bool
+was_before(int64 last, int64 now, int ms)
 {
-	TimestampTz last = watchdog_shared->last_start;
+	return last == 0 || now - last >= ms * INT64CONST(1000000);
+}
+
+/* Count this start, and return how long it has to wait, in seconds. */
+static int
+count_start(int64 now)
+{
+	int64		last = watchdog_shared->last_start;
 	int			doublings;
 
-	if (last == 0 || TimestampDifferenceExceeds(last, now, FAILED_START_MS))
+	if (was_before(last, now, FAILED_START_MS))
 		watchdog_shared->failed_starts = 0;
 	else
 		watchdog_shared->failed_starts++;
-	if (last == 0 || TimestampDifferenceExceeds(last, now, SHORT_LIFE_MS))
+	if (was_before(last, now, SHORT_LIFE_MS))
 		watchdog_shared->quick_restarts = 0;
 	else
 		watchdog_shared->quick_restarts++;
@@ -51,16 +58,16 @@ count_start(TimestampTz now)
 void
 watchdog_pause_after_failures(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until = now + count_start(now) * USECS_PER_SEC;
+	int64		now = wd_monotonic_now();
+	int64		until = now + count_start(now) * INT64CONST(1000000000);
 
 	while (now < until && !ShutdownRequestPending && !ConfigReloadPending)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 (until - now) / 1000 + 1, PG_WAIT_EXTENSION);
+						 (until - now) / 1000000 + 1, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		now = GetCurrentTimestamp();
+		now = wd_monotonic_now();
 	}
 	watchdog_shared->last_start = now;	/* the pause is no life */
 }

@@ -18,16 +18,25 @@
 /*
  * What pg_terminate_backend() does, but for its checks of privileges, and for
  * asking the process array, which has a lock: a session that has ended has
- * taken its row back.
+ * taken its row back. verdict: the number of the one that waits for its end.
+ * true: it was told, and not by an earlier verdict.
  */
 bool
-watchdog_end_session(WatchdogSession *row, uint32 pid)
+watchdog_end_session(WatchdogSession *row, uint32 pid, uint64 verdict)
 {
+	bool		first;
+
 	if (wd_load(&row->pid) != pid)
 		return false;
+	first = watchdog_expect_end(row, verdict);
+	if (wd_load(&row->pid) != pid)
+	{
+		watchdog_has_ended(row);
+		return false;
+	}
 	wd_store(&row->signaled, pid);
 	if (kill(-(pid_t) pid, SIGTERM) == 0)
-		return true;
+		return first;
 	if (errno != ESRCH)
 		ereport(WARNING,
 				(errcode(ERRCODE_SYSTEM_ERROR),
@@ -50,7 +59,7 @@ watchdog_end_again(void)
 		WatchdogSession *row = &watchdog_sessions[i];
 		uint32		pid = wd_load(&row->pid);
 
-		if (pid != 0 && wd_load(&row->signaled) == pid && watchdog_end_session(row, pid))
+		if (pid != 0 && wd_load(&row->signaled) == pid && watchdog_end_session(row, pid, 0))
 			n++;
 	}
 	return n;
@@ -86,20 +95,43 @@ watchdog_current_name(WatchdogSession *session)
 	}
 }
 
-/* Does the request want the end of this session? */
-static bool
+/*
+ * The cut-off by which the request wants the end of this session. 0: it does
+ * not.
+ */
+static int64
 wants_end_of(const WatchdogSlots *slots, Request *request,
 			 const WatchdogSession *session, List *applications)
 {
-	if (!watchdog_means(slots, request->slot, session))
-		return false;
+	int64		cutoff = watchdog_means(slots, request->slot, session);
+
+	if (cutoff == 0)
+		return 0;
 	if (WD_CAUSE_SPARES_WALSENDERS(request->slot->cause) &&
 		watchdog_ends_by_silence_only(session, applications))
 	{
-		request->spared++;
-		return false;
+		request->spared += !(request->report_only && session->reported != 0);
+		return 0;
 	}
-	return true;
+	return cutoff;
+}
+
+/*
+ * Who was reported by this very verdict is not ended by it later on. And of two
+ * reports only the first one counts: the session would not be there any more.
+ */
+static void
+carry_out(Request *request, WatchdogSession *row, const WatchdogSession *session,
+		  int64 cutoff)
+{
+	if (request->report_only)
+	{
+		request->signaled += session->reported == 0;
+		wd_store(&row->reported, Max(cutoff, session->reported));
+	}
+	else if (cutoff > session->reported &&
+			 watchdog_end_session(row, session->pid, request->number))
+		request->signaled++;
 }
 
 /* One pass over all sessions for all requests. */
@@ -119,10 +151,12 @@ watchdog_end_sessions(const WatchdogSlots *slots, Request *requests,
 		watchdog_current_name(&session);
 		for (int r = 0; r < nrequests; r++)
 		{
-			if (wants_end_of(slots, &requests[r], &session, applications))
+			int64		cutoff = wants_end_of(slots, &requests[r], &session,
+											  applications);
+
+			if (cutoff != 0)
 			{
-				if (watchdog_end_session(&watchdog_sessions[i], session.pid))
-					requests[r].signaled++;
+				carry_out(&requests[r], &watchdog_sessions[i], &session, cutoff);
 				break;
 			}
 		}

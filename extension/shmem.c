@@ -41,7 +41,8 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 #endif
-	RequestAddinShmemSpace(add_size(shared_size(), watchdog_table_size()));
+	RequestAddinShmemSpace(add_size(add_size(shared_size(), watchdog_table_size()),
+									add_size(watchdog_history_size(), watchdog_report_size())));
 	RequestNamedLWLockTranche(WATCHDOG_TRANCHE, 1);
 }
 
@@ -61,7 +62,10 @@ startup_shmem(void)
 		SpinLockInit(&watchdog_shared->mutex);
 		watchdog_shared->nslots = watchdog_max_heartbeat_connections;
 		watchdog_init_drain();
+		watchdog_reset_totals();
 	}
+	watchdog_make_report();
+	watchdog_make_history();
 	watchdog_make_table();
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -80,26 +84,32 @@ watchdog_shmem_init(void)
 }
 
 /*
- * Copy a slot. false: it is being written, or was when its writer died, and
- * the copy may be half of one and half of the other.
+ * Copy what is written under a serial. false: it is being written, or was when
+ * its writer died, and the copy may be half of one and half of the other.
  */
 bool
-watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy)
+watchdog_read_serial(const uint32 *serial, const void *from, void *copy, Size size)
 {
 	for (int i = 0; i < READ_ATTEMPTS; i++)
 	{
-		uint32		before = wd_load(&slot->serial);
+		uint32		before = wd_load(serial);
 
 		if ((before & 1) == 0)
 		{
-			memcpy(copy, slot, sizeof(*copy));
+			memcpy(copy, from, size);
 			pg_read_barrier();
-			if (wd_load(&slot->serial) == before)
+			if (wd_load(serial) == before)
 				return true;
 		}
 		pg_spin_delay();
 	}
 	return false;
+}
+
+bool
+watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy)
+{
+	return watchdog_read_serial(&slot->serial, slot, copy, sizeof(*copy));
 }
 
 /*

@@ -28,6 +28,7 @@
 #undef USE_SSL
 #include "libpq/auth.h"
 #include "libpq/libpq-be.h"
+#include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
@@ -206,6 +207,7 @@ static void
 leave_table(int code, Datum arg)
 {
 	wd_store(&my_row->pid, 0);
+	watchdog_has_ended(my_row);
 	my_row = NULL;
 }
 
@@ -221,7 +223,8 @@ enter_table(const Port *port)
 		return false;
 	row = &watchdog_sessions[i];
 	wd_store(&row->pid, 0);
-	memset(row, 0, sizeof(*row));
+	watchdog_has_ended(row);
+	memset(row, 0, offsetof(WatchdogSession, ended_by));
 	if (!host_address(&port->raddr, row->addr, &row->scope, &row->port))
 		return false;
 	watchdog_fold_loopback(row->addr);
@@ -241,6 +244,30 @@ enter_table(const Port *port)
 	wd_store(&row->pid, MyProcPid);
 	watchdog_await_drain(row);
 	return true;
+}
+
+/*
+ * A verdict that stands means this session. false: it is only reported, for the
+ * first time, as it would have ended by that.
+ */
+static bool
+end_by_verdict(const WatchdogSlot *slot, uint32 index, int64 cutoff)
+{
+	bool		report_only = watchdog_was_reported(index, slot->verdict);
+
+	if (report_only && my_row->reported != 0)
+		return false;
+	watchdog_count_cause(report_only ? WD_REPORTED : WD_TERMINATED,
+						 slot->cause, 1);
+	watchdog_verdict_starting(watchdog_find_verdict(index, slot->verdict));
+	if (!report_only)
+		return true;
+	wd_store(&my_row->reported, cutoff);
+	ereport(LOG,
+			(errmsg("terminator: would have terminated a connection that is starting"),
+			 errdetail("It was opened before the end of its client host. %s watchdog.terminate is off.",
+					   watchdog_cause_text(slot->cause))));
+	return false;
 }
 
 /* Does a verdict that stands mean this session? */
@@ -263,10 +290,11 @@ look_up_verdicts(void)
 	for (uint32 i = 0; i < slots->n; i++)
 	{
 		const WatchdogSlot *slot = &slots->slots[i];
+		int64		cutoff = watchdog_means(slots, slot, my_row);
 
-		if (!watchdog_means(slots, slot, my_row) ||
-			(WD_CAUSE_SPARES_WALSENDERS(slot->cause) &&
-			 watchdog_ends_by_silence_only(my_row, applications)))
+		if (cutoff == 0 || (WD_CAUSE_SPARES_WALSENDERS(slot->cause) &&
+							watchdog_ends_by_silence_only(my_row, applications)) ||
+			!end_by_verdict(slot, i, cutoff))
 			continue;
 		ereport(FATAL,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
@@ -285,6 +313,21 @@ client_authentication(Port *port, int status)
 		look_up_verdicts();
 	if (prev_client_authentication)
 		prev_client_authentication(port, status);
+}
+
+/* What is wrong with the hook, as far as this session can tell. NULL: nothing. */
+const char *
+watchdog_hook_trouble(void)
+{
+	SockAddr   *client = MyProcPort ? &MyProcPort->raddr : NULL;
+
+	if (my_row != NULL)
+		return NULL;
+	if (client && (client->addr.ss_family == AF_INET || client->addr.ss_family == AF_INET6))
+		return "This session is not known to watchdog: another library keeps its authentication hook from being called.";
+	if (ClientAuthentication_hook != client_authentication)
+		return "Another library has set the authentication hook, and may not call that of watchdog: sessions of client hosts are not known then.";
+	return NULL;
 }
 
 Size

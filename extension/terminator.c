@@ -76,6 +76,8 @@ static void
 report(const Request *request)
 {
 	const char *cause = watchdog_cause_text(request->slot->cause);
+	const char *would = request->report_only ? "would have " : "";
+	const char *off = request->report_only ? " watchdog.terminate is off." : "";
 
 	/* A verdict whose addresses are put off may mean nobody yet. */
 	if (request->signaled == 0 &&
@@ -85,34 +87,29 @@ report(const Request *request)
 		return;
 	if (request->spared > 0)
 		ereport(LOG,
-				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
-						request->ipaddress, request->signaled),
-				 errdetail("%s Its host lives: connections that end by silence only, and are spared: %d.",
-						   cause, request->spared)));
+				(errmsg("terminator: %sterminated connections: ipaddress=\"%s\", count=%d",
+						would, request->ipaddress, request->signaled),
+				 errdetail("%s Its host lives: connections that end by silence only, and are spared: %d.%s",
+						   cause, request->spared, off)));
 	else
 		ereport(LOG,
-				(errmsg("terminator: terminated connections: ipaddress=\"%s\", count=%d",
-						request->ipaddress, request->signaled),
-				 errdetail("%s", cause)));
+				(errmsg("terminator: %sterminated connections: ipaddress=\"%s\", count=%d",
+						would, request->ipaddress, request->signaled),
+				 errdetail("%s%s", cause, off)));
 }
 
 static void
 make_request(Request *request, const WatchdogSlot *slot, uint32 index,
 			 uint32 verdict)
 {
-	const uint8 *addr = slot->addr[0];
-
 	memset(request, 0, sizeof(*request));
 	request->slot = slot;
 	request->index = index;
 	request->verdict = verdict;
 	request->again = slot->served == verdict;
-	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) addr))
-		inet_ntop(AF_INET, addr + 12, request->ipaddress,
-				  sizeof(request->ipaddress));
-	else
-		inet_ntop(AF_INET6, addr, request->ipaddress,
-				  sizeof(request->ipaddress));
+	request->report_only = watchdog_reports_only();
+	strlcpy(request->ipaddress, watchdog_address_text(slot->addr[0]),
+			sizeof(request->ipaddress));
 }
 
 /* The verdict was carried out. One that has fallen since is another request. */
@@ -122,12 +119,56 @@ answer(const Request *request)
 	WatchdogSlot *slot = &watchdog_shared->slots[request->index];
 	uint32		ending = WD_SLOT_ENDING;
 
+	if (request->report_only)
+		watchdog_has_reported(request->index, request->verdict);
 	wd_store(&slot->served, request->verdict);
 	if (wd_load(&slot->verdict) == request->verdict)
 		(void) __atomic_compare_exchange_n(&slot->state, &ending,
 										   WD_SLOT_FREE, false,
 										   __ATOMIC_SEQ_CST,
 										   __ATOMIC_SEQ_CST);
+}
+
+/* What was done, for those who ask later. */
+static void
+count(const Request *request)
+{
+	watchdog_count_cause(request->report_only ? WD_REPORTED : WD_TERMINATED,
+						 request->slot->cause, request->signaled);
+	watchdog_count(WD_SPARED, request->spared);
+	watchdog_verdict_served(request->number, request->report_only,
+							request->signaled, request->spared);
+}
+
+/*
+ * Where the requests stand among the last verdicts. One that another one of its
+ * slot has followed before it was served is served with that.
+ */
+static void
+find_kept(Request *requests, int nrequests)
+{
+	Request   **of_slot = palloc_extended(watchdog_shared->nslots * sizeof(Request *),
+										  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	for (int r = 0; r < nrequests; r++)
+		of_slot[requests[r].index] = &requests[r];
+	for (uint32 i = 0; i < watchdog_history->size; i++)
+	{
+		WatchdogVerdict v;
+		Request    *request;
+
+		if (!watchdog_read_verdict(i, &v) || v.verdict == 0 ||
+			watchdog_verdict_value(v.served) != 0)
+			continue;
+		request = v.slot < watchdog_shared->nslots ? of_slot[v.slot] : NULL;
+		if (request == NULL)
+			continue;
+		if (v.verdict == request->verdict)
+			request->number = v.number;
+		else if ((int32) (v.verdict - request->verdict) < 0)
+			watchdog_verdict_served(v.number, request->report_only, 0, 0);
+	}
+	pfree(of_slot);
 }
 
 /* Is there a verdict to carry out? */
@@ -247,13 +288,15 @@ serve_slots(void)
 			make_request(&requests[nrequests++], &slots->slots[i], i,
 						 slots->slots[i].verdict);
 	}
+	find_kept(requests, nrequests);
 	if (nrequests > 0)
 		watchdog_end_sessions(slots, requests, nrequests);
 	for (int r = 0; r < nrequests; r++)
 	{
 		report(&requests[r]);
+		count(&requests[r]);
 		answer(&requests[r]);
-		if (requests[r].signaled > 0)
+		if (requests[r].signaled > 0 && !requests[r].report_only)
 			plan_again(FIRST_AGAIN_MS);
 	}
 	pfree(requests);
@@ -283,6 +326,13 @@ watchdog_terminator_main(Datum arg)
 	on_shmem_exit(withdraw_latch, (Datum) 0);
 	watchdog_publish_latch(&watchdog_shared->terminator_latch, MyLatch);
 	watchdog_apply_drain_setting();
+	serve_slots();				/* by the setting under which they have fallen */
+	watchdog_apply_terminate_setting();
+	if (watchdog_reports_only())
+		ereport(LOG,
+				(errmsg("terminator: no session of a dead client host is terminated"),
+				 errdetail("watchdog.terminate is off. What would be done is logged and counted.")));
+	watchdog_count(WD_TERMINATOR_STARTS, 1);
 
 	while (!ShutdownRequestPending)
 	{
@@ -293,8 +343,10 @@ watchdog_terminator_main(Datum arg)
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
+			serve_slots();
 			ProcessConfigFile(PGC_SIGHUP);
 			watchdog_apply_drain_setting();
+			watchdog_apply_terminate_setting();
 		}
 		serve_slots();
 		if (watchdog_serve_drain() > 0)

@@ -20,7 +20,9 @@ typedef struct Request
 	uint32		index;			/* of the slot */
 	uint32		verdict;		/* which one of that slot */
 	bool		again;			/* it was carried out before */
-	int			signaled;
+	uint64		number;			/* 0: it is not among the last ones any more */
+	bool		report_only;
+	int			signaled;		/* or would have been */
 	int			spared;
 	char		ipaddress[INET6_ADDRSTRLEN];
 } Request;
@@ -29,7 +31,8 @@ typedef struct Request
 extern void watchdog_end_sessions(const WatchdogSlots *slots,
 								  Request *requests, int nrequests);
 extern int	watchdog_end_again(void);
-extern bool watchdog_end_session(WatchdogSession *row, uint32 pid);
+extern bool watchdog_end_session(WatchdogSession *row, uint32 pid,
+								 uint64 verdict);
 
 /* leavers.c */
 extern int	watchdog_serve_drain(void);

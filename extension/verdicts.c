@@ -228,8 +228,8 @@ keeps(const WatchdogSlot *owner, const WatchdogSlot *slot,
 		memcmp(owner->boot, slot->boot, sizeof(owner->boot)) != 0;
 }
 
-/* Does the verdict in a slot mean this session? */
-bool
+/* The cut-off by which the verdict in a slot means this session. 0: it does not. */
+int64
 watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
 			   const WatchdogSession *session)
 {
@@ -238,15 +238,15 @@ watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
 	int			a;
 
 	if (slot->cutoff == 0 && slot->ended == 0)
-		return false;
+		return 0;
 	owner = owner_of(all, session, slot->label, &is_carried);
 	if (is_carried && session->heard <= slot->cutoff)
-		return true;
+		return slot->cutoff;
 	a = watchdog_has_proved(slot, session);
 	if (a < 0 || (slot->ended & (1 << a)) == 0 ||
 		session->heard > slot->addr_time[a])
-		return false;
-	return !keeps(owner, slot, session);
+		return 0;
+	return keeps(owner, slot, session) ? 0 : slot->addr_time[a];
 }
 
 /*

@@ -26,20 +26,27 @@ PG_FUNCTION_INFO_V1(pgx_stat_get_watchdog_sessions);
 #define VIEW_COLUMNS 16
 #define SESSION_COLUMNS 8
 
-static Datum
-inet_of(const uint8 *addr)
+/* In static memory, until the next call. */
+const char *
+watchdog_address_text(const uint8 *addr)
 {
-	char		ipaddress[INET6_ADDRSTRLEN];
+	static char text[INET6_ADDRSTRLEN];
 
 	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *) addr))
-		inet_ntop(AF_INET, addr + 12, ipaddress, sizeof(ipaddress));
+		inet_ntop(AF_INET, addr + 12, text, sizeof(text));
 	else
-		inet_ntop(AF_INET6, addr, ipaddress, sizeof(ipaddress));
-	return DirectFunctionCall1(inet_in, CStringGetDatum(ipaddress));
+		inet_ntop(AF_INET6, addr, text, sizeof(text));
+	return text;
 }
 
-static TimestampTz
-timestamp_of(int64 unix_us)
+Datum
+watchdog_inet(const uint8 *addr)
+{
+	return DirectFunctionCall1(inet_in, CStringGetDatum(watchdog_address_text(addr)));
+}
+
+TimestampTz
+watchdog_timestamp(int64 unix_us)
 {
 	return unix_us - WD_EPOCH_DIFF_US;
 }
@@ -58,13 +65,21 @@ seconds_up(uint32 ms)
  * A conmgr is known by its id: who knows it can speak for that conmgr. So its
  * label is shown, a hash, which tells as much to those who look.
  */
-static Datum
-uuid_of(const uint8 *label)
+Datum
+watchdog_uuid(const uint8 *label)
 {
 	pg_uuid_t  *shown = palloc(sizeof(pg_uuid_t));
 
 	memcpy(shown->data, label, UUID_LEN);
 	return UUIDPGetDatum(shown);
+}
+
+Datum
+watchdog_keyid(const uint8 *keyid)
+{
+	const char *text = (const char *) keyid;
+
+	return PointerGetDatum(cstring_to_text_with_len(text, strnlen(text, 16)));
 }
 
 /* A drain, and the sessions that it wants to go. */
@@ -146,25 +161,23 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot,
 	bool		nulls[VIEW_COLUMNS] = {0};
 	int			i = 0;
 
-	values[i++] = inet_of(slot->addr[0]);
+	values[i++] = watchdog_inet(slot->addr[0]);
 	values[i++] = Int32GetDatum(slot->port);
 	values[i++] = Int32GetDatum(seconds_up(slot->interval_ms));
 	values[i++] = Int32GetDatum(seconds_up(slot->timeout_ms));
 	values[i++] = Int64GetDatum((int64) slot->interval_ms);
 	values[i++] = Int64GetDatum((int64) slot->timeout_ms);
-	values[i++] = TimestampTzGetDatum(timestamp_of(slot->connected_at));
-	values[i++] = TimestampTzGetDatum(timestamp_of(slot->last_received_at));
+	values[i++] = TimestampTzGetDatum(watchdog_timestamp(slot->connected_at));
+	values[i++] = TimestampTzGetDatum(watchdog_timestamp(slot->last_received_at));
 	values[i++] = Int64GetDatum((int64) slot->received);
 	values[i++] = Int64GetDatum((int64) slot->sent);
 	values[i++] = Int64GetDatum((int64) slot->resumed);
 	values[i++] = Int64GetDatum((int64) slot->generation);
-	values[i++] = uuid_of(slot->label);
+	values[i++] = watchdog_uuid(slot->label);
 	/* what follows is not in 1.0 */
 	values[i++] = Int64GetDatum((int64) slot->suspended);
 	nulls[i] = slot->keyid[0] == 0;
-	values[i++] = PointerGetDatum(cstring_to_text_with_len((const char *) slot->keyid,
-														   strnlen((const char *) slot->keyid,
-																   sizeof(slot->keyid))));
+	values[i++] = watchdog_keyid(slot->keyid);
 	nulls[i] = leavers == NULL;
 	values[i++] = leavers ? Int64GetDatum(*leavers) : (Datum) 0;
 	Assert(i == VIEW_COLUMNS);
@@ -172,8 +185,8 @@ put_row(Tuplestorestate *store, TupleDesc desc, const WatchdogSlot *slot,
 }
 
 /* Where the rows go. older: so many columns there were in version 1.0. */
-static Tuplestorestate *
-begin_rows(FunctionCallInfo fcinfo, int natts, int older, TupleDesc *desc)
+Tuplestorestate *
+watchdog_begin_rows(FunctionCallInfo fcinfo, int natts, int older, TupleDesc *desc)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext oldcontext;
@@ -208,7 +221,7 @@ Datum
 pgx_stat_get_watchdog(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *store = begin_rows(fcinfo, VIEW_COLUMNS,
+	Tuplestorestate *store = watchdog_begin_rows(fcinfo, VIEW_COLUMNS,
 										VIEW_COLUMNS_1_0, &desc);
 	int64	   *counts = desc->natts == VIEW_COLUMNS ? count_leavers() : NULL;
 
@@ -257,14 +270,14 @@ put_session(Tuplestorestate *store, TupleDesc desc, const WatchdogSlots *slots,
 	int			i = 0;
 
 	values[i++] = Int32GetDatum((int32) session->pid);
-	values[i++] = inet_of(session->addr);
+	values[i++] = watchdog_inet(session->addr);
 	values[i++] = Int32GetDatum(session->port);
 	nulls[i] = !has_label(session);
-	values[i++] = uuid_of(session->label);
+	values[i++] = watchdog_uuid(session->label);
 	nulls[i] = !has_label(session);
 	values[i++] = BoolGetDatum(owner != NULL);
 	nulls[i] = owner == NULL;
-	values[i++] = owner ? uuid_of(owner->label) : (Datum) 0;
+	values[i++] = owner ? watchdog_uuid(owner->label) : (Datum) 0;
 	values[i++] = Int32GetDatum(count_at_address(slots, session));
 	nulls[i] = leavers->drain.since == 0;
 	values[i++] = BoolGetDatum(has_to_go(leavers, session));
@@ -276,7 +289,7 @@ Datum
 pgx_stat_get_watchdog_sessions(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Tuplestorestate *store = begin_rows(fcinfo, SESSION_COLUMNS,
+	Tuplestorestate *store = watchdog_begin_rows(fcinfo, SESSION_COLUMNS,
 										SESSION_COLUMNS, &desc);
 	WatchdogSlots *slots = watchdog_read_slots();
 	Leavers		leavers = begin_leavers();

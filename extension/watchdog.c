@@ -17,7 +17,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/postmaster.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
@@ -39,6 +38,7 @@ char	   *watchdog_terminate_on_silence_only;
 int			watchdog_max_heartbeat_timeout;
 int			watchdog_max_application_grace;
 static char *watchdog_client_label;
+static char *watchdog_version;
 
 /* An empty name would be that of all applications that tell none. */
 static bool
@@ -89,30 +89,18 @@ check_label(char **newval, void **extra, GucSource source)
 static void
 define_settings(void)
 {
-	DefineCustomIntVariable("watchdog.port",
-							"Port on which conmgr processes connect for heartbeat monitoring.",
-							NULL,
-							&watchdog_port,
-							27545, 1, 65535,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("watchdog.check_attr_interval",
 							"Interval between checks of the instance's attributes.",
 							"A change is sent to all conmgr processes at once.",
 							&watchdog_check_attr_interval,
 							1000, 1, INT_MAX,
-							PGC_POSTMASTER, GUC_UNIT_MS, NULL, NULL, NULL);
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("watchdog.max_heartbeat_connections",
 							"Maximum number of conmgr processes that can be connected.",
 							"The default is the value of max_connections.",
 							&watchdog_max_heartbeat_connections,
 							MaxConnections, 1, INT_MAX,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("watchdog.listen_addresses",
-							   "Addresses on which conmgr processes connect, in the form of listen_addresses.",
-							   "The default is the value of listen_addresses.",
-							   &watchdog_listen_addresses,
-							   ListenAddresses,
-							   PGC_POSTMASTER, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomBoolVariable("watchdog.terminate_on_close",
 							 "Whether the end of a conmgr process ends the sessions of its host.",
 							 "If off, only silence for heartbeat_timeout does.",
@@ -150,8 +138,16 @@ define_settings(void)
 							   "",
 							   PGC_BACKEND, GUC_DISALLOW_IN_FILE | GUC_NOT_IN_SAMPLE,
 							   check_label, NULL, NULL);
+	DefineCustomStringVariable("watchdog.version",
+							   "Version of the library that this server has loaded.",
+							   NULL,
+							   &watchdog_version,
+							   WATCHDOG_VERSION,
+							   PGC_INTERNAL, GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 	watchdog_define_access_settings();
 	watchdog_define_drain_settings();
+	watchdog_define_report_settings();
+	watchdog_define_history_settings();
 	wd_reserve_guc_prefix("watchdog");
 }
 

@@ -17,6 +17,10 @@
  *	  verdicts.c    which sessions a verdict means (terminator, backends)
  *	  succession.c  which cluster this one succeeds (backends, watchdog worker)
  *	  drain.c       which sessions have to go before this server stops (all)
+ *	  report.c      watchdog.terminate: whether anybody is ended by a verdict (all)
+ *	  history.c     the last verdicts, and pgx_stat_watchdog_verdicts (all)
+ *	  totals.c      counters, and pgx_stat_watchdog_totals (all)
+ *	  doctor.c      watchdog_doctor() (backends)
  *	  view.c        pgx_stat_watchdog, pgx_stat_watchdog_sessions (backends)
  */
 #ifndef WATCHDOG_H
@@ -29,12 +33,22 @@
 #include "bridge.h"
 #include "compat.h"
 #include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "funcapi.h"
 #include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/spin.h"
+#include "utils/tuplestore.h"
 
-#define WATCHDOG_VERSION		"1.1"	/* default_version of watchdog.control */
+/* default_version of watchdog.control: of the objects that this library serves */
+#define WATCHDOG_SQL_VERSION	"1.2"
+
+/* of the sources, by scripts/version */
+#ifndef WATCHDOG_VERSION
+#define WATCHDOG_VERSION		WATCHDOG_SQL_VERSION
+#endif
+
 #define WATCHDOG_TRANCHE		"watchdog"
 #define WATCHDOG_WORKER_NAME	"watchdog worker"
 #define TERMINATOR_WORKER_NAME	"terminator worker"
@@ -65,7 +79,8 @@ typedef struct WatchdogShared
 	WatchdogSuccession succession;
 
 	/* only used by the watchdog worker, across its restarts */
-	TimestampTz last_start;		/* 0: there is no failure to remember */
+	int64		last_start;		/* ns, CLOCK_MONOTONIC; 0: there is no failure
+								 * to remember */
 	int			quick_restarts; /* in a row, each after a short life */
 	int			failed_starts;	/* in a row, each after hardly any life */
 	int64		alive_mono;		/* WatchdogBridge has it */
@@ -78,9 +93,26 @@ typedef struct WatchdogShared
 	 */
 	uint64		drain;
 
+	WatchdogTold told;
+	int64		clock_set_by;	/* atomic; us, the last step of the clock */
+	int64		clock_set_mono; /* atomic; ns, CLOCK_MONOTONIC: when that was seen,
+								 * 0: never */
+
+	uint32		report_only;	/* atomic; watchdog.terminate is off */
+	uint64		totals[WD_TOTALS];	/* atomic */
+	TimestampTz totals_since;	/* atomic */
+
 	uint32		nslots;
 	WatchdogSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } WatchdogShared;
+
+/* The last verdicts: see history.c. */
+typedef struct WatchdogHistory
+{
+	uint64		last;			/* atomic; the number of the last one */
+	uint32		size;
+	WatchdogVerdict verdicts[FLEXIBLE_ARRAY_MEMBER];
+} WatchdogHistory;
 
 #define WD_DRAIN_BY_SETTING		UINT64CONST(1)	/* watchdog.draining */
 #define WD_DRAIN_BY_CALL		UINT64CONST(2)	/* watchdog_drain() */
@@ -102,11 +134,23 @@ extern List *watchdog_silence_only_applications(void);
 extern void watchdog_define_access_settings(void);
 extern void watchdog_tell_access(WatchdogBridge *bridge);
 
+/* What is set of that. */
+typedef struct WatchdogAccess
+{
+	bool		authenticates;	/* conmgrs prove who they are, if they have a key */
+	const char *key_file;		/* empty: none */
+} WatchdogAccess;
+
+extern WatchdogAccess watchdog_access(void);
+extern const char *watchdog_key_file_trouble(const char *path);
+
 /* shmem.c */
 extern WatchdogShared *watchdog_shared;
 extern WatchdogSession *watchdog_sessions;
 extern uint32 watchdog_nsessions;
 extern void watchdog_shmem_init(void);
+extern bool watchdog_read_serial(const uint32 *serial, const void *from,
+								 void *copy, Size size);
 extern bool watchdog_read_slot(const WatchdogSlot *slot, WatchdogSlot *copy);
 extern void watchdog_publish_latch(Latch **place, Latch *latch);
 extern Latch *watchdog_published_latch(Latch **place);
@@ -116,6 +160,7 @@ extern void watchdog_set_latch(Latch **place);
 extern Size watchdog_table_size(void);
 extern void watchdog_make_table(void);
 extern bool watchdog_read_session(uint32 i, WatchdogSession *copy);
+extern const char *watchdog_hook_trouble(void);
 extern bool watchdog_parse_label(const char *text, uint8 *label);
 
 /* All slots as they were at one moment. */
@@ -136,8 +181,8 @@ extern const WatchdogSlot *watchdog_owner(const WatchdogSlots *all,
 extern bool watchdog_is_awaited(const WatchdogSlot *slot);
 extern int	watchdog_has_proved(const WatchdogSlot *slot,
 								const WatchdogSession *session);
-extern bool watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
-						   const WatchdogSession *session);
+extern int64 watchdog_means(const WatchdogSlots *all, const WatchdogSlot *slot,
+							const WatchdogSession *session);
 extern bool watchdog_ends_by_silence_only(const WatchdogSession *session,
 										  List *applications);
 extern const char *watchdog_cause_text(uint8 cause);
@@ -175,6 +220,45 @@ extern WatchdogDrain watchdog_current_drain(void);
 extern bool watchdog_is_drained(void);
 extern void watchdog_await_drain(WatchdogSession *row);
 
+/* report.c */
+extern void watchdog_define_report_settings(void);
+extern Size watchdog_report_size(void);
+extern void watchdog_make_report(void);
+extern bool watchdog_reports_only(void);
+extern void watchdog_apply_terminate_setting(void);
+extern void watchdog_has_reported(uint32 slot, uint32 verdict);
+extern bool watchdog_was_reported(uint32 slot, uint32 verdict);
+
+/* history.c */
+extern WatchdogHistory *watchdog_history;
+extern void watchdog_define_history_settings(void);
+extern Size watchdog_history_size(void);
+extern void watchdog_make_history(void);
+extern bool watchdog_read_verdict(uint32 i, WatchdogVerdict *copy);
+extern uint64 watchdog_find_verdict(uint32 slot, uint32 verdict);
+extern int64 watchdog_verdict_value(uint64 word);
+extern void watchdog_verdict_served(uint64 number, bool report_only,
+									int signaled, int spared);
+extern void watchdog_verdict_starting(uint64 number);
+extern bool watchdog_expect_end(WatchdogSession *row, uint64 number);
+extern void watchdog_has_ended(WatchdogSession *row);
+
+/* totals.c */
+extern void watchdog_count(int total, uint64 n);
+extern void watchdog_count_cause(int first, uint8 cause, uint64 n);
+extern void watchdog_reset_totals(void);
+extern bool watchdog_is_protected(const WatchdogSlots *slots,
+								  const WatchdogSession *session);
+
+/* view.c */
+extern const char *watchdog_address_text(const uint8 *addr);
+extern Datum watchdog_inet(const uint8 *addr);
+extern Datum watchdog_uuid(const uint8 *label);
+extern Datum watchdog_keyid(const uint8 *keyid);
+extern TimestampTz watchdog_timestamp(int64 unix_us);
+extern Tuplestorestate *watchdog_begin_rows(FunctionCallInfo fcinfo, int natts,
+											int older, TupleDesc *desc);
+
 /* sessions.c */
 extern void watchdog_current_name(WatchdogSession *session);
 
@@ -203,6 +287,7 @@ extern void watchdog_show_lag(WatchdogBridge *bridge, int64 now);
 
 /* process.c */
 extern bool watchdog_signals_are_blocked(char *culprit, size_t size);
+extern uint64 watchdog_needed_files(void);
 extern void watchdog_raise_file_limit(void);
 extern void watchdog_wake_postmaster(void);
 

@@ -30,6 +30,9 @@
 #define TERMINATOR_PINGS	5
 #define NAG_PINGS			60
 
+/* The clock was set: more than any discipline of it moves it in a ping. */
+#define CLOCK_STEP_US	(1000 * INT64CONST(1000))
+
 /* Between checks of the attributes while they may be about to change. */
 #define CLOSE_LOOK_MS		10
 #define CLOSE_LOOK_TIME_MS	10000
@@ -76,6 +79,7 @@ typedef struct MainLoop
 	TimestampTz next_attributes;
 	TimestampTz next_ping;
 	TimestampTz close_look_until;
+	int64		clock_ahead;	/* of CLOCK_MONOTONIC, in us; 0: not known */
 	int			unanswered;		/* pings */
 	int			without_terminator; /* pings */
 	bool		checked_signals;
@@ -133,6 +137,7 @@ reload_settings(MainLoop *loop)
 	wd_store(&bridge->max_timeout_ms, watchdog_max_heartbeat_timeout);
 	wd_store(&bridge->max_grace_ms, watchdog_max_application_grace);
 	watchdog_tell_access(bridge);
+	watchdog_poke_go();
 	loop->next_attributes = 0;
 }
 
@@ -197,11 +202,29 @@ check_terminator(MainLoop *loop)
 						 "of which watchdog needs two.")));
 }
 
+/* Nothing is decided by the wall clock, but whoever reads times should know. */
+static void
+watch_clock(MainLoop *loop)
+{
+	int64		ahead = GetCurrentTimestamp() - wd_monotonic_now() / 1000;
+	int64		by = loop->clock_ahead == 0 ? 0 : ahead - loop->clock_ahead;
+
+	loop->clock_ahead = ahead;
+	if (by > -CLOCK_STEP_US && by < CLOCK_STEP_US)
+		return;
+	wd_store(&watchdog_shared->clock_set_by, by);
+	wd_store(&watchdog_shared->clock_set_mono, wd_monotonic_now());
+	ereport(LOG,
+			(errmsg("the clock of this machine was set by %.1f s, or the machine was suspended", by / 1e6),
+			 errdetail("No verdict depends on it, but times in the log and in views do.")));
+}
+
 static void
 ping(MainLoop *loop)
 {
 	if (!is_due(loop->now, loop->next_ping, PING_INTERVAL_MS))
 		return;
+	watch_clock(loop);
 	loop->stopping = watchdog_server_is_stopping();
 	check_pong(loop);
 	check_terminator(loop);
@@ -281,6 +304,7 @@ watchdog_worker_main(Datum arg)
 
 	watchdog_pause_after_failures();
 	watchdog_load_succession();
+	watchdog_count(WD_WORKER_STARTS, 1);
 	on_shmem_exit(withdraw_latch, (Datum) 0);
 	watchdog_publish_latch(&watchdog_shared->worker_latch, MyLatch);
 	bridge = watchdog_make_bridge();

@@ -94,7 +94,7 @@ func CheckHelloPrefix(b []byte) error {
 		ok = n >= HeaderSize+helloSize && n <= MaxFrame
 	}
 	if len(b) >= 3 {
-		ok = ok && Type(b[2]) == TypeHello
+		ok = ok && (Type(b[2]) == TypeHello || Type(b[2]) == TypeAsk)
 	}
 	if len(b) > HeaderSize {
 		got := b[HeaderSize:min(len(b), HeaderSize+len(magic))]
@@ -340,7 +340,12 @@ type WatchdogBeat struct {
 	Succeeds   Succession // in version 1 sent only if one is declared
 	Echo       uint32     // since version 2: the last sequence received on this connection, 0: none
 	Lag        Lag        // since version 2, of a standby
+	// Held is for how long the watchdog had the BEAT that it echoes when it sent this, 1 us at least:
+	// what is left of the time since that BEAT was sent is the round trip. 0: not told.
+	Held time.Duration
 }
+
+const heldSize = 4
 
 // Append appends the frame to b.
 func (w WatchdogBeat) Append(b []byte, version uint16) []byte {
@@ -356,6 +361,9 @@ func (w WatchdogBeat) Append(b []byte, version uint16) []byte {
 	}
 	if version >= 2 && w.Attributes.Has(InRecovery) {
 		b = w.Lag.append(b)
+	}
+	if version >= 2 && w.Held != 0 {
+		b = binary.BigEndian.AppendUint32(b, uint32(w.Held/time.Microsecond))
 	}
 	return end(b, start)
 }
@@ -396,6 +404,13 @@ func ParseWatchdogBeat(p []byte, version uint16) (w WatchdogBeat, err error) {
 	if version >= 2 {
 		w.Echo = binary.BigEndian.Uint32(p[first+successionSize:])
 		w.Lag = parseLag(p[size:], version, w.Attributes)
+		rest := p[size:]
+		if w.Attributes.Has(InRecovery) {
+			rest = rest[min(lagSize, len(rest)):]
+		}
+		if len(rest) >= heldSize {
+			w.Held = time.Duration(binary.BigEndian.Uint32(rest)) * time.Microsecond
+		}
 	}
 	return w, nil
 }

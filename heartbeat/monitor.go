@@ -47,6 +47,15 @@ const (
 	LossMoved // a server that is monitored by way of another entry answers at that address
 )
 
+var lossReasons = [...]string{LossSilence: "silence", LossShutdown: "shutdown", LossRestarted: "restarted",
+	LossOtherSystem: "other_system", LossForgotten: "forgotten", LossStopping: "stopping", LossMoved: "moved"}
+
+// LossReasons are the names of all reasons.
+var LossReasons = lossReasons[LossSilence:]
+
+// String is its name, for programs.
+func (r LossReason) String() string { return lossReasons[r] }
+
 // Loss is a verdict.
 type Loss struct {
 	Reason  LossReason
@@ -95,6 +104,7 @@ type Monitor struct {
 	interval, timeout time.Duration
 	incarnation       ID
 	grace             time.Duration // that is asked for
+	quiet             bool          // applications are told of no loss
 
 	state      State
 	generation uint64
@@ -128,6 +138,9 @@ func (m *Monitor) SetBoot(boot ID) { m.boot = boot }
 func (m *Monitor) SetProcess(incarnation ID, generation uint64, grace time.Duration) {
 	m.incarnation, m.generation, m.grace = incarnation, generation, grace
 }
+
+// OnlyReport has losses told to nobody: the server, too, must not end sessions by them.
+func (m *Monitor) OnlyReport() { m.quiet = true }
 
 // Rename gives it another id: the one that it had is another process's. kept: whose sessions go on,
 // and so do ours, which carry its label.
@@ -341,7 +354,7 @@ func (m *Monitor) lose(now Mono, reason LossReason) *Loss {
 	m.state = Lost
 	m.armed = false
 	loss := &Loss{Reason: reason, Silence: now.Sub(m.pulse.LastReceived())}
-	if loss.TimedOut() {
+	if loss.TimedOut() && !m.quiet {
 		m.generation++
 	}
 	return loss

@@ -35,6 +35,9 @@ const (
 	// Between HELLO and WELCOME, where both ends have a key; since version 2.
 	TypeChallenge Type = 6
 	TypeResponse  Type = 7
+	// Of one who looks for what is wrong; a watchdog that does not know it refuses it.
+	TypeAsk  Type = 8
+	TypeTell Type = 9
 )
 
 func (t Type) String() string {
@@ -53,6 +56,10 @@ func (t Type) String() string {
 		return "CHALLENGE"
 	case TypeResponse:
 		return "RESPONSE"
+	case TypeAsk:
+		return "ASK"
+	case TypeTell:
+		return "TELL"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }

@@ -57,12 +57,14 @@ func messages() []message {
 	first.PostmasterPort, first.Succeeds, first.KnownSince = 0, Succession{}, 0
 	second := welcome // and before it told since when it knows the conmgr
 	second.KnownSince = 0
-	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}, 0, Lag{}}
-	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}, 0, Lag{}}
+	wb := WatchdogBeat{0xfffffffe, Attributes{Flags: ReadOnly, Timeline: 0x01020304}, Succession{}, 0, Lag{}, 0}
+	successor := WatchdogBeat{1, Attributes{Timeline: 3}, Succession{0x2122232425262728, 0x31323334}, 0, Lag{}, 0}
 	wb2 := wb
 	wb2.Echo = 0x51525354
 	standby := WatchdogBeat{2, Attributes{Flags: InRecovery, Timeline: 3}, Succession{}, 1,
-		Lag{true, 0x0102030405060708, 0x0a0b0c0d * time.Millisecond}}
+		Lag{true, 0x0102030405060708, 0x0a0b0c0d * time.Millisecond}, 0}
+	held, standbyHeld := wb2, standby
+	held.Held, standbyHeld.Held = 0xf1f2f3f4*time.Microsecond, time.Microsecond
 	alone, begun := standby, standby
 	alone.Lag, begun.Lag = Lag{}, Lag{true, 0x0102030405060708, -1}
 	const standbyHex = `002c 03 00  00000002  00000001 00000003  0000000000000000 00000000  00000001 `
@@ -78,7 +80,7 @@ func messages() []message {
 	zeros := strings.Repeat("00", 30)
 	goodbye := Goodbye{GoodbyeServerEnds, "bye"}
 	refused := Refused{RefusedFull, "käse"}
-	return []message{
+	return append(askMessages(), []message{
 		{"HELLO", TypeHello,
 			`0040 01 00  50475744 0001 0001
 			 101112131415161718191a1b1c1d1e1f  f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff
@@ -155,10 +157,18 @@ func messages() []message {
 			`0020 03 00  fffffffe  00000002 01020304  0000000000000000 00000000  51525354`,
 			func(b []byte) []byte { return wb2.Append(b, 2) }, wb2,
 			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
+		{"BEAT of the watchdog that tells how long it had what it echoes", TypeBeat,
+			`0024 03 00  fffffffe  00000002 01020304  0000000000000000 00000000  51525354 f1f2f3f4`,
+			func(b []byte) []byte { return held.Append(b, 2) }, held,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
+		{"BEAT of a standby that tells it", TypeBeat,
+			strings.Replace(standbyHex, "002c", "0030", 1) + `0102030405060708 0a0b0c0d 00000001`,
+			func(b []byte) []byte { return standbyHeld.Append(b, 2) }, standbyHeld,
+			func(p []byte) (any, error) { return ParseWatchdogBeat(p, 2) }, 28},
 		{"GOODBYE of conmgr of version 2", TypeGoodbye, `0017 04 00  0002 0003 627965  0102030405060708 0a0b0c0d`,
 			func(b []byte) []byte { return bye2.Append(b, 2) }, bye2,
 			func(p []byte) (any, error) { return ParseConmgrGoodbye(p, 2) }, 19},
-	}
+	}...)
 }
 
 // TestNumbers holds what is part of the protocol for ever.
@@ -181,7 +191,8 @@ func TestNumbers(t *testing.T) {
 		{"in recovery", uint64(InRecovery), 1}, {"read only", uint64(ReadOnly), 2},
 		{"shutting down", uint64(ShuttingDown), 4}, {"draining", uint64(Draining), 8},
 		{"resumed", uint64(Resumed), 1}, {"knows labels", uint64(KnowsLabels), 2}, {"largest frame", MaxFrame, 512}, {"header", HeaderSize, 4},
-		{"longest text", MaxText, 255},
+		{"ASK", uint64(TypeAsk), 8}, {"TELL", uint64(TypeTell), 9}, {"TELL: proved", uint64(TellProved), 1},
+		{"TELL: terminate on close", uint64(TellTerminateOnClose), 2}, {"longest text", MaxText, 255},
 		{"smallest setting", uint64(MinInterval.Milliseconds()), 10},
 		{"largest setting", uint64(MaxInterval.Milliseconds()), 2147483647},
 		{"lowest version", MinVersion, 1}, {"version", MaxVersion, 2},
@@ -467,7 +478,7 @@ func TestAttributes(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for typ, want := range map[Type]string{TypeHello: "HELLO", TypeWelcome: "WELCOME", TypeBeat: "BEAT",
-		TypeGoodbye: "GOODBYE", TypeRefused: "REFUSED", TypeChallenge: "CHALLENGE", TypeResponse: "RESPONSE", 9: "type 9"} {
+		TypeGoodbye: "GOODBYE", TypeRefused: "REFUSED", TypeChallenge: "CHALLENGE", TypeResponse: "RESPONSE", TypeAsk: "ASK", TypeTell: "TELL", 99: "type 99"} {
 		if typ.String() != want {
 			t.Errorf("%d is %q, want %q", uint8(typ), typ, want)
 		}

@@ -103,6 +103,13 @@ func (a Absent) mayLeaveTo(timeout time.Duration) bool {
 	return a.Standing == Awaited && a.SameBoot && timeout <= a.Timeout
 }
 
+// LeftTo tells whether one that had left its sessions to another conmgr, and has said nothing since but
+// HELLO, has only looked where its address leads, so that they stay that one's, with that
+// heartbeat_timeout, which was heard of after a kernel had ended the connection.
+func (a Absent) LeftTo(timeout time.Duration, gone, heard Time) bool {
+	return a.Left != Broken && a.mayLeaveTo(timeout) && heard > gone
+}
+
 // FollowedBy tells whether one whose time to come back is over leaves its sessions to another conmgr
 // of its machine with that heartbeat_timeout, which has come since: it may be the same, with another
 // id.

@@ -74,7 +74,7 @@ type Verdict struct {
 	Own    Action
 	Cause  Cause
 	CutOff Time // End
-	Why    string
+	Why    Why
 	// Addresses are for the other sessions of each of its addresses, in their order; nil unless Own
 	// is End.
 	Addresses []Decision
@@ -86,14 +86,32 @@ type Decision struct {
 	Cause  Cause         // End, Defer: which of the sessions, see SparesWalsenders
 	CutOff Time          // End, Defer
 	Wait   time.Duration // Defer: for so long; never more than heartbeat_timeout
-	Why    string        // Spare, Defer: for the log; "": nothing is said, as there was no cause
+	Why    Why           // Spare, Defer: for the log; NoReason: nothing is said, as there was no cause
 }
 
+// Why is the reason for which sessions stay. It is kept in shared memory, and shown:
+// extension/bridge.h.
+type Why uint8
+
 const (
-	whySetting = "watchdog.terminate_on_close is off"
-	whyAlive   = "another conmgr of this address is alive"
-	whyCovered = "it has not proved by a key who it is, and another conmgr of this address has"
+	NoReason Why = iota
+	whySetting
+	whyAlive
+	whyCovered
 )
+
+// String says it in the log's words.
+func (w Why) String() string {
+	switch w {
+	case whySetting:
+		return "watchdog.terminate_on_close is off"
+	case whyAlive:
+		return "another conmgr of this address is alive"
+	case whyCovered:
+		return "it has not proved by a key who it is, and another conmgr of this address has"
+	}
+	return ""
+}
 
 // Address is what counts of one of its addresses.
 type Address struct {

@@ -63,7 +63,7 @@ func TestDecide(t *testing.T) {
 			if v.Own != c.own || v.CutOff != c.cutOff {
 				t.Errorf("got action %d, cut-off %d before now, want %d, %d", v.Own, now-v.CutOff, c.own, now-c.cutOff)
 			}
-			if (v.Own == End || c.cause == None) == (v.Why != "") {
+			if (v.Own == End || c.cause == None) == (v.Why != NoReason) {
 				t.Errorf("reason %q with action %d", v.Why, v.Own)
 			}
 			if v.Own != End {
@@ -77,7 +77,7 @@ func TestDecide(t *testing.T) {
 				t.Errorf("the address: action %d, cut-off %d before now, want %d, %d", d.Action, now-d.CutOff, c.address,
 					now-c.falls)
 			}
-			if (d.Action == End) == (d.Why != "") {
+			if (d.Action == End) == (d.Why != NoReason) {
 				t.Errorf("the address: reason %q with action %d", d.Why, d.Action)
 			}
 		})

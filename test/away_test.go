@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -313,6 +315,95 @@ func TestRelayedOverARestart(t *testing.T) {
 	}
 	if n := len(cm.Show("SHOW APPLICATIONS")); n != 1 {
 		t.Errorf("%d applications, want the relayed one", n)
+	}
+}
+
+// TestConnectsOverARestart: whoever connects at that moment is not turned away: who has come has his
+// answer first, and others wait for the next process.
+func TestConnectsOverARestart(t *testing.T) {
+	w, client, cm := relaying(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	front := w.front(client, cm)
+	var n atomic.Int64
+	connect := []func() error{
+		func() error { _, err := front.run(context.Background(), "SELECT 1"); return err },
+		func() error { _, err := cm.Try("SHOW TARGET read-write"); return err },
+	}
+	ends := make(chan error)
+	for i := range 4 {
+		go func() {
+			var err error
+			for err == nil && ctx.Err() == nil {
+				err = connect[i%2]()
+				n.Add(1)
+			}
+			ends <- err
+		}()
+	}
+	for range rounds(t, 5) {
+		cm.Become()
+		cm.WaitInstance(0, "state", "established")
+	}
+	cancel()
+	for range 4 {
+		if err := <-ends; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d connects", n.Load())
+}
+
+// front is psql with the front, by way of a conmgr.
+func (w *world) front(from *testnet.Host, cm *cmtest.Conmgr) stock {
+	return stock{"front", func(ctx context.Context, statement string) (string, error) {
+		cmd := from.Command(ctx, "psql", "-X", "-At", "-d", fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres target_session_attrs=read-write",
+			cm.Addr().Port()), "-c", statement)
+		cmd.Env = append(os.Environ(), "PGCMUSER=*", "LD_LIBRARY_PATH="+filepath.Join(sourceRoot(w.T), "build", "connmgr"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return strings.TrimSpace(string(out)), err
+	}}
+}
+
+// TestWaitingOverARestart: who waits for an instance, by a relay port or with the front, waits on while
+// conmgr becomes another process, and has it in the end.
+func TestWaitingOverARestart(t *testing.T) {
+	w := newWorld(t)
+	client := w.net.Host("client")
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms", Clusters: []*pgtest.Cluster{w.primary},
+		Extra: relayConf + "target_wait = 1min\n"})
+	cm.WaitInstance(0, "state", "established")
+	w.drain(w.primary, true, true)
+	cm.WaitInstance(0, "draining", "server")
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	clients := w.stocks(client, relayDSN(relayReadWrite))
+	clients = append(clients, w.front(client, cm))
+	ends := make(chan error, len(clients))
+	for _, c := range clients {
+		go func() {
+			got, err := c.run(ctx, "SELECT current_setting('cluster_name')")
+			if err != nil || got != "primary" {
+				err = fmt.Errorf("%s: %q, %w", c.name, got, err)
+			}
+			ends <- err
+		}()
+	}
+	for range rounds(t, 2) {
+		eventually(t, "all wait", func() (bool, string) {
+			rows := cm.Show("SHOW WAITING")
+			return len(rows) == len(clients), fmt.Sprint(rows)
+		})
+		cm.Become()
+		cm.WaitInstance(0, "draining", "server")
+	}
+	w.drain(w.primary, false, false)
+	for range clients {
+		if err := <-ends; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -4,11 +4,16 @@ package test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // TestClockIsSet: by 20 seconds and by an hour, before a silence begins, and within it. All sessions
@@ -65,4 +70,27 @@ func TestClockIsSet(t *testing.T) {
 			w.waitProcesses(client, 0)
 		}
 	}
+}
+
+// TestClockIsSetInAPause: the clock is set back by an hour while a worker that has failed waits before
+// it begins again. It is back when its library is, and not an hour later.
+func TestClockIsSetInAPause(t *testing.T) {
+	w := newWorld(t, pgtest.ShiftedClock())
+	lib := filepath.Join(strings.TrimSpace(w.client("pg_config", "--pkglibdir")), "watchdog_go.so")
+	if err := os.Rename(lib, lib+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	const fails = "could not load the heartbeat library"
+	since := w.primary.LogSize()
+	_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
+	// After this one comes a pause of two seconds.
+	testkit.Eventually(t, patience, "the third failure", func() (bool, string) {
+		n := strings.Count(w.primary.Log()[since:], fails)
+		return n >= 3, fmt.Sprint(n)
+	})
+	w.primary.ShiftClock(-time.Hour)
+	if err := os.Rename(lib+".kept", lib); err != nil {
+		t.Fatal(err)
+	}
+	w.primary.WaitLog(since, `listening for heartbeat connections`, patience)
 }

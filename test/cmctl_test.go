@@ -55,8 +55,8 @@ func TestCmCtl(t *testing.T) {
 		c.says(0, []string{"start"}, "starting conmgr process", "waiting conmgr process to connect to watchdog",
 			"conmgr process is ready",
 			"started conmgr process successfully")
-		if r := c.report(0); r.Instances[0].State != "established" || r.Instances[0].Role != "primary" ||
-			r.Instances[1].State != "connecting" {
+		if r := c.report(0); *r.Instances[0].State != "established" || r.Instances[0].Role != "primary" ||
+			*r.Instances[1].State != "connecting" {
 			t.Errorf("--json: %+v", r)
 		}
 		c.says(1, []string{"start"}, fmt.Sprintf("another conmgr process(PID %d) is running", c.pid()))
@@ -134,7 +134,7 @@ func TestCmCtl(t *testing.T) {
 		w.primary.Start()
 		eventually(t, "the primary is established", func() (bool, string) {
 			r := c.report(0)
-			return r.Instances[0].State == "established", fmt.Sprintf("%+v", r)
+			return *r.Instances[0].State == "established", fmt.Sprintf("%+v", r)
 		})
 		c.run(0, "stop")
 	})
@@ -177,13 +177,13 @@ func statusOf(c *ctl, w *world, standby *pgtest.Cluster) {
 		readOnly bool
 	}{{w.primary, "primary", false}, {standby, "standby", true}} {
 		got, addr := r.Instances[i], want.cluster.Addr().String()
-		if got.Instance != i || got.Host != addr || got.Hostaddr == nil || *got.Hostaddr != addr ||
-			got.Port != pgtest.Port ||
-			got.WatchdogPort != pgtest.WatchdogPort || got.State != "established" || got.Role != want.role ||
+		if *got.Instance != int64(i) || *got.Host != addr || got.Hostaddr == nil || *got.Hostaddr != addr ||
+			*got.Port != pgtest.Port ||
+			*got.WatchdogPort != pgtest.WatchdogPort || *got.State != "established" || got.Role != want.role ||
 			got.ReadOnly == nil ||
 			*got.ReadOnly != want.readOnly || got.Timeline == nil || *got.Timeline != 1 || got.LastHeartbeatMs == nil ||
 			*got.LastHeartbeatMs > 2000 {
-			c.Errorf("--json, instance %d: %+v", i, got)
+			c.Errorf("--json, instance %d: %s", i, said(got))
 		}
 	}
 	if len(r.Applications) != 1 {
@@ -259,4 +259,35 @@ func stopModes(c *ctl) {
 			t.Errorf("the process was %d, and is %d", old, now)
 		}
 	})
+}
+
+// TestCmCtlRestartIsRefused: a conmgr that cannot become what conmgr.conf asks for says why, cm_ctl does not
+// wait for what does not come, and a later restart, when it can, is none that was refused.
+func TestCmCtlRestartIsRefused(t *testing.T) {
+	w := newWorld(t)
+	client := w.net.Host("client")
+	conf := fmt.Sprintf("backend_hostaddr0 = '%s'\nbackend_port0 = 5432\nheartbeat_interval = 500ms\nheartbeat_timeout = 2s\n",
+		w.db.Addr4)
+	c := newCtl(t, client, conf)
+	c.says(0, []string{"start"}, "started conmgr process successfully")
+	before := c.report(0)
+	l, err := client.Listen("tcp", "127.0.0.1:27990")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c.write("conmgr.conf", conf+"relay_port_any = 27990\n")
+	for range 2 {
+		begun := time.Now()
+		c.says(1, []string{"restart", "-t", "600"}, "goes on as it is: ", "conmgr.conf:5: parameter \"relay_port_any\": could not listen")
+		if took := time.Since(begun); took > patience {
+			t.Errorf("it took %v", took)
+		}
+	}
+	if r := c.report(0); *r.Pid != *before.Pid || *r.Instances[0].State != "established" {
+		t.Errorf("process %d is %s, it was %d", *r.Pid, *r.Instances[0].State, *before.Pid)
+	}
+	l.Close()
+	c.says(0, []string{"restart"}, "restarted conmgr process successfully")
+	c.says(0, []string{"stop"})
 }

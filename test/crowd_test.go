@@ -185,7 +185,7 @@ func TestCrowdDies(t *testing.T) {
 	since := w.primary.LogSize()
 	terminator := w.primary.WorkerPid(terminatorTitle)
 	cut := w.net.Isolate(crowd)
-	w.primary.WaitLog(since, `heartbeat is timed out`, patience)
+	w.primary.WaitLog(since, `heartbeat is timed out: `, patience)
 	<-time.After(50 * time.Millisecond) // a part of the fault
 	_ = syscall.Kill(terminator, syscall.SIGTERM)
 	eventually(t, "all are dead", func() (bool, string) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 	"github.com/pgwatchdog/watchdog/internal/testnet"
@@ -131,31 +132,10 @@ func (c *ctl) pid() int {
 
 // report is the documented shape of status --json.
 type report struct {
-	Pid       *int   `json:"pid"`
-	State     string `json:"state"`
-	Port      *int   `json:"port"`
-	Instances []struct {
-		Instance        int     `json:"instance"`
-		Host            string  `json:"host"`
-		Hostaddr        *string `json:"hostaddr"`
-		Port            int     `json:"port"`
-		WatchdogPort    int     `json:"watchdog_port"`
-		State           string  `json:"state"`
-		Role            string  `json:"role"`
-		ReadOnly        *bool   `json:"read_only"`
-		Timeline        *int    `json:"timeline"`
-		LastHeartbeatMs *int    `json:"last_heartbeat_ms"`
-		Generation      *int    `json:"generation"`
-		Detail          *string `json:"detail"`
-		UsedFor         *string `json:"used_for"`
-		NotUsed         *string `json:"not_used"`
-		LastRole        *string `json:"last_role"`
-		SystemID        *string `json:"system_identifier"`
-		Draining        *string `json:"draining"`
-		Bound           *int    `json:"bound"`
-		LagBytes        *int64  `json:"lag_bytes"`
-		LagMs           *int64  `json:"lag_ms"`
-	} `json:"instances"`
+	Pid          *int                `json:"pid"`
+	State        string              `json:"state"`
+	Port         *int                `json:"port"`
+	Instances    []cm.InstanceStatus `json:"instances"`
 	Applications []struct {
 		ClientAddr  string    `json:"client_addr"`
 		ClientPort  int       `json:"client_port"`
@@ -165,6 +145,29 @@ type report struct {
 		Name        *string   `json:"application_name"`
 		Via         *string   `json:"via"`
 	} `json:"applications"`
+	Waiting []struct {
+		ClientAddr   string    `json:"client_addr"`
+		ClientPort   int       `json:"client_port"`
+		Name         *string   `json:"application_name"`
+		Target       string    `json:"target"`
+		WaitingSince time.Time `json:"waiting_since"`
+		WaitsUntil   time.Time `json:"waits_until"`
+	} `json:"waiting"`
+	Version   *string    `json:"version"`
+	Directory string     `json:"directory"`
+	Listening *string    `json:"listen_addresses"`
+	Started   *time.Time `json:"started"`
+}
+
+// String is what was printed, not the addresses of what it points to.
+func (r report) String() string {
+	return said(r)
+}
+
+// said is v as JSON.
+func said(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
 }
 
 func (c *ctl) report(status int) (r report) {

@@ -27,7 +27,7 @@ func TestDrainOfOneHost(t *testing.T) {
 	c.says(0, []string{"drain", "-i", "0"}, "instance 0 is draining; 2 applications are bound to it")
 	in := c.report(0).Instances[0]
 	if in.Role != "primary" || in.UsedFor != nil || in.Draining == nil || *in.Draining != "here" || in.Bound == nil || *in.Bound != 2 {
-		t.Errorf("status: %+v", in)
+		t.Errorf("status: %s", said(in))
 	}
 	if out := c.run(1, "drain", "-i", "0", "--wait", "-t", "1"); !contains(out, "2 applications are bound to it still") {
 		t.Errorf("it said\n%s", out)
@@ -63,7 +63,7 @@ func TestDrainOfOneHost(t *testing.T) {
 	second.Promote()
 	eventually(t, "the new primary is used", func() (bool, string) {
 		in := c.report(0).Instances[1]
-		return in.Role == "primary" && in.UsedFor != nil, fmt.Sprintf("%+v", in)
+		return in.Role == "primary" && in.UsedFor != nil, said(in)
 	})
 	if v := second.Value("SELECT pg_is_in_recovery()"); v != "false" {
 		t.Errorf("in recovery: %s", v)
@@ -72,11 +72,11 @@ func TestDrainOfOneHost(t *testing.T) {
 	// The old one is drained here until somebody says otherwise.
 	c.run(0, "restart")
 	if in := c.report(0).Instances[0]; in.Draining == nil || *in.Draining != "here" {
-		t.Errorf("after a restart of conmgr: %+v", in)
+		t.Errorf("after a restart of conmgr: %s", said(in))
 	}
 	c.says(0, []string{"undrain", "-i", "0"}, "instance 0 is not draining any more")
 	if in := c.report(0).Instances[0]; in.Draining != nil {
-		t.Errorf("status: %+v", in)
+		t.Errorf("status: %s", said(in))
 	}
 	c.run(0, "stop")
 }

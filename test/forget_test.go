@@ -24,10 +24,10 @@ func TestForget(t *testing.T) {
 			r := c.report(0)
 			for _, in := range r.Instances { // the example of cm_ctl(1)
 				if in.Role == "primary" && in.UsedFor != nil {
-					ports = append(ports, fmt.Sprintf("%d", in.Instance))
+					ports = append(ports, fmt.Sprintf("%d", *in.Instance))
 				}
 			}
-			return fmt.Sprint(ports) == fmt.Sprint(want), fmt.Sprintf("%+v", r.Instances)
+			return fmt.Sprint(ports) == fmt.Sprint(want), said(r.Instances)
 		})
 	}
 	used("0")
@@ -37,7 +37,7 @@ func TestForget(t *testing.T) {
 	used()
 	eventually(t, "the new primary is lost", func() (bool, string) {
 		in := c.report(0).Instances[1]
-		return in.State == "lost" && in.Role == "unknown" && *in.LastRole == "primary", fmt.Sprintf("%+v", in)
+		return *in.State == "lost" && in.Role == "unknown" && *in.LastRole == "primary", said(in)
 	})
 	c.says(0, []string{"status"}, "not used: it is a primary of timeline 1: a newer timeline is known, 2,")
 	c.says(1, []string{"forget"}, "standard input is not a terminal")
@@ -60,7 +60,7 @@ func TestForget(t *testing.T) {
 	c.run(0, "start", "-W")
 	eventually(t, "the old primary is established", func() (bool, string) {
 		in := c.report(0).Instances[0]
-		return in.State == "established" && in.NotUsed != nil, fmt.Sprintf("%+v", in)
+		return *in.State == "established" && in.NotUsed != nil, said(in)
 	})
 	c.run(0, "stop")
 	c.says(0, []string{"forget", "--yes"}, "known now: nothing")

@@ -115,9 +115,14 @@ func TestClientHost(t *testing.T) {
 	root := sourceRoot(t)
 	client := []string{"usr/bin/cm_ctl", "usr/bin/conmgr", "usr/include/libpq-cm.h", "usr/lib/connmgr/libpq.so",
 		"usr/lib/connmgr/libpq.so.5",
-		"usr/lib/pkgconfig/libpq-cm.pc", "usr/share/man/man1/cm_ctl.1", "usr/share/man/man1/conmgr.1",
+		"usr/lib/pkgconfig/libpq-cm.pc",
+		"usr/share/bash-completion/completions/cm_ctl", "usr/share/bash-completion/completions/conmgr", "usr/share/man/man1/cm_ctl.1", "usr/share/man/man1/conmgr.1",
 		"usr/share/man/man5/conmgr.conf.5",
-		"usr/share/watchdog/conmgr.conf.sample", "usr/share/watchdog/conmgr.service"}
+		"usr/share/watchdog/conmgr.conf.sample", "usr/share/watchdog/conmgr@.service",
+		"usr/share/watchdog/doctor.schema.json", "usr/share/watchdog/monitoring/alerts.yml",
+		"usr/share/watchdog/monitoring/grafana-dashboard.json", "usr/share/watchdog/monitoring/queries.yaml",
+		"usr/share/watchdog/status.schema.json",
+		"usr/share/zsh/site-functions/_cm_ctl", "usr/share/zsh/site-functions/_conmgr"}
 	for name, script := range map[string]string{
 		"no pg_config":        "#!/bin/sh\nexit 127\n",
 		"no server's headers": "#!/bin/sh\ncase $1 in --version) echo PostgreSQL 15.1 ;; --libdir) ;; *) echo /nonexistent ;; esac\n",
@@ -171,7 +176,7 @@ func TestServerHost(t *testing.T) {
 		names = append(names, filepath.Base(f))
 	}
 	slices.Sort(names)
-	want := []string{"watchdog--1.0--1.1.sql", "watchdog--1.0.sql", "watchdog.control", "watchdog.so", "watchdog_go.so"}
+	want := []string{"watchdog--1.0--1.1.sql", "watchdog--1.0.sql", "watchdog--1.1--1.2.sql", "watchdog.control", "watchdog.so", "watchdog_go.so"}
 	if !slices.Equal(names, want) {
 		t.Errorf("installed: %v, want %v", names, want)
 	}

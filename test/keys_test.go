@@ -83,6 +83,7 @@ func (w *world) python(from *testnet.Host, args ...string) *pyConmgr {
 // pythonOf is one that asks another server.
 func (w *world) pythonOf(c *pgtest.Cluster, from *testnet.Host, args ...string) *pyConmgr {
 	w.Helper()
+	c.WaitLog(0, "listening for heartbeat connections", patience) // it tries once only
 	script := filepath.Join(sourceRoot(w.T), "test/clients/conmgr.py")
 	cmd := from.Command(w.Context(), "python3", append([]string{script, "run", c.Addr().String(),
 		fmt.Sprint(c.WatchdogPort)}, args...)...)

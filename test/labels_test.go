@@ -150,7 +150,11 @@ func TestLabels(t *testing.T) {
 			t.Errorf("%s: PGOPTIONS: %s, %v", kind, got, err)
 		}
 		// The session's helpers have it, too.
-		a = w.app(client, kind, byConmgr(cm)+" options='-c force_parallel_mode=on'")
+		parallel := "debug_parallel_query"
+		if w.primary.Major() < 16 {
+			parallel = "force_parallel_mode"
+		}
+		a = w.app(client, kind, byConmgr(cm)+" options='-c "+parallel+"=on'")
 		if got, err := a.ask("SELECT current_setting('conmgr.client') || count(*) FROM pg_class WHERE false"); got != want+"0" {
 			t.Errorf("%s: in parallel: %s, %v", kind, got, err)
 		}

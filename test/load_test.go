@@ -85,6 +85,7 @@ var loadPools = map[string]func(conninfo string) (do func(client int) error, clo
 type loadReport struct {
 	Committed    int
 	Failed       int           // transactions, by any error after their begin
+	LastFailed   time.Time     // when the last of these to begin began
 	NotConnected int           // transactions that could not begin
 	Pause        time.Duration // the longest time without a commit
 	Slowest      time.Duration // transaction
@@ -152,6 +153,9 @@ func (l *loading) note(begun time.Time, err error) {
 		r.NotConnected++
 	} else {
 		r.Failed++
+		if begun.After(r.LastFailed) {
+			r.LastFailed = begun
+		}
 	}
 	if len(r.Errors) < 2*loadClients {
 		r.Errors = append(r.Errors, err.Error())

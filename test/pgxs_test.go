@@ -50,7 +50,7 @@ func TestInstallCheck(t *testing.T) {
 func TestVersions(t *testing.T) {
 	said := map[string]string{}
 	for file, pattern := range map[string]string{
-		"watchdog.h":       `#define WATCHDOG_VERSION\s+"([^"]+)"`,
+		"watchdog.h":       `#define WATCHDOG_SQL_VERSION\s+"([^"]+)"`,
 		"watchdog.control": `default_version = '([^']+)'`,
 	} {
 		text, err := os.ReadFile(filepath.Join(sourceRoot(t), "extension", file))

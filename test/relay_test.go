@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +64,8 @@ func (w *world) stocks(from *testnet.Host, dsn string) []stock {
 	return []stock{
 		{"psql", func(ctx context.Context, statement string) (string, error) {
 			cmd := from.Command(ctx, "psql", "-X", "-At", "-d", dsn+" application_name=psql", "-c", statement)
+			// where libpq can: cancel keys of 32 bytes
+			cmd.Env = append(os.Environ(), "PGMAXPROTOCOLVERSION=3.2")
 			// as Ctrl-C: psql sends a CancelRequest
 			cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 			out, err := cmd.CombinedOutput()

@@ -259,7 +259,7 @@ func TestThousandSessions(t *testing.T) {
 	cut := w.net.Isolate(client)
 	ended := w.waitSessions(client, 0, patience)
 	now := testnet.Now()
-	line := w.primary.WaitLog(since, `(?m)^(\S+ \S+ \S+) .*heartbeat is timed out`, patience)
+	line := w.primary.WaitLog(since, `(?m)^(\S+ \S+ \S+) .*heartbeat is timed out: `, patience)
 	w.primary.WaitLog(since, `terminator: terminated connections: ipaddress="`+client.Addr4.String()+`", count=1000`,
 		patience)
 	cm.WaitLog(mark, lostBySilence, patience)

@@ -84,7 +84,7 @@ func TestStartingSessions(t *testing.T) {
 		t.Fatal("there is no terminator")
 	}
 	cut := w.net.Isolate(client)
-	w.primary.WaitLog(since, `heartbeat is timed out`, patience)
+	w.primary.WaitLog(since, `heartbeat is timed out: `, patience)
 	time.AfterFunc(50*time.Millisecond, func() { _ = syscall.Kill(terminator, syscall.SIGTERM) })
 	w.waitProcesses(client, 0)
 	w.alive(holder, "the session of another host")

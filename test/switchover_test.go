@@ -126,7 +126,7 @@ func (s *switching) end(exact bool) {
 }
 
 // TestPrimaryDies: kill -9 of the primary, and the standby is promoted. What fails is what was under
-// way, and every connection waits for the new primary.
+// way, at most one transaction a client, and every connection waits for the new primary.
 func TestPrimaryDies(t *testing.T) {
 	s := newSwitching(t, "-c conmgr.target_wait=10s")
 	for round := range rounds(t, 2) {
@@ -148,6 +148,10 @@ func TestPrimaryDies(t *testing.T) {
 			if r.NotConnected > 0 || r.Failed > loadClients {
 				t.Errorf("%s: %d transactions have failed, and %d had no connection: %q", l.pool, r.Failed, r.NotConnected,
 					r.Errors)
+			}
+			if r.LastFailed.After(killed) {
+				t.Errorf("%s: a transaction has failed that began %v after the death: %q", l.pool,
+					r.LastFailed.Sub(killed).Round(time.Microsecond), r.Errors)
 			}
 		}
 		s.servers[1-number] = next.Standby(fmt.Sprintf("standby%d", round), pgtest.Host(old.Host()))

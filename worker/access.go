@@ -28,6 +28,8 @@ type Access struct {
 	MinInterval      time.Duration
 	KeyFile          string
 	AllowedAddresses string
+	ListenAddresses  string // as in Config
+	Port             int    // 0: as in Config, both
 }
 
 // access is what the reactor knows of it.
@@ -94,6 +96,7 @@ func (r *Reactor) taken(now watchdog.Now, l loadedAccess) *watchdog.Access {
 	default:
 		r.host.Log(keysUnusable(l.err, fmt.Sprintf("The keys of before stay in force: %d.", a.keys.Len())))
 		l.keys, l.text = a.keys, a.text
+		defer r.host.Keys(l.keys.Len(), true)
 	}
 	return r.inForce(l)
 }
@@ -128,6 +131,7 @@ func (r *Reactor) inForce(l loadedAccess) *watchdog.Access {
 			Message: fmt.Sprintf("keys of conmgr processes are in force: %d from \"%s\"", n, l.KeyFile)})
 	}
 	r.access.keys, r.access.text = l.keys, l.text
+	r.host.Keys(l.keys.Len(), r.access.missing)
 	a := &watchdog.Access{Authentication: l.Authentication, Keys: l.keys, MinInterval: l.MinInterval, NoKeys: r.access.missing}
 	if strings.Trim(l.AllowedAddresses, " \t") == "" { // as the server checks it
 		return a

@@ -4,6 +4,7 @@ package worker
 // terminator. Several goroutines may ask them.
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type fakeHost struct {
 	mu        sync.Mutex
 	lines     []watchdog.Line
 	sessions  []*watchdog.Session
+	state     map[string]string
 }
 
 func newFakeHost() *fakeHost {
@@ -107,6 +109,25 @@ func (h *fakeHost) WakeFD() int     { return h.wakeFD }
 func (h *fakeHost) Alive()          { h.alive.Add(1) }
 func (h *fakeHost) WakeTerminator() { h.wakes.Add(1) }
 func (h *fakeHost) Fail(why string) { h.failed.Store(why) }
+
+func (h *fakeHost) Listening(n int, failed bool) { h.told("listening", n, failed) }
+func (h *fakeHost) Keys(n int, failed bool)      { h.told("keys", n, failed) }
+
+func (h *fakeHost) told(what string, n int, failed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state == nil {
+		h.state = map[string]string{}
+	}
+	h.state[what] = fmt.Sprintf("%d%v", n, failed)
+}
+
+// told is what the worker has said last.
+func (h *fakeHost) said(what string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state[what]
+}
 
 func (h *fakeHost) Log(l watchdog.Line) {
 	h.mu.Lock()

@@ -51,9 +51,13 @@ type Host interface {
 	Sessions(func(*watchdog.Session)) // of client hosts, one by one
 	WakeTerminator()                  // a slot has got a verdict
 	Fail(why string)                  // the worker cannot go on: have the process restarted
+	// For those who ask how it is: so many listening sockets there are, and so many keys are in force.
+	// failed: there should be others.
+	Listening(n int, failed bool)
+	Keys(n int, failed bool)
 }
 
-// Config does not change while the worker runs.
+// Config does not change while the worker runs, but for where it listens: see Access.
 type Config struct {
 	ListenAddresses  string // as PostgreSQL's listen_addresses
 	Port             int

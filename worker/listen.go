@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -102,7 +101,7 @@ func listen(addr netip.Addr, port int) (fd int, err error) {
 	}
 	rawsys.QuickTCP(fd) // for what it accepts
 	if err == nil {
-		err = unix.Bind(fd, sockaddr(addr, port))
+		err = unix.Bind(fd, rawsys.Sockaddr(addr, port))
 	}
 	if err == nil {
 		err = unix.Listen(fd, waiting)
@@ -115,21 +114,6 @@ func listen(addr netip.Addr, port int) (fd int, err error) {
 		return -1, fmt.Errorf("could not listen for heartbeat connections on %s: %w", watchdog.HostPort(addr, uint16(port)), err)
 	}
 	return fd, nil
-}
-
-func sockaddr(addr netip.Addr, port int) unix.Sockaddr {
-	if addr.Is4() {
-		return &unix.SockaddrInet4{Port: port, Addr: addr.As4()}
-	}
-	sa := &unix.SockaddrInet6{Port: port, Addr: addr.As16()}
-	if z := addr.Zone(); z != "" {
-		if n, err := strconv.ParseUint(z, 10, 32); err == nil {
-			sa.ZoneId = uint32(n)
-		} else if i, err := net.InterfaceByName(z); err == nil {
-			sa.ZoneId = uint32(i.Index)
-		}
-	}
-	return sa
 }
 
 // fromSockaddr is the peer's address, IPv4-mapped ones unmapped, the zone of a link-local one as a

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
@@ -52,19 +53,6 @@ func TestResolve(t *testing.T) {
 	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(),
 		`could not translate host name "-no name-" of watchdog.listen_addresses to address: `) {
 		t.Errorf("errors %v", errs)
-	}
-}
-
-func TestZonesOfListenAddresses(t *testing.T) {
-	lo, err := net.InterfaceByName("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for zone, want := range map[string]uint32{"lo": uint32(lo.Index), "7": 7, "no-such-link": 0} {
-		sa := sockaddr(netip.MustParseAddr("fe80::1").WithZone(zone), 1)
-		if got := sa.(*unix.SockaddrInet6).ZoneId; got != want {
-			t.Errorf("zone %s is %d, want %d", zone, got, want)
-		}
 	}
 }
 
@@ -142,7 +130,7 @@ func TestListenForms(t *testing.T) {
 func TestAddressForms(t *testing.T) {
 	for text, want := range map[string]string{"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1",
 		"fe80::1%1": "fe80::1%1", "fe80::1%2": "fe80::1%2", "2001:db8::1": "2001:db8::1"} {
-		got := fromSockaddr(sockaddr(netip.MustParseAddr(text), 4711))
+		got := fromSockaddr(rawsys.Sockaddr(netip.MustParseAddr(text), 4711))
 		if got != netip.AddrPortFrom(netip.MustParseAddr(want), 4711) {
 			t.Errorf("%s: %v", text, got)
 		}

@@ -21,6 +21,8 @@ const (
 	resolveLimit  = 5 * time.Second
 	repeatLog     = 1 * time.Minute // the same complaint
 	acceptPause   = 100 * time.Millisecond
+	tidyMany      = 256 // connections, after which memory is given back
+	tidyPause     = 500 * time.Millisecond
 	maxEvents     = 512
 	scratchSize   = 16 << 10
 	drainPerVisit = 16 // reads on one socket before others get their turn
@@ -28,7 +30,6 @@ const (
 
 // Reactor runs the heartbeat port.
 type Reactor struct {
-	cfg   Config
 	host  Host
 	clock Clock
 	core  *watchdog.Table
@@ -47,12 +48,17 @@ type Reactor struct {
 	conns      []*conn // by index; epoll events carry index and serial
 	serials    []int32
 	unused     []int32
-	listeners  map[int]netip.Addr
+	list       string // watchdog.listen_addresses, and watchdog.port
+	port       int
+	listSerial uint32 // of the Access that they are of
+	listeners  map[int]netip.AddrPort
 	resolved   chan resolution
 	resolving  bool
 	listenAt   heartbeat.Mono // next attempt for what is missing; Never: nothing to do
 	acceptAt   heartbeat.Mono // accepting pauses until then; 0: it does not
 	acceptTold heartbeat.Mono // when the log was told of it
+	accepted   int            // since memory was given back
+	tidyAt     heartbeat.Mono // when it is again, unless more come; 0: not
 	complaint  string
 	complainT  heartbeat.Mono
 	events     [maxEvents]unix.EpollEvent
@@ -60,6 +66,7 @@ type Reactor struct {
 }
 
 type resolution struct {
+	list  string
 	addrs []netip.Addr
 	errs  []error
 }
@@ -74,7 +81,8 @@ const (
 // NewReactor takes over the store; Run does the rest.
 func NewReactor(cfg Config, host Host, store watchdog.Store, clock Clock) (*Reactor, error) {
 	now := clock()
-	r := &Reactor{cfg: cfg, host: host, clock: clock, store: store, listenAt: now.Mono, listeners: make(map[int]netip.Addr),
+	r := &Reactor{host: host, clock: clock, store: store, listenAt: now.Mono, listeners: make(map[int]netip.AddrPort),
+		list: cfg.ListenAddresses, port: cfg.Port,
 		resolved: make(chan resolution, 1), settings: settingsOf(host)}
 	r.access.loaded = make(chan loadedAccess, 1)
 	r.settings.Access = r.firstAccess(now)
@@ -150,6 +158,9 @@ func (r *Reactor) nextWake() heartbeat.Mono {
 	t := min(r.listenAt, r.access.retryAt, r.core.Wake())
 	if r.acceptAt != 0 {
 		t = min(t, r.acceptAt)
+	}
+	if r.tidyAt != 0 {
+		t = min(t, r.tidyAt)
 	}
 	return t
 }
@@ -255,6 +266,7 @@ func (r *Reactor) fire(now watchdog.Now) {
 			}
 		}
 	}
+	r.tidy(now)
 	if r.acceptAt != 0 && r.acceptAt <= now.Mono {
 		r.acceptAt = 0
 		for fd := range r.listeners {

@@ -6,6 +6,7 @@ package worker
 import (
 	"bytes"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 	"github.com/pgwatchdog/watchdog/internal/leak"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // pair is a reactor that does not run, one conmgr of it, and the other end of that connection.
@@ -332,4 +334,22 @@ func TestWaitRoundsUp(t *testing.T) {
 			t.Errorf("until %d: %v, want %v", c.until, got, c.want)
 		}
 	}
+}
+
+// TestMemoryIsGivenBack: once many connections have come, and no more do.
+func TestMemoryIsGivenBack(t *testing.T) {
+	collections := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	l := start(t, 4).listening()
+	before := collections()
+	for range tidyMany {
+		l.dial().conn.Close()
+	}
+	testkit.Eventually(t, patience, "a collection", func() (bool, string) {
+		l.pass(tidyPause)
+		return collections() > before, l.host.log()
+	})
 }

@@ -51,7 +51,7 @@ func TestOthersAreReadBeforeAVerdict(t *testing.T) {
 		t.Errorf("the log:\n%s", x.host.log())
 	}
 	dead := x.store.Slot(x.slotOf(1)) // what carries its label ends
-	if s := x.store.Slot(x.slotOf(2)); dead.Proved[0].Ended || c.finished || s.LastReceived != x.now {
+	if s := x.store.Slot(x.slotOf(2)); dead.Proved.Nth(0).Ended || c.finished || s.LastReceived != x.now {
 		t.Errorf("the sessions are ended while a heartbeat is unread; the log:\n%s", x.host.log())
 	}
 }

@@ -78,7 +78,7 @@ func (w *witness) heard(now heartbeat.Mono, host Host, q *watchdog.Sessions) (la
 		return 0
 	}
 	if w.byLabel == nil || now.Sub(w.taken) > snapshotAge {
-		w.snapshot(now, host)
+		w.snapshot(now, host, q)
 	}
 	last = w.among(now, q, w.byLabel[q.Label])
 	for _, p := range q.Places {
@@ -96,12 +96,16 @@ func (w *witness) among(now heartbeat.Mono, q *watchdog.Sessions, some []*watchd
 	return last
 }
 
-func (w *witness) snapshot(now heartbeat.Mono, host Host) {
+// snapshot has each session by its label, and by that of who answers for it.
+func (w *witness) snapshot(now heartbeat.Mono, host Host, q *watchdog.Sessions) {
 	w.taken = now
 	w.byLabel, w.byHost = map[heartbeat.ID][]*watchdog.Session{}, map[netip.Addr][]*watchdog.Session{}
 	host.Sessions(func(s *watchdog.Session) {
 		if s.Label != (heartbeat.ID{}) {
 			w.byLabel[s.Label] = append(w.byLabel[s.Label], s)
+			if owner := q.Owner(s.Label); owner != s.Label && owner != (heartbeat.ID{}) {
+				w.byLabel[owner] = append(w.byLabel[owner], s)
+			}
 		}
 		w.byHost[s.Host()] = append(w.byHost[s.Host()], s)
 	})

@@ -79,6 +79,19 @@ func TestKernelEvidence(t *testing.T) {
 	}
 }
 
+// owners have a label each, and what was left to them: 4 and 5.
+func owners(first, second heartbeat.ID) func(heartbeat.ID) heartbeat.ID {
+	return func(label heartbeat.ID) (owner heartbeat.ID) {
+		switch label {
+		case first, heartbeat.ID{4}:
+			return first
+		case second, heartbeat.ID{5}:
+			return second
+		}
+		return owner
+	}
+}
+
 // TestWitnessMeans: only sessions by which the host in question is known are asked for.
 func TestWitnessMeans(t *testing.T) {
 	w, err := newWitness()
@@ -91,7 +104,7 @@ func TestWitnessMeans(t *testing.T) {
 	label, other := heartbeat.ID{1}, heartbeat.ID{2}
 	home, away := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 	asked := func(cutOff terminator.Time, places ...netip.Addr) (q watchdog.Sessions) {
-		q = watchdog.Sessions{Label: label, CutOff: cutOff, Known: func(l heartbeat.ID) bool { return l == other }}
+		q = watchdog.Sessions{Label: label, CutOff: cutOff, Owner: owners(label, other)}
 		for _, a := range places {
 			q.Places = append(q.Places, watchdog.Place{Addr: a, CutOff: cutOff})
 		}
@@ -105,7 +118,9 @@ func TestWitnessMeans(t *testing.T) {
 	}{
 		{"its label", label, asked(terminator.Time(now)), true},
 		{"its label, from elsewhere", label, asked(terminator.Time(now), away), true},
+		{"a label that was left to it, from elsewhere", heartbeat.ID{4}, asked(terminator.Time(now), away), true},
 		{"another label", other, asked(terminator.Time(now), home), false},
+		{"a label that was left to another one", heartbeat.ID{5}, asked(terminator.Time(now), home), false},
 		{"a label that nobody has", heartbeat.ID{3}, asked(terminator.Time(now), home), true},
 		{"no label", heartbeat.ID{}, asked(terminator.Time(now), home), true},
 		{"no label, elsewhere", heartbeat.ID{}, asked(terminator.Time(now), away), false},

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 
 	"github.com/pgwatchdog/watchdog/control"
+	"github.com/pgwatchdog/watchdog/doctor/probe"
 )
 
 func main() { os.Exit(run()) }
@@ -28,5 +29,6 @@ func run() int {
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 		Euid:   os.Geteuid(),
+		Doctor: probe.Run,
 	}.Run(ctx)
 }

@@ -11,58 +11,68 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/internal/cmdline"
 )
 
-const usage = `conmgr is the Connection Manager: it monitors PostgreSQL instances by heartbeats and tells applications where to connect.
+// options are the command line.
+type options struct {
+	dir                  string
+	check, help, version bool
+}
 
-Usage:
-  conmgr [-D DIRECTORY]           run in the foreground
-  conmgr --check [-D DIRECTORY]   check conmgr.conf, and do nothing else
+// program is the table of options: the help and the completion of shells are made of it.
+func (o *options) program() *cmdline.Program {
+	const section = "Options"
+	set := func(to *bool, err error) func(string) error { return func(string) error { *to = true; return err } }
+	return &cmdline.Program{
+		Name: "conmgr", Epilogue: signalsText, Summary: "conmgr is the Connection Manager: it monitors PostgreSQL instances by heartbeats\n" +
+			"and tells applications where to connect. It runs in the foreground.",
+		Sections: []cmdline.Section{{Title: section}},
+		Options: []cmdline.Option{
+			{Short: 'D', Long: "directory", Value: "DIRECTORY", Kind: cmdline.Directory, Of: []string{""}, Section: section,
+				Help: "directory with conmgr.conf; without it, the environment variable CMDATA",
+				Set:  func(v string) error { o.dir = v; return nil }},
+			{Long: "check", Of: []string{""}, Section: section, Set: set(&o.check, nil),
+				Help: "report all errors of conmgr.conf, and do nothing else; exit status 0 or 1"},
+			{Short: 'V', Long: "version", Section: section, Set: set(&o.version, cmdline.ErrStop),
+				Help: "output version information, then exit"},
+			{Short: '?', Long: "help", Section: section, Set: set(&o.help, cmdline.ErrStop), Help: "show this help, then exit"},
+		},
+	}
+}
 
-Options:
-  -D, --directory=DIRECTORY  directory with conmgr.conf; without it, the environment variable CMDATA
-      --check                report all errors of conmgr.conf; exit status 0 or 1
-  -V, --version              output version information, then exit
-  -?, --help                 show this help, then exit
-
-Signals: SIGTERM fast shutdown, SIGINT smart shutdown, SIGQUIT immediate shutdown,
-SIGUSR1 shutdown of a conmgr that will be back, SIGUSR2 restart.
+const signalsText = `
+Signals: SIGTERM fast shutdown, SIGINT smart shutdown, SIGQUIT immediate
+shutdown, SIGUSR1 shutdown of a conmgr that will be back, SIGUSR2 restart.
 `
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	dir, check := os.Getenv("CMDATA"), false
-	for i := 0; i < len(args); i++ {
-		a := args[i]
-		switch {
-		case a == "-?" || a == "-h" || a == "--help":
-			io.WriteString(stdout, usage)
-			return 0
-		case a == "-V" || a == "--version":
-			fmt.Fprintf(stdout, "conmgr (watchdog) %s\n", cm.Version)
-			return 0
-		case a == "--check":
-			check = true
-		case a == cm.HandoverOption && check: // cm_ctl asks whether this program knows how
-		case a == "-D" || a == "--directory":
-			if i++; i == len(args) {
-				return misuse(stderr, "option %q needs a directory", a)
-			}
-			dir = args[i]
-		case len(a) > 2 && a[:2] == "-D":
-			dir = a[2:]
-		case len(a) > 12 && a[:12] == "--directory=":
-			dir = a[12:]
-		default:
-			return misuse(stderr, "unrecognized argument %q", a)
-		}
+	o := options{dir: os.Getenv("CMDATA")}
+	p := o.program()
+	if n := slices.Index(args, cm.HandoverOption); n >= 0 && slices.Contains(args[:n], "--check") {
+		args = slices.Delete(slices.Clone(args), n, n+1) // cm_ctl asks whether this program knows how
 	}
+	switch operands, err := p.Parse(args); {
+	case len(args) > 0 && args[0] == "-h", o.help:
+		io.WriteString(stdout, p.Help())
+		return 0
+	case o.version:
+		fmt.Fprintf(stdout, "conmgr (watchdog) %s\n", cm.Version)
+		return 0
+	case err != nil:
+		return misuse(stderr, "%v", err)
+	case len(operands) > 0:
+		return misuse(stderr, "unrecognized argument %q", operands[0])
+	}
+	dir, check := o.dir, o.check
 	if !check {
 		if err := conmgr.CheckUser(); err != nil {
 			return report(stderr, err)
@@ -78,11 +88,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	signals := make(chan os.Signal, 8)
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	err := conmgr.Run(conmgr.Options{Dir: dir, Signals: signals, Stderr: stderr, Program: self()})
 	if next := (*conmgr.Successor)(nil); errors.As(err, &next) {
-		signal.Ignore(syscall.SIGUSR1, syscall.SIGUSR2) // until it waits for them
+		signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2) // until it waits for them
 		err = fmt.Errorf("could not become \"%s\": %w", next.Path, syscall.Exec(next.Path, next.Args, next.Env))
 	}
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 func (b *Board) tellRoles(before, now *Table) (ended []Member) {
 	for i := range now.Entries {
 		was, is := &before.Entries[i], &now.Entries[i]
-		if b.conf.OnRoleChange == conf.RoleIgnored || !was.Known || !is.Known || is.State == heartbeat.Lost {
+		if b.conf.Load().OnRoleChange == conf.RoleIgnored || !was.Known || !is.Known || is.State == heartbeat.Lost {
 			continue
 		}
 		unfit := func(s *Seat) bool {
@@ -29,7 +29,7 @@ func (b *Board) tellRoles(before, now *Table) (ended []Member) {
 			return route.Fits(was.Attributes, want) && !route.Fits(is.Attributes, want)
 		}
 		e := event.RoleTold{Instance: event.Of(is.Config), Now: is.Attributes.String()}
-		if b.conf.OnRoleChange == conf.RoleReset {
+		if b.conf.Load().OnRoleChange == conf.RoleReset {
 			list := b.registry.endSome(i, lossMessage(is.roleText()), unfit)
 			e.Ended, ended = len(list), append(ended, list...)
 		} else {
@@ -57,13 +57,17 @@ func lossMessage(text string) []byte {
 func (b *Board) Token(t *Table, i int) string { return t.Token(i, b.run).String() }
 
 // ResumeUntil is until when who resumes waits for an instance that was not reached yet.
-func (b *Board) ResumeUntil() time.Time { return b.started.Add(b.conf.HeartbeatTimeout) }
+func (b *Board) ResumeUntil() time.Time { return b.started.Add(b.conf.Load().HeartbeatTimeout) }
 
 // Resume judges the token of a connection that asks for an attribute. With an index it is bound again;
 // notice, if it is not empty, is what it is told then. lost is the last message otherwise; without one
 // the instance is not known yet.
 func (b *Board) Resume(t *Table, k route.Token, want cm.Attribute, now time.Time) (index int, notice string, lost []byte) {
 	r := t.Resume(k, b.run, !now.Before(b.ResumeUntil()))
+	if i := t.IndexOf(k.Instance); r.Lost != "" && i >= 0 && !b.conf.Load().NotifyLoss {
+		b.onlyReport(&t.Entries[i], 1, 0, false)
+		return i, "", nil
+	}
 	if r.Lost != "" {
 		text := fmt.Sprintf("instance %d (address %s, port %d) is lost: %s", k.Instance, k.Address, k.Port, r.Lost)
 		if r.Of >= 0 {
@@ -77,9 +81,9 @@ func (b *Board) Resume(t *Table, k route.Token, want cm.Attribute, now time.Time
 	e := &t.Entries[r.Index]
 	unfit := !route.Fits(e.Attributes, want)
 	switch {
-	case unfit && b.conf.OnRoleChange == conf.RoleReset:
+	case unfit && b.conf.Load().OnRoleChange == conf.RoleReset:
 		return Settled, "", lossMessage(e.roleText())
-	case unfit && b.conf.OnRoleChange == conf.RoleNotified:
+	case unfit && b.conf.Load().OnRoleChange == conf.RoleNotified:
 		return r.Index, roleNotice(e), nil
 	}
 	return r.Index, "", nil

@@ -23,7 +23,7 @@ func boardWith(t *testing.T, text string) *Board {
 	if c == nil {
 		t.Fatal(diags)
 	}
-	return NewBoard(c, nil, NewRegistry(1, 100), nil, route.Known{})
+	return NewBoard(conf.NewCurrent(c), nil, NewRegistry(1, 100), nil, route.Known{})
 }
 
 func (b *Board) is(role string) *Table {
@@ -67,6 +67,29 @@ func TestRoleChange(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The end of a drain does not take back what was told because of a role: who has the wrong one is to
+// leave all the same.
+func TestRoleOutlivesADrain(t *testing.T) {
+	for policy, want := range map[string][]string{"ignore": {cm.NoticeDraining, cm.NoticeServing},
+		"notify": {"role standby,read-only", cm.NoticeDraining, "role standby,read-only"}} {
+		b := boardWith(t, "on_role_change = "+policy)
+		b.is("p")
+		bind := func(want cm.Attribute) *place {
+			m := &place{Seat: Seat{Bound: -1, Notified: true}}
+			b.registry.Add(m)
+			b.registry.Bind(m, string(want), b.Table.Load, func(*Table, Load) int { return 0 })
+			return m
+		}
+		wrong, right := bind(cm.ReadWrite), bind(cm.Any)
+		b.is("s")
+		for _, on := range []bool{true, false} {
+			b.drain(drainRequest{0, on, make(chan struct{})})
+		}
+		wrong.told(t, policy, want...)
+		right.told(t, policy+", the attribute fits", cm.NoticeDraining, cm.NoticeServing)
 	}
 }
 

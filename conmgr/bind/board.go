@@ -40,7 +40,7 @@ const maxSaid = 16
 
 // Board is made by NewBoard.
 type Board struct {
-	conf     *conf.Config
+	conf     *conf.Current
 	events   *event.Hub
 	registry *Registry
 	OnLost   func(entries []Entry, index int) // called by run at each loss, if it is not nil
@@ -55,6 +55,7 @@ type Board struct {
 	wake    chan struct{}
 	forgets chan forgetRequest
 	drains  chan drainRequest
+	pings   chan struct{}
 	ended   chan struct{} // closed when run has ended
 	run     uint64        // names this process in the tokens of RESUME
 	started time.Time
@@ -67,11 +68,12 @@ type Board struct {
 }
 
 // NewBoard makes the first table; known is what was kept.
-func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, known route.Known) *Board {
-	b := &Board{conf: conf, events: events, registry: r, keeper: k, patience: keepLimit,
+func NewBoard(current *conf.Current, events *event.Hub, r *Registry, k *Keeper, known route.Known) *Board {
+	conf := current.Load()
+	b := &Board{conf: current, events: events, registry: r, keeper: k, patience: keepLimit,
 		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
-		forgets: make(chan forgetRequest), drains: make(chan drainRequest), ended: make(chan struct{}),
+		forgets: make(chan forgetRequest), drains: make(chan drainRequest), pings: make(chan struct{}), ended: make(chan struct{}),
 		joined: make(chan struct{}, 1)}
 	r.joined = func() { signal(b.joined) }
 	var run [8]byte
@@ -87,7 +89,14 @@ func NewBoard(conf *conf.Config, events *event.Hub, r *Registry, k *Keeper, know
 }
 
 func (b *Board) rules() route.Rules {
-	return route.Rules{StandbyGrace: b.conf.StandbyTimelineGrace, MaxLag: b.conf.StandbyMaxLag}
+	c := b.conf.Load()
+	return route.Rules{StandbyGrace: c.StandbyTimelineGrace, MaxLag: c.StandbyMaxLag}
+}
+
+// Heartbeats are the times of conmgr.conf.
+func (b *Board) Heartbeats() (interval, timeout time.Duration) {
+	c := b.conf.Load()
+	return c.HeartbeatInterval, c.HeartbeatTimeout
 }
 
 // Received records a reception, without a new table.
@@ -139,6 +148,7 @@ func (b *Board) Run(stop <-chan struct{}) {
 			b.forget(f)
 		case d := <-b.drains:
 			b.drain(d)
+		case <-b.pings:
 		case <-b.joined:
 		case <-line.C:
 		case <-stop:
@@ -147,6 +157,23 @@ func (b *Board) Run(stop <-chan struct{}) {
 		arm(line, b.serve(time.Now()))
 		arm(timer, b.next())
 	}
+}
+
+// Reconfigured has a table be made by what the configuration says now.
+func (b *Board) Reconfigured() { signal(b.wake) }
+
+// Ping returns when Run does its work, or has ended.
+func (b *Board) Ping() { b.PingUntil(nil) }
+
+// PingUntil is Ping that ends by a time, too. It tells whether Run does its work.
+func (b *Board) PingUntil(end <-chan time.Time) bool {
+	select {
+	case b.pings <- struct{}{}:
+		return true
+	case <-b.ended:
+	case <-end:
+	}
+	return false
 }
 
 // arm has a timer fire at a time; zero: never.
@@ -288,9 +315,15 @@ func (b *Board) hasLoss() bool {
 	return slices.ContainsFunc(b.pending, func(u update) bool { return u.loss != nil })
 }
 
-// lost ends what is bound to an instance, and returns it for finishAll.
+// lost ends what is bound to an instance, and returns it for finishAll. With notify_loss = off it
+// only reports.
 func (b *Board) lost(t *Table, i int, text string, destroy bool) []Member {
 	e := &t.Entries[i]
+	if !b.conf.Load().NotifyLoss {
+		apps, relayed := b.registry.bySort(i)
+		b.onlyReport(e, apps, relayed, destroy && b.OnLost != nil)
+		return nil
+	}
 	if destroy && b.OnLost != nil {
 		b.OnLost(t.Entries, i)
 	}
@@ -308,6 +341,11 @@ func (b *Board) lost(t *Table, i int, text string, destroy bool) []Member {
 		b.events.Emit(event.RelaysReset{Instance: event.Of(e.Config), N: relayed})
 	}
 	return list
+}
+
+// onlyReport is what is done of a loss with notify_loss = off.
+func (b *Board) onlyReport(e *Entry, applications, relayed int, destroy bool) {
+	b.events.Emit(event.WouldHaveTold{Instance: event.Of(e.Config), Applications: applications, Relayed: relayed, Destroy: destroy})
 }
 
 // superseded ends what is bound to an instance from whose writes nothing will remain. Its

@@ -5,6 +5,7 @@ package bind
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
@@ -24,7 +25,7 @@ func TestLastWordsCount(t *testing.T) {
 		return Status{State: hb.Established, Known: true, Attributes: a, SystemIdentifier: 7, PostmasterStart: int64(101 + i)}
 	}
 	for _, gone := range []hb.State{hb.Lost, hb.Connecting, hb.Stopping} {
-		b := NewBoard(c, nil, NewRegistry(2, 10), nil, route.Known{})
+		b := NewBoard(conf.NewCurrent(c), nil, NewRegistry(2, 10), nil, route.Known{})
 		b.Post(0, server(0, primary), nil)
 		b.Post(1, server(1, standby), nil)
 		b.rebuild()
@@ -54,7 +55,7 @@ func TestPresence(t *testing.T) {
 			told = append(told, p.Presence)
 		}
 	})
-	b := NewBoard(c, events, NewRegistry(2, 10), nil, route.Known{})
+	b := NewBoard(conf.NewCurrent(c), events, NewRegistry(2, 10), nil, route.Known{})
 	primary := Status{State: hb.Established, Known: true, Attributes: hb.Attributes{Timeline: 1}, SystemIdentifier: 7,
 		PostmasterStart: 1}
 	standby := primary
@@ -98,7 +99,7 @@ func TestLossDoesNotWaitForDisk(t *testing.T) {
 		c, _ := conf.Parse("conmgr.conf", []byte("backend_host0 = a\nbackend_host1 = b"))
 		k, known := NewKeeper(t.TempDir(), nil, time.Now()) // nobody writes
 		known.SystemIdentifier, known.Timeline = 7, 1
-		b := NewBoard(c, nil, NewRegistry(2, 10), k, known)
+		b := NewBoard(conf.NewCurrent(c), nil, NewRegistry(2, 10), k, known)
 		b.patience = time.Hour
 		promoted := Status{State: hb.Established, Known: true, Attributes: hb.Attributes{Timeline: 2}, SystemIdentifier: 7,
 			PostmasterStart: 101}
@@ -144,7 +145,7 @@ func TestSupersededIsDestroyed(t *testing.T) {
 		timeline uint32 // of the second primary
 		want     int
 	}{{2, 1}, {1, 0}} {
-		b := NewBoard(c, nil, NewRegistry(2, 10), nil, route.Known{})
+		b := NewBoard(conf.NewCurrent(c), nil, NewRegistry(2, 10), nil, route.Known{})
 		var destroyed []int
 		b.OnLost = func(_ []Entry, index int) { destroyed = append(destroyed, index) }
 		for i, a := range []hb.Attributes{{Timeline: 1}, {Flags: hb.InRecovery, Timeline: 1}, {Timeline: x.timeline}} {
@@ -170,4 +171,29 @@ func TestRole(t *testing.T) {
 	if got := (&Entry{Status: Status{State: hb.Established}}).Role(); got != "unknown" {
 		t.Errorf("not told yet: %s", got)
 	}
+}
+
+// A routing table that does not do its work does not say that it does.
+func TestPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := conf.Parse("conmgr.conf", []byte("backend_host0 = a"))
+		b := NewBoard(conf.NewCurrent(c), nil, NewRegistry(1, 10), nil, route.Known{})
+		stop, answered := make(chan struct{}), false
+		go func() {
+			b.Ping()
+			answered = true
+		}()
+		synctest.Wait()
+		if answered {
+			t.Error("answered before Run runs")
+		}
+		go b.Run(stop)
+		synctest.Wait()
+		if !answered {
+			t.Error("not answered by Run")
+		}
+		close(stop)
+		synctest.Wait()
+		b.Ping() // the end of Run is no hang
+	})
 }

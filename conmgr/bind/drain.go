@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
+	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
+	"github.com/pgwatchdog/watchdog/conmgr/route"
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
@@ -56,10 +58,19 @@ func (b *Board) tellDrains(before, now *Table) {
 			told := b.registry.Notify(i, cm.NoticeDraining)
 			b.events.Emit(event.DrainBegun{Instance: of, By: is, Bound: bound, Told: told})
 		} else {
-			told := b.registry.Notify(i, cm.NoticeServing)
-			b.events.Emit(event.DrainEnded{Instance: of, Bound: bound, Told: told})
+			b.events.Emit(event.DrainEnded{Instance: of, Bound: bound, Told: b.tellServing(i, &now.Entries[i])})
 		}
 	}
+}
+
+// tellServing tells of the end of a drain, and returns to how many. "serving" takes back whatever was
+// told before: who is to leave because of his instance's role is told that again in its place.
+func (b *Board) tellServing(i int, e *Entry) (told int) {
+	leaves := func(s *Seat) bool {
+		return b.conf.Load().OnRoleChange == conf.RoleNotified && e.Known && !route.Fits(e.Attributes, cm.Attribute(s.target))
+	}
+	return b.registry.notifySome(i, roleNotice(e), leaves) +
+		b.registry.notifySome(i, cm.NoticeServing, func(s *Seat) bool { return !leaves(s) })
 }
 
 // drained marks the instances of conmgr.conf that a conmgr before this one has drained. An entry is

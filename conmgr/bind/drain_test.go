@@ -39,7 +39,7 @@ func newDesk(t *testing.T, dir, text string) *desk {
 	if known.SystemIdentifier == 0 {
 		known = route.Known{SystemIdentifier: 7, Timeline: 1}
 	}
-	d.Board = NewBoard(c, events, NewRegistry(len(c.Instances), 10), k, known)
+	d.Board = NewBoard(conf.NewCurrent(c), events, NewRegistry(len(c.Instances), 10), k, known)
 	d.patience = 0 // nobody writes
 	return d
 }

@@ -23,6 +23,7 @@ type Waiter struct {
 	Choose func(*Table, Load) int // as of Bind; or Settled
 	Wake   func()                 // there is an answer; never blocks
 	Wait   time.Duration          // how long at most; 0: not at all
+	How    Choice                 // is told with the answer; set by Choose
 	Notice []byte                 // is sent to it when it is bound, if it has asked for notices; set by Choose
 
 	// Resumes: it is bound already, but for conmgr's knowing of it. It keeps its place among the
@@ -41,24 +42,44 @@ const Settled = -2
 type Answer struct {
 	Table    *Table
 	Index    int // of the instance, -1: none has it
+	How      Choice
 	Shutdown bool
 	Full     string // there is no place: the reason
 }
 
 // line is made by its first use.
 type line struct {
-	waiters list.List // of *Waiter, in order
-	counted int       // of them, without those that resume
-	room    float64   // how many may go now
-	at      time.Time // as of this time
-	behind  bool      // some could go, and there was no room
+	waiters list.List     // of *Waiter, in order
+	counted int           // of them, without those that resume
+	of      map[Owner]int // whose those are
+	room    float64       // how many may go now
+	at      time.Time     // as of this time
+	behind  bool          // some could go, and there was no room
 }
 
 func (l *line) join(w *Waiter) {
 	w.place = l.waiters.PushBack(w)
-	if !w.Resumes {
-		l.counted++
+	l.count(w, 1)
+}
+
+func (l *line) count(w *Waiter, n int) {
+	if w.Resumes {
+		return
 	}
+	if l.of == nil {
+		l.of = map[Owner]int{}
+	}
+	o := w.Member.Place().Owner
+	l.counted += n
+	if l.of[o] += n; l.of[o] == 0 {
+		delete(l.of, o)
+	}
+}
+
+// isFull tells whether there is no place for one more of an owner: most may wait, and a quarter more of
+// those of whom few do. So nobody keeps the others out.
+func (l *line) isFull(most int, o Owner) bool {
+	return l.counted >= most && (l.counted >= most+most/4 || l.of[o] >= most/16)
 }
 
 func (l *line) leave(w *Waiter) {
@@ -67,9 +88,7 @@ func (l *line) leave(w *Waiter) {
 	}
 	l.waiters.Remove(w.place)
 	w.place = nil
-	if !w.Resumes {
-		l.counted--
-	}
+	l.count(w, -1)
 }
 
 // all are those that are in the line, in order.

@@ -15,7 +15,7 @@ func TestLineIsSpread(t *testing.T) {
 	now := time.Unix(1000, 0)
 	number := map[*Waiter]int{}
 	for i := range 300 {
-		w := &Waiter{Target: "primary"}
+		w := &Waiter{Member: &place{}, Target: "primary"}
 		if i%3 == 2 {
 			w.Target = "standby"
 		}
@@ -60,9 +60,9 @@ func TestResumingIsNotSpread(t *testing.T) {
 	var l line
 	n := 0
 	for range 2 * releaseBurst {
-		l.join(&Waiter{Resumes: true})
+		l.join(&Waiter{Member: &place{}, Resumes: true})
 	}
-	l.join(&Waiter{})
+	l.join(&Waiter{Member: &place{}})
 	if l.counted != 1 {
 		t.Errorf("%d are counted", l.counted)
 	}

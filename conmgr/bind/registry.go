@@ -49,6 +49,7 @@ type Seat struct {
 	Notified    bool   // it has asked to be told what is no loss; guarded by registry.mu, as are the next
 	rests       bool   // it waits for a target, and has no place meanwhile
 	asking      bool   // it has waited for a target, and was not told yet what has become of it
+	arrived     bool   // its first question is answered
 }
 
 // Place makes whoever embeds a seat half a Member.
@@ -128,6 +129,13 @@ func (r *Registry) IsRefusing() bool { return r.refusing.Load() }
 
 // IsEnding tells whether all have been ended: there is no new connection.
 func (r *Registry) IsEnding() bool { return r.ending.Load() }
+
+// Rename changes the name of an application.
+func (r *Registry) Rename(c Member, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.Place().Application = name
+}
 
 // Members are all connections.
 func (r *Registry) Members() []Member {
@@ -233,6 +241,19 @@ func (r *Registry) notifySome(index int, value string, which func(*Seat) bool) (
 	r.mu.Unlock()
 	r.each(list, Member.Push)
 	return len(list)
+}
+
+// bySort is how many applications are bound to an instance, and how many connections are relayed to
+// it.
+func (r *Registry) bySort(index int) (applications, relayed int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.bound[index] {
+		if c.Place().Relay {
+			relayed++
+		}
+	}
+	return len(r.bound[index]) - relayed, relayed
 }
 
 // lose tells all connections that are bound to an instance, and returns them for finishAll.
@@ -376,7 +397,7 @@ func finishAll(list []Member) {
 const DrainTime = time.Second
 
 // ShutdownText is what is said to those whom conmgr leaves.
-const ShutdownText = "the Connection Manager is shutting down"
+const ShutdownText = cm.ShutdownText
 
 // Application is a row of SHOW APPLICATIONS.
 type Application struct {
@@ -384,6 +405,7 @@ type Application struct {
 	Name, Target, Via string
 	Instance          int
 	Since             time.Time
+	Owner             Owner
 }
 
 // Applications are the rows of SHOW APPLICATIONS.
@@ -398,7 +420,7 @@ func (r *Registry) Applications() []Application {
 				via = "relay"
 			}
 			out = append(out, Application{Peer: s.Peer, Name: s.Application, Target: s.target, Via: via,
-				Instance: i, Since: s.Since})
+				Instance: i, Since: s.Since, Owner: s.Owner})
 		}
 	}
 	return out

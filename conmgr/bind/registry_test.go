@@ -84,6 +84,25 @@ func TestReservedPlaces(t *testing.T) {
 }
 
 // Whoever has asked for it is told what is no loss, of the instance that he is bound to.
+// Those are coming whose first question was not answered yet, unless they wait for a target.
+func TestComing(t *testing.T) {
+	x := newLineRig(t, 10, 10)
+	relay := &place{Seat: Seat{Bound: -1, Relay: true}}
+	x.r.Add(relay)
+	x.waits()
+	if x.r.isComing() {
+		t.Error("a relayed connection and one that waits are coming")
+	}
+	p := x.add()
+	if !x.r.isComing() {
+		t.Error("it is not coming")
+	}
+	x.r.Arrived(p)
+	if x.r.isComing() {
+		t.Error("it has arrived")
+	}
+}
+
 func TestNotify(t *testing.T) {
 	r := NewRegistry(2, 10)
 	tab := newTable([]Entry{{Config: &conf.Instance{}}, {Config: &conf.Instance{}}}, route.Known{}, true, route.Rules{}, time.Now())

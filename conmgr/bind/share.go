@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 )
@@ -56,6 +57,41 @@ func (r *Registry) Add(c Member) Admission {
 	r.all[c] = struct{}{}
 	r.owners[s.Owner]++
 	return admitted
+}
+
+// Arrived tells that the first question of a connection is answered.
+func (r *Registry) Arrived(c Member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.Place().arrived = true
+}
+
+// Settle waits until all connections have arrived, but for relayed ones and those that wait for a
+// target, at most for the given time. No new one may come.
+func (r *Registry) Settle(most time.Duration) {
+	ticker, limit := time.NewTicker(settleLook), time.NewTimer(most)
+	defer ticker.Stop()
+	defer limit.Stop()
+	for coming := true; coming; coming = r.isComing() { // one may have been accepted, and not be here yet
+		select {
+		case <-ticker.C:
+		case <-limit.C:
+			return
+		}
+	}
+}
+
+const settleLook = 5 * time.Millisecond
+
+func (r *Registry) isComing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for c := range r.all {
+		if s := c.Place(); !s.arrived && !s.Relay && !s.rests {
+			return true
+		}
+	}
+	return false
 }
 
 // reserved places are there for one of these beside all others.

@@ -5,6 +5,7 @@ package bind
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
@@ -80,6 +81,9 @@ type Request = route.Request
 // Load is what the choice among several depends on.
 type Load = route.Load
 
+// Choice is how an instance was chosen.
+type Choice = route.Choice
+
 // Table is never changed once it is published.
 type Table struct {
 	*route.Table
@@ -110,6 +114,11 @@ func factsOf(entries []Entry) []route.Instance {
 
 func newTable(entries []Entry, known route.Known, settled bool, rules route.Rules, now time.Time) *Table {
 	return &Table{route.Decide(known, factsOf(entries), settled, rules, now), entries}
+}
+
+// IndexOf finds an instance by its number; -1: it is not configured.
+func (t *Table) IndexOf(number int) int {
+	return slices.IndexFunc(t.Entries, func(e Entry) bool { return e.Config.Number == number })
 }
 
 // LeftOut are instances that whoever asks has failed to reach, as they were then.

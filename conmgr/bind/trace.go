@@ -17,10 +17,15 @@ type Trace struct{ Events *event.Hub }
 func (s *Seat) Client() event.Client { return event.Client{Peer: s, Relay: s.Relay} }
 
 // Bound tells that a client has asked for an attribute, by a statement or a relay port, and got
-// instance i of t, or none (-1).
-func (tr *Trace) Bound(of *Seat, r Request, t *Table, i int) {
+// instance i of t, or none (-1); how it was chosen is for those who look at every step.
+func (tr *Trace) Bound(of *Seat, r Request, t *Table, i int, how Choice) {
 	b := event.Bound{Client: of.Client(), Application: of.Application, Want: r.Want, Except: r.Except, Found: i >= 0,
-		Why: func() string { return t.Describe(r) }}
+		Why: func() string {
+			if chosen := t.Explain(how); chosen != "" {
+				return chosen + "; " + t.Describe(r)
+			}
+			return t.Describe(r)
+		}}
 	if r.Lag != nil {
 		b.Lag = r.Lag.Text
 	}

@@ -29,7 +29,7 @@ func (r *Registry) Seek(w *Waiter, load func() *Table) (a Answer, waits bool) {
 	} else if r.refusing.Load() {
 		return Answer{Table: t, Index: -1, Shutdown: true}, false
 	}
-	if !w.Resumes && r.line.counted >= r.MaxWaiting {
+	if !w.Resumes && r.line.isFull(r.MaxWaiting, w.Member.Place().Owner) {
 		return Answer{Table: t, Index: -1, Full: fmt.Sprintf("too many connections wait for a target: at most %d",
 			r.MaxWaiting)}, false
 	}
@@ -60,7 +60,7 @@ func (r *Registry) attempt(w *Waiter, t *Table) (a Answer, waits bool) {
 		return a, true
 	default:
 		if a.Full = r.unrest(w.Member.Place()); a.Full == "" {
-			a.Index = i
+			a.Index, a.How = i, w.How
 			r.bindTo(w.Member, w.Target, t, i)
 			if w.Notice != nil && t.Draining(i) == "" {
 				w.Member.Note(w.Notice)

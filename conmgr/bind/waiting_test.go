@@ -68,6 +68,35 @@ func (x *lineRig) empty() {
 	}
 }
 
+// One user fills the line; another one has some places beyond it, and a few such users as many as there
+// are.
+func TestOneUserDoesNotFillTheLine(t *testing.T) {
+	x := newLineRig(t, 1000, 32)
+	wait := func(uid uint32) bool {
+		p := x.add()
+		x.r.owners[p.Owner]--
+		p.Owner = Owner{UID: uid, Known: true}
+		x.r.owners[p.Owner]++
+		a, waits := x.r.Seek(x.waiter(p), x.table)
+		if waits == (a.Full != "") {
+			t.Fatalf("%+v", a)
+		}
+		return waits
+	}
+	for _, c := range []struct {
+		uid  uint32
+		want int
+	}{{1, 32}, {2, 2}, {1, 0}, {3, 2}, {4, 2}, {5, 2}, {6, 0}} {
+		n := 0
+		for wait(c.uid) {
+			n++
+		}
+		if n != c.want {
+			t.Errorf("%d of user %d wait, want %d", n, c.uid, c.want)
+		}
+	}
+}
+
 func TestWaiting(t *testing.T) {
 	x := newLineRig(t, 10, 10)
 	w := x.waits()

@@ -72,7 +72,7 @@ type output struct {
 
 // Logger hands messages to its destinations. The zero value drops everything.
 type Logger struct {
-	min     Level
+	min     atomic.Int32 // a Level
 	outputs []*output
 	now     func() time.Time
 }
@@ -81,7 +81,8 @@ const logQueue = 1024
 
 // New starts a goroutine for each sink in g. They end when stop is closed.
 func New(min Level, g *group.Group, stop <-chan struct{}, sinks ...Sink) *Logger {
-	l := &Logger{min: min, now: time.Now}
+	l := &Logger{now: time.Now}
+	l.SetLevel(min)
 	for _, s := range sinks {
 		o := &output{sink: s, queue: make(chan *Message, logQueue), flush: make(chan chan struct{})}
 		l.outputs = append(l.outputs, o)
@@ -95,13 +96,22 @@ func (l *Logger) Log(level Level, format string, args ...any) {
 	l.Message(Message{Level: level, Text: fmt.Sprintf(format, args...)})
 }
 
+// SetLevel has messages of at least that level be output from now on.
+func (l *Logger) SetLevel(min Level) {
+	if l != nil {
+		l.min.Store(int32(min))
+	}
+}
+
 // Wants tells whether messages of a level are output: what costs something to describe is described
 // only then.
-func (l *Logger) Wants(level Level) bool { return l != nil && level >= l.min && len(l.outputs) > 0 }
+func (l *Logger) Wants(level Level) bool {
+	return l != nil && level >= Level(l.min.Load()) && len(l.outputs) > 0
+}
 
 // Message outputs a message, if its level is high enough.
 func (l *Logger) Message(m Message) {
-	if l == nil || m.Level < l.min {
+	if l == nil || m.Level < Level(l.min.Load()) {
 		return
 	}
 	if l.now != nil {

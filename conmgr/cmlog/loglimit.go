@@ -43,7 +43,7 @@ func NewLimiter(log *Logger) *Limiter {
 // Log outputs a line of a kind, or counts it. Kinds are few: names in the source, with an
 // instance's number at most.
 func (l *Limiter) Log(kind string, level Level, format string, args ...any) {
-	if l == nil || l.log == nil || level < l.log.min {
+	if l == nil || l.log == nil || level < Level(l.log.min.Load()) {
 		return
 	}
 	text := fmt.Sprintf(format, args...)

@@ -1,20 +1,17 @@
 package conf
 
-// Config: what conmgr.conf says, checked. Run once at start, by the main goroutine; it blocks on
-// reading the file only.
+// Config: what conmgr.conf says, checked. Run by the main goroutine, at start and at a reload; it
+// blocks on reading files only.
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
@@ -23,10 +20,8 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 )
 
-const (
-	maxConfigSize  = 1 << 20
-	maxDiagnostics = 100 // errors: as many as a PostgreSQL server tells
-)
+// maxDiagnostics bounds the errors: as many as a PostgreSQL server tells.
+const maxDiagnostics = 100
 
 // Instance is one instance to monitor.
 type Instance struct {
@@ -35,6 +30,7 @@ type Instance struct {
 	HostAddr     netip.Addr // invalid if not configured
 	Port         int
 	WatchdogPort int
+	HealthPort   int // 0: none
 }
 
 // Name is the host as configured: backend_host, else backend_hostaddr.
@@ -62,9 +58,6 @@ type RelayPort struct {
 	Port      int
 }
 
-// Setting is a row of SHOW CONFIG.
-type Setting struct{ Name, Value, Default, Source string }
-
 // Config is immutable once it is made.
 type Config struct {
 	Dir             string // absolute, of conmgr.conf
@@ -78,12 +71,15 @@ type Config struct {
 	MaxConnections     int
 	MaxUserConnections int
 	IdleTimeout        time.Duration // 0: none
+	AdminUsers         []string      // names or numbers
+	StatsUsers         []string      // the same, and Everybody
 	TargetWait         time.Duration // of who does not say for how long he waits; 0: not
 	MaxWaiting         int
 	OnRoleChange       RoleChange
 	Instances          []Instance // ordered by number
 	RelayPorts         []RelayPort
 	RelayNetworks      []netip.Prefix // beside this host
+	NotifyLoss         bool           // false: losses are only reported
 	DestroySockets     bool
 
 	HeartbeatInterval, HeartbeatTimeout time.Duration
@@ -93,6 +89,12 @@ type Config struct {
 	ApplicationGrace                    time.Duration // 0: conmgr's end is a loss
 	KeyFile                             string        // absolute; "": without a key
 	Key                                 *proof.Key    // as it was when the file was loaded
+
+	HTTPPort            int // 0: none
+	HTTPAddresses       []string
+	EventHistory        int    // events that are kept
+	EventCommand        string // "": none
+	EventCommandTimeout time.Duration
 
 	LogStderr, LogSyslog bool
 	SyslogFacility       int // 0 to 7: LOCALn
@@ -119,47 +121,26 @@ func (d Diagnostic) String() string {
 	return s + ": " + d.Text
 }
 
-// Load reads conmgr.conf of a directory. The config is nil if there is an error among the
-// diagnostics.
-func Load(dir string) (*Config, []Diagnostic) {
-	file := filepath.Join(dir, cm.ConfigFile)
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for the writer of a FIFO
-	if err != nil {
-		return nil, []Diagnostic{{File: file, Text: "could not open the configuration file: " + rootCause(err)}}
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
-		return nil, []Diagnostic{{File: file, Text: "could not read the configuration file: it is not a regular file"}}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err != nil {
-		return nil, []Diagnostic{{File: file, Text: "could not read the configuration file: " + rootCause(err)}}
-	}
-	if len(data) > maxConfigSize {
-		return nil, []Diagnostic{{File: file, Text: fmt.Sprintf("the configuration file is larger than %d bytes",
-			maxConfigSize)}}
-	}
-	c, diags := Parse(file, data)
-	return loadKey(c, diags)
-}
-
-// rootCause is the operating system's text alone, where there is one.
-func rootCause(err error) string {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err.Error()
-	}
-	return err.Error()
-}
+// Load reads conmgr.conf of a directory, and what it includes. The config is nil if there is an error
+// among the diagnostics.
+func Load(dir string) (*Config, []Diagnostic) { return LoadKept(dir, nil) }
 
 type key struct {
 	name   string
 	number int // -1: not a numbered parameter
 }
 
+// String is the name as it is written.
+func (k key) String() string {
+	if k.number < 0 {
+		return k.name
+	}
+	return k.name + strconv.Itoa(k.number)
+}
+
 type given struct {
 	value
-	line int
+	place
 }
 
 type configParser struct {
@@ -167,56 +148,56 @@ type configParser struct {
 	diags []Diagnostic
 	set   map[key]given
 
+	lines   int  // that were read, of all files
+	files   int  // that are included
+	full    bool // there were too many errors
 	errors  int
 	badHost bool // a line that names a host has an error: it is not missing
 }
 
-func (p *configParser) errorf(line int, hint, format string, args ...any) {
+func newParser(file string) *configParser { return &configParser{file: file, set: map[key]given{}} }
+
+func (p *configParser) errorf(at place, hint, format string, args ...any) {
 	p.errors++
-	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Text: fmt.Sprintf(format, args...), Hint: hint})
+	p.diags = append(p.diags, Diagnostic{File: at.file, Line: at.line, Text: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-func (p *configParser) warnf(line int, hint, format string, args ...any) {
-	p.diags = append(p.diags, Diagnostic{File: p.file, Line: line, Warning: true, Text: fmt.Sprintf(format, args...),
+func (p *configParser) warnf(at place, hint, format string, args ...any) {
+	p.diags = append(p.diags, Diagnostic{File: at.file, Line: at.line, Warning: true, Text: fmt.Sprintf(format, args...),
 		Hint: hint})
 }
 
-// Parse takes the content of a file; file is its name for messages. All errors of the file
-// are reported at once.
+// at is where a parameter is set, else the file.
+func (p *configParser) at(k key) place {
+	if g, ok := p.set[k]; ok {
+		return g.place
+	}
+	return place{file: p.file}
+}
+
+// Parse takes the content of a file, which may include others; file is its name. All errors are
+// reported at once.
 func Parse(file string, data []byte) (*Config, []Diagnostic) {
-	p := &configParser{file: file, set: map[key]given{}}
-	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		p.errorf(0, "Save it as UTF-8.", "the configuration file is UTF-16 text")
+	p := newParser(file)
+	p.read(file, data, nil)
+	return p.finish()
+}
+
+// finish makes the config of what was read.
+func (p *configParser) finish() (*Config, []Diagnostic) {
+	if p.full {
 		return nil, p.diags
 	}
-	for i, s := range splitLines(data) {
-		if p.errors >= maxDiagnostics {
-			p.errorf(i+1, "", "too many errors: the rest of the file is not read")
-			return nil, p.diags
-		}
-		l, err := parseLine(s)
-		switch {
-		case err != nil:
-			p.errorf(i+1, lineHint(s), "%s", err)
-			p.badHost = p.badHost || namesHost(l.name)
-		case l.name != "":
-			if !p.setting(i+1, l) {
-				p.badHost = p.badHost || namesHost(l.name)
-			}
-		}
-	}
 	c := p.build()
-	for _, d := range p.diags {
-		if !d.Warning {
-			return nil, p.diags
-		}
+	if p.errors > 0 {
+		return nil, p.diags
 	}
 	return c, p.diags
 }
 
 // setting checks one line and keeps it; a later one of the same name wins. ok is false if there was
 // an error.
-func (p *configParser) setting(n int, l line) (ok bool) {
+func (p *configParser) setting(n place, l line) (ok bool) {
 	name := strings.ToLower(l.name)
 	base := strings.TrimRight(name, "0123456789")
 	k := key{name, -1}
@@ -258,8 +239,8 @@ func (p *configParser) setting(n int, l line) (ok bool) {
 		p.errorf(n, hint, "invalid value %q for parameter %q: %s", Clip(l.value), l.name, err)
 		return false
 	}
-	if first, again := p.set[k]; again {
-		p.warnf(n, "", "parameter %q is set on line %d already: line %d counts", name, first.line, n)
+	if first, again := p.set[k]; again && first.file == n.file { // else a file has the last word
+		p.warnf(n, "", "parameter %q is set on line %d already: line %d counts", name, first.line, n.line)
 	}
 	p.set[k] = given{v, n}
 	return true
@@ -283,15 +264,14 @@ func (p *configParser) build() *Config {
 	}
 	c.LogStderr, c.LogSyslog = slices.Contains(w.logDestinations, "stderr"), slices.Contains(w.logDestinations, "syslog")
 	p.sockets(w)
-	p.relayPorts(w)
-	p.relayNetworks(c)
 	if c.KeyFile != "" && !filepath.IsAbs(c.KeyFile) {
-		c.KeyFile = filepath.Join(c.Dir, c.KeyFile)
+		c.KeyFile = filepath.Join(absolute(folder(p.file)), c.KeyFile)
 	}
 	p.instances(c)
+	p.ports(w)
+	p.relayNetworks(c)
 	if c.HeartbeatTimeout <= c.HeartbeatInterval {
-		line := max(p.set[key{"heartbeat_timeout", -1}].line, p.set[key{"heartbeat_interval", -1}].line)
-		p.warnf(line, "Set heartbeat_timeout to at least twice heartbeat_interval.",
+		p.warnf(later(p.at(key{"heartbeat_timeout", -1}), p.at(key{"heartbeat_interval", -1})), "Set heartbeat_timeout to at least twice heartbeat_interval.",
 			"heartbeat_timeout (%s) is not greater than heartbeat_interval (%s): every instance will be declared lost",
 			formatDuration(c.HeartbeatTimeout), formatDuration(c.HeartbeatInterval))
 	}
@@ -299,11 +279,12 @@ func (p *configParser) build() *Config {
 	return c
 }
 
-// dir is that of the file; paths in it begin there.
-func (p *configParser) dir() string {
-	dir := filepath.Dir(p.file)
+// dir is conmgr's directory; paths of sockets begin there.
+func (p *configParser) dir() string { return absolute(filepath.Dir(p.file)) }
+
+func absolute(dir string) string {
 	if abs, err := filepath.Abs(dir); err == nil {
-		dir = abs
+		return abs
 	}
 	return dir
 }
@@ -319,11 +300,11 @@ func (p *configParser) sockets(w *written) {
 		}
 		if path := cm.SocketPath(dir, c.Port); len(path) > cm.MaxSocketPath {
 			if !c.SocketDirsDefault {
-				p.errorf(g.line, "Name a directory with a shorter path.",
+				p.errorf(g.place, "Name a directory with a shorter path.",
 					"invalid value %q for parameter %q: the path of the Unix socket \"%s\" has %d bytes: allowed are %d",
 					Clip(g.text), name, path, len(path), cm.MaxSocketPath)
 			} else {
-				p.warnf(g.line, "Name a directory with a shorter path in "+name+", or '' for none.",
+				p.warnf(p.at(key{name, -1}), "Name a directory with a shorter path in "+name+", or '' for none.",
 					"no Unix socket is opened: the path \"%s\" has %d bytes: allowed are %d", path, len(path),
 					cm.MaxSocketPath)
 			}
@@ -335,31 +316,38 @@ func (p *configParser) sockets(w *written) {
 	}
 }
 
-// relayPorts: each port is listened on for one purpose.
-func (p *configParser) relayPorts(w *written) {
+// ports: each is listened on for one purpose.
+func (p *configParser) ports(w *written) {
 	c := w.Config
-	taken := map[int]string{c.Port: "port"}
+	taken := map[int]key{c.Port: {"port", -1}}
 	for i, a := range cm.Attributes {
-		name, port := relayParam(a), w.relayPorts[i]
-		if port == 0 {
-			continue
+		if port := w.relayPorts[i]; p.take(taken, key{relayParam(a), -1}, port) {
+			c.RelayPorts = append(c.RelayPorts, RelayPort{a, port})
 		}
-		if other, again := taken[port]; again {
-			first, second := p.set[key{other, -1}].line, p.set[key{name, -1}].line
-			where := "on line " + strconv.Itoa(first)
-			switch {
-			case first == 0:
-				where = "by default"
-			case first > second:
-				name, other, where, second = other, name, "on line "+strconv.Itoa(second), first
-			}
-			p.errorf(second, "Each of them needs a port of its own.",
-				"parameter %q has the same port as parameter %q, which is %d %s", name, other, port, where)
-			continue
-		}
-		taken[port] = name
-		c.RelayPorts = append(c.RelayPorts, RelayPort{a, port})
 	}
+	p.take(taken, key{"http_port", -1}, c.HTTPPort)
+	for i := range c.Instances {
+		p.take(taken, key{"health_port", c.Instances[i].Number}, c.Instances[i].HealthPort)
+	}
+}
+
+// take tells whether a port is set, and nobody's yet.
+func (p *configParser) take(taken map[int]key, name key, port int) bool {
+	other, again := taken[port]
+	switch {
+	case port == 0:
+		return false
+	case !again:
+		taken[port] = name
+		return true
+	}
+	first, second := p.at(other), p.at(name)
+	if first.order > second.order {
+		name, other, first, second = other, name, second, first
+	}
+	p.errorf(second, "Each of them needs a port of its own.",
+		"parameter %q has the same port as parameter %q, which is %d %s", name, other, port, first.seenFrom(second))
+	return false
 }
 
 // relayNetworks: relay ports on other than loopback addresses take nobody from elsewhere, unless he
@@ -370,7 +358,7 @@ func (p *configParser) relayNetworks(c *Config) {
 		return name != "localhost" && (err != nil || !a.Unmap().IsLoopback())
 	})
 	if len(c.RelayPorts) > 0 && beyond && len(c.RelayNetworks) == 0 {
-		p.warnf(p.set[key{"listen_addresses", -1}].line,
+		p.warnf(p.at(key{"listen_addresses", -1}),
 			"Name the networks in relay_allowed_networks whose clients may use them.",
 			"relay ports take connections of this host only, whatever listen_addresses says")
 	}
@@ -395,8 +383,7 @@ func (p *configParser) instances(c *Config) {
 		for _, o := range c.Instances {
 			if strings.EqualFold(o.Host, in.Host) && o.HostAddr == in.HostAddr &&
 				(o.Port == in.Port || o.WatchdogPort == in.WatchdogPort) {
-				line := max(p.set[key{"backend_host", n}].line, p.set[key{"backend_hostaddr", n}].line)
-				p.warnf(line, "", "instance %d is the same as instance %d: host %q, port %d, watchdog port %d", n,
+				p.warnf(later(p.at(key{"backend_host", n}), p.at(key{"backend_hostaddr", n})), "", "instance %d is the same as instance %d: host %q, port %d, watchdog port %d", n,
 					o.Number, in.Name(), in.Port, in.WatchdogPort)
 			}
 		}
@@ -407,7 +394,7 @@ func (p *configParser) instances(c *Config) {
 	case len(numbers) > 0:
 		p.homeless(numbers)
 	default:
-		p.errorf(0, "Set backend_host0 or backend_hostaddr0.", "no instance is configured")
+		p.errorf(place{file: p.file}, "Set backend_host0 or backend_hostaddr0.", "no instance is configured")
 	}
 }
 
@@ -420,33 +407,10 @@ func (p *configParser) homeless(numbers []int) {
 			lost = append(lost, k)
 		}
 	}
-	slices.SortFunc(lost, func(a, b key) int { return p.set[a].line - p.set[b].line })
+	slices.SortFunc(lost, func(a, b key) int { return p.set[a].order - p.set[b].order })
 	for _, k := range lost {
-		p.warnf(p.set[k].line, fmt.Sprintf("Set backend_host%d, or correct the number.", k.number),
+		p.warnf(p.set[k].place, fmt.Sprintf("Set backend_host%d, or correct the number.", k.number),
 			"parameter \"%s%d\" does nothing: there is no instance %d", k.name, k.number, k.number)
-	}
-}
-
-// settings lists every parameter for SHOW CONFIG; of the numbered ones, those of each instance.
-func (p *configParser) settings(c *Config) {
-	add := func(prm *Param, k key, name string) {
-		s := Setting{Name: name, Value: prm.Default, Default: prm.Default, Source: "default"}
-		if g, ok := p.set[k]; ok {
-			s.Value, s.Source = g.text, fmt.Sprintf("%s:%d", p.file, g.line)
-		}
-		c.Settings = append(c.Settings, s)
-	}
-	for i := range Params {
-		if prm := &Params[i]; !prm.Numbered {
-			add(prm, key{prm.Name, -1}, prm.Name)
-		}
-	}
-	for _, in := range c.Instances {
-		for i := range Params {
-			if prm := &Params[i]; prm.Numbered {
-				add(prm, key{prm.Name, in.Number}, prm.Name+strconv.Itoa(in.Number))
-			}
-		}
 	}
 }
 

@@ -36,11 +36,12 @@ func TestConfigDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{Dir: dir, Port: 27546, ListenAddresses: []string{"localhost"},
-		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777, IdleTimeout: time.Hour, MaxWaiting: 1000,
+		SocketDirs: []string{dir}, SocketDirsDefault: true, SocketMode: 0o777, IdleTimeout: time.Hour, MaxWaiting: 1000, NotifyLoss: true,
 		Instances:         []Instance{{Number: 0, Host: "db0", Port: 27500, WatchdogPort: 27545}},
 		HeartbeatInterval: 10 * time.Second, HeartbeatTimeout: 20 * time.Second, ConnectInterval: time.Second,
 		ConnectTimeout:       10 * time.Second,
 		StandbyTimelineGrace: time.Minute, ApplicationGrace: 10 * time.Second,
+		HTTPAddresses: []string{"localhost"}, EventHistory: 1000, EventCommandTimeout: 10 * time.Second,
 		LogStderr: true, SyslogIdent: "conmgr", LogMinMessages: cmlog.WARNING}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)

@@ -5,7 +5,6 @@ package conf
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"unicode"
 )
@@ -44,9 +43,6 @@ func lineHint(s string) string {
 
 // nameHint is for a parameter that does not exist.
 func nameHint(name string) string {
-	if slices.Contains([]string{"include", "include_if_exists", "include_dir"}, name) {
-		return "conmgr.conf includes no other files: write all settings into it."
-	}
 	base := strings.TrimRight(name, "0123456789")
 	number := name[len(base):]
 	best, least := "", 3 // a greater distance is another word

@@ -41,6 +41,7 @@ or *PQcancel()*, which does not encrypt, reaches it.
 
 These parameters are additions to the Connection Manager User Guide.`},
 	{first: "destroy_sockets", title: "Destroying sockets"},
+	{first: "http_port", title: "Monitoring"},
 	{first: "backend_host", title: "Instances"},
 	{first: "heartbeat_interval", title: "Heartbeats"},
 	{first: "standby_timeline_grace", title: "Choice"},
@@ -76,8 +77,8 @@ func (p *Param) manual(b *strings.Builder) {
 	text := paragraphs(p.Manual)
 	text[0] += roff(p.limits())
 	last := &text[len(text)-1]
-	if p.Reloadable {
-		*last += "A reload is enough for a change to take effect.\n"
+	if p.Context == Postmaster {
+		*last += "A change takes effect when \\fBconmgr\\fP is restarted.\n"
 	}
 	if p.Added {
 		*last += "This parameter is an addition to the Connection Manager User Guide.\n"

@@ -56,7 +56,9 @@ func Sample() string {
 	b.WriteString(`# conmgr.conf: configuration of the Connection Manager
 #
 # One "name = value" a line; # begins a comment. Strings are written in single quotes ('' is a quote). The commented values are the
-# defaults. A change takes effect when conmgr is restarted. "conmgr --check -D directory" tells all errors of the file.
+# defaults. "conmgr --check -D directory" tells all errors of the file. A change takes effect at "cm_ctl reload", or, where that is
+# said, when conmgr is restarted: "cm_ctl restart" ends no session. Other files are read by include = 'file', include_if_exists = 'file'
+# and include_dir = 'directory', as in postgresql.conf.
 
 `)
 	numbered := false
@@ -70,7 +72,11 @@ func Sample() string {
 			name += "0"
 		}
 		numbered = p.Numbered
-		fmt.Fprintf(&b, "# %s\n# (%s)\n#%s = %s\n\n", p.Doc, p.Allowed(), name, p.Written())
+		effect := ""
+		if p.Context == Postmaster {
+			effect = "; change requires restart"
+		}
+		fmt.Fprintf(&b, "# %s\n# (%s%s)\n#%s = %s\n\n", p.Doc, p.Allowed(), effect, name, p.Written())
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

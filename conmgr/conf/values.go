@@ -1,13 +1,15 @@
 package conf
 
-// The values of conmgr.conf by their types: what is allowed, and their canonical spelling. Pure
-// functions.
+// The values of conmgr.conf by their types: what is allowed, and their canonical spelling. Pure, but
+// for the look-up of users' names, which reads the system's files.
 
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
+	"os/user"
 	"reflect"
 	"slices"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/duration"
 )
 
@@ -211,4 +214,70 @@ func parseNetworks(v string) (out []netip.Prefix, err error) {
 		out = append(out, p.Masked())
 	}
 	return out, nil
+}
+
+var sizeUnits = []string{"B", "kB", "MB", "GB", "TB"} // as a PostgreSQL server has them
+
+// errLag is what is allowed.
+var errLag = errors.New("allowed are an integer with one of the units B, kB, MB, GB, TB, ms, s, min, h, d, and '' for no limit")
+
+// ParseLag reads the most that a standby may be behind: a size or a duration, an integer with its
+// unit; "": there is no limit. The error is the text of what is allowed.
+func ParseLag(v string) (heartbeat.LagLimit, error) {
+	if v == "" {
+		return heartbeat.LagLimit{}, nil
+	}
+	digits := v[:len(v)-len(strings.TrimLeft(v, "0123456789"))]
+	unit := trimSpace(v[len(digits):])
+	text := digits + unit
+	if i := slices.Index(sizeUnits, unit); i >= 0 {
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n > math.MaxInt64>>(10*i) {
+			return heartbeat.LagLimit{}, errLag
+		}
+		return heartbeat.LagLimit{By: heartbeat.ByBytes, Max: n << (10 * i), Text: text}, nil
+	}
+	d, err := duration.Parse(text, 0, duration.Most)
+	if err != nil || unit == "" {
+		return heartbeat.LagLimit{}, errLag
+	}
+	return heartbeat.LagLimit{By: heartbeat.ByTime, Max: d.Milliseconds(), Text: text}, nil
+}
+
+// ---- users of this host, as admin_users and stats_users name them ----
+
+// Everybody stands for all users.
+const Everybody = "*"
+
+// users checks a list of them.
+func users(allowed string, also ...string) func(string) error {
+	return func(v string) error {
+		for _, u := range splitAddresses(v) {
+			if !slices.Contains(also, u) && (u == Everybody || strings.ContainsAny(u, " \t:/'\"@")) {
+				return errors.New("allowed are " + allowed)
+			}
+		}
+		return nil
+	}
+}
+
+// unknownUsers warns of names that nobody has.
+func unknownUsers(c *Config, diags []Diagnostic) []Diagnostic {
+	if c == nil {
+		return diags
+	}
+	for name, list := range map[string][]string{"admin_users": c.AdminUsers, "stats_users": c.StatsUsers} {
+		for _, u := range list {
+			if _, err := strconv.ParseUint(u, 10, 32); err == nil || u == Everybody {
+				continue
+			}
+			if _, err := user.Lookup(u); err != nil {
+				at := c.Setting(name).given.place
+				diags = append(diags, Diagnostic{File: at.file, Line: at.line, Warning: true,
+					Text: fmt.Sprintf("parameter %q names the user %q, whom this host does not know", name, Clip(u)),
+					Hint: "Give the number of a user whom a directory service knows."})
+			}
+		}
+	}
+	return diags
 }

@@ -11,8 +11,13 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
 )
+
+// onOff writes a boolean as a PostgreSQL server does.
+var onOff = map[bool]string{false: "off", true: "on"}
 
 // null is the NULL value of a row.
 const null = "\x00null"
@@ -22,9 +27,12 @@ var columns = map[verb][]string{
 	showInstances:    cm.InstanceColumns,
 	showApplications: cm.ApplicationColumns,
 	showWaiting:      cm.WaitingColumns,
-	showConfig:       {"name", "setting", "default", "source"},
+	showStats:        cm.StatsColumns,
+	showConfig:       {"name", "setting", "default", "source", "context", "pending_restart"},
+	reload:           {"name", "setting", "effect"},
 	showVersion:      {"version"},
 	showHelp:         {"statement", "description"},
+	showEvents:       cm.EventColumns,
 	forget:           {"known"},
 	drain:            cm.DrainColumns,
 	undrain:          cm.DrainColumns,
@@ -35,13 +43,18 @@ var HelpRows = [][]string{
 	{"SHOW TARGET <attribute> [EXCEPT <instance>, ...] [LAG '<limit>'] [WAIT '<time>'] [RESUME '<token>'] [NOTIFY]",
 		"an instance of that attribute; binds this connection to it, and ends it when the instance is lost"},
 	{"SHOW INSTANCES", "state of each instance"},
-	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to"},
-	{"SHOW WAITING", "application connections that wait for an instance, in order"},
+	{"SHOW APPLICATIONS", "application connections, and the instance that each is bound to; others see their own only"},
+	{"SHOW WAITING", "application connections that wait for an instance, in order; others see their own only"},
+	{"SHOW STATS", "what was counted since conmgr has started"},
+	{"SHOW EVENTS [AFTER <number>]", "what has happened: the last events, or those since one"},
 	{"SHOW CONFIG", "parameters of conmgr.conf"},
 	{"SHOW VERSION", "version of the Connection Manager"},
 	{"FORGET [INSTANCE <instance>]", "forget what was known of the set of instances, or what one of them has told of the timeline"},
 	{"DRAIN INSTANCE <instance>", "send no application to an instance any more; those that are bound to it stay"},
 	{"UNDRAIN INSTANCE <instance>", "end that"},
+	{"RELOAD", "read conmgr.conf again; tells what changes, and when"},
+	{"SET <name> TO <value>", "for drivers: only " + cm.WaitSetting + " and application_name do something"},
+	{"RESET <name>", "end that; RESET ALL ends both"},
 	{"SHOW HELP", "this list"},
 	{"", "<attribute>: " + cm.JoinAttributes(", ")},
 }
@@ -54,23 +67,42 @@ func (s *session) answer(st *statement) ([][]string, error) {
 	case showInstances:
 		return instanceRows(s.service.board, s.service.registry, s.service.now()), nil
 	case showApplications:
-		return applicationRows(s.service.conf, s.service.registry.Applications()), nil
+		return applicationRows(s.service.conf.Load(), s.visible(s.service.registry.Applications())), nil
 	case showWaiting:
-		return waitingRows(s.service.registry.Waiting()), nil
+		waiting := s.service.registry.Waiting()
+		if !s.seesAll() {
+			waiting = slices.DeleteFunc(waiting, func(w bind.Waiting) bool { return w.Owner != s.Owner })
+		}
+		return waitingRows(waiting), nil
+	case showStats:
+		return s.service.stats.rows(), nil
 	case showConfig:
 		var rows [][]string
-		for _, c := range s.service.conf.Settings {
-			rows = append(rows, []string{c.Name, c.Value, c.Default, c.Source})
+		for _, c := range s.service.conf.Load().Settings {
+			rows = append(rows, []string{c.Name, c.Value, c.Default, c.Source, c.Context.String(), onOff[c.Pending]})
 		}
 		return rows, nil
 	case showVersion:
 		return [][]string{{"conmgr (watchdog) " + cm.Version}}, nil
 	case showHelp:
 		return HelpRows, nil
+	case showEvents:
+		if !s.seesAll() {
+			return nil, &backend.Error{Code: cm.InsufficientPrivilege,
+				Text: "permission denied: events tell of others' connections",
+				Hint: "Root, the user who runs conmgr and stats_users of conmgr.conf see them."}
+		}
+		return eventRows(s.service.history.Since(st.after)), nil
 	case forget:
 		return s.forget(st.instance)
 	case drain, undrain:
 		return s.setDrain(st.instance, st.verb == drain)
+	case reload:
+		return s.reloadConfig()
+	case set, reset:
+		announced, err := s.change(st.set)
+		s.announced = announced
+		return nil, err
 	}
 	return nil, nil
 }
@@ -163,6 +195,22 @@ func waitingRows(waiting []bind.Waiting) [][]string {
 		client, port := clientOf(w.Application)
 		rows = append(rows, []string{client, port, w.Name, w.Target, w.Since.Format(connectedAtFormat),
 			w.Until.Format(connectedAtFormat), w.Via})
+	}
+	return rows
+}
+
+func eventRows(records []event.Record) [][]string {
+	rows := make([][]string, 0, len(records))
+	for _, r := range records {
+		instance, port, repeated := null, null, null
+		if r.Instance != nil {
+			instance, port = strconv.Itoa(*r.Instance), strconv.Itoa(r.Port)
+		}
+		if r.Repeated > 0 {
+			repeated = strconv.Itoa(r.Repeated)
+		}
+		rows = append(rows, []string{strconv.FormatUint(r.Number, 10), r.Time.Format(connectedAtFormat), r.Event, r.Level,
+			instance, orNull(r.Host), port, orNull(r.Reason), r.Text, orNull(r.Detail), orNull(r.Hint), repeated})
 	}
 	return rows
 }

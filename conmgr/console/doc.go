@@ -4,10 +4,12 @@
 //	session.go     one connection: its life, its writes, its end by somebody else
 //	extended.go    simple and extended query protocol
 //	statement.go   the statements, taken apart
-//	clauses.go     the clauses of SHOW TARGET
-//	target.go      SHOW TARGET: binding, and waiting for an instance
+//	target.go      SHOW TARGET: its clauses, binding, and waiting for an instance
 //	input.go       what is read from a client, also while it waits
 //	notice.go      what a bound session is told without being ended
 //	answers.go     and their answers
-//	forgetting.go  FORGET, DRAIN, UNDRAIN
+//	forgetting.go  FORGET, DRAIN, UNDRAIN; who may do what, and sees whom
+//	settings.go    SET and RESET
+//	stats.go       SHOW STATS
+//	handing.go     sessions that go on in the process that conmgr becomes
 package console

@@ -108,7 +108,7 @@ func (c *conversation) query(s string) error {
 		err := p.err
 		var rows [][]string
 		if err == nil {
-			rows, err = c.session.answer(&p.statement)
+			rows, err = c.answer(&p.statement)
 		}
 		if isEnd(err) {
 			return err
@@ -117,7 +117,9 @@ func (c *conversation) query(s string) error {
 			c.fail(err)
 			return nil
 		}
-		c.put(rowDescription(p.verb, nil))
+		if columns[p.verb] != nil {
+			c.put(rowDescription(p.verb, nil))
+		}
 		for _, r := range rows {
 			if err := c.row(r); err != nil {
 				return err
@@ -126,6 +128,14 @@ func (c *conversation) query(s string) error {
 		c.put(&backend.CommandComplete{CommandTag: []byte(p.verb.tag())})
 	}
 	return nil
+}
+
+// answer executes a statement. What it announces goes before the rows.
+func (c *conversation) answer(st *statement) ([][]string, error) {
+	rows, err := c.session.answer(st)
+	c.out = append(c.out, c.session.announced...)
+	c.session.announced = nil
+	return rows, err
 }
 
 func (c *conversation) parse(m *backend.Parse) error {
@@ -209,7 +219,7 @@ func (c *conversation) describe(m *backend.Describe) error {
 	default:
 		return &backend.Error{Code: cm.ProtocolViolation, Text: fmt.Sprintf("invalid DESCRIBE message subtype %d", m.ObjectType)}
 	}
-	if v == nothing {
+	if columns[v] == nil {
 		c.put(&backend.NoData{})
 	} else {
 		c.put(rowDescription(v, formats))
@@ -227,7 +237,7 @@ func (c *conversation) execute(m *backend.Execute) error {
 		return nil
 	}
 	if !p.ran {
-		rows, err := c.session.answer(&p.statement)
+		rows, err := c.answer(&p.statement)
 		if err != nil {
 			return err
 		}

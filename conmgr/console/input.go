@@ -18,16 +18,29 @@ const maxKept = 8192
 var errTooMuch = errors.New("too much was sent while an answer was waited for")
 
 type input struct {
-	conn net.Conn
-	kept []byte
+	conn  net.Conn
+	kept  []byte
+	begun [5]byte // of the message that has woken a sleeping session
+	taken int     // of the message that is being read
+}
+
+// first waits until there is something to read, or nothing will come.
+func (in *input) first() {
+	if len(in.kept) == 0 {
+		n, _ := in.conn.Read(in.begun[:])
+		in.kept = in.begun[:n:n]
+	}
 }
 
 // Read returns what was kept first.
 func (in *input) Read(p []byte) (int, error) {
 	if len(in.kept) == 0 {
-		return in.conn.Read(p)
+		n, err := in.conn.Read(p)
+		in.taken += n
+		return n, err
 	}
 	n := copy(p, in.kept)
+	in.taken += n
 	if in.kept = in.kept[n:]; len(in.kept) == 0 {
 		in.kept = nil
 	}

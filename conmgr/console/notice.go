@@ -55,9 +55,17 @@ func (s *session) busy() {
 }
 
 func (s *session) idle() error {
+	if s.written != nil {
+		s.written()
+		s.written = nil
+	}
 	if s.waited {
 		s.waited = false
 		s.service.registry.Answered(s)
+	}
+	if s.asked && !s.arrived {
+		s.arrived = true
+		s.service.registry.Arrived(s)
 	}
 	for {
 		message := s.news.take(true)

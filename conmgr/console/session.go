@@ -21,6 +21,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/history"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/duration"
@@ -39,6 +40,12 @@ const (
 // errEnded: the session was told to end.
 var errEnded = errors.New("the session has been ended")
 
+// errSleeps: it goes on in another goroutine.
+var errSleeps = errors.New("the session sleeps")
+
+// errLeft: it goes on in the next process.
+var errLeft = errors.New("the session has left")
+
 // clientConn is a TCP connection, or one by a Unix socket.
 type clientConn interface {
 	net.Conn
@@ -48,46 +55,57 @@ type clientConn interface {
 
 // Service is what sessions share.
 type Service struct {
-	conf     *conf.Config
+	conf     *conf.Current
 	group    *group.Group
 	board    *bind.Board
 	registry *bind.Registry
 	trace    *bind.Trace
+	stats    *Stats
 	door     *listen.Door
+	history  *history.History
 	now      func() heartbeat.Mono
 
 	startupTime time.Duration
-	mayForget   func(uid uint32) bool // may have conmgr forget what it knows
+	mayForget   func(uid uint32) bool // may have conmgr forget what it knows, drain and reload
+	reload      func() (answer Reloaded, written func(), ok bool)
 
-	nextID atomic.Uint32
+	nextID  atomic.Uint32
+	leaving leaving
 }
 
 // Options of a console; zero values are those of a running conmgr.
 type Options struct {
 	StartupTime time.Duration         // until ReadyForQuery
-	MayForget   func(uid uint32) bool // who may have conmgr forget what it knows
+	MayForget   func(uid uint32) bool // who may have conmgr forget what it knows, and drain
+	Stats       *Stats                // what SHOW STATS tells; nil: nothing was counted
+	History     *history.History      // nil: none is kept
+	// Reload reads conmgr.conf again; written is to be called after the answer. ok is false if conmgr ends.
+	Reload func() (answer Reloaded, written func(), ok bool)
 }
 
 // New makes the console of a board.
-func New(c *conf.Config, b *bind.Board, d *listen.Door, tr *bind.Trace, now func() heartbeat.Mono, o Options) *Service {
+func New(c *conf.Current, b *bind.Board, d *listen.Door, tr *bind.Trace, now func() heartbeat.Mono, o Options) *Service {
 	s := &Service{conf: c, group: d.Group, board: b, registry: d.Registry, trace: tr, door: d, now: now,
-		startupTime: o.StartupTime, mayForget: o.MayForget}
+		startupTime: o.StartupTime, mayForget: o.MayForget, stats: o.Stats, history: o.History, reload: o.Reload}
 	if s.startupTime == 0 {
 		s.startupTime = startupTime
 	}
 	if s.mayForget == nil {
-		s.mayForget = runsConmgr
+		s.mayForget = func(uid uint32) bool { return isAdmin(c.Load(), uid) }
+	}
+	if s.stats == nil {
+		s.stats = NewStats(c.Load())
 	}
 	return s
 }
 
 // Admit takes a new connection.
 func (s *Service) Admit(conn net.Conn) {
-	se := &session{service: s, conn: conn.(clientConn), Seat: listen.SeatOf(conn), wait: s.conf.TargetWait}
+	se := &session{service: s, conn: conn.(clientConn), Seat: listen.SeatOf(conn), wait: s.conf.Load().TargetWait}
 	se.input.conn = conn
 	refuse := func(code, text, hint string) {
 		se.refusal = backend.Fatal(code, text, "", hint)
-		se.talk()
+		se.depart(se.talk())
 	}
 	if s.door.HasRoom(se, conn, refuse) {
 		s.group.Go("session", se.run)
@@ -102,9 +120,17 @@ type session struct {
 	refusal []byte        // the answer to its startup, if it may not connect; it is not registered then
 	started bool          // startup is complete; of the session's goroutine, as are the next
 	wait    time.Duration // of its statements, if they do not say
-	waited  bool          // for the answer that is sent next
-	input   input
+	// what the startup has said: of wait, and of the application's name
+	firstWait time.Duration
+	firstName string
+	announced []byte // goes before the next answer
+	written   func() // after the next answer; nil: nothing
+	waited    bool   // for the answer that is sent next
+	asked     bool   // it has said something
+	arrived   bool   // and has had an answer
+	input     input
 
+	rest  rest
 	ended atomic.Pointer[[]byte] // the last message, once somebody has ended the session
 
 	wmu  sync.Mutex // held while writing
@@ -113,24 +139,52 @@ type session struct {
 	news news
 }
 
-// run serves the client until either side ends.
+// run serves the client until either side ends, or until the session sleeps.
 func (s *session) run() {
-	defer s.service.registry.Remove(s)
-	defer s.conn.Close()
 	s.service.trace.Accepted(&s.Seat)
-	s.talk()
+	s.live(s.talk)
+}
+
+// live is a part of the session's life, in a goroutine of its own: the last one, if it does not
+// sleep then.
+func (s *session) live(part func() error) {
+	sleeps := false
+	defer func() {
+		if !sleeps {
+			s.conn.Close()
+			s.service.registry.Remove(s)
+		}
+	}()
+	err := part()
+	if sleeps = err == errSleeps; sleeps || err == errLeft {
+		return
+	}
+	s.depart(err)
 	s.service.trace.Ended(&s.Seat)
 }
 
-// talk is the whole conversation.
-func (s *session) talk() {
-	err := s.start()
-	if err == nil {
-		err = s.serve()
-	}
+// depart is after the last of the conversation.
+func (s *session) depart(err error) {
 	if errors.Is(err, errEnded) || s.ended.Load() != nil {
 		s.drain()
 	}
+}
+
+// talk is the conversation from its beginning.
+func (s *session) talk() error {
+	if err := s.start(); err != nil {
+		return err
+	}
+	return s.serve(&conversation{session: s, backend: backend.New(&s.input)})
+}
+
+// sleep waits for a bound client, who has seldom more to say: thousands do, so it does it in a new
+// goroutine, whose stack is a quarter of one that has served a statement.
+func (s *session) sleep(c *conversation) {
+	s.service.group.Go("session", func() {
+		s.input.first() // an error comes again
+		s.live(func() error { return s.serveNext(c) })
+	})
 }
 
 // start does what precedes the first statement.
@@ -179,7 +233,7 @@ func (s *session) start() error {
 	if err := s.greet(&st); err != nil {
 		return err
 	}
-	s.started = true
+	s.started, s.firstWait, s.firstName = true, s.wait, s.Application
 	s.conn.SetDeadline(time.Time{})
 	if s.ended.Load() != nil { // its deadline was meant to stay
 		s.conn.SetDeadline(time.Now().Add(bind.DrainTime))
@@ -197,7 +251,7 @@ func (s *session) greet(st *backend.Startup) error {
 	secret := make([]byte, st.SecretLength())
 	rand.Read(secret)
 	all := []backend.Parameter{{Name: cm.FeaturesParameter, Value: features}, milliseconds(cm.TargetWaitParameter, s.wait)}
-	if grace := s.service.conf.ApplicationGrace; grace > 0 {
+	if grace := s.service.conf.Load().ApplicationGrace; grace > 0 {
 		all = append(all, milliseconds(cm.GraceParameter, grace))
 	}
 	return s.write(st.Greeting(s.service.nextID.Add(1), secret, all...))
@@ -219,43 +273,76 @@ func (s *session) ownWait(st *backend.Startup) (text string, err error) {
 }
 
 // serve reads messages until the client ends.
-func (s *session) serve() error {
-	c := &conversation{session: s, backend: backend.New(&s.input)}
+func (s *session) serve(c *conversation) error {
 	for {
 		if err := s.idle(); err != nil {
 			return err
 		}
-		s.limitIdle() // before looking at ended: finish sets a deadline afterwards
+		bound := s.service.registry.IsBound(s)
+		s.limitIdle(bound) // before looking at ended: finish sets a deadline afterwards
 		if s.ended.Load() != nil {
 			return errEnded
 		}
-		m, err := c.backend.Receive()
-		s.busy()
-		var long backend.TooLongError
-		var bad *backend.BadMessageError
-		switch {
-		case errors.As(err, &long):
-			return s.refuse(backend.Fatal(cm.ProgramLimitExceeded, err.Error(), "", Hint))
-		case errors.As(err, &bad):
-			return s.refuse(backend.Fatal(cm.ProtocolViolation, err.Error(), "", ""))
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:
-			return s.refuse(backend.Fatal(cm.IdleSessionTimeout, "terminating connection due to idle timeout", "It was bound to no instance.",
-				""))
-		case err != nil:
-			return err
+		if bound {
+			s.sleep(c)
+			return errSleeps
 		}
-		if err := c.handle(m); err != nil {
+		if err := s.take(c); err != nil {
 			return err
 		}
 	}
 }
 
+// serveNext serves a client who has said something, or whose connection has ended.
+func (s *session) serveNext(c *conversation) error {
+	if err := s.take(c); err != nil {
+		return err
+	}
+	return s.serve(c)
+}
+
+// take serves the next message.
+func (s *session) take(c *conversation) error {
+	s.input.taken = 0
+	s.rest.wait()
+	s.rest.begin(s.conn)
+	m, err := c.backend.Receive()
+	leaves := s.rest.end()
+	s.busy()
+	if leaves {
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		switch {
+		case !late:
+			s.rest.decided()
+		case s.giveUp(c):
+			return errLeft
+		case s.input.taken == 0 && s.ended.Load() == nil:
+			return nil // it goes on as it was
+		}
+	}
+	s.asked = true
+	var long backend.TooLongError
+	var bad *backend.BadMessageError
+	switch {
+	case errors.As(err, &long):
+		return s.refuse(backend.Fatal(cm.ProgramLimitExceeded, err.Error(), "", Hint))
+	case errors.As(err, &bad):
+		return s.refuse(backend.Fatal(cm.ProtocolViolation, err.Error(), "", ""))
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.ended.Load() == nil:
+		return s.refuse(backend.Fatal(cm.IdleSessionTimeout, "terminating connection due to idle timeout", "It was bound to no instance.",
+			""))
+	case err != nil:
+		return err
+	}
+	return c.handle(m)
+}
+
 // limitIdle bounds the wait for the next message of a connection that is bound to nothing.
-func (s *session) limitIdle() {
-	most := s.service.conf.IdleTimeout
+func (s *session) limitIdle(bound bool) {
+	most := s.service.conf.Load().IdleTimeout
 	switch {
 	case most <= 0:
-	case s.service.registry.IsBound(s):
+	case bound:
 		s.conn.SetReadDeadline(time.Time{})
 	default:
 		s.conn.SetReadDeadline(time.Now().Add(most))

@@ -29,9 +29,14 @@ const (
 	showConfig
 	showVersion
 	showHelp
+	showEvents
 	forget
 	drain
 	undrain
+	set
+	reset
+	showStats
+	reload
 )
 
 // tag of its CommandComplete.
@@ -43,6 +48,12 @@ func (v verb) tag() string {
 		return "DRAIN"
 	case undrain:
 		return "UNDRAIN"
+	case reload:
+		return "RELOAD"
+	case set:
+		return "SET"
+	case reset:
+		return "RESET"
 	}
 	return "SHOW"
 }
@@ -58,14 +69,32 @@ type statement struct {
 	resume   *route.Token
 	lag      *heartbeat.LagLimit // nil: that of conmgr.conf
 	instance int                 // number, of forget, drain and undrain; -1: everything
+	set      setting             // of set and reset
+	after    uint64              // of showEvents
 }
 
 const Hint = "This is a Connection Manager and not a database. SHOW HELP tells its statements."
 
+// catalogHint is for those who ask for catalogs, by a command of psql mostly.
+const catalogHint = "This is a Connection Manager and not a database: psql's \\d, \\l and the like find nothing here, nor do tools " +
+	"that look into catalogs. SHOW HELP tells its statements, among them SHOW INSTANCES and SHOW APPLICATIONS."
+
 func notSupported(source string) error {
-	return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement is not supported: " +
-		strconv.Quote(conf.Clip(strings.ToValidUTF8(source, "?"))), Hint: Hint}
+	return &backend.Error{Code: cm.FeatureNotSupported, Text: "statement is not supported: " + quoted(source), Hint: Hint}
 }
+
+// notKnown is for a statement that is none of these.
+func notKnown(t []token, source string) error {
+	for _, k := range t {
+		if k.isName("pg_catalog") || k.isName("information_schema") {
+			return &backend.Error{Code: cm.FeatureNotSupported, Text: "a Connection Manager has no system catalogs", Hint: catalogHint}
+		}
+	}
+	return notSupported(source)
+}
+
+// quoted is what somebody has sent, for messages.
+func quoted(s string) string { return strconv.Quote(conf.Clip(strings.ToValidUTF8(s, "?"))) }
 
 type tokenKind uint8
 
@@ -213,10 +242,16 @@ func parseStatements(s string) (out []parsed) {
 // isWord: keywords in any case.
 func (t token) isWord(w string) bool { return t.kind == word && strings.EqualFold(t.text, w) }
 
+// isSymbol: no letter, digit or quote.
+func (t token) isSymbol(s string) bool { return t.kind == symbol && t.text == s }
+
+// isName: so is a name, unless it is in quotes.
+func (t token) isName(n string) bool { return t.isWord(n) || t.kind == identifier && t.text == n }
+
 var plainShows = []struct {
 	name string
 	verb verb
-}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"WAITING", showWaiting}, {"CONFIG", showConfig}, {"VERSION", showVersion},
+}{{"INSTANCES", showInstances}, {"APPLICATIONS", showApplications}, {"WAITING", showWaiting}, {"STATS", showStats}, {"CONFIG", showConfig}, {"VERSION", showVersion},
 	{"HELP", showHelp}}
 
 // parseStatement takes at least one token; source is the text for messages.
@@ -230,14 +265,23 @@ func parseStatement(t []token, source string) (statement, error) {
 		return parseInstance(drain, t[1:], source)
 	case t[0].isWord("UNDRAIN"):
 		return parseInstance(undrain, t[1:], source)
+	case t[0].isWord("RELOAD") && len(t) == 1:
+		return statement{verb: reload}, nil
+	case t[0].isWord("SET"):
+		return parseSet(t, source)
+	case t[0].isWord("RESET"):
+		return parseReset(t[1:], source)
 	}
 	if len(t) < 2 || !t[0].isWord("SHOW") {
-		return statement{}, notSupported(source)
+		return statement{}, notKnown(t, source)
 	}
 	for _, p := range plainShows {
 		if len(t) == 2 && t[1].isWord(p.name) {
 			return statement{verb: p.verb}, nil
 		}
+	}
+	if t[1].isWord("EVENTS") {
+		return parseEvents(t[2:], source)
 	}
 	if !t[1].isWord("TARGET") || len(t) < 3 || t[2].kind > identifier {
 		return statement{}, notSupported(source)
@@ -247,6 +291,22 @@ func parseStatement(t []token, source string) (statement, error) {
 		return statement{}, unknownAttribute(t[2].text)
 	}
 	return st, st.parseClauses(t[3:], source)
+}
+
+// parseEvents takes what follows EVENTS: nothing, or AFTER and a number.
+func parseEvents(t []token, source string) (statement, error) {
+	st := statement{verb: showEvents}
+	if len(t) == 0 {
+		return st, nil
+	}
+	if len(t) != 2 || !t[0].isWord("AFTER") || t[1].kind != number {
+		return st, notSupported(source)
+	}
+	var err error
+	if st.after, err = strconv.ParseUint(t[1].text, 10, 63); err != nil {
+		return st, invalidValue("AFTER", t[1].text, "It is the number of an event.")
+	}
+	return st, nil
 }
 
 // parseInstance takes what follows the verb: INSTANCE and a number.
@@ -269,6 +329,6 @@ func instanceNumber(text string) (int, error) {
 
 func unknownAttribute(name string) error {
 	return &backend.Error{Code: cm.InvalidParameterValue, Text: "invalid target attribute " +
-		strconv.Quote(conf.Clip(strings.ToValidUTF8(name, "?"))),
+		quoted(name),
 		Detail: "Allowed are " + cm.JoinAttributes(", ") + "."}
 }

@@ -57,6 +57,27 @@ func TestStatements(t *testing.T) {
 		{"FORGET 1", []any{"0A000"}},
 		{"FORGET INSTANCE 1 2", []any{"0A000"}},
 		{"FORGET INSTANCE 10000", []any{"22023"}},
+		{"SHOW STATS", []any{statement{verb: showStats}}},
+		{"SET extra_float_digits = 3", []any{statement{verb: set, set: setting{name: "extra_float_digits", value: "3"}}}},
+		{"set session DateStyle to 'ISO', 'MDY';", []any{statement{verb: set, set: setting{name: "datestyle", value: "'ISO', 'MDY'"}}}},
+		{"SHOW HELP; SET  LOCAL x TO -1 ", []any{statement{verb: showHelp}, statement{verb: set, set: setting{name: "x", value: "-1"}}}},
+		{"SET conmgr.target_wait = 5s", []any{statement{verb: set, set: setting{name: "conmgr.target_wait", value: "5s"}}}},
+		{"SET \"Conmgr\".target_wait TO DEFAULT", []any{statement{verb: set, set: setting{name: "conmgr.target_wait", value: "DEFAULT", standard: true}}}},
+		{"SET application_name = ''", []any{statement{verb: set, set: setting{name: "application_name"}}}},
+		{"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET TIME ZONE 'UTC'; SET NAMES 'UTF8'; SET TRANSACTION READ ONLY",
+			[]any{statement{verb: set}, statement{verb: set}, statement{verb: set}, statement{verb: set}}},
+		{"RESET application_name; reset ALL", []any{statement{verb: reset, set: setting{name: "application_name", standard: true}},
+			statement{verb: reset, set: setting{name: "all", standard: true}}}},
+		{"SET", []any{"42601"}},
+		{"SET x", []any{"42601"}},
+		{"SET x =", []any{"42601"}},
+		{"SET = 1", []any{"42601"}},
+		{"SET x. = 1", []any{"42601"}},
+		{"SET x 1", []any{"42601"}},
+		{"SET x = 'unterminated", []any{"42601"}},
+		{"RESET", []any{"42601"}},
+		{"RESET a b", []any{"42601"}},
+		{"SELECT c.relname FROM pg_catalog.pg_class c", []any{"0A000"}},
 		{"SHOW TARGET any", []any{target(cm.Any)}},
 		{"show target READ-write", []any{target(cm.ReadWrite)}},
 		{"show target 'read-only'", []any{target(cm.ReadOnly)}},
@@ -95,7 +116,8 @@ func TestStatements(t *testing.T) {
 		{"SHOW TARGET any LAG 5s LAG 6s", []any{"22023"}},
 		{"SHOW TARGET any LAG", []any{"0A000"}},
 		{"SHOW TARGET any LAG 5", []any{"22023"}},
-		{"SHOW TARGET any LAG -5s", []any{"0A000"}},
+		{"SHOW TARGET any LAG -5s", []any{"22023"}},
+		{"SHOW TARGET any WAIT -1", []any{"22023"}},
 		{"SHOW TARGET master", []any{"22023"}},
 		{"SHOW TARGET 'x;y'", []any{"22023"}},
 		{"SHOW TARGET any EXCEPT 10000", []any{"22023"}},
@@ -129,6 +151,7 @@ func TestStatements(t *testing.T) {
 
 func FuzzStatement(f *testing.F) {
 	for _, s := range []string{"SHOW TARGET read-write EXCEPT 1, 2;", "SHOW TARGET any WAIT 5s NOTIFY EXCEPT 1", "show target any resume 'r1/0/0/0/0/0/0/0/1/::1'", "show target any lag 16MB except 2",
+		"SET x.y TO 'a', 1; reset all", "set time zone 1",
 		"show /* x */ instances; -- y\nshow help",
 		`show target "any"`, "'", "/*/**/"} {
 		f.Add(s)
@@ -143,7 +166,7 @@ func FuzzStatement(f *testing.F) {
 				backend.ErrorResponse("ERROR", se.Code, se.Text, se.Detail, se.Hint)
 				continue
 			}
-			if len(columns[p.verb]) == 0 {
+			if len(columns[p.verb]) == 0 && p.verb != set && p.verb != reset {
 				t.Fatalf("%q: statement %v has no columns", s, p.statement)
 			}
 			if p.verb != showTarget {

@@ -7,6 +7,8 @@
 //	set.go       to the set of instances, and to what is bound to them
 //	client.go    to applications and their connections
 //	process.go   to conmgr itself
+//	reload.go    to its configuration
+//	record.go    an event for programs
 //	log.go       the subscriber that writes the log
 //
 // Emit may be called by any goroutine. It runs the subscribers there and then, and never blocks.

@@ -4,6 +4,7 @@ package event
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/pgwatchdog/watchdog/cm"
 )
@@ -123,3 +124,78 @@ func (e NotRestarted) Text() string { return "could not restart: " + e.Err.Error
 func (NotRestarted) Explain(bool) (detail, hint string) {
 	return "The Connection Manager goes on as it is.", ""
 }
+
+// HTTPOpen tells where metrics and health checks are answered.
+type HTTPOpen struct {
+	notable
+	Addresses []string
+}
+
+// Text of it.
+func (e HTTPOpen) Text() string { return "listening for HTTP on " + strings.Join(e.Addresses, ", ") }
+
+// HTTPNotOpen tells why they are not, after a restart in place.
+type HTTPNotOpen struct {
+	failure
+	Err error
+}
+
+// Text of it.
+func (e HTTPNotOpen) Text() string {
+	return "metrics and health checks are not answered: " + e.Err.Error()
+}
+
+// Explain it.
+func (HTTPNotOpen) Explain(bool) (detail, hint string) {
+	return "", "Correct http_port, health_port or http_listen_addresses in conmgr.conf, and reload."
+}
+
+// HTTPOverfull tells that a connection was closed, as there are enough.
+type HTTPOverfull struct {
+	notable
+	Peer string
+	Max  int
+}
+
+// Text of it.
+func (e HTTPOverfull) Text() string {
+	return fmt.Sprintf("closed a connection to the HTTP port: %s: there are %d connections already", e.Peer, e.Max)
+}
+
+// Kind of it.
+func (HTTPOverfull) Kind() string { return "http" }
+
+// HTTPFailed is what the HTTP server complains of.
+type HTTPFailed struct {
+	failure
+	Why string
+}
+
+// Text of it.
+func (e HTTPFailed) Text() string { return "HTTP: " + e.Why }
+
+// Kind of it.
+func (HTTPFailed) Kind() string { return "http failure" }
+
+// CommandFailed tells that event_command did not do its work, or was not run for all events.
+type CommandFailed struct {
+	warning
+	Of      string // the event that it was run for
+	Why     string // "": it has done its work
+	LeftOut int    // events that it was not run for
+}
+
+// Text of it.
+func (e CommandFailed) Text() string {
+	var all []string
+	if e.Why != "" {
+		all = append(all, fmt.Sprintf("event_command has failed for the event %s: %s", e.Of, e.Why))
+	}
+	if e.LeftOut > 0 {
+		all = append(all, fmt.Sprintf("event_command was not run for %d events, as too many were waiting for it", e.LeftOut))
+	}
+	return strings.Join(all, "; ")
+}
+
+// Kind of it.
+func (CommandFailed) Kind() string { return "event_command" }

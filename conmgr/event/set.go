@@ -64,6 +64,29 @@ func (e ApplicationsTold) Text() string {
 	return fmt.Sprintf("told %d application connections of the loss of %s", e.N, e.short())
 }
 
+// WouldHaveTold is what notify_loss = off has kept from being done.
+type WouldHaveTold struct {
+	notable
+	Instance
+	Applications, Relayed int
+	Destroy               bool // sockets of this host, too
+}
+
+// Text of it.
+func (e WouldHaveTold) Text() string {
+	s := fmt.Sprintf("would have told %d application connections of the loss of %s", e.Applications, e.short())
+	if e.Relayed > 0 {
+		s += fmt.Sprintf(", and reset %d relayed ones", e.Relayed)
+	}
+	if e.Destroy {
+		s += ", and destroyed this host's sockets to it"
+	}
+	return s
+}
+
+// Explain it.
+func (WouldHaveTold) Explain(bool) (detail, hint string) { return "notify_loss is off.", "" }
+
 // RelaysReset because of a loss.
 type RelaysReset struct {
 	notable

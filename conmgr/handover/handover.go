@@ -12,10 +12,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 )
 
 // version of the record. A program says by `conmgr --check` with cm.HandoverOption which one it
@@ -30,8 +33,17 @@ type Record struct {
 	Version   int
 	PidFile   int // descriptor
 	Listeners []Listener
+	HTTP      []Listener // of http_port and health_port
 	Epochs    []Epoch
 	Relayed   []Relayed
+	Waiting   []Waiting
+	Sessions  []Session          // of the console
+	Events    []event.Record     // the last ones
+	Hooked    []event.Record     // those that wait for event_command
+	Command   *Command           // the event_command that runs, if one does
+	Counts    []Count            // of SHOW STATS and of the metrics
+	Times     []Times            // round trips of heartbeats
+	Kept      map[string]*string // parameters that stay, whatever conmgr.conf says; nil: the default
 }
 
 // Listener is an open port, or a Unix socket.
@@ -60,14 +72,67 @@ type Relayed struct {
 	Epoch                  int // index of it
 }
 
+// Session is one of the console that is bound to nothing, and has asked nothing that is not answered.
+type Session struct {
+	FD              int
+	Since           time.Time
+	Name, FirstName string        // of the application, and as its startup had it
+	Wait, FirstWait time.Duration // the same of its target_wait
+}
+
+// Waiting is a connection to a relay port that waits for an instance: what was read of it, to which
+// nothing was answered.
+type Waiting struct {
+	Client       int
+	First        []byte
+	Attribute    string
+	Since, Until time.Time
+}
+
+// Command is an event_command that runs: a child of this process.
+type Command struct {
+	Event       event.Record // for which it runs
+	PID         int
+	Output      int           // descriptor of what it writes
+	Said        []byte        // the beginning of what it has written
+	Left, Limit time.Duration // of its time, and all of it
+}
+
+// Count is a counter as it was.
+type Count struct {
+	Name     string
+	Instance int    // number of it, -1: it is of none
+	Host     string // of the instance, as configured
+	Labels   map[string]string
+	N        float64
+}
+
+// Times is a histogram of an instance.
+type Times struct {
+	Instance int
+	Host     string
+	Bounds   []float64 // of its buckets, upper ones
+	Counts   []uint64  // in each, and beyond the last
+	Sum      float64   // seconds
+}
+
 // descriptors are all that it names.
 func (r *Record) descriptors() (all []int) {
 	all = append(all, r.PidFile)
-	for _, l := range r.Listeners {
+	for _, l := range slices.Concat(r.Listeners, r.HTTP) {
 		all = append(all, l.FD)
 	}
 	for _, c := range r.Relayed {
 		all = append(all, c.Client, c.Server)
+	}
+	for _, c := range r.Waiting {
+		all = append(all, c.Client)
+	}
+	for _, c := range r.Sessions {
+		all = append(all, c.FD)
+	}
+	if r.Command != nil {
+		all = append(all, r.Command.Output)
 	}
 	return all
 }

@@ -48,7 +48,7 @@ func (s *Door) HasRoom(m bind.Member, conn net.Conn, refuse func(code, text, hin
 		if a == bind.OverDescriptors {
 			most = s.Registry.Most
 		}
-		if s.Conf.MaxConnections == 0 || a == bind.OverDescriptors {
+		if s.Conf.Load().MaxConnections == 0 || a == bind.OverDescriptors {
 			reason = "as many as the limit of open file descriptors allows, ulimit -n"
 		}
 		s.Events.Emit(event.Overfull{Client: seat.Client(), Max: most, Limit: reason})
@@ -89,7 +89,7 @@ func (s *Door) MayRelay(conn net.Conn, of *bind.Seat) bool {
 	if peer.IsLoopback() || of.Owner.Known {
 		return true
 	}
-	for _, n := range s.Conf.RelayNetworks {
+	for _, n := range s.Conf.Load().RelayNetworks {
 		if n.Contains(peer) {
 			return true
 		}

@@ -19,13 +19,12 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
-	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
 // Door is where applications come in: all ports and Unix sockets, and who is let in.
 type Door struct {
-	Conf     *conf.Config
+	Conf     *conf.Current
 	Events   *event.Hub
 	Group    *group.Group
 	Registry *bind.Registry
@@ -33,12 +32,12 @@ type Door struct {
 	listeners []listener   // those of the port first
 	local     []listener   // by Unix sockets, until they are appended to listeners
 	sockets   []unixSocket // their files
-	inherited []handover.Listener
+	inherited Inherited
 	refusing  atomic.Int32 // connections that are told why they are refused
 }
 
 // New makes one that is shut.
-func New(c *conf.Config, events *event.Hub, g *group.Group, r *bind.Registry) *Door {
+func New(c *conf.Current, events *event.Hub, g *group.Group, r *bind.Registry) *Door {
 	return &Door{Conf: c, Events: events, Group: g, Registry: r}
 }
 
@@ -56,9 +55,9 @@ const lookupTime = 10 * time.Second
 func (s *Door) Listen(ctx context.Context, admit func(net.Conn), relay func(*net.TCPConn, conf.RelayPort)) error {
 	err := s.listenUnix(admit) // first: who can connect by TCP finds the socket, too
 	if err == nil {
-		err = s.listenPort(ctx, s.Conf.Port, admit)
+		err = s.listenPort(ctx, s.Conf.Load().Port, admit)
 	}
-	for _, p := range s.Conf.RelayPorts {
+	for _, p := range s.Conf.Load().RelayPorts {
 		if err == nil {
 			err = s.listenPort(ctx, p.Port, func(conn net.Conn) { relay(conn.(*net.TCPConn), p) })
 		}
@@ -75,16 +74,27 @@ func (s *Door) Listen(ctx context.Context, admit func(net.Conn), relay func(*net
 // conmgr.conf, then the Unix sockets.
 func (s *Door) Addr(n int) net.Addr { return s.listeners[n].Addr() }
 
-// listenPort opens a port on all addresses of listen_addresses. Of the several addresses of one
-// name, those that this host does not have are left out, as long as one works.
+// listenPort opens a port on all addresses of listen_addresses.
 func (s *Door) listenPort(ctx context.Context, port int, admit func(net.Conn)) error {
+	all, err := Open(ctx, "listen_addresses", s.Conf.Load().ListenAddresses, port, s.inherited.Take)
+	for _, l := range all {
+		s.listeners = append(s.listeners, listener{l, admit})
+	}
+	return err
+}
+
+// Open opens a port on all addresses that a parameter names. Of the several addresses of one name,
+// those that this host does not have are left out, as long as one works. What was opened is returned
+// with an error, too. inherit is what is open already, nil: nothing.
+func Open(ctx context.Context, param string, names []string, port int,
+	inherit func(network, address string) net.Listener) (all []net.Listener, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	seen := map[netip.Addr]bool{}
-	for _, name := range s.Conf.ListenAddresses {
+	for _, name := range names {
 		addrs, err := listenAddresses(ctx, name)
 		if err != nil {
-			return fmt.Errorf("could not resolve %q of listen_addresses: %s", name, netio.Text(err))
+			return all, fmt.Errorf("could not resolve %q of %s: %s", name, param, netio.Text(err))
 		}
 		opened, last := 0, error(nil)
 		for _, a := range addrs {
@@ -92,27 +102,27 @@ func (s *Door) listenPort(ctx context.Context, port int, admit func(net.Conn)) e
 				opened++
 				continue
 			}
-			l, err := s.listenOn(ctx, a, port)
+			l, err := listenOn(ctx, a, port, inherit)
 			if err != nil {
 				last = fmt.Errorf("could not listen on %s: %s", net.JoinHostPort(a.String(), strconv.Itoa(port)),
 					netio.Text(err))
 				if missing(err) {
 					continue
 				}
-				return last
+				return all, last
 			}
 			seen[a] = true
 			opened++
-			s.listeners = append(s.listeners, listener{l, admit})
+			all = append(all, l)
 		}
 		if opened == 0 {
 			if last == nil {
-				last = fmt.Errorf("%q of listen_addresses has no address", name)
+				last = fmt.Errorf("%q of %s has no address", name, param)
 			}
-			return last
+			return all, last
 		}
 	}
-	return nil
+	return all, nil
 }
 
 // missing: this host does not have the address, or its family.
@@ -128,13 +138,16 @@ func listenAddresses(ctx context.Context, name string) ([]netip.Addr, error) {
 }
 
 // listenOn opens one address; an IPv6 one takes no IPv4 connections.
-func (s *Door) listenOn(ctx context.Context, a netip.Addr, port int) (net.Listener, error) {
+func listenOn(ctx context.Context, a netip.Addr, port int,
+	inherit func(network, address string) net.Listener) (net.Listener, error) {
 	network := "tcp4"
 	if a.Is6() {
 		network = "tcp6"
 	}
-	if l := s.inherit("tcp", netip.AddrPortFrom(a, uint16(port)).String()); l != nil {
-		return l, nil
+	if inherit != nil {
+		if l := inherit("tcp", netip.AddrPortFrom(a, uint16(port)).String()); l != nil {
+			return l, nil
+		}
 	}
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)

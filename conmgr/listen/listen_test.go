@@ -42,7 +42,7 @@ func TestRelayFromElsewhere(t *testing.T) {
 	var told []string
 	events := &event.Hub{}
 	events.Subscribe(func(e event.Event) { told = append(told, e.Text()) })
-	s := &Door{Conf: configOf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'"),
+	s := &Door{Conf: conf.NewCurrent(configOf(t, "backend_host0 = a\nrelay_allowed_networks = '192.0.2.0/24, 2001:db8::/32'")),
 		Events: events}
 	for _, x := range []struct {
 		own, peer string
@@ -76,19 +76,19 @@ func TestListen(t *testing.T) {
 	leak.Check(t)
 	c := configOf(t, "backend_host0 = a\nlisten_addresses = '127.0.0.1, 127.0.0.2, 127.0.0.1'")
 	c.Port, c.SocketDirs = 0, nil
-	s := New(c, nil, nil, nil)
+	s := New(conf.NewCurrent(c), nil, nil, nil)
 	if err := s.Listen(context.Background(), nil, nil); err != nil || len(s.listeners) != 2 {
 		t.Fatalf("%d listeners, %v", len(s.listeners), err)
 	}
 	taken := s.listeners[0].Addr().(*net.TCPAddr).Port
 	defer s.Close()
 	c.Port = taken
-	if err := New(c, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
+	if err := New(conf.NewCurrent(c), nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
 		err.Error() != fmt.Sprintf("could not listen on 127.0.0.1:%d: address already in use", taken) {
 		t.Errorf("got %v", err)
 	}
 	c.Port, c.ListenAddresses = 0, []string{"192.0.2.77"}
-	if err := New(c, nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
+	if err := New(conf.NewCurrent(c), nil, nil, nil).Listen(context.Background(), nil, nil); err == nil ||
 		!strings.Contains(err.Error(), "could not listen on 192.0.2.77:0: cannot assign requested address") {
 		t.Errorf("got %v", err)
 	}

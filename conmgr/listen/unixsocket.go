@@ -29,10 +29,10 @@ type unixSocket struct {
 // listenUnix opens the socket of each directory. That the conmgr directory is one by default keeps
 // no conmgr from starting.
 func (s *Door) listenUnix(admit func(net.Conn)) error {
-	for _, dir := range s.Conf.SocketDirs {
+	for _, dir := range s.Conf.Load().SocketDirs {
 		err := s.listenUnixIn(dir, admit)
 		var used *control.SocketInUseError
-		if err != nil && s.Conf.SocketDirsDefault && !errors.As(err, &used) {
+		if err != nil && s.Conf.Load().SocketDirsDefault && !errors.As(err, &used) {
 			s.Events.Emit(event.NoUnixSocket{Err: err})
 			continue
 		}
@@ -44,9 +44,9 @@ func (s *Door) listenUnix(admit func(net.Conn)) error {
 }
 
 func (s *Door) listenUnixIn(dir string, admit func(net.Conn)) error {
-	path := cm.SocketPath(dir, s.Conf.Port)
+	path := cm.SocketPath(dir, s.Conf.Load().Port)
 	if dir[0] == '@' { // an abstract socket has no file
-		l, err := s.inherit("unix", path), error(nil)
+		l, err := s.inherited.Take("unix", path), error(nil)
 		if l == nil {
 			l, err = openUnix(path, nil)
 		}
@@ -68,11 +68,11 @@ func (s *Door) listenUnixIn(dir string, admit func(net.Conn)) error {
 		s.local = append(s.local, listener{l, admit})
 		return nil
 	}
-	lock, err := control.LockSocket(path, control.Info{Dir: s.Conf.Dir, Port: s.Conf.Port})
+	lock, err := control.LockSocket(path, control.Info{Dir: s.Conf.Load().Dir, Port: s.Conf.Load().Port})
 	if err != nil {
 		return fmt.Errorf("could not listen on a Unix socket: %w", err)
 	}
-	l, err := openUnix(path, &s.Conf.SocketMode)
+	l, err := openUnix(path, &s.Conf.Load().SocketMode)
 	if err != nil {
 		lock.Remove()
 		return fmt.Errorf("could not listen on Unix socket \"%s\": %s", path, netio.Text(err))

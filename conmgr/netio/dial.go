@@ -1,5 +1,5 @@
-// Package netio is what the daemon needs of the network: from a name to a TCP connection, and the
-// texts of its errors.
+// Package netio is what the daemon needs of the network: from a name to a TCP connection, the texts of
+// its errors, and connections that are handed on.
 package netio
 
 // From an instance's name to a TCP connection. resolve and dial run in goroutines of their own,

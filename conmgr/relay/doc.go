@@ -6,5 +6,6 @@
 //	relaywatch.go   clients that leave meanwhile
 //	relaycancel.go  CancelRequests
 //	relayloop.go    the bytes
+//	crowd.go        how a loop is scheduled
 //	relayhand.go    what goes on over a restart
 package relay

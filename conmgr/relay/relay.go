@@ -22,6 +22,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
+	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
@@ -36,7 +37,7 @@ const maxRelayLoops = 4
 
 // Relays are all the relay ports of a conmgr.
 type Relays struct {
-	conf     *conf.Config
+	conf     *conf.Current
 	events   *event.Hub
 	group    *group.Group
 	board    *bind.Board
@@ -48,19 +49,23 @@ type Relays struct {
 	carriers group.Group // of their goroutines
 	turn     atomic.Uint32
 	starting sync.WaitGroup // connections that no loop has yet
+
+	leaving chan struct{} // closed when this process is about to become another one
+	mu      sync.Mutex
+	waiting []handover.Waiting // are left to that one
 }
 
 // New makes them; start lets them work.
 func New(b *bind.Board, d *listen.Door, tr *bind.Trace) *Relays {
 	return &Relays{conf: d.Conf, events: d.Events, group: d.Group, board: b, registry: d.Registry,
-		trace: tr, door: d, carriers: group.Group{OnPanic: d.Group.OnPanic}}
+		trace: tr, door: d, leaving: make(chan struct{}), carriers: group.Group{OnPanic: d.Group.OnPanic}}
 }
 
 // Start makes the loops. Each keeps its thread, which waits in system calls that the Go
 // scheduler does not hear of, so that it needs a processor for itself: otherwise others, heartbeats
 // among them, would wait until the scheduler notices.
 func (s *Relays) Start() error {
-	if len(s.conf.RelayPorts) == 0 {
+	if len(s.conf.Load().RelayPorts) == 0 {
 		return nil
 	}
 	for range min(runtime.NumCPU(), maxRelayLoops) {
@@ -98,6 +103,7 @@ type relayed struct {
 	port   conf.RelayPort
 	conn   *net.TCPConn // until a loop has it
 	first  []byte       // was read from the client, and nobody has seen it yet
+	until  time.Time    // it waits for an instance; zero: it has not begun to
 
 	mu      sync.Mutex
 	ended   bool   // end was called in this phase
@@ -109,6 +115,9 @@ var errRelayEnded = errors.New("the instance was lost meanwhile")
 
 // errClientGone: the client has left while the instance was waited for.
 var errClientGone = errors.New("the client has left")
+
+// errHandedOver: the next process has the client wait.
+var errHandedOver = errors.New("the Connection Manager is restarted")
 
 // End stops whatever the connection is doing. While it is being made, it goes on to the next
 // instance.
@@ -153,10 +162,15 @@ func (s *Relays) Admit(conn *net.TCPConn, port conf.RelayPort) {
 	if !s.door.MayRelay(conn, &c.Seat) {
 		return
 	}
+	s.begin(c)
+}
+
+// begin has a connection served, if there is room for it.
+func (s *Relays) begin(c *relayed) {
 	refuse := func(code, text, hint string) {
 		c.declineWithin(listen.RefusedTime, code, &backend.Error{Text: text, Hint: hint})
 	}
-	if s.door.HasRoom(c, conn, refuse) {
+	if s.door.HasRoom(c, c.conn, refuse) {
 		s.starting.Add(1)
 		s.group.Go("relayed connection", func() {
 			defer s.starting.Done()
@@ -185,18 +199,24 @@ func (c *relayed) serve() bool {
 	if !c.phase(c.wake) {
 		return false
 	}
-	if err := c.readFirst(); err != nil {
-		return false
+	if c.until.IsZero() { // else the process before has read it
+		if err := c.readFirst(); err != nil {
+			return false
+		}
 	}
 	if isCancel(c.first) {
 		c.cancel(c.first)
 		return false
 	}
 	server, code, err := c.connect()
-	if err == errClientGone {
+	switch err {
+	case nil:
+	case errClientGone:
 		return false
-	}
-	if err != nil {
+	case errHandedOver:
+		c.waitElsewhere()
+		return false
+	default:
 		c.decline(code, err)
 		return false
 	}
@@ -338,13 +358,7 @@ func (c *relayed) carry(f *flow) bool {
 
 // detach takes a socket out of Go's hands.
 func detach(conn *net.TCPConn) (fd int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
-		err = cerr
-	}
+	fd, err = netio.Hand(conn)
 	conn.Close()
 	return fd, err
 }

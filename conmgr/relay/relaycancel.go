@@ -19,7 +19,7 @@ import (
 // cancel delivers the request, and returns when all instances have closed their connection: the
 // client takes that for the end of the matter.
 func (c *relayed) cancel(request []byte) {
-	ctx, stop := context.WithTimeout(context.Background(), c.relays.conf.ConnectTimeout)
+	ctx, stop := context.WithTimeout(context.Background(), c.relays.conf.Load().ConnectTimeout)
 	defer stop()
 	if !c.phase(stop) {
 		return

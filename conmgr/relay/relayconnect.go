@@ -22,11 +22,13 @@ import (
 
 // connect returns a connection to an instance. code is the SQLSTATE of the error.
 func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
-	until := time.Now().Add(c.relays.conf.TargetWait)
+	if c.until.IsZero() {
+		c.until = time.Now().Add(c.relays.conf.Load().TargetWait)
+	}
 	var failed bind.LeftOut
 	var failures []string
 	for {
-		a, err := c.seek(failed, time.Until(until))
+		a, err := c.seek(failed, time.Until(c.until))
 		switch {
 		case err != nil:
 			return nil, "", err
@@ -38,7 +40,7 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 			return nil, cm.TooManyConnections, errors.New(a.Full)
 		}
 		asked := bind.Request{Want: c.port.Attribute, Except: failed.In(a.Table)}
-		c.relays.trace.Bound(&c.Seat, asked, a.Table, a.Index)
+		c.relays.trace.Bound(&c.Seat, asked, a.Table, a.Index, a.How)
 		if a.Index < 0 {
 			detail := "No instance has the attribute " + string(c.port.Attribute) + ": " +
 				a.Table.Describe(asked) + "."
@@ -64,16 +66,18 @@ func (c *relayed) connect() (server *net.TCPConn, code string, err error) {
 	}
 }
 
-// seek binds the connection; for so long it waits. The error is that the client has left.
+// seek binds the connection; for so long it waits. The error is that the client has left, or is left
+// to the next process.
 func (c *relayed) seek(failed bind.LeftOut, most time.Duration) (bind.Answer, error) {
 	r, load := c.relays.registry, c.relays.board.Table.Load
 	ctx, wake := context.WithTimeout(context.Background(), max(0, most))
 	defer wake()
 	c.begin(wake) // who is bound here may be ended at once
-	w := &bind.Waiter{Member: c, Target: string(c.port.Attribute), Wait: most, Wake: wake,
-		Choose: func(t *bind.Table, l bind.Load) int {
-			return t.Choose(bind.Request{Want: c.port.Attribute, Except: failed.In(t)}, l)
-		}}
+	w := &bind.Waiter{Member: c, Target: string(c.port.Attribute), Wait: most, Wake: wake}
+	w.Choose = func(t *bind.Table, l bind.Load) (i int) {
+		i, w.How = t.Pick(bind.Request{Want: c.port.Attribute, Except: failed.In(t)}, l)
+		return i
+	}
 	a, waits := r.Seek(w, load)
 	if !waits {
 		return a, nil
@@ -82,11 +86,18 @@ func (c *relayed) seek(failed bind.LeftOut, most time.Duration) (bind.Answer, er
 	c.conn.SetDeadline(time.Now().Add(most + relayStartup)) // else that ended the watch
 	var left atomic.Bool
 	stop := c.watch(false, func() { left.Store(true); wake() })
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-c.relays.leaving:
+	}
 	stop()
-	if left.Load() {
+	switch {
+	case left.Load():
 		r.Abandon(w)
 		return bind.Answer{}, errClientGone
+	case ctx.Err() == nil:
+		r.Abandon(w)
+		return bind.Answer{}, errHandedOver
 	}
 	defer r.Answered(c)
 	return r.Leave(w, load), nil
@@ -94,7 +105,7 @@ func (c *relayed) seek(failed bind.LeftOut, most time.Duration) (bind.Answer, er
 
 // dial connects to the instance that the connection is bound to.
 func (c *relayed) dial(e *bind.Entry) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.relays.conf.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), c.relays.conf.Load().ConnectTimeout)
 	defer cancel()
 	if !c.phase(cancel) {
 		return nil, errRelayEnded

@@ -1,11 +1,13 @@
 package relay
 
 // What is relayed goes on over a restart: a process leaves its connections to the program that it
-// becomes, which goes on with them, as long as their instances turn out to be what they were. Leave
-// is called by the main goroutine, which waits for connections in their startup and for the loops;
-// Adopt by the main goroutine as well, which then blocks on nothing.
+// becomes, which goes on with them, as long as their instances turn out to be what they were; those
+// that wait for an instance wait on there. Leave is called by the main goroutine, which waits for
+// connections in their startup and for the loops; Adopt by the main goroutine as well, which then
+// blocks on nothing.
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,10 +20,13 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
+	"github.com/pgwatchdog/watchdog/conmgr/netio"
 )
 
-// Settle waits until all connections are a loop's, at most for the given time. No new one may come.
+// Settle waits until all connections are a loop's, at most for the given time; those that wait for an
+// instance are to go on with that in the next process. No new one may come.
 func (s *Relays) Settle(most time.Duration) {
+	close(s.leaving)
 	settled := make(chan struct{})
 	s.group.Go("relayed connections", func() {
 		s.starting.Wait()
@@ -66,6 +71,43 @@ func (s *Relays) Leave(r *handover.Record) {
 		}
 	}
 	s.loops = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slices.SortFunc(s.waiting, func(a, b handover.Waiting) int { return a.Since.Compare(b.Since) })
+	r.Waiting, s.waiting = s.waiting, nil
+}
+
+// waitElsewhere leaves a connection to the next process.
+func (c *relayed) waitElsewhere() {
+	fd, err := detach(c.conn)
+	if err != nil {
+		return
+	}
+	s := c.relays
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = append(s.waiting, handover.Waiting{Client: fd, First: c.first, Attribute: string(c.port.Attribute), Since: c.Since, Until: c.until})
+}
+
+// waitOn goes on with one.
+func (s *Relays) waitOn(h handover.Waiting) {
+	conn, err := netio.Take(h.Client)
+	if err != nil {
+		return
+	}
+	tcp, is := conn.(*net.TCPConn)
+	if !is { // no relay port's
+		_ = conn.Close()
+		return
+	}
+	c := &relayed{relays: s, port: conf.RelayPort{Attribute: cm.Attribute(h.Attribute)}, conn: tcp, first: h.First, until: h.Until,
+		Seat: listen.SeatOf(tcp)}
+	c.Relay, c.Since = true, h.Since
+	if len(s.loops) == 0 { // there is no relay port any more
+		_ = tcp.Close()
+		return
+	}
+	s.begin(c)
 }
 
 func epochOf(e *bind.Entry) handover.Epoch {
@@ -163,6 +205,9 @@ func (s *Relays) Adopt(r *handover.Record) {
 			}
 		}
 	}
+	for _, c := range r.Waiting {
+		s.waitOn(c)
+	}
 	if len(r.Relayed) > 0 {
 		epochs := slices.Clone(r.Epochs)
 		s.group.Go("relayed before", func() { s.confirm(epochs, waits) })
@@ -199,8 +244,8 @@ func (s *Relays) adopt(h handover.Relayed, epoch *handover.Epoch, waits *[]*rela
 
 // entryOf is the instance that was that, -1: none is.
 func (s *Relays) entryOf(epoch *handover.Epoch) int {
-	for i := range s.conf.Instances {
-		if in := &s.conf.Instances[i]; in.Name() == epoch.Name && in.Port == epoch.Port {
+	for i := range s.conf.Load().Instances {
+		if in := &s.conf.Load().Instances[i]; in.Name() == epoch.Name && in.Port == epoch.Port {
 			return i
 		}
 	}
@@ -213,7 +258,7 @@ func (s *Relays) confirm(epochs []handover.Epoch, waits [][]*relayed) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	open := len(epochs)
-	for deadline := time.Now().Add(s.conf.HeartbeatTimeout); open > 0 && !s.registry.IsEnding(); <-ticker.C {
+	for deadline := time.Now().Add(s.conf.Load().HeartbeatTimeout); open > 0 && !s.registry.IsEnding(); <-ticker.C {
 		t := s.board.Table.Load()
 		for n, all := range waits {
 			if all == nil && epochs[n].Name == "" {
@@ -230,7 +275,7 @@ func (s *Relays) confirm(epochs []handover.Epoch, waits [][]*relayed) {
 					c.End(nil)
 				}
 				if i >= 0 && len(all) > 0 {
-					s.events.Emit(event.RelaysNotResumed{Instance: event.Of(&s.conf.Instances[i]), N: len(all), Known: known})
+					s.events.Emit(event.RelaysNotResumed{Instance: event.Of(&s.conf.Load().Instances[i]), N: len(all), Known: known})
 				}
 			}
 			waits[n], epochs[n].Name = nil, ""

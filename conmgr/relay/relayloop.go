@@ -143,10 +143,11 @@ func (l *loop) post(what func()) bool {
 func (l *loop) run() {
 	defer l.end()
 	runtime.LockOSThread() // and does not unlock it: nobody else needs this thread
-	yieldToSenders()
+	var crowd crowd
 	var events [relayEvents]unix.EpollEvent
 	for {
 		n := l.wait(events[:])
+		crowd.came(n)
 		for i := range n {
 			if l.urgent.Load() && !l.take() { // a loss does not wait for the others' bytes
 				return
@@ -166,16 +167,6 @@ func (l *loop) run() {
 				l.finish(e.flow, l.move(e))
 			}
 		}
-	}
-}
-
-// yieldToSenders asks the kernel not to take the processor, at each of its messages, from a client
-// or an instance on this machine: it will soon wait, and others will have sent something by then. A
-// hint only: nothing is lost if it fails. The priority stays as the administrator has set it.
-func yieldToSenders() {
-	if attr, err := unix.SchedGetAttr(0, 0); err == nil && attr.Policy == unix.SCHED_NORMAL {
-		attr.Policy = unix.SCHED_BATCH
-		_ = unix.SchedSetAttr(0, attr, 0)
 	}
 }
 

@@ -102,6 +102,7 @@ func (t *Table) Resume(k Token, run uint64, late bool) Resumed {
 		return Resumed{Index: -1, Of: -1}
 	}
 	in := &t.all[of]
+	own := in
 	if in.State == heartbeat.Duplicate { // another entry's heartbeats serve
 		i := slices.IndexFunc(t.all, func(o Instance) bool { return o.State != heartbeat.Duplicate && o.is(k) })
 		if i < 0 {
@@ -109,7 +110,7 @@ func (t *Table) Resume(k Token, run uint64, late bool) Resumed {
 		}
 		in, of = &t.all[i], i
 	}
-	why := t.unlike(in, of, k, run)
+	why := t.unlike(in, of, own, k, run)
 	switch {
 	case why != "":
 		return Resumed{-1, of, why}
@@ -129,7 +130,9 @@ func (in *Instance) is(k Token) bool {
 }
 
 // unlike tells why what is there is not what was bound to: another server, or it was lost meanwhile.
-func (t *Table) unlike(in *Instance, i int, k Token, run uint64) string {
+// own is the entry that was bound by, whose count of losses it is, and who knows whether the server
+// has forgotten it, whichever serves now.
+func (t *Table) unlike(in *Instance, i int, own *Instance, k Token, run uint64) string {
 	const meanwhile = "it was lost meanwhile"
 	switch v := t.Verdicts[i]; {
 	case in.State == heartbeat.Lost:
@@ -142,9 +145,9 @@ func (t *Table) unlike(in *Instance, i int, k Token, run uint64) string {
 		return "the server was restarted"
 	case v.Void:
 		return "superseded by " + v.By
-	case in.Generation > k.Generation, run == k.Run && in.Losses != k.Losses:
+	case own.Generation > k.Generation, run == k.Run && own.Losses != k.Losses:
 		return meanwhile
-	case run != k.Run && in.KnownSince != k.KnownSince && in.KnownSince != 0 && k.KnownSince != 0:
+	case run != k.Run && own.KnownSince != k.KnownSince && own.KnownSince != 0 && k.KnownSince != 0:
 		return "the server has ended the sessions of this host meanwhile"
 	}
 	return ""

@@ -72,6 +72,15 @@ func TestResume(t *testing.T) {
 		{"another entry serves", "p1 s1 p1", func(_ *Token, all []Instance) {
 			all[2].PostmasterStart, all[0].State = all[0].PostmasterStart, hb.Duplicate
 		}, true, 2, ""},
+		{"another entry serves since a restart", "p1 s1 p1", func(k *Token, all []Instance) {
+			all[2].PostmasterStart, all[0].State = all[0].PostmasterStart, hb.Duplicate
+			k.Run, k.KnownSince, all[0].KnownSince = otherRun, 3, 3
+			all[2].KnownSince, all[2].Generation, all[2].Losses = 4, 9, 9
+		}, true, 2, ""},
+		{"and the server had forgotten this one", "p1 s1 p1", func(k *Token, all []Instance) {
+			all[2].PostmasterStart, all[0].State = all[0].PostmasterStart, hb.Duplicate
+			k.Run, k.KnownSince, all[0].KnownSince, all[2].KnownSince = otherRun, 3, 4, 3
+		}, true, -1, "the server has ended the sessions of this host meanwhile"},
 
 		// A stale epoch.
 		{"restarted", "p1+ s1", nil, false, -1, "the server was restarted"},

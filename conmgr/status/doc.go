@@ -2,6 +2,6 @@
 // pid file. Each is a subscriber: Take, which whoever emits an event runs, only notes what is to be
 // told; the main goroutine tells it, as that may block.
 //
-//	systemd.go  READY, STATUS and STOPPING
+//	systemd.go  READY, STATUS, RELOADING, STOPPING and WATCHDOG
 //	pidfile.go  the last two lines of the pid file
 package status

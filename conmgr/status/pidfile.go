@@ -32,6 +32,8 @@ func (f *PidFile) Take(e event.Event) {
 		p.Been.All = p.Been.All || p.Now.All
 	case event.ShutdownRequested:
 		p.Stopping = true
+	case event.NotRestarted:
+		p.Refused = control.Refused{Times: p.Refused.Times + 1, Why: e.Err.Error()}
 	}
 	if p == f.last {
 		return

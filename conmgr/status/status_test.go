@@ -5,7 +5,10 @@ package status
 import (
 	"errors"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,6 +22,8 @@ func present(primary, established, instances int) event.Event {
 }
 
 var nothing event.Event = event.Conflict{What: "of no interest"}
+
+var monotonic = regexp.MustCompile(`MONOTONIC_USEC=[1-9]\d+`)
 
 func TestSystemd(t *testing.T) {
 	for _, x := range []struct {
@@ -35,6 +40,9 @@ func TestSystemd(t *testing.T) {
 			"READY=1\nSTATUS=1 of 1 instances established, primary is instance 0"},
 		{"shutting down", []event.Event{event.ShutdownRequested{}, event.ShutdownRequested{}, present(-1, 0, 2)},
 			"STOPPING=1\nSTATUS=shutting down"},
+		{"becoming another program", []event.Event{event.Restarting{}},
+			"RELOADING=1\nMONOTONIC_USEC=now\nSTATUS=restarting"},
+		{"staying", []event.Event{event.NotRestarted{}}, "RELOADING=1\nMONOTONIC_USEC=now\nREADY=1"},
 	} {
 		wake := make(chan struct{}, 1)
 		s := Systemd{Wake: wake}
@@ -44,11 +52,40 @@ func TestSystemd(t *testing.T) {
 		if (len(wake) == 1) != (x.want != "") {
 			t.Errorf("%s: woken %d times", x.name, len(wake))
 		}
-		if got := s.next(); got != x.want {
+		if got := monotonic.ReplaceAllString(s.next(), "MONOTONIC_USEC=now"); got != x.want {
 			t.Errorf("%s: %q, want %q", x.name, got, x.want)
 		}
 		if got := s.next(); got != "" {
 			t.Errorf("%s: told again: %q", x.name, got)
+		}
+	}
+}
+
+// What systemd's watchdog wants to hear is told with the rest, once.
+func TestSystemdsWatchdog(t *testing.T) {
+	wake := make(chan struct{}, 1)
+	s := Systemd{Wake: wake}
+	s.Take(event.Started{})
+	s.Alive()
+	s.Alive()
+	if len(wake) != 1 {
+		t.Error("nobody is woken")
+	}
+	if got, want := s.next(), "READY=1\nWATCHDOG=1\nSTATUS=connecting to instances"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, x := range []struct {
+		usec, pid string
+		want      time.Duration
+	}{
+		{"", "", 0}, {"0", "", 0}, {"-1", "", 0}, {"soon", "", 0}, {"30000000", "", 15 * time.Second},
+		{"30000000", strconv.Itoa(os.Getpid()), 15 * time.Second}, {"30000000", "1", 0},
+		{"9223372036854775807", "", 0},
+	} {
+		t.Setenv("WATCHDOG_USEC", x.usec)
+		t.Setenv("WATCHDOG_PID", x.pid)
+		if got := WatchdogInterval(); got != x.want {
+			t.Errorf("WATCHDOG_USEC=%s WATCHDOG_PID=%s: %v, want %v", x.usec, x.pid, got, x.want)
 		}
 	}
 }
@@ -109,8 +146,13 @@ func TestPidFile(t *testing.T) {
 		{"all for a moment", []event.Event{present(0, 2, 2), present(1, 1, 2)},
 			control.Progress{Now: facts(true, false), Been: been(true, true)}},
 		{"all without a primary", []event.Event{present(-1, 2, 2)}, control.Progress{Now: facts(false, true), Been: been(true, true)}},
+		{"it does not restart, for one reason", []event.Event{event.NotRestarted{Err: errors.New("this")}},
+			control.Progress{Now: facts(false, true), Been: been(true, true), Refused: control.Refused{Times: 1, Why: "this"}}},
+		{"the same again", []event.Event{event.NotRestarted{Err: errors.New("this")}},
+			control.Progress{Now: facts(false, true), Been: been(true, true), Refused: control.Refused{Times: 2, Why: "this"}}},
 		{"the end", []event.Event{event.ShutdownRequested{}, event.ShutdownRequested{}},
-			control.Progress{Now: facts(false, true), Been: been(true, true), Stopping: true}},
+			control.Progress{Now: facts(false, true), Been: been(true, true), Stopping: true,
+				Refused: control.Refused{Times: 2, Why: "this"}}},
 	} {
 		file.got = nil
 		for _, e := range x.all {

@@ -42,6 +42,10 @@ func (in *Instance) tell(a *instance.Action) {
 		in.lost(a.Loss)
 	case instance.Renamed:
 		in.renamed()
+	case instance.RoundTrip:
+		if in.measured != nil {
+			in.measured(in.cfg, a.Took)
+		}
 	}
 }
 

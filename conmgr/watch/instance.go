@@ -39,8 +39,11 @@ type Instance struct {
 	board   *bind.Board
 	group   *group.Group
 	servers *serverMap
-	ending  *atomic.Int32 // how this process ends: Ending
-	who     entry
+	// measured takes in each round trip of BEATs, and does not block; nil: nobody asks.
+	measured func(*conf.Instance, time.Duration)
+	ending   *atomic.Int32 // how this process ends: Ending
+	next     *atomic.Pointer[conf.Config]
+	who      entry
 
 	ctx   context.Context     // of run
 	inbox chan instance.Event // from goroutines that this one has started
@@ -65,15 +68,19 @@ type Instance struct {
 
 // Surroundings are what all instances of a conmgr share.
 type Surroundings struct {
-	Board   *bind.Board
-	Events  *event.Hub
-	Group   *group.Group
-	Net     netio.Network
-	Now     clock.Clock
-	Ending  *atomic.Int32 // how this process ends, if it does: an Ending
-	Who     *Identity     // of this conmgr
-	Boot    heartbeat.ID  // of this run of the machine
-	Recheck time.Duration // least time after which a duplicate looks where its address leads; 0: duplicateCheck
+	Board  *bind.Board
+	Events *event.Hub
+	Group  *group.Group
+	Net    netio.Network
+	Now    clock.Clock
+	Ending *atomic.Int32 // how this process ends, if it does: an Ending
+	// Next is the configuration of the process that comes back, if it is known then.
+	Next *atomic.Pointer[conf.Config]
+	Who  *Identity    // of this conmgr
+	Boot heartbeat.ID // of this run of the machine
+	// Measured takes in each round trip of BEATs, and does not block; nil: nobody asks.
+	Measured func(*conf.Instance, time.Duration)
+	Recheck  time.Duration // least time after which a duplicate looks where its address leads; 0: duplicateCheck
 }
 
 // Ending is how this process ends.
@@ -106,10 +113,10 @@ func New(c *conf.Config, o Surroundings) (all []*Instance) {
 			Interval: c.HeartbeatInterval, Timeout: c.HeartbeatTimeout,
 			ConnectInterval: c.ConnectInterval, ConnectTimeout: c.ConnectTimeout, DuplicateCheck: o.Recheck,
 			Random: rand.Float64, Key: c.Key, Nonce: nonce,
-			Spare: who.spare, Incarnation: who.incarnation, Generation: who.generation, Grace: grace})
+			Spare: who.spare, Incarnation: who.incarnation, Generation: who.generation, Grace: grace, OnlyReport: !c.NotifyLoss})
 		all = append(all, &Instance{index: i, cfg: cfg, conf: c, end: end, mon: end.View(), net: o.Net, now: o.Now,
 			events: o.Events, id: event.Of(cfg), label: heartbeat.LabelID(who.id).String(), board: o.Board, group: o.Group,
-			servers: servers, ending: o.Ending, who: who, told: -1, before: "unknown", inbox: make(chan instance.Event, 8),
+			servers: servers, measured: o.Measured, ending: o.Ending, next: o.Next, who: who, told: -1, before: "unknown", inbox: make(chan instance.Event, 8),
 			ready: make(chan struct{}, 1), key: c.Key})
 	}
 	o.Who.begin()
@@ -135,7 +142,22 @@ func (in *Instance) Run(ctx context.Context) {
 		}
 	}
 	how := Ending(in.ending.Load())
-	in.step(instance.Event{Kind: instance.Stop, Goodbye: how == Goodbye, Returns: how == Returns})
+	left := how == Returns && in.isLeft()
+	in.step(instance.Event{Kind: instance.Stop, Goodbye: how == Goodbye, Returns: how == Returns && !left, Unneeded: left})
+}
+
+// isLeft tells whether the process that comes back does not monitor this server any more: it must
+// not wait for it, and then end the sessions of this host.
+func (in *Instance) isLeft() bool {
+	if in.next == nil || in.next.Load() == nil {
+		return false
+	}
+	if in.conf.IsOther(in.next.Load().Key) { // the server would refuse it this one's place
+		return true
+	}
+	return !slices.ContainsFunc(in.next.Load().Instances, func(o conf.Instance) bool {
+		return o.Name() == in.cfg.Name() && o.Port == in.cfg.Port
+	})
 }
 
 // step takes in an event, and does what is to be done then.

@@ -82,7 +82,7 @@ func newBenchOf(t *testing.T, entry string, resolve func(context.Context, string
 	known := route.Known{SystemIdentifier: 7, Timeline: 1}
 	events := &event.Hub{}
 	events.Subscribe(func(e event.Event) { b.told = append(b.told, e) })
-	b.Instance = New(c, Surroundings{Board: bind.NewBoard(c, nil, bind.NewRegistry(1, 1), nil, known),
+	b.Instance = New(c, Surroundings{Board: bind.NewBoard(conf.NewCurrent(c), nil, bind.NewRegistry(1, 1), nil, known),
 		Events: events, Group: g, Net: network, Now: func() clock.Mono { return clock.Mono(b.time.Load()) }, Ending: new(atomic.Int32),
 		Who: NewIdentity(hb.ID{9})})[0]
 	b.ctx, b.stop = context.WithCancel(context.Background())

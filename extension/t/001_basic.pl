@@ -42,7 +42,7 @@ is($node->safe_psql('postgres', 'SELECT * FROM watchdog_succession()'), $declare
 
 $node->stop;
 my ($result, undef, $err) = (undef, undef, undef);
-$node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->start;
 ($result, undef, $err) = $node->psql('postgres', 'LOAD \'watchdog\'');
 isnt($result, 0, 'not without preloading');

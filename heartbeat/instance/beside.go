@@ -23,6 +23,9 @@ type line struct {
 	offered uint64         // generation of its HELLO
 	greeted heartbeat.Mono // when that was sent, 0: not yet
 	until   heartbeat.Mono // beside: when it is given up
+
+	sent     sentBeats
+	measured uint32 // sequence of the BEAT whose round trip was told last
 }
 
 // beside is what is under way beside.
@@ -271,6 +274,7 @@ func (in *Instance) joins(now heartbeat.Mono, l *line) {
 func (in *Instance) beat(now heartbeat.Mono, l *line) {
 	from := len(in.bytes)
 	in.bytes = l.ch.ConmgrBeat(in.bytes, now)
+	l.sent[l.ch.Sent()%uint32(len(l.sent))] = now
 	in.send(l, in.bytes[from:len(in.bytes):len(in.bytes)])
 	if a := &in.acks; l == in.latest() && l.ch.Version >= 2 && a.at == never && !a.asked && !a.missing {
 		a.sequence, a.sent = l.ch.Sent(), now

@@ -56,7 +56,7 @@ func (in *Instance) prove(now heartbeat.Mono, l *line, f heartbeat.Frame) (_ hea
 		}
 		payload, ok := p.shake.OpenWelcome(f.Whole)
 		if ok && len(payload) >= 2 && binary.BigEndian.Uint16(payload) >= lowestWithKey {
-			l.ch.Link = heartbeat.NewLink(p.shake, proof.FromConmgr, in.cfg.Timeout)
+			l.ch.Prove(p.shake, proof.FromConmgr, in.cfg.Timeout)
 			l.proving, f.Payload = nil, payload
 			return f, false, nil
 		}
@@ -70,7 +70,8 @@ func (in *Instance) prove(now heartbeat.Mono, l *line, f heartbeat.Frame) (_ hea
 // now.
 func (in *Instance) refused(p *proving, f heartbeat.Frame) (_ heartbeat.Frame, asked bool, err error) {
 	if p.shake != nil {
-		c := heartbeat.Channel{Link: heartbeat.NewLink(p.shake, proof.FromConmgr, in.cfg.Timeout)}
+		var c heartbeat.Channel
+		c.Prove(p.shake, proof.FromConmgr, in.cfg.Timeout)
 		if g, ok := c.Open(f); ok {
 			in.readKeyFor(g)
 			return g, false, nil

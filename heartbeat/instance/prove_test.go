@@ -65,7 +65,8 @@ func (s *script) heard(c Conn, b []byte) (plain []byte, how string) {
 			return b, " that is not right"
 		}
 		e.shake = shake
-		e.ch = hb.Channel{Version: 2, Link: hb.NewLink(shake, proof.FromWatchdog, time.Second)}
+		e.ch = hb.Channel{Version: 2}
+		e.ch.Prove(shake, proof.FromWatchdog, time.Second)
 	default:
 		g, ok := e.ch.Open(f)
 		if !ok {

@@ -11,6 +11,11 @@ func (in *Instance) established(now heartbeat.Mono) {
 	in.phase = serving
 	in.attempts.Established(now)
 	in.act(Action{Kind: Established, Loss: in.loss})
+	// The watchdog's deadline runs since HELLO: with a WELCOME that was long under way, the first BEAT
+	// in its turn might be too late.
+	if l := in.latest(); now.Sub(l.greeted) > heartbeat.Doubt(in.cfg.Interval, in.cfg.Timeout) {
+		in.beat(now, l)
+	}
 }
 
 // serve is what an established connection needs at any time.
@@ -61,6 +66,7 @@ func (in *Instance) received(now heartbeat.Mono, l *line, f heartbeat.Frame) {
 		g, _ := heartbeat.ParseGoodbye(f.Payload) // the monitor has parsed it
 		in.parted(now, l, causeError("remote node ends heartbeat connection: "+g.Text))
 	case latest:
+		in.roundTrip(now, l)
 		in.echoed(l)
 		in.tellNews(before)
 	}
@@ -148,7 +154,9 @@ func (in *Instance) judge(now heartbeat.Mono) {
 	in.lost(loss)
 	in.dropBeside()
 	if in.phase == serving {
-		in.sayGoodbye(heartbeat.GoodbyeGivenUp, "no heartbeat")
+		if !in.cfg.OnlyReport {
+			in.sayGoodbye(heartbeat.GoodbyeGivenUp, "no heartbeat")
+		}
 		in.hangUpAll()
 		in.rest(now, heartbeat.AtOnce)
 	}

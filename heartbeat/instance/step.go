@@ -28,7 +28,7 @@ const (
 	Answered                    // Question has got Answer, At a time
 	KeyRead                     // the file has Key, or none that is of use: nil
 	Probed                      // what Probe has asked: Unacked
-	Stop                        // conmgr ends; with a goodbye if Goodbye or Returns says so
+	Stop                        // conmgr ends; with a goodbye if Goodbye, Returns or Unneeded says so
 )
 
 // Event is one thing that has happened.
@@ -46,6 +46,7 @@ type Event struct {
 	At       heartbeat.Mono // Answered
 	Goodbye  bool           // Stop
 	Returns  bool           // Stop: conmgr will be back
+	Unneeded bool           // Stop: but not for this instance
 	Key      *proof.Key     // KeyRead
 	Unacked  bool           // Probed: not all that was sent has been acknowledged
 }
@@ -77,6 +78,7 @@ const (
 	Stopped     // it has ended
 	Lost        // Loss
 	Renamed     // another process has the id: Spare is used from now on
+	RoundTrip   // a BEAT of ours to the watchdog and its echo: Took, without the time between
 )
 
 // Action is one thing that is to be done. Actions are done in their order.
@@ -92,6 +94,7 @@ type Action struct {
 	Local    netip.Addr
 	Question Question
 	Loss     *heartbeat.Loss
+	Took     time.Duration
 	Err      error
 	State    heartbeat.State // of the instance, when this came about: there may be more in one Step
 }
@@ -120,6 +123,7 @@ type Config struct {
 	Incarnation heartbeat.ID
 	Generation  uint64
 	Grace       time.Duration // application_grace
+	OnlyReport  bool          // not notify_loss
 }
 
 // View is what can be asked of an instance.
@@ -201,6 +205,9 @@ func New(c Config) *Instance {
 			DuplicateCheck: c.DuplicateCheck}}
 	in.mon.SetBoot(c.Boot)
 	in.mon.SetProcess(c.Incarnation, c.Generation, c.Grace)
+	if c.OnlyReport {
+		in.mon.OnlyReport()
+	}
 	in.acks.at = never
 	return in
 }
@@ -319,6 +326,8 @@ func (in *Instance) expired(now heartbeat.Mono) {
 func (in *Instance) stop(e Event) {
 	switch {
 	case in.phase != serving:
+	case e.Unneeded:
+		in.sayGoodbye(heartbeat.GoodbyeDuplicate, "this server is not monitored any more")
 	case e.Returns && in.mon.Granted() > 0:
 		in.sayGoodbye(heartbeat.GoodbyeReturns, "conmgr is started again")
 	case e.Goodbye && !e.Returns:

@@ -215,7 +215,8 @@ func (s *script) frame(kind string, w words) (f hb.Frame, err error) {
 		}
 		b = x.Append(nil)
 	case "beat":
-		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs, Echo: s.echo(w), Lag: lagOf(w)}.Append(nil, s.versions[s.conn(w)])
+		b = hb.WatchdogBeat{Sequence: 1, Attributes: s.attrs, Echo: s.echo(w), Lag: lagOf(w),
+			Held: time.Duration(w.time("held", 0))}.Append(nil, s.versions[s.conn(w)])
 	case "goodbye":
 		b = hb.Goodbye{Code: hb.GoodbyeCode(code), Text: w[1:].plain()}.Append(nil)
 	case "refused":
@@ -293,7 +294,7 @@ func (s *script) step(prefix string, e Event) {
 }
 
 var actionNames = [...]string{"resolve", "dial", "hang up", "send", "claim", "release", "ask", "read key", "ask no more", "probe", "fell back",
-	"failed", "established", "duplicate", "changed", "measured", "closed", "stopping", "stopped", "lost", "renamed"}
+	"failed", "established", "duplicate", "changed", "measured", "closed", "stopping", "stopped", "lost", "renamed", "round trip"}
 
 // said is an action in words.
 func (s *script) said(a Action) string {
@@ -321,6 +322,9 @@ func (s *script) said(a Action) string {
 		if a.Question.Quiet {
 			text += ", quietly"
 		}
+	}
+	if a.Kind == RoundTrip {
+		text += fmt.Sprintf(" %v", a.Took)
 	}
 	if a.Loss != nil {
 		text += ": " + a.Loss.String()

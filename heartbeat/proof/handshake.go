@@ -29,6 +29,7 @@ func TranscriptOf(hello, challenge []byte) Transcript {
 // Handshake has the keys of one connection.
 type Handshake struct {
 	Key      *Key
+	Number   Number // of Key, by Check
 	th, prk  sum
 	response sum
 }
@@ -52,18 +53,18 @@ func (h *Handshake) Response() [ResponseSize]byte { return h.response }
 // tried, and where one is missing, or all of it, another one that fits nobody: the work is the
 // same.
 func (ks *Keys) Check(id KeyID, from netip.Addr, th Transcript, response []byte) *Handshake {
-	candidates := ks.of(id)
+	first, end := ks.of(id)
 	var found *Handshake
-	for i := range perID {
-		known := i < len(candidates) && candidates[i].from(from)
+	for i := first; i < first+perID; i++ {
+		known := i < end && ks.believes(i, from)
 		secret := Secret{}
 		if known {
-			secret = candidates[i].secret
+			secret = ks.all[i].secret
 		}
 		prk := extract(&th, &secret)
 		right := respond(&prk, &th)
 		if subtle.ConstantTimeCompare(right[:], response) == 1 && known {
-			found = &Handshake{Key: &candidates[i], th: th, prk: prk, response: right}
+			found = &Handshake{Key: &ks.all[i], Number: Number(i + 1), th: th, prk: prk, response: right}
 		}
 	}
 	return found
@@ -92,10 +93,8 @@ func (h *Handshake) OpenWelcome(frame []byte) (payload []byte, ok bool) {
 	return frame[headerSize:n], subtle.ConstantTimeCompare(mac[:], frame[n:]) == 1
 }
 
-// Link is for the frames that follow, to be sent in a direction.
-func (h *Handshake) Link(send Direction) Link {
-	return Link{key: h.Key, frames: expand(&h.prk, "PGWD/2 frames"), send: send}
-}
+// Link is for the frames that follow.
+func (h *Handshake) Link() Link { return Link{frames: expand(&h.prk, "PGWD/2 frames")} }
 
 // headerSize is heartbeat.HeaderSize: two bytes of length come first.
 const headerSize = 4

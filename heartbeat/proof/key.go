@@ -52,16 +52,15 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("key " + k.ID.S
 // Nonce is a number used once.
 type Nonce = [NonceSize]byte
 
-// Key is one line of a key file.
+// Key is a secret and its name.
 type Key struct {
-	ID       KeyID
-	secret   Secret
-	networks *networks // from which it is believed; nil: from everywhere
+	ID     KeyID
+	secret Secret
 }
 
 type networks []netip.Prefix
 
-// NewKey returns a key that is believed from everywhere.
+// NewKey returns a key of one's own.
 func NewKey(id KeyID, secret Secret) *Key { return &Key{ID: id, secret: secret} }
 
 // Line is the line of a key file for a key.
@@ -69,10 +68,10 @@ func Line(id KeyID, secret Secret) string {
 	return id.String() + " " + base64.StdEncoding.EncodeToString(secret[:])
 }
 
-// from tells whether the key is believed from an address.
-func (k *Key) from(a netip.Addr) bool {
+// hold tells whether an address is in one of them; nil holds all.
+func (ns *networks) hold(a netip.Addr) bool {
 	a = a.WithZone("").Unmap()
-	return k.networks == nil || slices.ContainsFunc(*k.networks, func(p netip.Prefix) bool { return p.Contains(a) })
+	return ns == nil || slices.ContainsFunc(*ns, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Same tells whether both are one secret of one name.
@@ -84,11 +83,21 @@ func (k *Key) Same(o *Key) bool {
 const perID = 2
 
 // Keys are those of a key file. Any goroutine; a nil one has none. A server has thousands of them,
-// which lie in one piece of memory.
+// which lie in one piece of memory, without a pointer in it.
 type Keys struct {
-	all []Key // by ID
-	ids int
+	all  []Key       // by ID
+	from []*networks // from which each is believed; nil: all from everywhere
+	ids  int
 }
+
+// Number is a key's among Keys, from 1. It takes less memory than a pointer. 0: none of them.
+type Number uint32
+
+// At is the key with a number.
+func (ks *Keys) At(n Number) *Key { return &ks.all[n-1] }
+
+// believes tells whether a key counts from an address.
+func (ks *Keys) believes(i int, a netip.Addr) bool { return ks.from == nil || ks.from[i].hold(a) }
 
 // Len is the number of keyids.
 func (ks *Keys) Len() int {
@@ -98,26 +107,27 @@ func (ks *Keys) Len() int {
 	return ks.ids
 }
 
-// of are those of a keyid.
-func (ks *Keys) of(id KeyID) []Key {
+// of are those of a keyid: from the first one up to before the second number.
+func (ks *Keys) of(id KeyID) (first, end int) {
 	if ks == nil {
-		return nil
+		return 0, 0
 	}
-	i, _ := slices.BinarySearchFunc(ks.all, id, func(k Key, id KeyID) int { return bytes.Compare(k.ID[:], id[:]) })
-	n := 0
-	for i+n < len(ks.all) && ks.all[i+n].ID == id {
-		n++
+	first, _ = slices.BinarySearchFunc(ks.all, id, func(k Key, id KeyID) int { return bytes.Compare(k.ID[:], id[:]) })
+	for end = first; end < len(ks.all) && ks.all[end].ID == id; {
+		end++
 	}
-	return ks.all[i : i+n]
+	return first, end
 }
 
-// Find is a key as it stands among them, nil if it is not believed any more, from an address.
-func (ks *Keys) Find(k *Key, from netip.Addr) *Key {
-	list := ks.of(k.ID)
-	if i := slices.IndexFunc(list, func(o Key) bool { return o.Same(k) && o.from(from) }); i >= 0 {
-		return &list[i]
+// Find is a key's number among them, 0 if it is not believed any more, from an address.
+func (ks *Keys) Find(k *Key, from netip.Addr) Number {
+	first, end := ks.of(k.ID)
+	for i := first; i < end; i++ {
+		if ks.all[i].Same(k) && ks.believes(i, from) {
+			return Number(i + 1)
+		}
 	}
-	return nil
+	return 0
 }
 
 // Only is the key of a file that has one.

@@ -31,18 +31,19 @@ func ParseFile(name, text string) (*Keys, error) {
 		if len(fields) == 0 {
 			continue
 		}
-		k, err := parseKey(fields)
+		k, from, err := parseKey(fields)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 		}
-		all = append(all, placed{k, n})
+		all = append(all, placed{k, from, n})
 	}
 	return collect(name, all)
 }
 
-// placed is a key, and its line.
+// placed is a key as it stands in a line.
 type placed struct {
 	Key
+	from *networks
 	line int
 }
 
@@ -53,6 +54,12 @@ func collect(name string, all []placed) (*Keys, error) {
 	for i := range all {
 		k := &all[i]
 		ks.all[i] = k.Key
+		if k.from != nil && ks.from == nil {
+			ks.from = make([]*networks, len(all))
+		}
+		if ks.from != nil {
+			ks.from[i] = k.from
+		}
 		if i == 0 || k.ID != all[i-1].ID {
 			ks.ids++
 			continue
@@ -68,35 +75,35 @@ func collect(name string, all []placed) (*Keys, error) {
 	return ks, nil
 }
 
-func parseKey(fields []string) (k Key, err error) {
+func parseKey(fields []string) (k Key, from *networks, err error) {
 	if len(fields) == 1 || len(fields) > 3 {
-		return k, fmt.Errorf("%s; this one has %d fields", lineForm, len(fields))
+		return k, nil, fmt.Errorf("%s; this one has %d fields", lineForm, len(fields))
 	}
 	id, err := ParseKeyID(fields[0])
 	if err != nil {
-		return k, err
+		return k, nil, err
 	}
 	k.ID = id
 	secret, err := base64.StdEncoding.Strict().DecodeString(fields[1])
 	if err != nil {
-		return k, fmt.Errorf("the secret of keyid %q is not base64 (cm_ctl genkey makes one)", id)
+		return k, nil, fmt.Errorf("the secret of keyid %q is not base64 (cm_ctl genkey makes one)", id)
 	}
 	if len(secret) != SecretSize {
-		return k, fmt.Errorf("the secret of keyid %q has %d bytes, and not %d (cm_ctl genkey makes one)", id, len(secret),
-			SecretSize)
+		return k, nil, fmt.Errorf("the secret of keyid %q has %d bytes, and not %d (cm_ctl genkey makes one)", id,
+			len(secret), SecretSize)
 	}
 	copy(k.secret[:], secret)
 	if k.secret == (Secret{}) {
-		return k, fmt.Errorf("the secret of keyid %q is nothing but zeros (cm_ctl genkey makes one)", id)
+		return k, nil, fmt.Errorf("the secret of keyid %q is nothing but zeros (cm_ctl genkey makes one)", id)
 	}
 	if len(fields) == 3 {
 		list, err := ParseNetworks(fields[2])
 		if err != nil {
-			return k, fmt.Errorf("%w (keyid %q)", err, id)
+			return k, nil, fmt.Errorf("%w (keyid %q)", err, id)
 		}
-		k.networks = (*networks)(&list)
+		from = (*networks)(&list)
 	}
-	return k, nil
+	return k, from, nil
 }
 
 // ParseNetworks reads a list of networks, separated by commas: 192.0.2.0/24, 2001:db8::/32, or an

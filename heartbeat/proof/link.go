@@ -17,19 +17,15 @@ const (
 	FromWatchdog Direction = 2
 )
 
-// Link is one end of a connection that both ends have proved. It is owned by one goroutine.
+// other is what the other end sends in.
+func (d Direction) other() Direction { return FromConmgr + FromWatchdog - d }
+
+// Link is one end of a connection that both ends have proved. It is owned by one goroutine. A server
+// has thousands, so it does not keep what its owner knows: which direction it sends in.
 type Link struct {
-	key            *Key
 	frames         sum    // k_f
 	sent, received uint64 // frames so far: the number of the next one
-	send           Direction
 }
-
-// Key is the one that was proved.
-func (l *Link) Key() *Key { return l.key }
-
-// Renew has the same key stand elsewhere: among those of a file that was read again.
-func (l *Link) Renew(k *Key) { l.key = k }
 
 func (l *Link) mac(d Direction, n uint64, frame []byte) sum {
 	var head [9]byte
@@ -38,22 +34,22 @@ func (l *Link) mac(d Direction, n uint64, frame []byte) sum {
 	return hmacOf(&l.frames, head[:], frame)
 }
 
-// Seal ends the frame that begins at start in b with its MAC.
-func (l *Link) Seal(b []byte, start int) []byte {
+// Seal ends the frame that begins at start in b with its MAC. send is this end's direction.
+func (l *Link) Seal(send Direction, b []byte, start int) []byte {
 	lengthen(b[start:], FrameMACSize)
-	mac := l.mac(l.send, l.sent, b[start:])
+	mac := l.mac(send, l.sent, b[start:])
 	l.sent++
 	return append(b, mac[:FrameMACSize]...)
 }
 
-// Open tells whether the next frame from the other end is this one. The payload is what is left
-// without the MAC.
-func (l *Link) Open(frame []byte) (payload []byte, ok bool) {
+// Open tells whether the next frame from the other end is this one. send is this end's direction.
+// The payload is what is left without the MAC.
+func (l *Link) Open(send Direction, frame []byte) (payload []byte, ok bool) {
 	n := len(frame) - FrameMACSize
 	if n < headerSize {
 		return nil, false
 	}
-	mac := l.mac(FromConmgr+FromWatchdog-l.send, l.received, frame[:n])
+	mac := l.mac(send.other(), l.received, frame[:n])
 	if subtle.ConstantTimeCompare(mac[:FrameMACSize], frame[n:]) != 1 {
 		return nil, false
 	}

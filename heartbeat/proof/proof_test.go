@@ -85,7 +85,7 @@ func newExchange(t testing.TB) *exchange {
 func keysOf(list ...*Key) *Keys {
 	var all []placed
 	for i, k := range list {
-		all = append(all, placed{*k, i + 1})
+		all = append(all, placed{*k, nil, i + 1})
 	}
 	ks, err := collect("keys", all)
 	if err != nil {
@@ -95,7 +95,7 @@ func keysOf(list ...*Key) *Keys {
 }
 
 func (e *exchange) links() (conmgr, watchdog *Link) {
-	c, w := e.conmgr.Link(FromConmgr), e.watchdog.Link(FromWatchdog)
+	c, w := e.conmgr.Link(), e.watchdog.Link()
 	return &c, &w
 }
 
@@ -133,12 +133,12 @@ func TestVectors(t *testing.T) {
 	line("RESPONSE", frame(7, r[:]))
 	line("WELCOME", e.welcome)
 	conmgr, watchdog := e.links()
-	line("BEAT_of_conmgr_n_0", conmgr.Seal(conmgrBeat(t), 0))
-	line("BEAT_of_watchdog_n_0", watchdog.Seal(watchdogBeat(t), 0))
+	line("BEAT_of_conmgr_n_0", conmgr.Seal(FromConmgr, conmgrBeat(t), 0))
+	line("BEAT_of_watchdog_n_0", watchdog.Seal(FromWatchdog, watchdogBeat(t), 0))
 	conmgr.sent = 1 << 32
-	line("BEAT_of_conmgr_n_4294967296", conmgr.Seal(conmgrBeat(t), 0))
+	line("BEAT_of_conmgr_n_4294967296", conmgr.Seal(FromConmgr, conmgrBeat(t), 0))
 	conmgr.sent = 1
-	line("GOODBYE_of_conmgr_n_1", conmgr.Seal(goodbye(t), 0))
+	line("GOODBYE_of_conmgr_n_1", conmgr.Seal(FromConmgr, goodbye(t), 0))
 	const file = "testdata/vectors.txt"
 	if *update {
 		if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
@@ -193,18 +193,18 @@ func TestMustFail(t *testing.T) {
 		name  string
 		frame func(e *exchange, conmgr, watchdog *Link) []byte // for the watchdog
 	}{
-		{"reflected", func(_ *exchange, _, w *Link) []byte { return w.Seal(beat, 0) }},
-		{"a number that was left out", func(_ *exchange, c, _ *Link) []byte { c.sent++; return c.Seal(beat, 0) }},
+		{"reflected", func(_ *exchange, _, w *Link) []byte { return w.Seal(FromWatchdog, beat, 0) }},
+		{"a number that was left out", func(_ *exchange, c, _ *Link) []byte { c.sent++; return c.Seal(FromConmgr, beat, 0) }},
 		{"the number before", func(_ *exchange, c, w *Link) []byte {
 			w.received, c.sent = 7, 6
-			return c.Seal(beat, 0)
+			return c.Seal(FromConmgr, beat, 0)
 		}},
 		{"a number that differs in its high half", func(_ *exchange, c, _ *Link) []byte {
 			c.sent = 1 << 32
-			return c.Seal(beat, 0)
+			return c.Seal(FromConmgr, beat, 0)
 		}},
 		{"a MAC that is cut", func(_ *exchange, c, _ *Link) []byte {
-			b := c.Seal(beat, 0)
+			b := c.Seal(FromConmgr, beat, 0)
 			b = b[:len(b)-1]
 			lengthen(b, 0)
 			return b
@@ -215,15 +215,15 @@ func TestMustFail(t *testing.T) {
 		{"of another connection", func(*exchange, *Link, *Link) []byte {
 			e := newExchange(t)
 			other := TranscriptOf(e.hello, frame(6, make([]byte, NonceSize)))
-			l := NewHandshake(testKey(t), other).Link(FromConmgr)
-			return l.Seal(beat, 0)
+			l := NewHandshake(testKey(t), other).Link()
+			return l.Seal(FromConmgr, beat, 0)
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := newExchange(t)
 			conmgr, watchdog := e.links()
 			before := bytes.Clone(beat)
-			if _, ok := watchdog.Open(c.frame(e, conmgr, watchdog)); ok {
+			if _, ok := watchdog.Open(FromWatchdog, c.frame(e, conmgr, watchdog)); ok {
 				t.Error("believed")
 			}
 			beat = before
@@ -268,20 +268,20 @@ func TestEachByte(t *testing.T) {
 	conmgr, watchdog := e.links()
 	for n, f := range [][]byte{conmgrBeat(t), goodbye(t), conmgrBeat(t)} {
 		plain := bytes.Clone(f)
-		sealed := conmgr.Seal(f, 0)
+		sealed := conmgr.Seal(FromConmgr, f, 0)
 		for i := range sealed {
-			if _, ok := watchdog.Open(flip(sealed, i)); ok {
+			if _, ok := watchdog.Open(FromWatchdog, flip(sealed, i)); ok {
 				t.Errorf("frame %d, byte %d", n, i)
 			}
-			if _, ok := watchdog.Open(sealed[:i]); ok {
+			if _, ok := watchdog.Open(FromWatchdog, sealed[:i]); ok {
 				t.Errorf("frame %d, cut to %d bytes", n, i)
 			}
 		}
-		payload, ok := watchdog.Open(sealed)
+		payload, ok := watchdog.Open(FromWatchdog, sealed)
 		if !ok || !bytes.Equal(payload, plain[headerSize:]) {
 			t.Errorf("frame %d is not believed: %x", n, payload)
 		}
-		if _, ok := watchdog.Open(sealed); ok {
+		if _, ok := watchdog.Open(FromWatchdog, sealed); ok {
 			t.Errorf("frame %d is believed twice", n)
 		}
 	}
@@ -302,7 +302,7 @@ func TestWho(t *testing.T) {
 		copy(k[:], id)
 		r := NewHandshake(NewKey(k, secret), e.th).Response()
 		h := keys.Check(k, netip.MustParseAddr(from), e.th, r[:])
-		if h != nil && h.Key.ID != (KeyID{}) && keys.Find(h.Key, netip.MustParseAddr(from)) == nil {
+		if h != nil && h.Key.ID != (KeyID{}) && keys.Find(h.Key, netip.MustParseAddr(from)) != h.Number {
 			t.Errorf("%s from %s is not believed any more", id, from)
 		}
 		return h != nil
@@ -337,10 +337,10 @@ func TestWho(t *testing.T) {
 	if k, err := keysOf(testKey(t)).Only(); err != nil || k.ID != testKey(t).ID {
 		t.Error(k, err)
 	}
-	if keysOf(NewKey(testKey(t).ID, numbered(9))).Find(testKey(t), anywhere) != nil {
+	if keysOf(NewKey(testKey(t).ID, numbered(9))).Find(testKey(t), anywhere) != 0 {
 		t.Error("a key whose secret was replaced is still believed")
 	}
-	if keys.Find(testKey(t), netip.MustParseAddr("192.0.3.1")) != nil {
+	if keys.Find(testKey(t), netip.MustParseAddr("192.0.3.1")) != 0 {
 		t.Error("a key is believed from another network")
 	}
 }
@@ -352,7 +352,7 @@ func TestFramesDoNotAllocate(t *testing.T) {
 	beat, out := conmgrBeat(t), make([]byte, 0, 512)
 	if n := testing.AllocsPerRun(100, func() {
 		out = append(out[:0], beat...)
-		if _, ok := watchdog.Open(conmgr.Seal(out, 0)); !ok {
+		if _, ok := watchdog.Open(FromWatchdog, conmgr.Seal(FromConmgr, out, 0)); !ok {
 			t.Fatal("not believed")
 		}
 	}); n != 0 {
@@ -365,7 +365,7 @@ func BenchmarkFrame(b *testing.B) {
 	beat := conmgrBeat(b)
 	out := make([]byte, 0, 512)
 	for b.Loop() {
-		out = conmgr.Seal(append(out[:0], beat...), 0)
+		out = conmgr.Seal(FromConmgr, append(out[:0], beat...), 0)
 	}
 }
 
@@ -377,6 +377,6 @@ func BenchmarkHandshake(b *testing.B) {
 		th := TranscriptOf(e.hello, e.challenge)
 		h := keys.Check(testKey(b).ID, anywhere, th, r[:])
 		h.SealWelcome(e.welcome[:60:60], 0)
-		h.Link(FromWatchdog)
+		h.Link()
 	}
 }

@@ -62,6 +62,7 @@ func (a *Access) minInterval() time.Duration {
 
 // notLet closes a connection of which no byte was read.
 func (t *Table) notLet(now Now, e Event) {
+	t.store.Count(RefusedAddress)
 	t.log.routine(now, e.From.Addr(), Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is closed: %s",
 		HostPort(e.From.Addr(), e.From.Port()), whyNotLet)})
 	t.act(Action{Kind: CloseNow, Conn: e.Conn})

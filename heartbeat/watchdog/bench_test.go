@@ -196,7 +196,7 @@ func (b *bench) cutOff(addr netip.Addr) (ms int64, cause terminator.Cause) {
 	ms = -1
 	for i := range b.store.Len() {
 		s := b.store.Slot(i)
-		for _, a := range s.Proved {
+		for _, a := range s.Proved.All() {
 			if s.Pending() && a.Ended && a.Addr == addr && int64(a.At)/1e6 > ms {
 				ms, cause = int64(a.At)/1e6, s.Cause
 			}

@@ -17,6 +17,7 @@
 //	pending.go   peers that have not proven themselves yet
 //	loglimit.go  what peers can make the log say, within bounds
 //	slot.go      the slots that outlive the process, sessions, times, log lines
+//	history.go   counters, and the last verdicts, for those who ask later
 //	memory.go    slots in ordinary memory, for tests and the simulator
 //
 // A Table is owned by one goroutine; nothing in it blocks.

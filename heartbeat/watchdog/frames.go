@@ -76,7 +76,7 @@ func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 		fresh, err := c.ch.FromConmgr(f.Payload, now.Mono)
 		switch {
 		case err != nil || !fresh:
-		case c.of.former:
+		case c.of.former():
 			t.formerLives(now, c)
 		default:
 			t.received(now, c.peer)
@@ -84,6 +84,8 @@ func (t *Table) message(now Now, c *conn, f heartbeat.Frame) error {
 		return err
 	case c.peer == nil && c.proving() == nil && f.Type == heartbeat.TypeHello:
 		return t.greet(now, c, f)
+	case c.peer == nil && c.proving() == nil && f.Type == heartbeat.TypeAsk:
+		return t.inquiry(now, c, f)
 	case c.peer == nil && c.proving() != nil && f.Type == heartbeat.TypeResponse:
 		return t.response(now, c, f)
 	case c.peer != nil && f.Type == heartbeat.TypeGoodbye:
@@ -114,7 +116,8 @@ func (t *Table) welcome(now Now, c *conn, h heartbeat.Hello, shake *proof.Handsh
 	c.ch = heartbeat.Channel{Version: h.Version(), Attempt: h.Attempt}
 	c.of = process{incarnation: incarnation(h)}
 	if shake != nil {
-		c.ch.Link = heartbeat.NewLink(shake, proof.FromWatchdog, h.Timeout)
+		c.of.key = shake.Number
+		c.ch.Prove(shake, proof.FromWatchdog, h.Timeout)
 	}
 	a, err := t.hello(now, c, h)
 	if err != nil {
@@ -153,9 +156,10 @@ func (t *Table) refuse(now Now, c *conn, err error) {
 	if !errors.As(err, &pe) {
 		pe = &heartbeat.ProtocolError{Code: heartbeat.RefusedMalformed, Text: err.Error()}
 	}
+	t.countRefused(pe.Code)
 	if pe.Code != heartbeat.RefusedFull { // which the table tells
 		t.log.routine(now, c.addr, Line{Level: Log,
-			Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", HostPort(c.addr, c.port), pe.Text), Detail: c.claims()})
+			Message: fmt.Sprintf("heartbeat connection from %s is refused: %s", HostPort(c.addr, c.port), pe.Text), Detail: t.claims(c)})
 	}
 	why := "it violated the protocol"
 	if pe.Code == heartbeat.RefusedNoKey {

@@ -47,7 +47,7 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		}
 		cause = terminator.AtHello(p.Generation, h.Generation)
 		connected = len(p.conns) > 0
-		p.Resumed++
+		t.resumes(p)
 		switch {
 		case p.Deferred != 0: // what carried its label has ended: it begins anew
 			p.ConnectedAt, p.Since = now.Wall, now.Mono
@@ -56,7 +56,7 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		}
 		t.proves(p, c.addr, t.arrival(now, c.addr, h.Boot))
 	} else {
-		since := t.arrival(now, c.addr, h.Boot)
+		heir, since := t.heir(h.ID), t.arrival(now, c.addr, h.Boot)
 		if err := withinLimits(h, t.settings.Access.minInterval(), t.settings.MaxTimeout); err != nil {
 			return a, err
 		}
@@ -65,8 +65,8 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 			return a, err
 		}
 		a.displaced = displaced
-		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{ID: h.ID, KeyID: c.keyID(), Incarnation: c.of.incarnation,
-			ConnectedAt: now.Wall, Since: now.Mono}}
+		p = &peer{slot: slot, heapIndex: -1, Slot: Slot{ID: h.ID, KeyID: t.keyID(c), Incarnation: c.of.incarnation,
+			Heir: heir, ConnectedAt: now.Wall, Since: now.Mono}}
 		p.proves(c.addr, since)
 		t.add(p)
 	}
@@ -84,6 +84,12 @@ func (t *Table) hello(now Now, c *conn, h heartbeat.Hello) (a admission, err err
 		t.tellEstablished(now, p, "established")
 	}
 	return a, nil
+}
+
+// resumes counts that p has connected again.
+func (t *Table) resumes(p *peer) {
+	p.Resumed++
+	t.store.Count(ConmgrsResumed)
 }
 
 // doubtEvidence: another boot of the machine of addr is there, and what was heard of sessions
@@ -120,6 +126,8 @@ func (t *Table) admit(now Now, p *peer, h heartbeat.Hello, connected bool) {
 	}
 	p.Received++
 	p.Sent++
+	t.store.Count(FramesReceived)
+	t.store.Count(FramesSent)
 	p.LastReceived = now
 	t.store.Put(p.slot, &p.Slot)
 	t.timers.set(p, p.pulse.Wake())
@@ -158,8 +166,36 @@ func (t *Table) bequeath(now Now, p *peer, heir heartbeat.ID) {
 	replaced := p.State == Waiting
 	p.State, p.Heir = Free, heartbeat.LabelID(heir)
 	t.store.Put(p.slot, &p.Slot)
-	t.left[p.ID] = legacy{p.slot, now.Mono, t.verdicts, replaced, p.CutOff != 0}
+	t.left[heartbeat.LabelID(p.ID)] = legacy{p.slot, now.Mono, t.verdicts, replaced, p.CutOff != 0}
 	t.drop(p, Free)
+}
+
+// heir is the label of who has the sessions of a conmgr which comes back. Until it is heard of after
+// its HELLO it may only have looked: they are left to that one again if it falls silent.
+func (t *Table) heir(id heartbeat.ID) (label heartbeat.ID) {
+	if l, left := t.left[heartbeat.LabelID(id)]; left {
+		return t.store.Load(l.slot).Heir
+	}
+	return label
+}
+
+// hasLooked leaves what p had left before, and has not asked for, to one of its host that lives: the
+// heir, or whoever that one has left it to.
+func (t *Table) hasLooked(now Now, p *peer) bool {
+	if p.Heir == (heartbeat.ID{}) {
+		return false
+	}
+	for _, o := range t.byHost[hostOf(p.Addr())] {
+		if o == p || o.standing() != terminator.Awaited || !p.leavesTo(o.KeyID) ||
+			!p.absent(o.Boot, o.KeyID).LeftTo(o.Timeout, terminator.Time(p.WaitingSince), terminator.Time(o.LastReceived.Mono)) {
+			continue
+		}
+		t.log.routine(now, p.Addr(), Line{Level: Log,
+			Message: fmt.Sprintf("conmgr %s, which did not resume, has left its sessions to another one of its host", p.remote())})
+		t.bequeath(now, p, o.ID)
+		return true
+	}
+	return false
 }
 
 // legacy is what a conmgr has left to an heir.
@@ -175,14 +211,14 @@ type legacy struct {
 // had closed its connection, and not ended. Its sessions are its own again, if none can have been
 // ended: by a verdict on the heir, or, where that has gone without one, by any.
 func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
-	l, ok := t.left[h.ID]
+	l, ok := t.left[heartbeat.LabelID(h.ID)]
 	if !ok || !l.replaced {
 		return nil
 	}
 	p := &peer{slot: l.slot, heapIndex: -1, Slot: t.store.Load(l.slot)}
-	heir := t.labels[p.Heir]
+	heir := t.peers[p.Heir]
 	answers := heir != nil && heir.standing() == terminator.Awaited && heir.Since <= l.at && heir.CutOff < terminator.Time(l.at)
-	if !answers && t.verdicts != l.verdicts || p.KeyID != c.keyID() || t.fits(p, h) != nil || p.outrun(h) {
+	if !answers && t.verdicts != l.verdicts || p.KeyID != t.keyID(c) || t.fits(p, h) != nil || p.outrun(h) {
 		return nil
 	}
 	i := slices.Index(t.free, l.slot)
@@ -190,8 +226,7 @@ func (t *Table) returned(c *conn, h heartbeat.Hello) *peer {
 		return nil
 	}
 	t.free = slices.Delete(t.free, i, i+1)
-	delete(t.left, h.ID)
-	p.Heir = heartbeat.ID{}
+	delete(t.left, heartbeat.LabelID(h.ID))
 	t.add(p)
 	return p
 }
@@ -270,8 +305,8 @@ func (t *Table) supersede(now Now, c *conn, h heartbeat.Hello) (any bool) {
 	addr := c.addr
 	t.collect()
 	for _, p := range slices.Clone(t.byHost[hostOf(addr)]) {
-		a := p.absent(h.Boot, c.keyID())
-		if p.State == Waiting && p.leavesTo(c.keyID()) && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
+		a := p.absent(h.Boot, t.keyID(c))
+		if p.State == Waiting && p.leavesTo(t.keyID(c)) && a.ReplacedBy(h.Timeout, len(t.free) <= t.reserved()) {
 			t.log.routine(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("conmgr %s is replaced by another one of its host", p.remote())})
 			t.bequeath(now, p, h.ID)

@@ -5,7 +5,9 @@ package watchdog
 
 import (
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/terminator"
@@ -30,7 +32,12 @@ type Memory struct {
 	latest terminator.Time
 	alive  heartbeat.Mono
 	faults []string
+	last   []Record
+	totals [Counters]atomic.Uint64
 }
+
+// keepRecords is how many verdicts are kept, the last.
+const keepRecords = 100
 
 var _ Store = (*Memory)(nil)
 
@@ -113,6 +120,29 @@ func (m *Memory) Ask(i int, latest terminator.Time) {
 	if m.Asked != nil {
 		m.Asked(i)
 	}
+}
+
+// Count implements Store.
+func (m *Memory) Count(c Counter) { m.totals[c].Add(1) }
+
+// Total is what was counted.
+func (m *Memory) Total(c Counter) uint64 { return m.totals[c].Load() }
+
+// Record implements Store.
+func (m *Memory) Record(r Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.last) == keepRecords {
+		m.last = m.last[:copy(m.last, m.last[1:])]
+	}
+	m.last = append(m.last, r)
+}
+
+// Records are the last verdicts.
+func (m *Memory) Records() []Record {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.last)
 }
 
 // SetState implements Store.

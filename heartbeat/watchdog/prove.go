@@ -18,6 +18,7 @@ type proving struct {
 	hello heartbeat.Hello
 	th    proof.Transcript
 	asked heartbeat.Mono
+	asks  bool // it was an ASK, and no HELLO
 }
 
 // unproved is the one answer to whoever has to prove something and has not.
@@ -25,20 +26,20 @@ var unproved = &heartbeat.ProtocolError{Code: heartbeat.RefusedUnproved,
 	Text: "this server needs a proof of a key that it knows"}
 
 // keyID is what c has proved; zeros: nothing.
-func (c *conn) keyID() (id proof.KeyID) {
-	if c.ch.Link != nil {
-		id = c.ch.Link.Key().ID
+func (t *Table) keyID(c *conn) (id proof.KeyID) {
+	if c.of.key != 0 {
+		id = t.keys.At(c.of.key).ID
 	}
 	return id
 }
 
 // claims is what c says of its key, for the log.
-func (c *conn) claims() string {
+func (t *Table) claims(c *conn) string {
 	switch {
 	case c.proving() == nil:
 		return ""
-	case c.ch.Link != nil:
-		return fmt.Sprintf("Its keyid is \"%s\".", c.keyID())
+	case c.of.key != 0:
+		return fmt.Sprintf("Its keyid is \"%s\".", t.keyID(c))
 	}
 	said := c.proving().hello.KeyID
 	id, err := proof.ParseKeyID(said.String())
@@ -86,6 +87,10 @@ func (t *Table) response(now Now, c *conn, f heartbeat.Frame) error {
 	if shake == nil {
 		return unproved
 	}
+	if p.asks {
+		t.tell(now, c, h, shake)
+		return nil
+	}
 	return t.welcome(now, c, h, shake)
 }
 
@@ -106,14 +111,14 @@ func (t *Table) proved(now Now, c *conn, f heartbeat.Frame) (heartbeat.Frame, bo
 // owner is the conmgr that h is of, nil if it is a new one. What a keyid has made is its own. What
 // somebody without a proof has made is not that of who has one.
 func (t *Table) owner(now Now, c *conn, h heartbeat.Hello) (*peer, error) {
-	p := t.peers[h.ID]
+	p := t.known(h.ID)
 	switch {
-	case p == nil || p.KeyID == c.keyID():
+	case p == nil || p.KeyID == t.keyID(c):
 		return p, nil
 	case p.KeyID != (proof.KeyID{}):
 		return nil, unproved
 	}
-	t.disown(now, p, fmt.Sprintf("its id is that of a conmgr with the keyid \"%s\"", c.keyID()))
+	t.disown(now, p, fmt.Sprintf("its id is that of a conmgr with the keyid \"%s\"", t.keyID(c)))
 	return nil, nil
 }
 
@@ -161,6 +166,23 @@ func (p *peer) weighs(keyID proof.KeyID) bool {
 	return keyID == (proof.KeyID{}) || p.KeyID != (proof.KeyID{})
 }
 
+// rekey holds what was proved against the keys of a file that was read again. Nothing of the former
+// one is kept.
+func (t *Table) rekey(now Now, keys *proof.Keys) {
+	for _, c := range t.conns {
+		if c == nil || c.of.key == 0 {
+			continue
+		}
+		k := keys.Find(t.keys.At(c.of.key), c.addr)
+		if k == 0 && c.peer != nil {
+			t.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedNoKey,
+				Text: fmt.Sprintf("the key of keyid \"%s\" is not known any more", t.keyID(c))})
+		}
+		c.of.key = k
+	}
+	t.keys = keys
+}
+
 // recheck holds everybody who is known against changed settings.
 func (t *Table) recheck(now Now) {
 	a := t.settings.Access
@@ -168,16 +190,8 @@ func (t *Table) recheck(now Now) {
 	if a.mode() == Off {
 		return
 	}
-	for _, c := range t.conns {
-		if c == nil || c.peer == nil || c.ch.Link == nil || a.deafTo(c.keyID()) {
-			continue
-		}
-		if k := a.Keys.Find(c.ch.Link.Key(), c.addr); k != nil {
-			c.ch.Link.Renew(k) // nothing of the former file is kept
-			continue
-		}
-		t.refuse(now, c, &heartbeat.ProtocolError{Code: heartbeat.RefusedNoKey,
-			Text: fmt.Sprintf("the key of keyid \"%s\" is not known any more", c.keyID())})
+	if !a.NoKeys {
+		t.rekey(now, a.Keys)
 	}
 	if a.mode() != Require {
 		return

@@ -147,16 +147,18 @@ func (s *script) unproved(c Conn, b []byte) ([]byte, string) {
 		return b, ""
 	case e.shake == nil:
 		return b, ", unproved"
+	case f.Type == heartbeat.TypeTell:
+		payload, ok = e.shake.OpenWelcome(b)
 	case f.Type == heartbeat.TypeWelcome:
 		if payload, ok = e.shake.OpenWelcome(b); ok {
-			ch.Link = heartbeat.NewLink(e.shake, proof.FromConmgr, e.timeout)
+			ch.Prove(e.shake, proof.FromConmgr, e.timeout)
 		}
 	default:
-		l := ch.Link
-		if l == nil {
-			l = heartbeat.NewLink(e.shake, proof.FromConmgr, e.timeout)
+		proved := *ch
+		if proved.Link == nil {
+			proved.Prove(e.shake, proof.FromConmgr, e.timeout)
 		}
-		payload, ok = l.Open(b)
+		payload, ok = proved.Link.Open(b)
 	}
 	if !ok {
 		return b, ", unproved"

@@ -7,7 +7,6 @@ package watchdog
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
@@ -22,14 +21,14 @@ func (t *Table) review(now Now, p *peer) {
 			i++
 			continue
 		}
-		addr := p.Proved[i].Addr
+		addr := p.Proved.Nth(i).Addr
 		switch d := terminator.Review(t.deferred(now, p, addr)); d.Action {
 		case terminator.End:
 			t.log.verdict(now, addr, Line{Level: Log,
 				Message: fmt.Sprintf("no other conmgr of %s is heard of: the sessions that conmgr %s has left are terminated",
 					addr, p.remote()),
 				Detail: fmt.Sprintf("Its heartbeat_timeout was %d ms.", p.Timeout.Milliseconds())})
-			p.Proved[i].Ended, p.Proved[i].At = true, d.CutOff
+			p.falls(i, d.CutOff)
 			fallen = true
 		case terminator.Defer:
 			if wait < 0 || d.Wait < wait {
@@ -45,7 +44,7 @@ func (t *Table) review(now Now, p *peer) {
 		if wait < 0 {
 			p.State = Ending
 		}
-		t.end(p)
+		t.end(now, p, terminator.NoReason)
 	}
 	switch {
 	case wait >= 0:
@@ -59,7 +58,7 @@ func (t *Table) review(now Now, p *peer) {
 
 // settled takes an address from those on which the verdict on p was put off.
 func (t *Table) settled(p *peer, i int) {
-	t.delist(p, p.Proved[i].Addr)
+	t.delist(p, p.Proved.Nth(i).Addr)
 	p.Slot.settled(i)
 }
 
@@ -80,7 +79,7 @@ func (t *Table) settle(now Now, addr netip.Addr) {
 }
 
 func (p *peer) anyPending() bool {
-	for i := range p.Proved {
+	for i := range MaxAddresses {
 		if p.pending(i) {
 			return true
 		}
@@ -103,7 +102,8 @@ func (t *Table) putOff(now Now, p *peer, v terminator.Verdict) {
 	others := t.waiting(p.Addr())
 	p.State, p.Deferred, p.DeferredCause, p.WaitingSince, p.Until = Waiting, v.CutOff, v.Cause, now.Mono, 0
 	t.deferrals++
-	t.end(p)
+	t.store.Count(VerdictsPutOff)
+	t.end(now, p, firstReason(v.Addresses))
 	var q *peer
 	for _, o := range others {
 		if q == nil || o.Boot == p.Boot {
@@ -127,9 +127,9 @@ func (t *Table) putOff(now Now, p *peer, v terminator.Verdict) {
 // waitForOthers sets the time for which the verdict on p has to wait for others' sake.
 func (t *Table) waitForOthers(now Now, p *peer) {
 	wait := time.Duration(-1)
-	for i := range p.Proved {
+	for i := range MaxAddresses {
 		if p.pending(i) {
-			if w := terminator.Review(t.deferred(now, p, p.Proved[i].Addr)).Wait; wait < 0 || w < wait {
+			if w := terminator.Review(t.deferred(now, p, p.Proved.Nth(i).Addr)).Wait; wait < 0 || w < wait {
 				wait = w
 			}
 		}
@@ -145,14 +145,14 @@ func (t *Table) inherit(p, q *peer) {
 			i++
 			continue
 		}
-		a := q.Proved[i]
+		a := q.Proved.Nth(i)
 		if p.find(a.Addr) < 0 {
-			j := slices.IndexFunc(p.Proved[:], func(o Proved) bool { return !o.Addr.IsValid() })
+			j := p.Proved.free()
 			if j < 0 {
 				i++
 				continue
 			}
-			p.Proved[j] = a
+			p.Proved.Set(j, a)
 			t.enlist(p, a.Addr)
 		}
 		t.settled(q, i)

@@ -4,6 +4,7 @@ package watchdog
 // outlive this process.
 
 import (
+	"iter"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -65,6 +66,62 @@ type Proved struct {
 	Ended bool
 }
 
+// Addresses are the MaxAddresses that are kept of a conmgr, the latest first; no Addr: none. It is a
+// value: what others points to, which nearly nobody has, is never changed.
+type Addresses struct {
+	latest Proved
+	others *[MaxAddresses - 1]Proved
+}
+
+// Nth is number i of them.
+func (a *Addresses) Nth(i int) Proved {
+	switch {
+	case i == 0:
+		return a.latest
+	case a.others == nil:
+		return Proved{}
+	}
+	return a.others[i-1]
+}
+
+// Set changes number i.
+func (a *Addresses) Set(i int, p Proved) {
+	if i == 0 {
+		a.latest = p
+		return
+	}
+	var others [MaxAddresses - 1]Proved
+	if a.others != nil {
+		others = *a.others
+	}
+	others[i-1] = p
+	a.others = nil
+	if others != [MaxAddresses - 1]Proved{} {
+		a.others = &others
+	}
+}
+
+// free is the first number at which there is none, -1: there is no place.
+func (a *Addresses) free() int {
+	for i := range MaxAddresses {
+		if !a.Nth(i).Addr.IsValid() {
+			return i
+		}
+	}
+	return -1
+}
+
+// All are those that are there, by their numbers.
+func (a *Addresses) All() iter.Seq2[int, Proved] {
+	return func(yield func(int, Proved) bool) {
+		for i := range MaxAddresses {
+			if p := a.Nth(i); p.Addr.IsValid() && !yield(i, p) {
+				return
+			}
+		}
+	}
+}
+
 // State of a slot, as in extension/bridge.h.
 type State uint32
 
@@ -84,19 +141,25 @@ const (
 	Reset    = terminator.Reset
 )
 
-// Slot is one conmgr in shared memory.
+// Slot is one conmgr in shared memory. Small fields are together, as there are many of it.
 type Slot struct {
-	State             State
-	ID                heartbeat.ID
-	KeyID             proof.KeyID // that has made it; zeros: nothing was proved
-	Boot              heartbeat.ID
-	Heir              heartbeat.ID         // label of the conmgr that has taken over what carries ours; zero: none
-	Proved            [MaxAddresses]Proved // the latest first; no Addr: none
-	Port              uint16               // of the latest connection
-	Attempt           uint32               // the highest of its HELLOs, 0: a conmgr of version 1
-	Incarnation       uint64               // of its process, the begin of what HELLO tells; 0: not told
-	Closed            Close                // Waiting: how its connection ended, else Broken
-	Remembered        bool                 // Waiting: its time to resume is over, and its sessions were spared
+	State State
+	ID    heartbeat.ID
+	KeyID proof.KeyID // that has made it; zeros: nothing was proved
+	Boot  heartbeat.ID
+	Heir  heartbeat.ID // label of the conmgr that has taken over what carries ours; zero: none
+
+	Port          uint16           // of the latest connection
+	Closed        Close            // Waiting: how its connection ended, else Broken
+	Remembered    bool             // Waiting: its time to resume is over, and its sessions were spared
+	Unasked       bool             // the terminator was not asked yet for the verdict that has fallen
+	Cause         terminator.Cause // of that
+	DeferredCause terminator.Cause // of the one that is put off
+	Attempt       uint32           // the highest of its HELLOs, 0: a conmgr of version 1
+	Suspended     uint32           // verdicts
+
+	Proved            Addresses
+	Incarnation       uint64 // of its process, the begin of what HELLO tells; 0: not told
 	Generation        uint64
 	Interval, Timeout time.Duration
 	Grace             time.Duration  // that it was granted
@@ -104,45 +167,44 @@ type Slot struct {
 	ConnectedAt       Wall           // for those who read, and the name of what is known of it
 	Since             heartbeat.Mono // the same
 	WaitingSince      heartbeat.Mono
-	// A cut-off that waits for what becomes of the other conmgrs of the address, and by which rule;
-	// 0: there is none. State Waiting, since it was put off; until Due.
-	Deferred      terminator.Time
-	DeferredCause terminator.Cause
-	Due           heartbeat.Mono
-	// The verdict that has fallen, which stands until the slot is used again: by which rule, and up
-	// to when sessions end; 0: none.
-	Cause          terminator.Cause
+	// A cut-off that waits for what becomes of the other conmgrs of the address; 0: there is none.
+	// State Waiting, since it was put off; until Due.
+	Deferred terminator.Time
+	Due      heartbeat.Mono
+	// The verdict that has fallen, which stands until the slot is used again: up to when sessions end;
+	// 0: none.
 	CutOff         terminator.Time
-	Unasked        bool   // the terminator was not asked for it yet
-	Suspended      uint32 // verdicts
 	Resumed        uint64
 	Received, Sent uint64
 	LastReceived   Now
 }
 
 // Addr is the address of its latest connection.
-func (s Slot) Addr() netip.Addr { return s.Proved[0].Addr }
+func (s Slot) Addr() netip.Addr { return s.Proved.latest.Addr }
 
 // proves takes an address to the front. lost: the one that had to go. The two ways to say loopback
 // are one address, the one that was used last.
 func (s *Slot) proves(addr netip.Addr, at terminator.Time) (lost netip.Addr) {
 	i := s.find(addr)
+	a := Proved{At: at}
 	if i < 0 {
 		i = MaxAddresses - 1
-		lost = s.Proved[i].Addr
-		s.Proved[i] = Proved{At: at}
+		lost = s.Proved.Nth(i).Addr
+	} else {
+		a = s.Proved.Nth(i)
 	}
-	a := s.Proved[i]
 	a.Addr = addr
-	copy(s.Proved[1:i+1], s.Proved[:i])
-	s.Proved[0] = a
+	for ; i > 0; i-- {
+		s.Proved.Set(i, s.Proved.Nth(i-1))
+	}
+	s.Proved.Set(0, a)
 	return lost
 }
 
 // find is where an address stands, -1: nowhere.
 func (s *Slot) find(addr netip.Addr) int {
-	for i := range s.Proved {
-		if a := s.Proved[i].Addr; a.IsValid() && hostOf(a) == hostOf(addr) {
+	for i, a := range s.Proved.All() {
+		if hostOf(a.Addr) == hostOf(addr) {
 			return i
 		}
 	}
@@ -152,7 +214,7 @@ func (s *Slot) find(addr netip.Addr) int {
 // lastCutOff is the latest of its verdict.
 func (s *Slot) lastCutOff() terminator.Time {
 	latest := s.CutOff
-	for _, a := range s.Proved {
+	for _, a := range s.Proved.All() {
 		if a.Ended {
 			latest = max(latest, a.At)
 		}
@@ -162,28 +224,42 @@ func (s *Slot) lastCutOff() terminator.Time {
 
 // since is when its machine first was at an address.
 func (s *Slot) since(addr netip.Addr) terminator.Time {
-	if i := s.find(addr); i >= 0 && !s.Proved[i].Ended {
-		return s.Proved[i].At
+	if i := s.find(addr); i >= 0 && !s.Proved.Nth(i).Ended {
+		return s.Proved.Nth(i).At
 	}
 	return terminator.Time(s.Since)
 }
 
 // pending tells whether a verdict that is put off waits for that address.
-func (s *Slot) pending(i int) bool { return s.Proved[i].Addr.IsValid() && !s.Proved[i].Ended }
+func (s *Slot) pending(i int) bool {
+	a := s.Proved.Nth(i)
+	return a.Addr.IsValid() && !a.Ended
+}
+
+// falls notes the verdict on an address.
+func (s *Slot) falls(i int, cutOff terminator.Time) {
+	a := s.Proved.Nth(i)
+	a.Ended, a.At = true, cutOff
+	s.Proved.Set(i, a)
+}
 
 // settled takes away an address on which the verdict was dropped.
 func (s *Slot) settled(i int) {
-	copy(s.Proved[i:], s.Proved[i+1:])
-	s.Proved[MaxAddresses-1] = Proved{}
+	for ; i < MaxAddresses-1; i++ {
+		s.Proved.Set(i, s.Proved.Nth(i+1))
+	}
+	s.Proved.Set(i, Proved{})
 }
 
-// Sessions are those by which a host is asked whether it lives: with its label, and those of places
-// that carry none which is that of a conmgr that lives.
+// Sessions are those by which a host is asked whether it lives: with its label, or one that was left
+// to it, and those of places that carry none for which a conmgr that lives answers.
 type Sessions struct {
 	Label  heartbeat.ID
 	CutOff terminator.Time // those that were there by then
 	Places []Place
-	Known  func(label heartbeat.ID) bool // the label of one that is connected or may resume
+	// Owner is the label of the conmgr, connected or about to resume, that answers for who carries a
+	// label: its own, or one that was left to it; zeros: nobody does.
+	Owner func(label heartbeat.ID) heartbeat.ID
 }
 
 // Place is an address, by hostOf, and its own cut-off.
@@ -213,13 +289,16 @@ func (s *Session) Host() netip.Addr {
 // Mean tells whether they are asked of a session.
 func (q *Sessions) Mean(s *Session) bool {
 	began := terminator.Time(s.Heard)
-	switch {
-	case s.Cookie == 0:
+	if s.Cookie == 0 {
 		return false
-	case s.Label == q.Label:
-		return began <= q.CutOff
-	case s.Label != (heartbeat.ID{}) && q.Known(s.Label):
-		return false
+	}
+	if s.Label != (heartbeat.ID{}) {
+		switch owner := q.Owner(s.Label); {
+		case s.Label == q.Label, owner == q.Label:
+			return began <= q.CutOff
+		case owner != (heartbeat.ID{}):
+			return false
+		}
 	}
 	for _, p := range q.Places {
 		if p.Addr == s.Host() {
@@ -243,4 +322,6 @@ type Store interface {
 	Ask(i int, latest terminator.Time) // asks the terminator for the verdict in the slot. latest: of its cut-offs
 	Pending(i int) bool                // the terminator has not answered yet
 	SetState(i int, s State)
+	Count(c Counter)
+	Record(r Record)
 }

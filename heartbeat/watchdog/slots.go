@@ -39,7 +39,7 @@ func (t *Table) allocate(now Now, c *conn, h heartbeat.Hello, replaces bool) (sl
 	t.collect()
 	first := awaited(t.byHost[hostOf(addr)]) == 0
 	if n := len(t.free); n == 0 || !first && !replaces && n <= t.reserved() {
-		found := t.givesWay(first, c.keyID())
+		found := t.givesWay(first, t.keyID(c))
 		if found == nil {
 			return -1, nil
 		}
@@ -61,9 +61,14 @@ const (
 // verdict that has just fallen.
 func (t *Table) take(now Now, id heartbeat.ID) (slot int) {
 	k := 0
-	if own, left := t.left[id]; left && !own.verdict {
+	label := heartbeat.LabelID(id)
+	if own, left := t.left[label]; left && !own.verdict {
 		k = max(0, slices.Index(t.free, own.slot))
 	} else {
+		if left {
+			t.unname(own.slot)
+			delete(t.left, label)
+		}
 		for j, i := range t.free[:min(lookedAt, len(t.free))] {
 			s := t.store.Load(i)
 			if s.Heir == (heartbeat.ID{}) && (s.CutOff == 0 || s.CutOff.Add(standsFor) < now.cutOff()) {
@@ -78,7 +83,10 @@ func (t *Table) take(now Now, id heartbeat.ID) (slot int) {
 	} else {
 		t.free = slices.Delete(t.free, k, k+1)
 	}
-	delete(t.left, t.store.Load(slot).ID)
+	if before := heartbeat.LabelID(t.store.Load(slot).ID); t.left[before].slot == slot {
+		delete(t.left, before)
+	}
+	t.store.Count(ConmgrsAdmitted)
 	return slot
 }
 
@@ -88,6 +96,9 @@ func (t *Table) collect() {
 	for _, i := range t.ending {
 		if t.store.State(i) == Free {
 			t.free = append(t.free, i)
+			if t.known(t.store.Load(i).ID) != nil {
+				t.unname(i)
+			}
 		} else {
 			kept = append(kept, i)
 		}
@@ -95,11 +106,45 @@ func (t *Table) collect() {
 	t.ending = kept
 }
 
+// unname has a free slot name nobody's heir: its conmgr has another slot, and what carries its
+// label is its own again, or will be somebody else's. One that the terminator is not done with comes
+// by again.
+func (t *Table) unname(slot int) {
+	if s := t.store.Load(slot); s.State == Free && s.Heir != (heartbeat.ID{}) {
+		s.Heir = heartbeat.ID{}
+		t.store.Put(slot, &s)
+	}
+}
+
+// named takes in which free slots name an heir, when a worker begins. Of two of one conmgr the
+// later one counts.
+func (t *Table) named() {
+	for _, i := range t.free {
+		s := t.store.Load(i)
+		if s.Heir == (heartbeat.ID{}) {
+			continue
+		}
+		if t.known(s.ID) != nil {
+			t.unname(i)
+			continue
+		}
+		label := heartbeat.LabelID(s.ID)
+		if own, twice := t.left[label]; twice {
+			if t.store.Load(own.slot).LastReceived.Mono > s.LastReceived.Mono {
+				t.unname(i)
+				continue
+			}
+			t.unname(own.slot)
+		}
+		t.left[label] = legacy{slot: i, verdict: s.CutOff != 0}
+	}
+}
+
 // displace takes the slot of p, whose sessions stay.
 func (t *Table) displace(now Now, p *peer, by *conn) []*conn {
 	conns, addr := p.leave(), by.addr
 	switch {
-	case p.yields(by.keyID()) && !p.Remembered:
+	case p.yields(t.keyID(by)) && !p.Remembered:
 		t.log.routine(now, addr, Line{Level: Warning,
 			Message: fmt.Sprintf("conmgr %s has to make room for one of %s, which has proved its key", p.remote(), addr),
 			Detail:  "It has proved nothing. Its sessions are not terminated.", Hint: hintSlots})
@@ -111,6 +156,10 @@ func (t *Table) displace(now Now, p *peer, by *conn) []*conn {
 		t.log.routine(now, addr, Line{Level: Warning,
 			Message: fmt.Sprintf("conmgr %s, which is not connected, is forgotten: its slot is needed", p.remote()),
 			Detail:  "Its sessions are not terminated.", Hint: hintSlots})
+	}
+	if p.Heir != (heartbeat.ID{}) {
+		p.Heir = heartbeat.ID{}
+		t.store.Put(p.slot, &p.Slot)
 	}
 	t.drop(p, Free)
 	return conns

@@ -5,6 +5,7 @@ package watchdog
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,7 +97,7 @@ func TestOneAddressTakesAllSlots(t *testing.T) {
 		p := b.admit(20, who{n, host(n), 1, 0})
 		if b.displaced != nil {
 			displaced++
-			if last := hoard[len(hoard)-displaced]; b.table.peers[last.ID] != nil {
+			if last := hoard[len(hoard)-displaced]; b.table.known(last.ID) != nil {
 				t.Errorf("displacement %d: the youngest has kept its slot", displaced)
 			}
 		}
@@ -107,7 +108,7 @@ func TestOneAddressTakesAllSlots(t *testing.T) {
 	if want := slots - 1 - slots/reserveShare; displaced != want {
 		t.Errorf("%d lost their slots, want %d", displaced, want)
 	}
-	if real.latest() == nil || b.table.peers[real.ID] != real {
+	if real.latest() == nil || b.table.known(real.ID) != real {
 		t.Error("the conmgr that was at that address before has lost its slot")
 	}
 	if _, _, _, err := b.hello(30, who{65, addrA, 1, 0}); err == nil {
@@ -156,5 +157,148 @@ func TestNewConmgrDoesNotTakeAClosedSlotOfItsAddress(t *testing.T) {
 	}
 	if _, flags, _, err := b.hello(300, who{1, addrA, 1, 0}); err != nil || flags != heartbeat.Resumed {
 		t.Errorf("the real one cannot resume: %v", err)
+	}
+}
+
+// heirs are the heirs that free slots name of a conmgr.
+func (b *bench) heirs(n byte) (all []heartbeat.ID) {
+	for i := range b.store.Len() {
+		if s := b.store.Slot(i); s.ID == (heartbeat.ID{n}) && s.State == Free && s.Heir != (heartbeat.ID{}) {
+			all = append(all, s.Heir)
+		}
+	}
+	return all
+}
+
+// TestOneHeir: a conmgr that leaves its sessions to another one, comes back and leaves them to a
+// third one has one heir, the last, whatever stands in its slots, and whichever worker has seen what.
+func TestOneHeir(t *testing.T) {
+	for _, x := range []struct {
+		name             string
+		verdict, restart bool
+	}{{"its slot is used again", false, false}, {"a verdict stands in its slot", true, false},
+		{"another worker", false, true}, {"both", true, true}} {
+		t.Run(x.name, func(t *testing.T) {
+			b := newBench(t, 8)
+			two := b.admit(0, who{2, addrA, 1, 0})
+			one := b.admit(10, who{1, addrA, 1, 0})
+			if x.verdict { // it has told that it had lost the server, and is there again
+				one = b.admit(20, who{1, addrA, 1, 1})
+				b.store.Terminate(1)
+			}
+			b.bye(100, one, heartbeat.GoodbyeDuplicate)
+			if got := b.heirs(1); !slices.Equal(got, []heartbeat.ID{heartbeat.LabelID(heartbeat.ID{2})}) {
+				t.Fatal(got)
+			}
+			if x.restart {
+				b.restart(110)
+				two = b.admit(120, who{2, addrA, 1, 0})
+			}
+			one = b.admit(200, who{1, addrA, 1, 1})
+			if got := b.heirs(1); len(got) != 0 {
+				t.Errorf("it is back: %v", got)
+			}
+			b.admit(210, who{3, addrA, 1, 0})
+			b.bye(300, two, heartbeat.GoodbyeDuplicate)
+			b.bye(400, one, heartbeat.GoodbyeDuplicate)
+			if got := b.heirs(1); !slices.Equal(got, []heartbeat.ID{heartbeat.LabelID(heartbeat.ID{3})}) {
+				t.Errorf("it has left again: %v", got)
+			}
+		})
+	}
+}
+
+// TestWhoAnswers: for what carries a label answers its conmgr, or whoever it was left to, as long as
+// that one lives.
+func TestWhoAnswers(t *testing.T) {
+	b := newBench(t, 4)
+	label := func(n byte) heartbeat.ID { return heartbeat.LabelID(heartbeat.ID{n}) }
+	nobody := heartbeat.ID{}
+	answers := func(when string, one, two, three heartbeat.ID) {
+		t.Helper()
+		for i, want := range []heartbeat.ID{one, two, three} {
+			if got := b.table.ownerOf(label(byte(i + 1))); got != want {
+				t.Errorf("%s: for what carries the label of %d answers %v, want %v", when, i+1, got, want)
+			}
+		}
+	}
+	three := b.admit(0, who{3, addrA, 1, 0})
+	answers("at first", nobody, nobody, label(3))
+	b.bye(20, b.admit(10, who{2, addrA, 1, 0}), heartbeat.GoodbyeDuplicate)
+	b.bye(40, b.admit(30, who{1, addrA, 1, 0}), heartbeat.GoodbyeDuplicate)
+	answers("two were left to the third", label(3), label(3), label(3))
+	b.admit(50, who{4, addrA, 1, 0})
+	b.bye(60, three, heartbeat.GoodbyeDuplicate)
+	answers("which has left all to a fourth", label(4), label(4), label(4))
+	b.restart(70)
+	answers("after a restart of the worker", label(4), label(4), label(4))
+	four := b.admit(80, who{4, addrA, 1, 0})
+	b.bye(90, four, heartbeat.GoodbyeConmgrEnds)
+	answers("in the end", nobody, nobody, nobody)
+}
+
+// TestOlderSlotOfOneWithAnHeir: when a slot is used again that has a verdict of before on a conmgr, it
+// is known still to whom that one has left its sessions since.
+func TestOlderSlotOfOneWithAnHeir(t *testing.T) {
+	b := newBench(t, 4)
+	b.bye(10, b.admit(0, who{1, addrA, 1, 0}), heartbeat.GoodbyeConmgrEnds)
+	older := 0
+	b.store.Terminate(older)
+	b.admit(20, who{2, addrA, 1, 0})
+	b.bye(40, b.admit(30, who{1, addrA, 1, 0}), heartbeat.GoodbyeDuplicate)
+	label, heir := heartbeat.LabelID(heartbeat.ID{1}), heartbeat.LabelID(heartbeat.ID{2})
+	for n := byte(3); b.store.Slot(older).ID == (heartbeat.ID{1}); n++ {
+		b.admit(int64(n)*100, who{n, host(n), n, 0})
+		if n > 9 {
+			t.Fatalf("slots: %s", b.states())
+		}
+	}
+	if got := b.table.ownerOf(label); got != heir {
+		t.Errorf("for what it has left answers %v, want %v", got, heir)
+	}
+}
+
+// TestLooksOnly: an entry that looks again where its address leads, and breaks before it was heard of,
+// leaves its sessions where they are, over a restart of the worker, too. One that was heard of has
+// taken them back.
+func TestLooksOnly(t *testing.T) {
+	for _, x := range []struct {
+		name                       string
+		beats, restart, gone, dies bool
+		want                       State
+	}{{"it looks", false, false, false, false, Free}, {"another worker", false, true, false, false, Free},
+		{"it is heard of", true, false, false, false, Ending}, {"nobody has them", false, false, true, false, Ending},
+		{"its host dies", false, false, false, true, Ending}} {
+		t.Run(x.name, func(t *testing.T) {
+			b := newBench(t, 4)
+			serves := b.admit(0, who{1, addrA, 1, 0})
+			b.bye(20, b.admit(10, who{2, addrA, 1, 0}), heartbeat.GoodbyeDuplicate)
+			if x.gone {
+				b.setOnClose(false)
+				b.bye(30, serves, heartbeat.GoodbyeConmgrEnds)
+			}
+			looks := b.admit(100, who{2, addrA, 1, 0})
+			if x.beats {
+				b.beat(110, looks)
+			}
+			if !x.dies {
+				b.rst(120, looks)
+			}
+			if !x.gone {
+				b.beat(130, serves)
+			}
+			if x.restart {
+				b.restart(140)
+				serves = b.admit(150, who{1, addrA, 1, 0})
+			}
+			for ms := int64(200); ms < 4000 && !x.gone && !x.dies; ms += 200 {
+				b.beat(ms, serves)
+			}
+			b.until(4000)
+			s := b.store.Slot(1)
+			if s.ID != (heartbeat.ID{2}) || s.State != x.want || (s.Heir == (heartbeat.ID{})) != (x.want == Ending) {
+				t.Errorf("slot %+v", s)
+			}
+		})
 	}
 }

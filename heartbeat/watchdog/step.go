@@ -185,6 +185,7 @@ func (t *Table) opened(now Now, e Event) {
 // crowded closes a pending connection that is too many.
 func (t *Table) crowded(now Now) {
 	if c := t.pending.excess(); c != nil {
+		t.store.Count(RefusedCrowd)
 		t.log.routine(now, c.addr, Line{Level: Log, Message: fmt.Sprintf("heartbeat connection from %s is closed: "+
 			"it has not said HELLO, and there are too many of these", HostPort(c.addr, c.port))})
 		t.close(c)
@@ -230,6 +231,7 @@ func (t *Table) ended(now Now, e Event) {
 
 // held tells every pulse that this process was held up; see heartbeat.Pulse.Late.
 func (t *Table) held(by time.Duration) {
+	t.store.Count(OwnStalls)
 	for _, p := range t.peers {
 		p.pulse.Late(by)
 	}

@@ -10,17 +10,21 @@ import (
 	"slices"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/heartbeat/proof"
 	"github.com/pgwatchdog/watchdog/terminator"
 )
 
 // process is what is known of the one at the other end of a connection.
 type process struct {
 	incarnation uint64
-	// former: another one has said HELLO as its successor. It lives if it echoes what was sent to it
-	// since: the BEAT of that sequence, or a later one.
-	former bool
+	key         proof.Number // among Table.keys, that it has proved; 0: none
+	// proves: another one has said HELLO as its successor. It lives if it echoes what was sent to it
+	// since: the BEAT of that sequence, or a later one. 0: there is no other one.
 	proves uint32
 }
+
+// former: it has a successor.
+func (p process) former() bool { return p.proves != 0 }
 
 // followed is a process that another one has followed, as long as any of its connections stands.
 type followed struct {
@@ -65,7 +69,7 @@ func (t *Table) succeed(now Now, p *peer, h heartbeat.Hello) {
 			continue
 		}
 		t.beat(now, c)
-		c.of.former, c.of.proves = true, c.ch.Sent()
+		c.of.proves = max(1, c.ch.Sent())
 		f.conns = append(f.conns, c)
 	}
 	if len(f.conns) > 0 {
@@ -108,21 +112,19 @@ func (t *Table) formerLives(now Now, c *conn) {
 // restore makes p that of the process which it was before, and which lives.
 func (t *Table) restore(now Now, p *peer, f *followed) {
 	for _, c := range f.conns {
-		c.of.former = false
+		c.of.proves = 0
 	}
 	p.conns = f.conns
-	for _, a := range p.Proved {
-		if a.Addr.IsValid() && f.slot.find(a.Addr) < 0 {
+	for _, a := range p.Proved.All() {
+		if f.slot.find(a.Addr) < 0 {
 			t.delist(p, a.Addr)
 		}
 	}
 	p.Proved, p.Incarnation, p.Attempt, p.Port = f.slot.Proved, f.slot.Incarnation, f.slot.Attempt, f.slot.Port
 	p.Interval, p.Timeout, p.Grace = f.slot.Interval, f.slot.Timeout, f.slot.Grace
 	p.State, p.Closed, p.Until = Connected, Broken, 0
-	for _, a := range p.Proved {
-		if a.Addr.IsValid() {
-			t.enlist(p, a.Addr)
-		}
+	for _, a := range p.Proved.All() {
+		t.enlist(p, a.Addr)
 	}
 	p.pulse = heartbeat.NewPulse(p.Interval, p.Timeout, now.Mono)
 	t.received(now, p)
@@ -142,7 +144,7 @@ func (t *Table) forgetFormer(p *peer) {
 
 // leaves forgets a connection of a process that was followed. false: it is of the one that is now.
 func (p *peer) leaves(c *conn) bool {
-	if !c.of.former {
+	if !c.of.former() {
 		return false
 	}
 	if f := p.followed; f != nil {

@@ -21,26 +21,27 @@ import (
 // peer is one conmgr. Its slot in shared memory is what survives this process.
 type peer struct {
 	slot      int
-	heapIndex int // in timers, -1: not there
+	heapIndex int32  // in timers, -1: not there
+	untold    uint16 // how often the log was not told that it has resumed, since toldResumed
+	left      Close  // how the last connection ended, whoever has ended it
 	due       heartbeat.Mono
 
 	Slot
 	pulse heartbeat.Pulse
 	conns []*conn // by attempt, the latest one last; empty: not connected
-	left  Close   // how the last one ended, whoever has ended it
 	// followed is the process before this one, while it may live; nil: there is none.
 	followed *followed
 	// witnessed is the deadline at which the kernel was asked last: there it is not asked again.
 	witnessed heartbeat.Mono
 	// heard is when the kernel last had heard of its host's sessions.
 	heard heartbeat.Mono
-	// told is when the silence began of which the log was told that its verdict is suspended.
-	told Now
+	// told is when the silence began, a nanosecond after what was heard last, of which the log was told
+	// that its verdict is suspended; 0: of none.
+	told heartbeat.Mono
 	// order of admission: a later one is higher.
 	order uint64
-	// when the log was last told that it has resumed, and how often it was not told since.
+	// when the log was last told that it has resumed
 	toldResumed heartbeat.Mono
-	untold      int
 }
 
 // Table is the watchdog's end of all heartbeats: the conmgrs that are known, and the connections to
@@ -55,14 +56,14 @@ type Table struct {
 	begun    map[Conn][]byte // begins of frames that are not complete yet
 	pending  *pending
 	refused  *pending
-	news     []*conn // who has to be told of changed settings
+	news     []*conn     // who has to be told of changed settings
+	keys     *proof.Keys // of which connections have numbers: those that Access had last
 
 	timers timers
-	peers  map[heartbeat.ID]*peer
-	labels map[heartbeat.ID]*peer
+	peers  map[heartbeat.ID]*peer  // by label
 	byHost map[netip.Addr][]*peer  // by hostOf each of its addresses
 	free   []int                   // the first one has been free for longest: its verdict may be needed least
-	left   map[heartbeat.ID]legacy // free slots that name the heir of a conmgr
+	left   map[heartbeat.ID]legacy // free slots that name the heir of a conmgr, by its label
 	ending []int                   // slots that the terminator will free
 	log    *logLimiter
 	orders uint64
@@ -82,8 +83,11 @@ type Table struct {
 // actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
 	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
-		labels: make(map[heartbeat.ID]*peer), begun: make(map[Conn][]byte), left: make(map[heartbeat.ID]legacy),
+		begun: make(map[Conn][]byte), left: make(map[heartbeat.ID]legacy),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
+	if settings.Access != nil {
+		t.keys = settings.Access.Keys
+	}
 	t.log = newLogLimiter(t.write, store.Len())
 	alive := store.Alive()
 	known := 0
@@ -104,7 +108,7 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			store.SetState(i, Ending)
 			t.ending = append(t.ending, i)
 		case s.KeyID == (proof.KeyID{}) && settings.Access.mode() == Require || s.State == Free || s.Interval <= 0 || s.Timeout <= 0 ||
-			!s.Addr().IsValid() || t.peers[s.ID] != nil:
+			!s.Addr().IsValid() || t.known(s.ID) != nil:
 			store.SetState(i, Free)
 			t.free = append(t.free, i)
 		default:
@@ -124,6 +128,7 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 			t.resume(now, p)
 		}
 	}
+	t.named()
 	if known > 0 {
 		t.write(Line{Level: Log, Message: fmt.Sprintf("waiting for %d known conmgr processes to resume", known)})
 	}
@@ -193,17 +198,18 @@ func (t *Table) sorted() []*peer {
 // write is the way of all lines to the log.
 func (t *Table) write(l Line) { t.act(Action{Kind: Write, Line: &l}) }
 
+// known is the conmgr with an id, nil: nobody.
+func (t *Table) known(id heartbeat.ID) *peer { return t.peers[heartbeat.LabelID(id)] }
+
 func (t *Table) add(p *peer) {
 	t.orders++
 	p.order = t.orders
 	if p.Deferred != 0 {
 		t.deferrals++
 	}
-	t.peers[p.ID], t.labels[heartbeat.LabelID(p.ID)] = p, p
-	for _, a := range p.Proved {
-		if a.Addr.IsValid() {
-			t.enlist(p, a.Addr)
-		}
+	t.peers[heartbeat.LabelID(p.ID)] = p
+	for _, a := range p.Proved.All() {
+		t.enlist(p, a.Addr)
 	}
 }
 
@@ -234,15 +240,12 @@ func (t *Table) delist(p *peer, addr netip.Addr) {
 func (t *Table) drop(p *peer, end State) {
 	t.forgetFormer(p)
 	t.timers.remove(p)
-	delete(t.peers, p.ID)
-	delete(t.labels, heartbeat.LabelID(p.ID))
+	delete(t.peers, heartbeat.LabelID(p.ID))
 	if p.Deferred != 0 {
 		t.deferrals--
 	}
-	for _, a := range p.Proved {
-		if a.Addr.IsValid() {
-			t.delist(p, a.Addr)
-		}
+	for _, a := range p.Proved.All() {
+		t.delist(p, a.Addr)
 	}
 	if end == Free && t.store.Pending(p.slot) {
 		end = Ending
@@ -265,7 +268,12 @@ func (t *Table) received(now Now, p *peer) {
 	p.pulse.Received(now.Mono)
 	p.LastReceived = now
 	p.Received++
+	t.store.Count(FramesReceived)
 	t.store.Received(p.slot, p.Received, now)
+	if p.Heir != (heartbeat.ID{}) { // it has not only looked
+		p.Heir = heartbeat.ID{}
+		t.store.Put(p.slot, &p.Slot)
+	}
 	if t.deferrals > 0 {
 		t.settle(now, p.Addr())
 	}
@@ -275,6 +283,7 @@ func (t *Table) received(now Now, p *peer) {
 func (t *Table) countSent(p *peer) {
 	p.Sent++
 	t.store.Sent(p.slot, p.Sent)
+	t.store.Count(FramesSent)
 }
 
 // awaited is how many of a host's conmgrs are connected or may resume.
@@ -423,8 +432,26 @@ func sentence(s string) string {
 	return s + "."
 }
 
-// owned tells whether a label is that of a conmgr that is connected or may resume.
-func (t *Table) owned(label heartbeat.ID) bool {
-	p := t.labels[label]
-	return p != nil && p.standing() == terminator.Awaited
+// ownerOf is the label of the conmgr, connected or about to resume, that answers for who carries a
+// label: owner_of() in extension/verdicts.c is the same rule. Zeros: nobody does.
+func (t *Table) ownerOf(label heartbeat.ID) (owner heartbeat.ID) {
+	for range maxHeirs {
+		p := t.peers[label]
+		if p != nil && p.standing() == terminator.Awaited {
+			return label
+		}
+		l, left := t.left[label]
+		switch {
+		case p != nil && p.Heir != (heartbeat.ID{}):
+			label = p.Heir
+		case left:
+			label = t.store.Load(l.slot).Heir
+		default:
+			return owner
+		}
+	}
+	return owner
 }
+
+// maxHeirs is so often a conmgr may have been followed by another one.
+const maxHeirs = 16

@@ -45,7 +45,7 @@ func liveRandomly(t *testing.T, data []byte) {
 	known := map[fallen]bool{}
 	b.store.Asked = func(i int) { // a verdict has just been written
 		s := b.store.Slot(i)
-		for _, a := range s.Proved {
+		for _, a := range s.Proved.All() {
 			if f := (fallen{i, a}); a.Ended && !known[f] {
 				known[f] = true
 				checkFallen(t, b, s, a, what)
@@ -56,11 +56,11 @@ func liveRandomly(t *testing.T, data []byte) {
 		op, sel, dt := data[0], data[1], int64(data[2])
 		w := who{id: sel&3 + 1, addr: addrs[sel>>2&1], boot: sel >> 3 & 1}
 		key := heartbeat.ID{w.id}
-		p := b.table.peers[key]
+		p := b.table.known(key)
 		what = fmt.Sprintf("event %d of %d@%s", op%16, w.id, w.addr)
 		next := b.now + dt*dt/16 // 0 to 4 s, mostly short
 		b.until(next)
-		if q := b.table.peers[key]; q != p { // it died meanwhile
+		if q := b.table.known(key); q != p { // it died meanwhile
 			p = q
 		}
 		switch op % 16 {
@@ -182,14 +182,12 @@ func checkTable(t *testing.T, b *bench, what string) {
 	now := at(b.now).Mono
 	listed := 0
 	for key, p := range b.table.peers {
-		own(p.slot, fmt.Sprint(key[0]))
-		for _, a := range p.Proved {
-			if a.Addr.IsValid() {
-				listed++
-			}
+		own(p.slot, fmt.Sprint(p.ID[0]))
+		for range p.Proved.All() {
+			listed++
 		}
 		s := b.store.Slot(p.slot)
-		if p.ID != key || s.ID != key || s.State != p.State || s.Generation != p.Generation {
+		if heartbeat.LabelID(p.ID) != key || s.ID != p.ID || s.State != p.State || s.Generation != p.Generation {
 			fail("slot %d is not what its conmgr is: %+v, %+v", p.slot, s.Slot, p.Slot)
 		}
 		if (s.State == Connected) != (p.latest() != nil) || (s.State != Connected && s.State != Waiting) {
@@ -204,7 +202,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 		if p.Remembered {
 			continue
 		}
-		if h := b.table.timers.h; p.heapIndex >= len(h) || h[p.heapIndex] != (timer{p.due, p}) {
+		if h := b.table.timers.h; int(p.heapIndex) >= len(h) || h[p.heapIndex] != (timer{p.due, p}) {
 			fail("the heap has another one at %d", p.heapIndex)
 		}
 		wake := p.pulse.Deadline()
@@ -219,7 +217,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 		}
 	}
 	for i, x := range b.table.timers.h {
-		if b.table.peers[x.p.ID] != x.p {
+		if b.table.known(x.p.ID) != x.p {
 			fail("the heap has one that is forgotten")
 		}
 		if parent := b.table.timers.h[max(i-1, 0)/children]; parent.due > x.due {
@@ -233,7 +231,7 @@ func checkTable(t *testing.T, b *bench, what string) {
 		}
 		for _, p := range list {
 			byHost++
-			if b.table.peers[p.ID] != p || p.find(addr) < 0 {
+			if b.table.known(p.ID) != p || p.find(addr) < 0 {
 				fail("the list of %s has a wrong one", addr)
 			}
 		}

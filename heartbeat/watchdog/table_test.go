@@ -211,7 +211,8 @@ func TestLatestAddresses(t *testing.T) {
 	want := []netip.Addr{host(13), host(15), host(14), host(12)}
 	check := func(p *peer) {
 		t.Helper()
-		for i, a := range p.Proved {
+		for i := range MaxAddresses {
+			a := p.Proved.Nth(i)
 			if a.Addr != want[i] || i == 0 && a.At != at(300).cutOff() {
 				t.Fatalf("addresses: %v", p.Proved)
 			}
@@ -219,7 +220,7 @@ func TestLatestAddresses(t *testing.T) {
 	}
 	check(p)
 	b.restart(800)
-	check(b.table.peers[heartbeat.ID{1}])
+	check(b.table.known(heartbeat.ID{1}))
 	if len(b.table.byHost) != MaxAddresses {
 		t.Errorf("%d addresses are known", len(b.table.byHost))
 	}
@@ -251,7 +252,7 @@ func TestEachAddressIsJudged(t *testing.T) {
 	b.store.Terminate(0)
 	b.broke(1500, q)
 	b.until(5000)
-	if s := b.store.Slot(0); !s.Pending() || s.Proved[1] != (Proved{addrA, at(1000).cutOff(), true}) {
+	if s := b.store.Slot(0); !s.Pending() || s.Proved.Nth(1) != (Proved{addrA, at(1000).cutOff(), true}) {
 		t.Errorf("slot %+v; the log:\n%s", s, b.host.log())
 	}
 }
@@ -494,7 +495,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.fin(1000, b.admit(0, who{1, addrA, 1, 3}))
 		b.until(4000)
 		b.wantNone(addrA)
-		if b.store.State(b.table.peers[heartbeat.ID{1}].slot) != Waiting {
+		if b.store.State(b.table.known(heartbeat.ID{1}).slot) != Waiting {
 			t.Fatalf("slots: %s", b.states())
 		}
 		if b.host.count("closed its heartbeat connection and did not resume") != 1 {
@@ -549,7 +550,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.fin(5000, b.admit(4500, who{2, addrB, 1, 0}))
 		b.until(9000)
 		b.admit(10000, who{3, netip.MustParseAddr("192.0.2.3"), 1, 0})
-		if b.table.peers[heartbeat.ID{1}] != nil || b.table.peers[heartbeat.ID{2}] == nil {
+		if b.table.known(heartbeat.ID{1}) != nil || b.table.known(heartbeat.ID{2}) == nil {
 			t.Error("not the oldest one gave way")
 		}
 	})
@@ -565,7 +566,7 @@ func TestCloseIsSparedAndRemembered(t *testing.T) {
 		b.until(5000)
 		b.wantCutOff(addrA, 200, terminator.GivenUp)
 		b.admit(6000, who{3, netip.MustParseAddr("192.0.2.3"), 1, 0})
-		if b.table.peers[heartbeat.ID{1}] == nil || b.table.peers[heartbeat.ID{2}] != nil {
+		if b.table.known(heartbeat.ID{1}) == nil || b.table.known(heartbeat.ID{2}) != nil {
 			t.Error("the slot that could not be had was given up, and the one that could was not")
 		}
 		b.wantCutOff(addrA, 200, terminator.GivenUp)
@@ -642,7 +643,7 @@ func TestWorkerRestart(t *testing.T) {
 	if counts[Waiting] != 2 || counts[Ending] != 2 || counts[Free] != 2 || !b.store.Pending(answered.slot) {
 		t.Errorf("slots: %s", b.states())
 	}
-	if s := b.store.Slot(b.table.peers[heartbeat.ID{1}].slot); s.Closed != Broken ||
+	if s := b.store.Slot(b.table.known(heartbeat.ID{1}).slot); s.Closed != Broken ||
 		s.WaitingSince != at(5000).Mono || s.Generation != 7 || s.Slot.Sent != sent {
 		t.Errorf("slot of the connected one: %+v", s)
 	}

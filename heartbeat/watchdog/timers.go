@@ -20,14 +20,14 @@ const children = 4
 func (t *timers) set(p *peer, due heartbeat.Mono) {
 	p.due = due
 	if p.heapIndex < 0 {
-		p.heapIndex = len(t.h)
+		p.heapIndex = int32(len(t.h))
 		t.h = append(t.h, timer{})
 	}
-	t.place(p.heapIndex, timer{due, p})
+	t.place(int(p.heapIndex), timer{due, p})
 }
 
 func (t *timers) remove(p *peer) {
-	i := p.heapIndex
+	i := int(p.heapIndex)
 	if i < 0 {
 		return
 	}
@@ -81,5 +81,5 @@ func (t *timers) place(i int, x timer) {
 
 func (t *timers) put(i int, x timer) {
 	t.h[i] = x
-	x.p.heapIndex = i
+	x.p.heapIndex = int32(i)
 }

@@ -10,6 +10,7 @@ package watchdog
 //	set [keep] [attributes=standby] [lag=] [for=] [max=] [grace=]   settings are others now
 //	hello n <address> id=1 [boot=1] [gen=0] [interval=1s] [timeout=3s] [attempt=] [grace=] [process=]   opens
 //	                                         the connection as well; attempt: in version 2
+//	ask n ...                                as hello: an ASK
 //	answer n                                 a BEAT that echoes all that has come on n
 //	open n <address> [count=1]; beat n; goodbye n <code> [gen=0]; bytes n <text>
 //	fin n; rst n; broken n                   it has ended
@@ -151,7 +152,9 @@ func (s *script) event(kind string) {
 			s.accept(conn() + Conn(i))
 		}
 	case "hello":
-		s.hello(conn())
+		s.hello(conn(), heartbeat.Hello.Append)
+	case "ask":
+		s.hello(conn(), heartbeat.AskOf)
 	case "beat":
 		c := conn()
 		s.send(c, s.channel(c).ConmgrBeat(nil, heartbeat.Mono(s.now)))
@@ -239,7 +242,7 @@ func (s *script) channel(c Conn) *heartbeat.Channel {
 	return s.channels[c]
 }
 
-func (s *script) hello(c Conn) {
+func (s *script) hello(c Conn, encode func(heartbeat.Hello, []byte) []byte) {
 	w := &s.words
 	ch := &heartbeat.Channel{Version: 1, Attempt: uint32(w.number(w.arg("attempt", "0")))}
 	if ch.Attempt != 0 {
@@ -256,7 +259,10 @@ func (s *script) hello(c Conn) {
 		Incarnation: heartbeat.ID{byte(w.number(w.arg("process", "0")))}}
 	delete(s.ends, c)
 	s.withKey(c, &h)
-	s.send(c, h.Append(nil))
+	if e := s.ends[c]; e != nil {
+		e.hello = encode(h, nil)
+	}
+	s.send(c, encode(h, nil))
 }
 
 func (s *script) ended(c Conn, how Close, cause string) {
@@ -339,11 +345,19 @@ func frame(b []byte, version uint16) string {
 		}
 		return fmt.Sprintf("WELCOME %s, known since %s, %s%s%s", what, ms(int64(w.KnownSince)-int64(wallAtZero)),
 			w.Attributes, behind(w.Lag), failed(err))
+	case heartbeat.TypeTell:
+		w, err := heartbeat.ParseTell(f.Payload)
+		return fmt.Sprintf("TELL %d, %s, authentication %s, flags %d, %d of %d conmgrs, %d here, at %s, up to %s, you are %s%s", w.Version,
+			w.Attributes, w.Authentication, w.Flags, w.Conmgrs, w.Slots, w.Neighbours, ms(w.Wall-int64(wallAtZero)), w.MaxTimeout, w.Peer,
+			failed(err))
 	case heartbeat.TypeBeat:
 		w, err := heartbeat.ParseWatchdogBeat(f.Payload, version)
 		echo := ""
 		if version > 1 {
 			echo = fmt.Sprintf(", echo %d", w.Echo)
+			if w.Held != 0 {
+				echo += fmt.Sprintf(" held for %v", w.Held)
+			}
 		}
 		return fmt.Sprintf("BEAT %d, %s%s%s%s", w.Sequence, w.Attributes, behind(w.Lag), echo, failed(err))
 	case heartbeat.TypeGoodbye:

@@ -126,9 +126,10 @@ func (t *Table) dead(now Now, p *peer) {
 	}
 	p.conns = nil
 	t.forgetFormer(p)
-	if t.followed(now, p) {
+	if t.followed(now, p) || t.hasLooked(now, p) {
 		return
 	}
+	p.Heir = heartbeat.ID{}
 	cause := p.Closed.Cause()
 	line := Line{Level: Log, Message: fmt.Sprintf("conmgr %s closed its heartbeat connection and did not resume",
 		p.remote())}
@@ -156,11 +157,8 @@ func (t *Table) asksKernel(now Now, p *peer) bool {
 	if !ok {
 		return false
 	}
-	s := &Sessions{Label: heartbeat.LabelID(p.ID), CutOff: q.CutOff, Known: t.owned}
-	for _, a := range p.Proved {
-		if !a.Addr.IsValid() {
-			continue
-		}
+	s := &Sessions{Label: heartbeat.LabelID(p.ID), CutOff: q.CutOff, Owner: t.ownerOf}
+	for _, a := range p.Proved.All() {
 		if until := q.Addresses[0]; until != 0 && (p.Deferred == 0 || !a.Ended) {
 			s.Places = append(s.Places, Place{hostOf(a.Addr), until})
 		}
@@ -193,10 +191,12 @@ func (t *Table) kernelHeard(now Now, heard heartbeat.Mono) {
 	} else {
 		t.timers.set(p, p.pulse.Deadline())
 	}
-	if p.told == p.LastReceived {
+	begun := p.LastReceived.Mono.Add(1)
+	if p.told == begun {
 		return
 	}
-	p.told = p.LastReceived
+	p.told = begun
+	t.store.Count(VerdictsSuspended)
 	t.log.verdict(now, p.Addr(), Line{Level: Log,
 		Message: fmt.Sprintf("heartbeat is timed out, but its host is heard of: conmgr %s", p.remote()),
 		Detail: fmt.Sprintf("Nothing was received from the conmgr process for %d ms, from its host's sessions for %d ms. "+
@@ -214,7 +214,7 @@ func (t *Table) back(now Now, p *peer, cause terminator.Cause) {
 	}
 	p.Cause, p.CutOff = v.Cause, v.CutOff
 	t.fall(p, v.Addresses)
-	t.end(p)
+	t.end(now, p, firstReason(v.Addresses))
 	t.sparedAddresses(now, p, v.Addresses)
 }
 
@@ -226,20 +226,25 @@ func (t *Table) judge(now Now, p *peer, cause terminator.Cause) {
 	case terminator.Remember:
 		t.timers.remove(p)
 		p.Remembered = true
+		t.record(now, p, false, cause, v.Why)
 		t.store.Put(p.slot, &p.Slot)
 		return
 	default:
+		if v.Why != terminator.NoReason {
+			t.record(now, p, false, cause, v.Why)
+		}
 		t.leave(now, p)
 		t.spared(now, p, v.Why)
 		return
 	}
 	p.Cause, p.CutOff, p.State = v.Cause, v.CutOff, Ending
-	for i := range p.Proved {
-		p.Proved[i].Ended = false
+	for i, a := range p.Proved.All() {
+		a.Ended = false
+		p.Proved.Set(i, a)
 	}
 	all := t.fall(p, v.Addresses)
 	if all {
-		t.end(p)
+		t.end(now, p, firstReason(v.Addresses))
 	}
 	t.sparedAddresses(now, p, v.Addresses)
 	if all {
@@ -266,7 +271,7 @@ func (t *Table) fall(p *peer, addresses []terminator.Decision) (all bool) {
 	for i, d := range addresses {
 		switch d.Action {
 		case terminator.End:
-			p.Proved[i].Ended, p.Proved[i].At = true, d.CutOff
+			p.falls(i, d.CutOff)
 		case terminator.Defer:
 			all = false
 		}
@@ -274,11 +279,12 @@ func (t *Table) fall(p *peer, addresses []terminator.Decision) (all bool) {
 	return all
 }
 
-// end asks the terminator for the end of sessions, by the verdict that p has now.
-func (t *Table) end(p *peer) {
+// end asks the terminator for the end of sessions, by the verdict that p has now. why: some stay.
+func (t *Table) end(now Now, p *peer, why terminator.Why) {
 	p.Unasked = true
 	t.store.Put(p.slot, &p.Slot)
 	p.Unasked = false
+	t.record(now, p, true, p.Cause, why)
 	t.ask(p.slot, p.lastCutOff())
 }
 
@@ -289,22 +295,22 @@ func (t *Table) ask(slot int, latest terminator.Time) {
 }
 
 // spared says so, if there is anything to say.
-func (t *Table) spared(now Now, p *peer, why string) {
-	if why == "" {
+func (t *Table) spared(now Now, p *peer, why terminator.Why) {
+	if why == terminator.NoReason {
 		return
 	}
 	t.log.routine(now, p.Addr(), Line{Level: Log, Message: fmt.Sprintf("no session of %s is terminated", p.Addr()),
-		Detail: sentence(why)})
+		Detail: sentence(why.String())})
 }
 
 // sparedAddresses says on which addresses nobody ends but who carries p's label.
 func (t *Table) sparedAddresses(now Now, p *peer, addresses []terminator.Decision) {
 	for i, d := range addresses {
-		if d.Why != "" {
-			t.log.routine(now, p.Proved[i].Addr, Line{Level: Log,
+		if d.Why != terminator.NoReason {
+			t.log.routine(now, p.Proved.Nth(i).Addr, Line{Level: Log,
 				Message: fmt.Sprintf("no session of %s is terminated but those with the label of conmgr %s",
-					p.Proved[i].Addr, p.remote()),
-				Detail: sentence(d.Why)})
+					p.Proved.Nth(i).Addr, p.remote()),
+				Detail: sentence(d.Why.String())})
 		}
 	}
 }
@@ -328,10 +334,8 @@ func (t *Table) deferred(now Now, p *peer, addr netip.Addr) terminator.Deferred 
 
 // addresses is what counts of each of p's addresses.
 func (t *Table) addresses(now Now, p *peer) (all []terminator.Address) {
-	for _, a := range p.Proved {
-		if a.Addr.IsValid() {
-			all = append(all, terminator.Address{Others: t.others(now, p, a.Addr), Covered: t.covered(p, a.Addr)})
-		}
+	for _, a := range p.Proved.All() {
+		all = append(all, terminator.Address{Others: t.others(now, p, a.Addr), Covered: t.covered(p, a.Addr)})
 	}
 	return all
 }

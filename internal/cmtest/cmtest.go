@@ -72,6 +72,7 @@ type Config struct {
 	NameServer        string            // the address of its name server; inside a host only
 	BootID            string            // of its machine, 32 hexadecimal digits; inside a host only, empty: the kernel's
 	BuiltIn           string            // the build directory of the conmgr to run; empty: build/
+	Owner             uint32            // the user that it runs as, if we are root; 0: nobody
 }
 
 func (c Config) text() string {
@@ -156,7 +157,7 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 		c.port = config.Port
 	}
 	if os.Geteuid() == 0 {
-		if err := os.Chown(dir, uid, uid); err != nil {
+		if err := os.Chown(dir, int(config.owner()), int(config.owner())); err != nil {
 			t.Fatalf("%v", err)
 		}
 	}
@@ -179,7 +180,7 @@ func Start(t testkit.TB, host *testnet.Host, config Config) *Conmgr {
 
 // command runs conmgr as an unprivileged user.
 func (c Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
-	ctx := context.Background()
+	ctx, uid := context.Background(), c.owner()
 	switch {
 	case os.Geteuid() != 0:
 		cmd := exec.CommandContext(ctx, path, "-D", dir)
@@ -201,12 +202,19 @@ func (c Config) command(host *testnet.Host, path, dir string) *exec.Cmd {
 			mounts+fmt.Sprintf(`exec setpriv --reuid=%d --regid=%d --clear-groups --pdeathsig=KILL -- "$0" -D "$1"`, uid, uid),
 			path, dir)
 	case host != nil:
-		return host.CommandWith(ctx, testnet.Options{UID: uid, GID: uid}, path, "-D", dir)
+		return host.CommandWith(ctx, testnet.Options{UID: int(uid), GID: int(uid)}, path, "-D", dir)
 	}
 	cmd := exec.CommandContext(ctx, path, "-D", dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL,
 		Credential: &syscall.Credential{Uid: uid, Gid: uid, NoSetGroups: false}}
 	return cmd
+}
+
+func (c Config) owner() uint32 {
+	if c.Owner != 0 {
+		return c.Owner
+	}
+	return uid
 }
 
 // launch starts the process, and waits until it listens.

@@ -58,7 +58,7 @@ var resumingMutations = []mutation{
 	{
 		name:      "conmgr/listeners-count",
 		invariant: "more listeners than by default take no descriptors from heartbeats",
-		file:      "conmgr/limits.go",
+		file:      "conmgr/conf/descriptors.go",
 		from:      "more := max(0, listeners-usualListeners)",
 		to:        "more := max(0, listeners-1000)",
 		test:      "-run TestConnectionLimit ./conmgr",

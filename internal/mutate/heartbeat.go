@@ -343,8 +343,8 @@ var heartbeatMutations = []mutation{
 		name:      "heartbeat/echo",
 		invariant: "a BEAT tells which one was last received",
 		file:      "heartbeat/channel.go",
-		from:      "\t\tc.heard, c.echo = b.Sequence, b.Echo\n\t}\n\treturn c.Link.fresh(b.Echo, now), err\n",
-		to:        "\t\t_ = b\n\t}\n\treturn c.Link.fresh(b.Echo, now), err\n",
+		from:      "\t\tc.heard, c.echo, c.hold = b.Sequence, b.Echo, microseconds(now)\n\t}\n\treturn c.fresh(b.Echo, now), err\n",
+		to:        "\t\t_ = b\n\t}\n\treturn c.fresh(b.Echo, now), err\n",
 		test:      "-run TestTranscripts ./heartbeat/watchdog",
 	},
 	{

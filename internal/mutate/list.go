@@ -10,4 +10,7 @@ var mutations = slices.Concat(heartbeatMutations, proofMutations, terminatorMuta
 	controlMutations, goclientMutations, labelMutations, trustMutations, frontMutations, frontTellsMutations,
 	extensionMutations, standbyMutations, restartMutations, returningMutations,
 	serverDrainMutations,
+	packagingMutations,
+	monitoringMutations, doctorMutations,
+	reportOnlyMutations,
 	simulateMutations, suiteMutations)

@@ -4,6 +4,14 @@ package main
 
 var relayMutations = []mutation{
 	{
+		name:      "relay/alone",
+		invariant: "a loop whose connections are not busy at the same time does not wait for the turns of busy programs",
+		file:      "conmgr/relay/crowd.go",
+		from:      "c.is && c.ends < crowdFew",
+		to:        "c.is && c.ends < 0",
+		test:      "-run TestCrowd ./conmgr/relay",
+	},
+	{
 		name:      "relay/turns",
 		invariant: "a direction with much to carry lets the others have their turn",
 		file:      "conmgr/relay/relayloop.go",

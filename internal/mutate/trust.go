@@ -5,10 +5,10 @@ package main
 var trustMutations = []mutation{
 	{
 		name:      "front/owner-before-asking",
-		invariant: "nothing is asked of a Connection Manager before its user is known to be trusted",
+		invariant: "nothing is believed of a Connection Manager before its user is known to be trusted",
 		file:      "libpq/connect/stage2.c",
-		from:      "if (!link_is_trusted(c->link, &demands, &why))",
-		to:        "if (!link_is_trusted(c->link, &demands, &why) && c->attempt < 0)",
+		from:      "	if (!trusted)\n",
+		to:        "	trusted = trusted || c->attempt >= 0;\n	if (!trusted)\n",
 		test:      "-run TestImpostorOfAnotherUser ./libpq/test",
 		build:     "front",
 	},

@@ -16,6 +16,9 @@ import (
 // SourceRoot is the project's directory.
 func SourceRoot() (string, error) { return sourceRoot() }
 
+// Major is the server's major version.
+func (c *Cluster) Major() int { return major(c.Version) }
+
 // Host is the host that the server runs in, nil on loopback.
 func (c *Cluster) Host() *testnet.Host { return c.host }
 
@@ -37,6 +40,12 @@ func NoChain() Option {
 		library("test/watchdog_nochain.so")(s)
 		Set("shared_preload_libraries", "watchdog, watchdog_nochain")(s)
 	}
+}
+
+// Release takes the PostgreSQL of another pg_config, and the extension that was built for it in
+// another copy of the project.
+func Release(pgConfig, root string) Option {
+	return func(s *settings) { s.from = source{pgConfig, root} }
 }
 
 // BuiltIn replaces the extension's libraries by those of another build directory. Servers that run

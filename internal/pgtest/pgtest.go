@@ -73,6 +73,7 @@ type settings struct {
 	watchdog bool
 	stopped  bool
 	fresh    bool
+	from     source
 
 	libraries []string // files, of build/ or absolute, for the installation's library directory
 	damaged   bool     // the heartbeat library is cut off
@@ -137,7 +138,7 @@ func New(t testkit.TB, options ...Option) *Cluster {
 // newCluster makes all of a cluster but its data directory.
 func newCluster(t testkit.TB, s *settings) *Cluster {
 	t.Helper()
-	inst, err := acquire(s.watchdog)
+	inst, err := acquire(s.from, s.watchdog)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -310,7 +311,7 @@ func (c *Cluster) close() {
 	if err := os.RemoveAll(c.dir); err != nil {
 		c.t.Errorf("%v", err)
 	}
-	if err := release(); err != nil {
+	if err := c.inst.release(); err != nil {
 		c.t.Errorf("%v", err)
 	}
 }

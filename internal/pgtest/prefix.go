@@ -6,6 +6,7 @@ package pgtest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,8 @@ import (
 // installation is a relocated PostgreSQL and a freshly made cluster to copy, shared by the clusters
 // of this process.
 type installation struct {
+	from     source
+	users    int    // under shared's lock
 	dir      string // holds all of it; removed with the last user
 	bin      string
 	pkglib   string
@@ -36,54 +39,57 @@ var executables = []string{"postgres", "initdb", "pg_ctl", "pg_basebackup", "pg_
 	"pg_isready", "psql", "pg_upgrade",
 	"pg_controldata", "pg_receivewal", "pg_recvlogical", "pg_resetwal", "pg_config"}
 
-var shared struct {
-	sync.Mutex
-	inst  *installation
-	users int
+// source is where an installation comes from: the PostgreSQL of a pg_config, and the project as it
+// was built for it. Empty: PG_CONFIG, and this tree.
+type source struct {
+	pgConfig, root string
 }
+
+var shared = struct {
+	sync.Mutex
+	of map[source]*installation
+}{of: map[source]*installation{}}
 
 // acquire returns the installation, made by the first caller. The watchdog's files are added when
 // first wanted.
-func acquire(watchdog bool) (*installation, error) {
+func acquire(from source, watchdog bool) (*installation, error) {
 	shared.Lock()
 	defer shared.Unlock()
-	if shared.inst == nil {
-		inst, err := install()
+	inst := shared.of[from]
+	if inst == nil {
+		made, err := install(from)
 		if err != nil {
 			return nil, err
 		}
-		shared.inst = inst
+		inst = made
+		shared.of[from] = inst
 	}
-	if watchdog && !shared.inst.watchdog {
-		if err := shared.inst.addWatchdog(); err != nil {
-			if shared.users == 0 {
-				os.RemoveAll(shared.inst.dir)
-				shared.inst = nil
+	if watchdog && !inst.watchdog {
+		if err := inst.addWatchdog(); err != nil {
+			if inst.users == 0 {
+				os.RemoveAll(inst.dir)
+				delete(shared.of, from)
 			}
 			return nil, err
 		}
 	}
-	shared.users++
-	return shared.inst, nil
+	inst.users++
+	return inst, nil
 }
 
-func release() error {
+func (inst *installation) release() error {
 	shared.Lock()
 	defer shared.Unlock()
-	shared.users--
-	if shared.users > 0 {
+	inst.users--
+	if inst.users > 0 {
 		return nil
 	}
-	dir := shared.inst.dir
-	shared.inst = nil
-	return os.RemoveAll(dir)
+	delete(shared.of, inst.from)
+	return os.RemoveAll(inst.dir)
 }
 
-func install() (inst *installation, err error) {
-	config := os.Getenv("PG_CONFIG")
-	if config == "" {
-		config = "pg_config"
-	}
+func install(from source) (made *installation, err error) {
+	config := cmp.Or(from.pgConfig, os.Getenv("PG_CONFIG"), "pg_config")
 	out, err := exec.Command(config, "--bindir", "--pkglibdir", "--sharedir", "--includedir", "--version").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; \"make deps\" installs PostgreSQL, PG_CONFIG names another installation's pg_config", config, err)
@@ -93,7 +99,7 @@ func install() (inst *installation, err error) {
 		return nil, fmt.Errorf("%s: unexpected answer %q", config, out)
 	}
 	bindir, pkglibdir, sharedir, includedir := lines[0], lines[1], lines[2], lines[3]
-	inst = &installation{version: lines[4]}
+	inst := &installation{from: from, version: lines[4]}
 	if inst.dir, err = testkit.TempDir("wdpginst"); err != nil {
 		return nil, err
 	}
@@ -129,12 +135,46 @@ func install() (inst *installation, err error) {
 			return nil, err
 		}
 	}
-	if out, err := exec.Command(filepath.Join(inst.bin, "pg_config"), "--pkglibdir",
-		"--sharedir").Output(); err != nil ||
-		string(out) != inst.pkglib+"\n"+inst.share+"\n" {
-		return nil, fmt.Errorf("the PostgreSQL in %s cannot be relocated: it says %q, %v", bindir, out, err)
+	if err := inst.relocateConfig(bindir, pkglibdir, sharedir); err != nil {
+		return nil, err
 	}
 	return inst, inst.initdb()
+}
+
+// relocateConfig sees to it that the copy of pg_config answers with the copy's directories. That of
+// Debian's 13 has its own in it; the server and all other programs find theirs.
+func (inst *installation) relocateConfig(bindir, pkglibdir, sharedir string) error {
+	config := filepath.Join(inst.bin, "pg_config")
+	ask := func() (string, error) {
+		out, err := exec.Command(config, "--bindir", "--pkglibdir", "--sharedir").Output()
+		return string(out), err
+	}
+	want := inst.bin + "\n" + inst.pkglib + "\n" + inst.share + "\n"
+	said, err := ask()
+	if err == nil && said == bindir+"\n"+pkglibdir+"\n"+sharedir+"\n" {
+		script := "#!/bin/sh\n'" + filepath.Join(bindir, "pg_config") + "' \"$@\" | sed"
+		for _, dir := range []string{pkglibdir, bindir, sharedir} {
+			script += fmt.Sprintf(" -e 's|^%s|%s|'", dir, filepath.Join(inst.dir, dir))
+		}
+		if err = os.Remove(config); err == nil {
+			err = os.WriteFile(config, []byte(script+"\n"), 0o755)
+		}
+		if err == nil {
+			said, err = ask()
+		}
+	}
+	if err != nil || said != want {
+		return fmt.Errorf("the PostgreSQL in %s cannot be relocated: the copy of pg_config in %s says %q, want %q: %v",
+			bindir, inst.bin, said, want, err)
+	}
+	return nil
+}
+
+// major is the major version, 0 if that is not known.
+func major(version string) (n int) {
+	_, after, _ := strings.Cut(version, " ") // PostgreSQL 19beta1 (Debian ...)
+	fmt.Sscanf(after, "%d", &n)
+	return n
 }
 
 // templateVariable names a directory in which processes that run side by side share one template
@@ -145,7 +185,7 @@ const templateVariable = "WATCHDOG_TEST_TEMPLATE"
 // quicker.
 func (inst *installation) initdb() error {
 	shared := os.Getenv(templateVariable)
-	if shared == "" {
+	if shared == "" || inst.from != (source{}) {
 		return inst.initdbIn(filepath.Join(inst.dir, "template"))
 	}
 	lock, err := os.OpenFile(filepath.Join(shared, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -177,10 +217,14 @@ func (inst *installation) initdbIn(owned string) error {
 	return inst.initdbAt(inst.template, owned)
 }
 
-// initdbAt makes a data directory, which has a system identifier of its own.
+// initdbAt makes a data directory, which has a system identifier of its own. It has no checksums,
+// which 18 would make: pg_upgrade wants the same on both sides.
 func (inst *installation) initdbAt(data, workDir string) error {
 	cmd := exec.Command(filepath.Join(inst.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync",
 		"-E", "UTF8", "--locale=C", "--wal-segsize=1")
+	if major(inst.version) >= 18 {
+		cmd.Args = append(cmd.Args, "--no-data-checksums")
+	}
 	cmd.Env, cmd.Dir = environment(), workDir
 	asServerUser(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -192,9 +236,12 @@ func (inst *installation) initdbAt(data, workDir string) error {
 // addWatchdog installs what make has built, by copies: the server's user may not be able to read
 // the source tree, and a build during the tests must not change what a running server has open.
 func (inst *installation) addWatchdog() error {
-	root, err := sourceRoot()
-	if err != nil {
-		return err
+	root := inst.from.root
+	if root == "" {
+		var err error
+		if root, err = sourceRoot(); err != nil {
+			return err
+		}
 	}
 	libraries, _ := filepath.Glob(filepath.Join(root, "build", "watchdog*.so"))
 	scripts, _ := filepath.Glob(filepath.Join(root, "extension", "watchdog--*.sql"))
@@ -276,12 +323,12 @@ func copyFile(from, to string, mode os.FileMode) error {
 // his own from it, and returns its directory of executables. It is there until the end of the test.
 func Install(t testkit.TB) (bin string) {
 	t.Helper()
-	inst, err := acquire(true)
+	inst, err := acquire(source{}, true)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	t.Cleanup(func() {
-		if err := release(); err != nil {
+		if err := inst.release(); err != nil {
 			t.Errorf("%v", err)
 		}
 	})

@@ -10,7 +10,7 @@
 // waited in an ordinary system call for longer than a moment, and each query went through several
 // threads.
 //
-// And, of options of sockets, what the ends of a heartbeat share: QuickTCP.
+// And, of sockets, what several share: QuickTCP, an option; Sockaddr, an address.
 package rawsys
 
 import (

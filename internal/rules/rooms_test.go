@@ -1,6 +1,7 @@
 package rules
 
-// The rules of conmgr's rooms: which of them may import which. Reads source files only.
+// The rules of conmgr's rooms: which of them may import which; and of who looks for what is wrong.
+// Reads source files only.
 
 import "slices"
 
@@ -24,9 +25,14 @@ var rooms = []struct {
 		"who is bound, and who is told, is decided without a socket: a session and a relayed connection look the same"},
 	{"conmgr/sockdestroy", []string{"group", "netio", "event", "conf", "bind"}, "what ends connections of others has no other way in than a loss"},
 	{"conmgr/watch", []string{"group", "clock", "netio", "event", "conf", "bind"}, "who watches instances reaches no application"},
-	{"conmgr/handover", nil, "what a process leaves to the one that it becomes is plain data"},
+	{"conmgr/handover", []string{"event"}, "what a process leaves to the one that it becomes is plain data"},
+	{"conmgr/history", []string{"event"}, "what has happened is made of events, and of nothing else"},
+	{"conmgr/hook", []string{"event", "handover"}, "a command of the administrator's is told of events, and reaches nothing"},
+	{"conmgr/metrics", []string{"clock", "event", "conf", "bind", "handover"}, "who measures reads snapshots, and changes nothing"},
+	{"conmgr/web", []string{"group", "clock", "event", "conf", "bind", "listen", "history", "metrics"},
+		"whoever looks by HTTP reaches no session, no relayed connection and no heartbeat"},
 	{"conmgr/listen", []string{"group", "netio", "event", "conf", "bind", "handover"}, "who lets people in does not know what becomes of them"},
-	{"conmgr/console", []string{"group", "netio", "event", "conf", "route", "bind", "listen"}, "a session cannot reach a relayed connection"},
+	{"conmgr/console", []string{"group", "netio", "event", "conf", "route", "bind", "listen", "history", "handover"}, "a session cannot reach a relayed connection"},
 	{"conmgr/relay", []string{"group", "netio", "event", "conf", "bind", "listen", "handover"}, "the relay cannot reach a session"},
 }
 
@@ -40,4 +46,14 @@ func init() {
 			return under(i, "conmgr") && !slices.Contains(allowed, i)
 		}).notInTests(), room.reason})
 	}
+	importRules = append(importRules,
+		importRule{[]string{"doctor"}, forbids(func(s *source, i string) bool {
+			return local(i) && i != "heartbeat" && i != "internal/cells" && !under(i, "doctor") && !s.in("doctor/probe")
+		}), "what is wrong is decided by facts alone: a check can neither reach a socket nor a file"},
+		importRule{[]string{"doctor"}, forbids(func(s *source, i string) bool {
+			return (i == "net" || under(i, "os", "golang.org/x/sys", "syscall", "log", "context", "database/sql")) && !s.in("doctor/probe")
+		}).notInTests(), "what is wrong must depend on nothing but the facts that were gathered"},
+		importRule{[]string{"doctor"}, anyOf("worker", "terminator", "cgo", "conmgr/watch", "conmgr/bind", "conmgr/console", "conmgr/listen", "conmgr/relay", "heartbeat/instance"),
+			"who looks for what is wrong is no conmgr: he reads its configuration, and asks"},
+	)
 }

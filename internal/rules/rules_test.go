@@ -108,7 +108,7 @@ type importRule struct {
 // local tells whether an import is of this module; load has cut the module's name off.
 func local(imported string) bool {
 	first, _, _ := strings.Cut(imported, "/")
-	return slices.Contains([]string{"cm", "heartbeat", "terminator", "control", "conmgr", "worker", "driver", "cgo", "internal", "cmd", "test", "bench", "demo", "libpq"}, first)
+	return slices.Contains([]string{"cm", "doctor", "heartbeat", "terminator", "control", "conmgr", "worker", "driver", "cgo", "internal", "cmd", "test", "bench", "demo", "libpq"}, first)
 }
 
 func under(imported string, folders ...string) bool {
@@ -118,7 +118,7 @@ func under(imported string, folders ...string) bool {
 // installed are the packages of internal/ that are no test helpers: what several programs and the
 // Go client need.
 var installed = []string{"internal/sockowner", "internal/pgwire", "internal/rawsys", "internal/keyfile", "internal/sockdiag",
-	"internal/duration"}
+	"internal/duration", "internal/cmdline", "internal/cells"}
 
 func anyOf(folders ...string) forbids {
 	return func(_ *source, imported string) bool { return under(imported, folders...) }
@@ -162,7 +162,7 @@ var importRules = []importRule{
 	}).notInTests(),
 		"its Frontend takes lengths from the peer at their word and can be made to panic, and no version mends that: internal/pgwire is the client's side, and its backend the server's"},
 	{[]string{"heartbeat/proof"}, leaf, "cm_ctl makes keys by it, and knows nothing else of heartbeats; what it computes depends on nothing but its arguments"},
-	{[]string{"control"}, leafBut("cm", "heartbeat/proof", "internal/pgwire", "internal/sockowner"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
+	{[]string{"control"}, leafBut("cm", "heartbeat/proof", "internal/pgwire", "internal/sockowner", "internal/cmdline", "internal/cells"), "cm_ctl must be able to judge and stop a conmgr of any version: it knows its directory and its console, not its code"},
 	{[]string{"conmgr"}, anyOf("worker", "terminator"), "conmgr runs on client hosts and meets the server side over TCP only"},
 	{[]string{"conmgr/route"}, func(s *source, i string) bool {
 		return local(i) && i != "heartbeat" && i != "cm" && !(s.test && under(i, "internal"))
@@ -185,14 +185,14 @@ var importRules = []importRule{
 		return i == "unsafe" && !s.in("cgo", "internal/rawsys") || i == "C" && !s.in("cgo") && !s.cOfFront()
 	},
 		"C memory is touched in cgo/ only, and Go's own behind its back in internal/rawsys/ only, where each can be reviewed as a whole"},
-	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver", "cmd"},
+	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "doctor", "driver", "cmd"},
 		func(s *source, i string) bool {
 			return !s.test && under(i, "internal", "test", "bench", "demo") && !under(i, s.dir) && !under(i, installed...)
 		},
 		"test helpers are not part of what is installed"},
 	{[]string{"heartbeat", "terminator", "worker", "cgo", "driver"}, func(s *source, i string) bool { return !s.test && under(i, "os/signal") },
 		"signals belong to the program: PostgreSQL's worker, or the application"},
-	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "driver"}, func(s *source, i string) bool { return !s.test && i == "log" },
+	{[]string{"heartbeat", "terminator", "worker", "cgo", "conmgr", "control", "doctor", "driver"}, func(s *source, i string) bool { return !s.test && i == "log" },
 		"log lines have one way out: the host's ring in the worker, conmgr's own log, or an error to the caller"},
 }
 

@@ -35,12 +35,12 @@ var larger = map[string]string{
 	"demo/acts.go:clientHostFalls":         "a scene, told in order",
 	"conmgr/daemon.go:Run":                 "the order of start and its undoing, which defer binds to one function",
 	"control/start.go:await":               "one loop over all that can happen while conmgr starts",
-	"control/status.go:status":             "one answer in three forms",
 	"driver/connstring.go:parseURI":        "libpq's grammar, in its order",
 	"internal/pgtest/pgtest.go:newCluster": "a server, from nothing to running",
 
 	"bench":              "a file a figure",
 	"internal/mutate":    "a file for the mutations of each folder",
+	"heartbeat":          "one protocol, a file a concern",
 	"heartbeat/watchdog": "one state machine, a file a concern",
 	"internal/simulate":  "one world, a file a part of it",
 	"control":            "a file an action of cm_ctl, and one for each file of the directory",

@@ -33,8 +33,10 @@ type conmgr struct {
 	p         *process
 	running   bool
 	instances []*instance
-	again     []*database // to which a second entry leads
-	servers   map[end.Server]end.Holder
+	again     []*database  // to which a second entry leads
+	without   map[int]bool // entries that conmgr.conf does not have any more
+	reloaded
+	servers map[end.Server]end.Holder
 
 	grace       time.Duration // 0: each process has an id of its own
 	boot        heartbeat.ID  // of the machine when the id was made
@@ -61,6 +63,7 @@ type instance struct {
 	told    Mono        // when its loss was last told
 	up      Mono        // since when it is established, breaks that were resumed aside; 0: it is not
 
+	quiet     bool // a loss is only reported
 	renamed   bool // another process has the id that it began with
 	duplicate bool // another entry serves its server
 	freed     bool // and has let it go
@@ -97,18 +100,24 @@ func (m *conmgr) start() {
 	if m.grace == 0 || m.boot != m.c.h.boot {
 		m.id = heartbeat.ID{byte(w.ids), byte(w.ids >> 8), 0xc0}
 		m.boot, m.generations, m.stood = m.c.h.boot, map[int]uint64{}, map[heartbeat.ID]Mono{}
+		m.reloaded = newReloaded(m.reloaded)
 	}
 	m.p = &process{h: m.c.h, run: m.turn, planned: never}
 	random := rand.New(rand.NewPCG(uint64(w.ids), 79)) // of its own: the schedule is another's
 	m.instances, m.servers = nil, map[end.Server]end.Holder{}
 	for i, d := range m.entries() {
-		in := &instance{m: m, d: d, index: i, end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
+		if m.without[i] {
+			continue
+		}
+		in := &instance{m: m, d: d, index: i, quiet: m.quietly(), end: end.New(end.Config{Index: i, HostAddr: d.h.addr, WatchdogPort: watchdogPort,
 			ID: heartbeat.InstanceID(m.id, i), Boot: m.c.h.boot, Interval: m.set.interval, Timeout: m.set.timeout,
 			ConnectInterval: m.set.connectInterval, ConnectTimeout: m.set.connectTimeout,
 			DuplicateCheck: 10 * time.Second, Random: random.Float64, Key: w.key(m.c.h.name), Nonce: w.nonce,
-			Spare: heartbeat.InstanceID(m.spare(), i), Incarnation: m.incarnation(), Generation: m.generations[i], Grace: m.grace})}
+			Spare: heartbeat.InstanceID(m.spare(), i), Incarnation: m.incarnation(), Generation: m.generations[i], Grace: m.grace,
+			OnlyReport: m.quietly()})}
 		in.mon = in.end.View()
 		m.instances = append(m.instances, in)
+		delete(m.removed, in.id())
 	}
 	w.note("%s: conmgr %x starts, interval %v, timeout %v", m.c.h.name, m.id[:2], m.set.interval, m.set.timeout)
 	m.started()
@@ -133,15 +142,18 @@ const (
 	returns // it says that it will be back
 )
 
+var endings = [...]string{"ends, goodbye false", "ends, goodbye true", "ends, and will be back"}
+
 func (m *conmgr) ends(how ending) {
 	if !m.running {
 		return
 	}
-	m.c.w.note("%s: conmgr %x %s", m.c.h.name, m.id[:2], [...]string{"ends, goodbye false", "ends, goodbye true", "ends, and will be back"}[how])
+	m.c.w.note("%s: conmgr %x %s", m.c.h.name, m.id[:2], endings[how])
 	m.running, m.p.dead = false, true
 	for _, in := range m.instances {
 		if how != killed {
-			in.step(end.Event{Kind: end.Stop, Goodbye: how == stops, Returns: how == returns})
+			left := how == returns && in.isLeft()
+			in.step(end.Event{Kind: end.Stop, Goodbye: how == stops, Returns: how == returns && !left, Unneeded: left})
 		} else {
 			for _, l := range in.lines {
 				l.e.close()
@@ -311,12 +323,13 @@ func (in *instance) act(a *end.Action) {
 func (in *instance) established(loss *heartbeat.Loss) {
 	w := in.m.c.w
 	in.serves = !in.duplicate
+	in.m.agreed[in.index] = in.m.set
 	w.note("%s: conmgr %x: connection to %s stands", in.m.c.h.name, in.m.id[:2], in.d.h.name)
 	if loss != nil {
 		in.lost(loss)
 	}
 	if in.serves {
-		in.m.resume(in)
+		in.m.resume(in, in.index)
 	}
 	if in.up == 0 && in.serves {
 		in.up = w.now
@@ -329,7 +342,8 @@ func (in *instance) established(loss *heartbeat.Loss) {
 func (in *instance) lost(loss *heartbeat.Loss) {
 	in.m.c.w.note("%s: conmgr %x: %s is lost: %s", in.m.c.h.name, in.m.id[:2], in.d.h.name, loss)
 	in.m.generations[in.index] = in.mon.Generation() // which is written before it is told
-	if in.up != 0 || !in.duplicate {                 // else no application was sent there
+	in.m.counts(in, loss)
+	if in.up != 0 || !in.duplicate { // else no application was sent there
 		in.m.c.w.told(in, loss)
 	}
 	in.up = 0
@@ -342,7 +356,7 @@ func (in *instance) line(c end.Conn) *line {
 
 // endpoint is the kernel's end of the latest connection, nil if there is none.
 func (in *instance) endpoint() *endpoint {
-	if len(in.lines) == 0 {
+	if in == nil || len(in.lines) == 0 {
 		return nil
 	}
 	return in.lines[len(in.lines)-1].e

@@ -33,6 +33,9 @@ type world struct {
 	keep  bool
 
 	network
+	slots     int // of each server
+	twin      twin
+	deeds     []deed
 	clients   []*client
 	databases []*database
 	oracle

@@ -13,7 +13,7 @@ import (
 
 const (
 	watchdogPort = 27545
-	slots        = 8
+	fewSlots     = 8
 	epoch        = watchdog.Wall(1_800_000_000_000_000)
 )
 
@@ -23,9 +23,12 @@ type database struct {
 	h       *host
 	mem     *watchdog.Memory
 	onClose bool
-	step    time.Duration // by which somebody has set the wall clock
+	toggled Mono
+	reporting
+	step time.Duration // by which somebody has set the wall clock
 
 	asked    *watchdog.Sessions // of the kernel
+	words    []word             // that it has answered by
 	running  bool               // the postmaster
 	stopping bool
 	start    int64
@@ -65,7 +68,8 @@ func (d *database) startServer() {
 	d.start++
 	d.changed = d.w.now
 	d.started = d.w.now
-	d.mem = watchdog.NewMemory(slots)
+	d.mem = watchdog.NewMemory(d.w.slots)
+	d.newReporting()
 	d.w.note("%s: server starts, number %d", d.h.name, d.start)
 	d.h.sql = func() heartbeat.StopAnswer {
 		switch {
@@ -222,7 +226,7 @@ func (d *database) turn(late time.Duration, timer bool) {
 
 func (d *database) unread() bool {
 	for _, e := range d.conns {
-		if e != nil && (len(e.rx) > 0 || e.broken) {
+		if e != nil && (len(e.rx) > 0 || e.broken || e.ended) {
 			return true
 		}
 	}
@@ -327,15 +331,18 @@ func (d *database) terminate() {
 		}
 		d.w.note("%s: terminator: label of %s until %.3f, cause %d", d.h.name, r.Addr(),
 			time.Duration(r.CutOff).Seconds(), r.Cause)
-		for _, a := range r.Proved {
+		for _, a := range r.Proved.All() {
 			if a.Ended {
 				d.w.note("%s: terminator: sessions of %s until %.3f", d.h.name, a.Addr, time.Duration(a.At).Seconds())
 			}
 		}
 		for _, s := range d.sessions {
-			if d.means(&r, s) {
-				d.end(s, &r)
+			if cutOff := d.means(&r, s); cutOff != 0 {
+				d.carryOut(s, i, &r, cutOff, d.only, false)
 			}
+		}
+		if d.only {
+			d.verdicts[i] = r.Verdicts
 		}
 		d.mem.Terminate(i)
 	}

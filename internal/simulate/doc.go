@@ -8,6 +8,9 @@
 //	sql.go       sessions, and the backlog of a postmaster that stands still
 //	client.go    a client host: conmgrs, heartbeat/instance, applications
 //	entries.go   its entries, of which two may lead to one server
+//	returning.go a conmgr that is started again
+//	reload.go    one that reads its file again, and an instance that is removed
+//	reporting.go report-only at both ends, and two runs that are compared
 //	faults.go    random schedules
 //	rarer.go     what every second of them has in addition
 //	oracle.go    what is true, and the rules of docs/design.md

@@ -77,6 +77,7 @@ func (in *instance) claim(a *end.Action) end.Holder {
 	m.servers[a.Server] = h
 	if in.duplicate = h.Index != in.index; in.duplicate {
 		m.c.w.note("%s: conmgr %x: entry %d leads to the server of entry %d", m.c.h.name, m.id[:2], in.index, h.Index)
+		m.resume(in, h.Index) // who is bound by this entry is bound by that one, if the server knows this one as before
 	}
 	return h
 }

@@ -5,13 +5,14 @@ package simulate
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat/watchdog"
 )
 
 func newWorld(seed uint64, keep bool) *world {
-	w := &world{now: Mono(time.Hour), rng: rand.New(rand.NewPCG(seed, 77)), keep: keep}
+	w := &world{now: Mono(time.Hour), rng: rand.New(rand.NewPCG(seed, 77)), keep: keep, slots: fewSlots}
 	w.network = network{owners: map[netip.Addr]*host{}, paths: map[[2]netip.Addr]*path{}, holes: map[netip.AddrPort]bool{}}
 	return w
 }
@@ -90,7 +91,7 @@ func (w *world) use(c *client, d *database) {
 	}
 	d.sweep()
 	m := c.conmgrs[w.rng.IntN(len(c.conmgrs))]
-	if n >= mostSessions || !m.running || !m.instance(d).serves || !d.running || d.stopping ||
+	if in := m.instance(d); n >= mostSessions || !m.running || in == nil || !in.serves || !d.running || d.stopping ||
 		d.h.frozen > w.now || c.h.frozen > w.now {
 		return
 	}
@@ -249,6 +250,14 @@ func (w *world) halfOpen(c *client, m *conmgr, d *database) {
 	}
 }
 
+// halfReset tells whether a connection of m's was reset at one end, and conmgr may not know yet: to the
+// server, that may be a firewall, and it proves nothing for others (docs/protocol.md 1.5).
+func (w *world) halfReset(m *conmgr, d *database) bool {
+	return slices.ContainsFunc(w.marks, func(k mark) bool {
+		return k.half && k.c == m.c && k.d == d && k.to.Add(m.set.interval+500*ms) >= w.now
+	})
+}
+
 func (w *world) stallConmgr(c *client, m *conmgr, d *database) {
 	m.p.stopped = w.now.Add(w.length(m, d))
 	w.disturb(mark{from: w.now, to: m.p.stopped, what: "a conmgr of " + c.h.name + " is stopped", c: c, m: m})
@@ -336,7 +345,7 @@ func (w *world) clockStep(c *client, m *conmgr, d *database) {
 }
 
 func (w *world) toggle(c *client, m *conmgr, d *database) {
-	d.onClose = !d.onClose
+	d.onClose, d.toggled = !d.onClose, w.now
 	if d.worker != nil {
 		d.worker.wake()
 	}

@@ -182,3 +182,26 @@ func (c *client) neighbours() bool {
 	}
 	return false
 }
+
+// move gives a client host another address. What was connected from the old one finds that out by
+// itself: to the server, both are addresses of one host that lives.
+func (c *client) move(to netip.Addr) {
+	w := c.w
+	w.note("%s: address is %s now", c.h.name, to)
+	for _, d := range w.databases {
+		for _, s := range d.all() {
+			s.over = s.over || s.c == c
+		}
+		d.sweep()
+	}
+	delete(w.owners, c.h.addr)
+	for k, p := range w.paths {
+		if k[0] == c.h.addr {
+			w.path(to, k[1]).delay = p.delay
+		} else if k[1] == c.h.addr {
+			w.path(k[0], to).delay = p.delay
+		}
+	}
+	c.h.addr = to
+	w.owners[to] = c.h
+}

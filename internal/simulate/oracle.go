@@ -7,7 +7,6 @@ package simulate
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -90,7 +89,15 @@ func (w *world) bearable(set settings, d *database, c *client) time.Duration {
 // begin to the last's end. What lies between is long enough if it is found by one of the attempts,
 // which are an eighth of what is left apart. excuses: it was too long.
 func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time.Duration, excuses bool) {
-	limit := w.bearable(m.set, d, m.c)
+	for _, set := range m.lately() {
+		l, e := w.worstFor(set, m, d, since)
+		longest, excuses = max(longest, l), excuses || e
+	}
+	return longest, excuses
+}
+
+func (w *world) worstFor(set settings, m *conmgr, d *database, since time.Duration) (longest time.Duration, excuses bool) {
+	limit := w.bearable(set, d, m.c)
 	gap := w.needed(d, m.c) + heartbeat.Spacing(limit, 1)
 	var of []mark
 	for _, k := range w.marks {
@@ -110,7 +117,7 @@ func (w *world) worst(m *conmgr, d *database, since time.Duration) (longest time
 		}
 		excuses = excuses || half && j > i+1
 		length := min(to, w.now).Sub(from)
-		if of[i].frozen && length > limit && length < 3*m.set.interval/2+time.Millisecond {
+		if of[i].frozen && length > limit && length < 3*set.interval/2+time.Millisecond {
 			excuses = true // no timer may have been so late that the process has noticed
 		}
 		longest = max(longest, length)
@@ -128,11 +135,11 @@ func (w *world) steady(m *conmgr, d *database, within time.Duration, own bool) b
 	}
 	in := m.instance(d)
 	settled := m.set.interval
-	if in.up == 0 || w.now.Sub(in.up) < settled {
+	if in == nil || in.up == 0 || w.now.Sub(in.up) < settled {
 		return false
 	}
 	longest, excused := w.worst(m, d, 3*m.set.timeout)
-	if excused {
+	if excused || !own && w.halfReset(m, d) {
 		return false
 	}
 	return own || m.set.interval+2*longest+500*time.Millisecond < within
@@ -141,6 +148,8 @@ func (w *world) steady(m *conmgr, d *database, within time.Duration, own bool) b
 // ended: the terminator ends a session.
 func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 	w.ends++
+	w.removedInPeace(s, r)
+	w.declared(s, r)
 	if s.left || s.dead() {
 		return
 	}
@@ -151,7 +160,7 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 		w.fail("R1", "%s ends a session of %s %v after its conmgr %x, which may come back for %v, has ended", s.d.h.name,
 			s.c.h.name, w.now.Sub(m.away), m.id[:2], m.granted())
 	}
-	if in := s.m.entry(r.ID); in != nil && !in.duplicate && !s.plain && terminator.Time(s.m.began) <= r.CutOff {
+	if in := s.m.entry(r.ID); in != nil && !in.duplicate && !s.plain && terminator.Time(in.up) <= r.CutOff {
 		w.mustTell(in, 3*s.m.set.timeout)
 	}
 	_, carried := s.d.owner(s.label)
@@ -161,7 +170,8 @@ func (w *world) ended(s *session, r *watchdog.MemorySlot) {
 		if !own && exact { // it is not m's, whatever m's life proves for others
 			continue
 		}
-		if own && r.Cause == terminator.GivenUp { // m has declared the server lost: that was looked at then
+		// m has declared the server lost: that was looked at then; or it is there since it has fallen.
+		if own && (r.Cause == terminator.GivenUp || s.d.falls < m.entry(r.ID).up) {
 			continue
 		}
 		if w.steady(m, s.d, r.Timeout, own) && (exact || !w.takenForItsBoot(s, m, r)) {
@@ -189,17 +199,19 @@ func (w *world) heardOf(c *client, d *database, r *watchdog.MemorySlot) bool {
 	}
 	return len(c.conmgrs) == 1 && !c.neighbours() && c.conmgrs[0].entry(r.ID) != nil &&
 		slices.ContainsFunc(d.sessions, func(s *session) bool {
-			return s.c == c && s.busy != 0 && !s.over && !s.dead() && terminator.Time(s.heard) <= r.CutOff &&
+			return s.c == c && s.busy != 0 && s.began <= d.falls && s.witness() && !s.dead() && terminator.Time(s.heard) <= r.CutOff &&
 				s.heardBefore(w.now.Add(-2*ms)).Add(r.Timeout) > w.now
 		})
 }
 
 // takenForItsBoot: of two hosts that are seen as one, one has died, and then m has connected for
 // the first time: to the watchdog, that is the next boot of the dead one. A known limit of an
-// address that stands for a host, for a session that carries no label, and that began before.
+// address that stands for a host, for a session that carries no label that counts, and that began
+// before.
 func (w *world) takenForItsBoot(s *session, m *conmgr, r *watchdog.MemorySlot) bool {
 	up := m.instance(s.d).up
-	return s.label == (heartbeat.ID{}) && m.c.neighbours() && r.Boot != m.c.h.boot && up >= r.LastReceived.Mono &&
+	owner, _ := s.d.owner(s.label)
+	return owner == nil && m.c.neighbours() && r.Boot != m.c.h.boot && up >= r.LastReceived.Mono &&
 		s.heard <= up
 }
 
@@ -274,7 +286,7 @@ func (w *world) back(in *instance) {
 	now, boots := w.now, c.h.boots
 	w.in(time.Second, func() {
 		for _, s := range d.sessions {
-			if s.lost == in && !s.over && (!protected || s.label == heartbeat.LabelID(in.id())) && s.began < now && s.boots == boots && c.h.boots == boots && !s.dead() &&
+			if s.lost == in && !s.over && (s.reportedAt == 0 || s.reportedAt < in.told) && (!protected || s.label == heartbeat.LabelID(in.id())) && s.began < now && s.boots == boots && c.h.boots == boots && !s.dead() &&
 				d.h.frozen < now {
 				w.fail("R4", "%s still has a session of %s, whose application was told that it is lost", d.h.name, c.h.name)
 			}
@@ -287,6 +299,7 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 	w.losses++
 	m, d := in.m, in.d
 	in.told = w.now
+	w.didTell(in, loss)
 	alive := d.running && !d.stopping && d.changed < in.up
 	if loss.Reason == heartbeat.LossStopping {
 		// One SYN that is lost costs a second: the questions to the SQL port bear less.
@@ -305,7 +318,7 @@ func (w *world) told(in *instance, loss *heartbeat.Loss) {
 	}
 	for _, s := range d.all() {
 		if s.m == m && !s.plain {
-			s.left, s.lost = true, in
+			s.tell(in)
 		}
 	}
 	d.leave()
@@ -354,11 +367,23 @@ func (w *world) died(c *client) {
 				owner = nil
 			}
 			switch {
-			case owner != nil && s.m.awaited(owner, d): // its own, for its kernel has closed
-				if !w.strict && w.disturbed(c, d, s.m.granted()+2*owner.Timeout) {
+			case owner != nil && c.awaited(owner, d) != nil: // its own, for its kernel has closed
+				m := c.awaited(owner, d)
+				granted := m.granted()
+				if !d.onClose && owner.State == watchdog.Connected {
+					continue // by the setting, too, should that still arrive
+				}
+				if !w.strict && w.disturbed(c, d, granted+2*owner.Timeout) {
 					continue
 				}
-				t, i = max(owner.Timeout, s.m.granted()), owner.Interval
+				if s.heard > m.away && s.m != m { // it was left to that one when that was away: nobody monitors its host
+					continue
+				}
+				s.owing = true
+				t, i = max(owner.Timeout, granted), owner.Interval
+				if m.running { // its last word may be the next process's
+					t, i = max(t, m.set.timeout), max(i, m.set.interval)
+				}
 			case timeout == 0:
 				continue
 			case owner != nil: // its own conmgr's, be it that one waits for it
@@ -380,16 +405,21 @@ func (w *world) died(c *client) {
 func (w *world) promise(c *client, d *database) (timeout, interval, longest time.Duration) {
 	another := time.Duration(0)
 	for _, m := range c.conmgrs {
-		if in := m.instance(d); in == nil || !m.running || !w.knows(d, in) {
+		in := m.instance(d)
+		if in == nil || !m.running {
 			continue
 		}
-		if timeout == 0 || m.set.timeout < timeout {
-			timeout, interval = m.set.timeout, m.set.interval
+		set, known := m.slowest(in), w.knows(d, in)
+		if !known && in.up != 0 {
+			continue
 		}
-		longest = max(longest, m.set.timeout)
-		another = max(another, schedule(m.set.interval))
+		if known && (timeout == 0 || set.timeout < timeout) { // else its HELLO may be on its way
+			timeout, interval = set.timeout, set.interval
+		}
+		longest = max(longest, set.timeout)
+		another = max(another, schedule(set.interval))
 	}
-	if timeout < longest {
+	if timeout != 0 && timeout < longest {
 		timeout = max(timeout, another)
 	}
 	return timeout, interval, longest
@@ -421,7 +451,7 @@ func (w *world) knows(d *database, in *instance) bool {
 // mustEnd looks at a time whether a session is over, which has to be.
 func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Duration) {
 	w.at(by, func() {
-		if s.over || w.failure != nil {
+		if s.over || s.reportedAt >= death || s.owing && s.d.toggled >= death || w.failure != nil {
 			return
 		}
 		d := s.d
@@ -461,27 +491,4 @@ func (w *world) mustEnd(s *session, death, by Mono, timeout, interval time.Durat
 		w.fail("R2", "%s still has a session of %s, which is dead since %.3f", d.h.name, s.addr,
 			time.Duration(death).Seconds())
 	})
-}
-
-// move gives a client host another address. What was connected from the old one finds that out by
-// itself: to the server, both are addresses of one host that lives.
-func (c *client) move(to netip.Addr) {
-	w := c.w
-	w.note("%s: address is %s now", c.h.name, to)
-	for _, d := range w.databases {
-		for _, s := range d.all() {
-			s.over = s.over || s.c == c
-		}
-		d.sweep()
-	}
-	delete(w.owners, c.h.addr)
-	for k, p := range w.paths {
-		if k[0] == c.h.addr {
-			w.path(to, k[1]).delay = p.delay
-		} else if k[1] == c.h.addr {
-			w.path(k[0], to).delay = p.delay
-		}
-	}
-	c.h.addr = to
-	w.owners[to] = c.h
 }

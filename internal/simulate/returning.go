@@ -19,6 +19,7 @@ type token struct {
 	since      uint64 // by which the server knows the conmgr
 	generation uint64
 	kept       bool
+	at         Mono // when its conmgr left
 }
 
 // spare is the id that a process takes if another one has its own.
@@ -52,12 +53,12 @@ func (m *conmgr) left(how ending) {
 	}
 	m.away = w.now
 	for _, in := range m.instances {
-		if in.serves {
+		if in.serves && !in.isLeft() {
 			m.stood[in.id()] = w.now
 		}
 		for _, s := range in.d.all() {
-			if s.m == m && s.aware && !s.plain && !s.left && !s.dead() && s.label == heartbeat.LabelID(in.id()) && !s.token.kept {
-				s.token = token{in.index, in.mon.PostmasterStart(), in.since, in.mon.Generation(), true}
+			if s.m == m && s.aware && !s.plain && !s.left && !s.dead() && s.boundBy(in) && !s.token.kept {
+				s.token = token{in.index, in.mon.PostmasterStart(), in.since, in.mon.Generation(), true, w.now}
 				m.waiting = append(m.waiting, s)
 			}
 		}
@@ -68,6 +69,11 @@ func (m *conmgr) left(how ending) {
 			m.giveUp("its conmgr is not back")
 		}
 	})
+}
+
+// boundBy tells whether it is bound by an entry, in the way that can be resumed.
+func (s *session) boundBy(in *instance) bool {
+	return s.entry == in.index && (s.moved || s.label == heartbeat.LabelID(in.id()))
 }
 
 // giveUp: nothing has come of what applications have waited for.
@@ -85,6 +91,7 @@ func (m *conmgr) giveUp(why string) {
 // started: the next process is there. Who waits for an instance does so for heartbeat_timeout.
 func (m *conmgr) started() {
 	p := m.p
+	m.removedApplications()
 	m.c.h.later(m.set.timeout, func() {
 		if m.p == p && m.running {
 			m.giveUp("its instance is not back")
@@ -92,8 +99,9 @@ func (m *conmgr) started() {
 	})
 }
 
-// resume binds those who wait for an instance, or tells them that it is lost.
-func (m *conmgr) resume(in *instance) {
+// resume binds those who wait for an instance, or tells them that it is lost. by is the entry that
+// serves it.
+func (m *conmgr) resume(in *instance, by int) {
 	w := m.c.w
 	kept := m.waiting[:0]
 	for _, s := range m.waiting {
@@ -104,12 +112,14 @@ func (m *conmgr) resume(in *instance) {
 		}
 		s.token = token{}
 		switch valid := t.start == in.mon.PostmasterStart() && t.since == in.since && in.mon.Generation() <= t.generation; {
-		case valid && s.ended:
+		case valid && s.by == in.id(): // another entry's verdict on the host is not this one's to know
 			w.fail("R3", "conmgr %x of %s binds a session again that %s has ended", m.id[:2], m.c.h.name, s.d.h.name)
 		case !valid && !s.over:
 			w.note("%s: an application of %s is told that its session is lost", m.c.h.name, s.d.h.name)
-			s.left = true
-			w.neednt(m, s)
+			w.neednt(m, s, t.at)
+			s.tell(in)
+		default:
+			s.entry, s.moved = by, s.moved || by != in.index
 		}
 	}
 	m.waiting = kept
@@ -118,12 +128,16 @@ func (m *conmgr) resume(in *instance) {
 
 // neednt looks whether an application had to be told that: its host, its conmgr within the grace, and
 // the server have lived.
-func (w *world) neednt(m *conmgr, s *session) {
+func (w *world) neednt(m *conmgr, s *session, left Mono) {
 	d := s.d
-	if m.away == 0 || w.now.Sub(m.away) >= m.granted() || s.dead() || !d.running || d.stopping || d.changed >= m.away {
+	if s.would || w.now.Sub(left)+w.needed(d, m.c) >= m.granted() || s.dead() || !d.running || d.stopping || d.changed >= left {
 		return
 	}
-	if _, excused := w.worst(m, d, w.now.Sub(m.away)+3*m.set.timeout); !excused {
+	longest, excused := w.worst(m, d, w.now.Sub(left)+3*m.set.timeout)
+	if longest > 0 && w.now.Sub(left)+longest > w.bearable(m.set, d, m.c) {
+		return // it may not have arrived that it would be back
+	}
+	if !excused {
 		w.fail("R1", "conmgr %x of %s, which is back, tells an application that its session at %s is lost", m.id[:2],
 			m.c.h.name, d.h.name)
 	}
@@ -135,11 +149,18 @@ func (d *database) spares(owner *watchdog.MemorySlot) bool {
 	return !d.onClose && owner.State == watchdog.Waiting && owner.Closed.Cause() == terminator.Closed
 }
 
-// awaited tells whether its sessions, at its host's death, have what is left of the grace: its
-// kernel has closed the connection, and it is not back.
-func (m *conmgr) awaited(owner *watchdog.MemorySlot, d *database) bool {
-	return m.away != 0 && m.has(owner.ID) && owner.State != watchdog.Ending &&
-		!(m.running && m.instance(d).up != 0)
+// awaited is the conmgr of a slot whose sessions, at its host's death, have what is left of the
+// grace: its kernel has closed the connection, and it is not back. Else nil.
+func (c *client) awaited(owner *watchdog.MemorySlot, d *database) *conmgr {
+	for _, m := range c.conmgrs {
+		in := m.instance(d)
+		_, removed := m.removed[owner.ID]
+		if m.away != 0 && (removed || m.has(owner.ID)) && owner.State != watchdog.Ending &&
+			(removed || in == nil || !m.running || in.up == 0) {
+			return m
+		}
+	}
+	return nil
 }
 
 // mayReturn tells whether it has been away for less than its grace, since a connection of an entry

@@ -17,12 +17,22 @@ type Result struct {
 // Run lets random things happen for a time.
 func Run(seed uint64, length time.Duration, keep bool) Result {
 	w := newWorld(seed, keep)
+	w.plan(seed)
+	return w.run(seed, length)
+}
+
+// plan makes what is there, and lets it begin.
+func (w *world) plan(seed uint64) {
+	if reloading(seed) {
+		w.slots = manySlots
+	}
 	w.people()
 	w.rarer(seed)
 	w.returning(seed)
+	w.reloads(seed)
+	w.reportsOnly(seed)
 	w.applications()
 	w.troubles()
-	return w.run(seed, length)
 }
 
 func (w *world) run(seed uint64, length time.Duration) Result {

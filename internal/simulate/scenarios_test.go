@@ -73,6 +73,13 @@ func (s *stage) returning(grace time.Duration) {
 	s.after(15*time.Second, func() { s.d.open(s.c, s.m, true) })
 }
 
+// reload changes the conmgr's file, and has it read.
+func (s *stage) reload(edit func(c *change)) {
+	next := s.m.unchanged()
+	edit(&next)
+	s.m.reload(next, 300*ms)
+}
+
 // leaves makes it one that ends so at 20 s.
 func (s *stage) leaves(grace time.Duration, how ending) {
 	s.returning(grace)
@@ -84,7 +91,7 @@ func (s *stage) copied() *conmgr {
 	b := s.newClient("client2", clientAddr(1))
 	b.h.boot = s.c.h.boot
 	m := &conmgr{c: b, set: s.m.set, grace: s.m.grace, id: s.m.id, boot: s.m.boot, generations: map[int]uint64{},
-		stood: map[heartbeat.ID]Mono{}}
+		stood: map[heartbeat.ID]Mono{}, reloaded: newReloaded(reloaded{})}
 	b.conmgrs = append(b.conmgrs, m)
 	m.start()
 	return m
@@ -288,6 +295,52 @@ var scenarios = []struct {
 			s.disturb(mark{from: s.now, to: s.now, always: true, what: "the directory of client1 is an older one", c: s.c})
 			s.m.generations = map[int]uint64{}
 			s.m.start()
+		})
+	}},
+	{"a reload that removes an instance", "", timings[2], func(s *stage) { // its server ends nothing, and its host may die
+		s.returning(10 * time.Second)
+		s.after(16*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, func() { s.reload(func(c *change) { c.without = map[int]bool{0: true} }) })
+		s.after(60*time.Second, s.c.powerOff)
+	}},
+	{"a reload that removes an instance of one of two conmgrs", "", timings[2], func(s *stage) { // what it leaves is the other's
+		s.returning(10 * time.Second)
+		s.c.add(timings[4])
+		s.after(16*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, func() { s.reload(func(c *change) { c.without = map[int]bool{0: true} }) })
+		s.after(40*time.Second, s.c.powerOff)
+	}},
+	{"a reload that adds an instance again", "", timings[2], func(s *stage) {
+		s.returning(10 * time.Second)
+		s.after(20*time.Second, func() { s.reload(func(c *change) { c.without = map[int]bool{0: true} }) })
+		s.after(30*time.Second, func() { s.reload(func(c *change) { c.without, c.set = nil, timings[4] }) })
+		s.after(40*time.Second, func() { s.session(s.c) })
+		s.after(60*time.Second, s.c.powerOff)
+	}},
+	{"an entry that looks while the worker stands still", "", timings[3], func(s *stage) { // and has sessions of before
+		s.m.twice(s.d)
+		s.returning(10 * time.Second)
+		s.after(16*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, func() { s.reload(func(c *change) { c.without = map[int]bool{0: true} }) })
+		s.after(30*time.Second, func() { s.session(s.c) }) // by the entry that is left, which is the duplicate again then
+		s.after(35*time.Second, func() { s.reload(func(c *change) { c.without = nil }) })
+		s.after(55250*ms, func() { s.stallWorkerFor(1800 * ms) })
+	}},
+	{"watchdog.terminate is off", "", timings[2], func(s *stage) { // while the host is cut off; and not when it dies
+		s.after(10*time.Second, func() { s.d.setTerminate(false) })
+		s.after(15*time.Second, func() { s.session(s.c) })
+		s.after(20*time.Second, func() { s.cutFor(10 * time.Second) })
+		s.after(40*time.Second, func() { s.session(s.c) })
+		s.after(50*time.Second, func() { s.d.setTerminate(true) })
+		s.after(60*time.Second, s.c.powerOff)
+	}},
+	{"notify_loss is off", "", timings[2], func(s *stage) { // and the server hears nothing of the loss
+		s.returning(10 * time.Second)
+		s.after(16*time.Second, func() { s.reload(func(c *change) { c.quiet = true }) })
+		s.after(20*time.Second, func() {
+			end := s.now.Add(8 * time.Second)
+			s.path(s.d.h.addr, s.c.h.addr).cut = end
+			s.disturb(mark{from: s.now, to: end, hard: true, what: "nothing passes from the server", c: s.c, d: s.d})
 		})
 	}},
 }

@@ -13,13 +13,23 @@ var (
 	first   = flag.Uint64("first", 1, "the first seed")
 )
 
-// kept are seeds that have found a fault, and what it was.
+// kept are seeds that have found a fault, of an end or of the rules, and what it was.
 var kept = map[uint64]string{
 	109:  "a WELCOME without resumed was lost, and the next one resumed: applications were never told",
 	279:  "a conmgr whose connection was reset at the server's end only was forgotten for another one's sake",
 	6577: "after a stall, a conmgr of the new boot protected the sessions of the boot before it",
 	9360: "a session of a conmgr that was killed, with terminate_on_close off, was kept from the verdict on its host by " +
 		"another conmgr",
+	77000178: "no fault of an end: with terminate_on_close off, the end of a killed conmgr's connection arrived after " +
+		"its host's death, and the sessions were wanted to end",
+	7001839: "no fault of an end: terminate_on_close was switched off between the death of a host whose conmgr was away, and " +
+		"the end of its grace",
+	7004458: "no fault of an end: a session that lay in the backlog when the verdict fell was taken for a witness",
+	8001590: "no fault of an end: the HELLO of a conmgr that was started again was on its way when its host died, and " +
+		"protected what another one's verdict meant, for its schedule",
+	1795834574: "no fault of an end: a session of a host that shares the address, of an instance that it had just " +
+		"removed, was a word for the dead one, and had ended by the time at which R2 looked",
+	8001297: "a WELCOME was long under way: the first BEAT in its turn came after the server's deadline, which runs since HELLO",
 	1795714383: "a verdict on the boot before was dropped with one on the new boot, when that one's conmgr was back: " +
 		"both had become one",
 }

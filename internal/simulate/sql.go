@@ -30,18 +30,30 @@ type session struct {
 	over  bool
 	left  bool         // the application has given it up
 	lost  *instance    // that has told the application so
+	would bool         // or would have, but for notify_loss
+	entry int          // of its conmgr, that it is bound by
+	moved bool         // from the one whose label it carries
 	aware bool         // it ends when its conmgr does
 	label heartbeat.ID // zero: none
 	plain bool         // its application knows of no conmgr
 	token token        // while its conmgr is away
-	ended bool         // by the verdict on its conmgr
+	by    heartbeat.ID // whose verdict has ended it
+	owing bool         // to a close, if terminate_on_close stays as it is
+
+	number     int             // at its server
+	reported   terminator.Time // the latest cut-off by which it would have ended
+	reportedAt Mono
 }
 
 // open is an application's connection, which is complete when the kernel has it. A postmaster that
 // stands still begins the session later.
 func (d *database) open(c *client, m *conmgr, aware bool) *session {
 	s := &session{d: d, c: c, m: m, addr: c.h.addr, seen: c.h.seen(), boots: c.h.boots, aware: aware, heard: d.w.now, last: d.w.now}
-	if d.labels() {
+	if in := m.instance(d); in != nil {
+		s.entry = in.index
+	}
+	labels := d.labels()
+	if s.number = d.opened; labels {
 		s.label = heartbeat.LabelID(m.instance(d).id())
 	}
 	if d.still > d.w.now {
@@ -72,30 +84,40 @@ func (d *database) lookUp(s *session) {
 		return
 	}
 	for i := range d.mem.Len() {
-		if r := d.mem.Slot(i); d.means(&r, s) {
+		r := d.mem.Slot(i)
+		if cutOff := d.means(&r, s); cutOff != 0 {
 			d.w.note("%s: a session of %s ends itself", d.h.name, s.seen)
-			d.end(s, &r)
+			d.carryOut(s, i, &r, cutOff, d.only || d.verdicts[i] == r.Verdicts, true)
 		}
 	}
 	d.sweep()
 }
 
-// means tells whether a verdict that stands means a session: extension/verdicts.c.
-func (d *database) means(r *watchdog.MemorySlot, s *session) bool {
-	if s.over || r.CutOff == 0 && !slices.ContainsFunc(r.Proved[:], func(a watchdog.Proved) bool { return a.Ended }) {
-		return false
+// means is the cut-off by which a verdict that stands means a session, 0: it does not:
+// extension/verdicts.c.
+func (d *database) means(r *watchdog.MemorySlot, s *session) terminator.Time {
+	if s.over {
+		return 0
 	}
 	b := terminator.Bond{Heard: terminator.Time(s.heard)}
 	owner, carried := d.owner(s.label)
 	b.Own = slices.Contains(carried, heartbeat.LabelID(r.ID))
 	b.Kept = owner != nil && hasProved(owner, s.seen) &&
 		terminator.Keeps(owner.Closed, owner.Boot == r.Boot, owner.Grace, r.Cause)
-	for _, a := range r.Proved {
+	fallen := r.CutOff != 0
+	for _, a := range r.Proved.All() {
+		fallen = fallen || a.Ended
 		if a.Addr == s.seen && a.Ended {
 			b.Address, b.Falls = true, a.At
 		}
 	}
-	return terminator.Means(r.CutOff, b)
+	switch {
+	case !fallen || !terminator.Means(r.CutOff, b):
+		return 0
+	case b.Own && b.Heard <= r.CutOff:
+		return r.CutOff
+	}
+	return b.Falls
 }
 
 // owner is the conmgr that is awaited and answers for a label, and the labels by which it was
@@ -122,7 +144,12 @@ func (d *database) owner(label heartbeat.ID) (owner *watchdog.MemorySlot, carrie
 }
 
 func hasProved(x *watchdog.MemorySlot, addr netip.Addr) bool {
-	return slices.ContainsFunc(x.Proved[:], func(a watchdog.Proved) bool { return a.Addr == addr })
+	for _, a := range x.Proved.All() {
+		if a.Addr == addr {
+			return true
+		}
+	}
+	return false
 }
 
 // work keeps a session's socket busy. The kernels do that, whoever stands still.
@@ -148,16 +175,32 @@ func (s *session) beat() {
 func (d *database) heardOf(q *watchdog.Sessions) (last heartbeat.Mono) {
 	for _, s := range d.sessions {
 		row := watchdog.Session{Remote: netip.AddrPortFrom(s.seen, 1), Label: s.label, Cookie: 1, Heard: s.heard}
-		if !s.over && q.Mean(&row) {
+		if s.witness() && q.Mean(&row) {
 			last = max(last, s.last)
+			if owner, _ := d.owner(s.label); owner == nil {
+				d.words = append(d.words, word{s.c, s.seen, s.last})
+			}
 		}
 	}
 	return last
 }
 
+// word is what was heard of a session for which nobody answered, and taken for a word of whoever has
+// its address. The session may have ended since.
+type word struct {
+	c    *client
+	seen netip.Addr
+	last Mono
+}
+
 // heardBeside is when sessions without a label that counts were last heard of from another host
 // that is seen as the one of s. A known limit of an address that stands for a host.
 func (d *database) heardBeside(s *session) (last Mono) {
+	for _, o := range d.words {
+		if o.c != s.c && o.seen == s.seen {
+			last = max(last, o.last)
+		}
+	}
 	for _, o := range d.sessions {
 		if owner, _ := d.owner(o.label); o.c != s.c && o.seen == s.seen && !o.over && owner == nil {
 			last = max(last, o.last)
@@ -168,7 +211,8 @@ func (d *database) heardBeside(s *session) (last Mono) {
 
 func (d *database) end(s *session, r *watchdog.MemorySlot) {
 	d.w.ended(s, r)
-	s.over, s.ended = true, s.m.has(r.ID)
+	d.w.did(deed{what: endedSession, database: int(d.h.addr.As4()[3]), n: s.number})
+	s.over, s.by = true, r.ID
 }
 
 // standStill stops the postmaster for a time: it accepts nothing, and starts nothing.

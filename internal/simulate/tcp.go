@@ -306,7 +306,9 @@ func (e *endpoint) acknowledged(p *packet) {
 		e.timer++
 		e.oldest = e.h.w.now
 		if len(e.out) > 0 {
-			e.oldest = max(e.out[0].sentAt, 1)
+			if e.out[0].sentAt != 0 { // else it waits for its turn, since now
+				e.oldest = e.out[0].sentAt
+			}
 			if e.next > e.base {
 				e.arm()
 			}

@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/user"
+	"strconv"
 )
 
 // ErrUnknown says that the kernel does not tell: the peer is on another machine or in another
@@ -55,6 +57,15 @@ func Peer(conn net.Conn) (uid uint32, err error) {
 // kernel does not tell. It does not read /proc: whoever has many connections can ask often.
 func Lookup(local, remote netip.AddrPort) (uid uint32, err error) {
 	return lookup(pair{unmapped(local), unmapped(remote)})
+}
+
+// IsUser tells whether a user is the one of a name, which the system's files may have, or a number.
+func IsUser(name string, uid uint32) bool {
+	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
+		return uint32(n) == uid
+	}
+	u, err := user.Lookup(name)
+	return err == nil && u.Uid == strconv.FormatUint(uint64(uid), 10)
 }
 
 // Connections calls f with the addresses of each established TCP connection of this network

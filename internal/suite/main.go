@@ -2,7 +2,7 @@
 // those of the packages whose tests are not linked with what starts servers and makes network
 // namespaces.
 //
-//	go run ./internal/suite [-unit] [-race] [-jobs n] [-beside command]... [package...]
+//	go run ./internal/suite [-unit] [-race] [-jobs n] [-only test,... | -except test,...] [-beside command]... [package...]
 //
 // Most tests wait: for a timeout, a verdict, a server. So many processes run side by side, each
 // with a share of one package's tests (plan.go), and what only computes runs at a low priority,
@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -37,12 +38,20 @@ func (c *commands) Set(s string) error { *c = append(*c, s); return nil }
 func main() {
 	unit := flag.Bool("unit", false, "only what needs no root, no server and no network namespaces")
 	race := flag.Bool("race", false, "with the race detector")
+	only := flag.String("only", "", "run these `tests` only, of any package; each of them must be there")
+	except := flag.String("except", "", "do not run these `tests`; each of them must be there")
 	jobs := flag.Int("jobs", 2*runtime.NumCPU()+1, "how many processes side by side")
 	var beside commands
 	flag.Var(&beside, "beside", "a `command` that runs meanwhile, at a low priority")
 	flag.Parse()
 	r := &report{start: time.Now(), to: os.Stdout}
-	if err := run(r, *unit, *race, *jobs, beside, flag.Args()); err != nil {
+	wanted, err := newWanted(*only, *except)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	s := &suite{report: r, race: *race, wanted: wanted}
+	if err := s.run(*unit, *jobs, beside, flag.Args()); err != nil {
 		r.fail("suite", "", err.Error()+"\n")
 	}
 	if !r.summary() {
@@ -50,7 +59,15 @@ func main() {
 	}
 }
 
-func run(r *report, unit, race bool, jobs int, beside, packages []string) error {
+// suite is one run of tests.
+type suite struct {
+	*report
+	race   bool
+	wanted *wanted
+	dir    string // of the test programs
+}
+
+func (s *suite) run(unit bool, jobs int, beside, packages []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := os.MkdirTemp("", "wdsuite")
@@ -62,32 +79,33 @@ func run(r *report, unit, race bool, jobs int, beside, packages []string) error 
 		return err
 	}
 	os.Setenv("WATCHDOG_TEST_TEMPLATE", dir)
+	s.dir = dir
 	chosen, left, err := choose(ctx, unit, packages)
 	if err != nil {
 		return err
 	}
 	if len(left) > 0 {
-		fmt.Fprintln(r.to, "left out, as they need a server or network namespaces:", strings.Join(left, " "))
+		fmt.Fprintln(s.to, "left out, as they need a server or network namespaces:", strings.Join(left, " "))
 	}
 	waiting, computing := apart(chosen)
-	if err := build(ctx, dir, race, waiting); err != nil {
+	if err := s.build(ctx, waiting); err != nil {
 		return err
 	}
-	together, alone, err := plan(ctx, dir, waiting)
+	together, alone, err := s.plan(ctx, waiting)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.to, "%d test programs are built; %.0f s\n", len(waiting), time.Since(r.start).Seconds())
+	fmt.Fprintf(s.to, "%d test programs are built; %.0f s\n", len(waiting), time.Since(s.start).Seconds())
 	queue, rest := make(chan *job), make(chan []*job, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { // while those before wait
-		later, err := programs(ctx, dir, race, computing)
+		later, err := s.programs(ctx, computing)
 		if err != nil {
-			r.fail("suite", "", err.Error()+"\n")
+			s.fail("suite", "", err.Error()+"\n")
 		}
 		rest <- later
 		for _, c := range beside {
-			r.other(ctx, c)
+			s.other(ctx, c)
 		}
 	})
 	wg.Go(func() {
@@ -99,23 +117,23 @@ func run(r *report, unit, race bool, jobs int, beside, packages []string) error 
 			queue <- j
 		}
 	})
-	inParallel(ctx, r, jobs, queue)
+	inParallel(ctx, s.report, jobs, queue)
 	last := make(chan *job, len(alone))
 	for _, j := range alone {
 		last <- j
 	}
 	close(last)
-	inParallel(ctx, r, 1, last)
+	inParallel(ctx, s.report, 1, last)
 	wg.Wait()
-	return ctx.Err()
+	return errors.Join(ctx.Err(), s.wanted.missing())
 }
 
 // programs builds those that need not be there first, at a low priority, and makes jobs of them.
-func programs(ctx context.Context, dir string, race bool, computing []pkg) ([]*job, error) {
-	if err := build(ctx, dir, race, computing, yielding...); err != nil {
+func (s *suite) programs(ctx context.Context, computing []pkg) ([]*job, error) {
+	if err := s.build(ctx, computing, yielding...); err != nil {
 		return nil, err
 	}
-	jobs, alone, err := plan(ctx, dir, computing)
+	jobs, alone, err := s.plan(ctx, computing)
 	return append(jobs, alone...), err
 }
 
@@ -137,14 +155,14 @@ func inParallel(ctx context.Context, r *report, n int, queue <-chan *job) {
 
 // build makes the test programs. -o names them by the last element of their path: those that share
 // it with another one are made apart.
-func build(ctx context.Context, dir string, race bool, chosen []pkg, by ...string) error {
+func (s *suite) build(ctx context.Context, chosen []pkg, by ...string) error {
 	for len(chosen) > 0 {
-		made, err := os.MkdirTemp(dir, "made")
+		made, err := os.MkdirTemp(s.dir, "made")
 		if err != nil {
 			return err
 		}
 		args := append(slices.Clone(by), "go", "test", "-c", "-o", made+"/")
-		if race {
+		if s.race {
 			args = append(args, "-race")
 		}
 		taken := map[string]bool{}
@@ -164,7 +182,7 @@ func build(ctx context.Context, dir string, race bool, chosen []pkg, by ...strin
 			if slices.Contains(later, p) {
 				continue
 			}
-			if err := os.Rename(filepath.Join(made, filepath.Base(p.path)+".test"), program(dir, p)); err != nil {
+			if err := os.Rename(filepath.Join(made, filepath.Base(p.path)+".test"), program(s.dir, p)); err != nil {
 				return err
 			}
 		}

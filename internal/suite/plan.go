@@ -113,14 +113,15 @@ func apart(chosen []pkg) (waiting, computing []pkg) {
 }
 
 // plan makes jobs of all tests that the programs list, the longest first.
-func plan(ctx context.Context, dir string, chosen []pkg) (together, last []*job, err error) {
+func (s *suite) plan(ctx context.Context, chosen []pkg) (together, last []*job, err error) {
 	for _, p := range chosen {
-		program := program(dir, p)
+		program := program(s.dir, p)
 		names, err := tests(ctx, p, program)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, j := range shares(p, program, names) {
+		for _, j := range shares(p, program, s.wanted.among(names)) {
+			j.all = j.all && s.wanted == nil
 			if !j.all && len(j.tests) == 1 && slices.Contains(alone, j.tests[0]) {
 				last = append(last, j)
 			} else {
@@ -136,6 +137,8 @@ func plan(ctx context.Context, dir string, chosen []pkg) (together, last []*job,
 func shares(p pkg, program string, names []string) (jobs []*job) {
 	n, several := spread[p.name]
 	switch {
+	case len(names) == 0:
+		return nil
 	case !several:
 		return []*job{{pkg: p, program: program, tests: names, all: true}}
 	case n == 0:

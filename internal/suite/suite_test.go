@@ -109,3 +109,34 @@ func TestOther(t *testing.T) {
 		t.Error("a failure beside the tests passes for none")
 	}
 }
+
+// TestWanted: what -only names is run, and nothing else; all but what -except names; what is nowhere
+// is said.
+func TestWanted(t *testing.T) {
+	var all *wanted
+	if names := all.among([]string{"TestA", "TestB"}); len(names) != 2 || all.missing() != nil {
+		t.Errorf("without -only: %v", names)
+	}
+	for _, c := range []struct {
+		only, except string
+		want         []string
+	}{
+		{only: "TestB,TestC,TestD", want: []string{"TestB", "TestC"}},
+		{except: "TestB,TestC,TestD", want: []string{"TestA", "TestBC"}},
+	} {
+		w, err := newWanted(c.only, c.except)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := append(w.among([]string{"TestA", "TestB"}), w.among([]string{"TestC", "TestBC"})...)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("got %v, want %v", got, c.want)
+		}
+		if err := w.missing(); err == nil || err.Error() != "no package has the tests TestD" {
+			t.Errorf("missing: %v", err)
+		}
+	}
+	if w, err := newWanted("TestA", "TestB"); err == nil {
+		t.Errorf("both: %v", w)
+	}
+}

@@ -98,3 +98,29 @@ table inet firewall {
 		n.t.Fatalf("the firewall of %s: %v", h.Name, err)
 	}
 }
+
+// Reject gives a host a firewall that refuses connections to a TCP port, with "tcp reset" or
+// "icmpx admin-prohibited" for example (nft's words), or drops them: "". undo takes it away.
+func (n *Net) Reject(h *Host, port int, with string) (undo func()) {
+	n.t.Helper()
+	verdict := "drop"
+	if with != "" {
+		verdict = "reject with " + with
+	}
+	err := h.space.nft(fmt.Sprintf(`
+table inet reject%d {
+	chain input {
+		type filter hook input priority filter; policy accept;
+		tcp dport %d %s
+	}
+}
+`, port, port, verdict))
+	if err != nil {
+		n.t.Fatalf("the firewall of %s: %v", h.Name, err)
+	}
+	return func() {
+		if err := h.space.nft(fmt.Sprintf("delete table inet reject%d\n", port)); err != nil {
+			n.t.Fatalf("the firewall of %s: %v", h.Name, err)
+		}
+	}
+}

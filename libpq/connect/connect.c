@@ -5,7 +5,8 @@
  *
  *   PROBE    only on this host (a loopback address, a Unix socket), for a
  *            user who wants more than conmgr has (TLS ...): is it a conmgr?
- *            No secret is sent.
+ *            No secret is sent. Or this process knows one there (known.c):
+ *            it is asked at once.
  *   STAGE1   the real libpq connects, to a conmgr or to a server.
  *   CHECK    a server, and target_session_attrs must be asked of it.
  *   ASK      a conmgr: SHOW TARGET.
@@ -101,13 +102,19 @@ static Step
 start_host(Connection *c)
 {
 	const Host *h = current_host(c);
+	Offers		expected;
 
 	c->attempt++;
 	c->reached = c->rejected = c->invalid = c->old_protocol = false;
 	c->plain = false;
 	text_cut(&c->except, 0);
 	c->refusals = 0;
-	if (!for_console(c) && wants_probe(&c->options, h) && probe_start(c))
+	if (for_console(c))
+		return STAGE1;
+	if (wants_probe(&c->options, h))
+		return probe_start(c, NULL) ? WRITE : STAGE1;
+	if (c->restarts == 0 && is_known(c, &expected) &&
+		probe_start(c, &expected))
 		return WRITE;
 	return STAGE1;
 }

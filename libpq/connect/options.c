@@ -250,8 +250,16 @@ options_parse_string(Options *o, const char *conninfo, bool *oom)
 	memset(o, 0, sizeof *o);
 	if (!list)
 	{
-		/* fails in the same way, and has the message */
+		/*
+		 * It fails in the same way, and has the message; if it does not, the
+		 * list was not to be had for want of memory.
+		 */
 		failed = real.PQconnectStart(conninfo);
+		if (failed && real.PQstatus(failed) != CONNECTION_BAD)
+		{
+			real.PQfinish(failed);
+			failed = NULL;
+		}
 		*oom = !failed;
 		return failed;
 	}

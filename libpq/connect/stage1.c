@@ -109,10 +109,23 @@ protocol_refused(const Connection *c)
 		options_get(&c->options, "min_protocol_version");
 }
 
+/*
+ * libpq before 14 goes on after no error of a server. A conmgr that refuses
+ * has said before that it is one; not so at its very end.
+ */
+static bool
+conmgr_refused(const Connection *c)
+{
+	return real.PQlibVersion() < 140000 &&
+		(real.PQparameterStatus(c->sql, CM_VERSION_PARAMETER) ||
+		 strstr(real.PQerrorMessage(c->sql), CM_SHUTDOWN_TEXT));
+}
+
 static Step
 stage1_failed(Connection *c)
 {
-	bool		on = c->options.random || tried_goes_on(c);
+	bool		on = c->options.random || tried_goes_on(c) ||
+		conmgr_refused(c);
 
 	if (!c->old_protocol)
 		c->before_that = c->err.len;
@@ -216,15 +229,16 @@ stage1(Connection *c)
 	}
 }
 
-/* False: nobody there. */
+/* expected: it is known for a conmgr that offers that. False: nobody there. */
 bool
-probe_start(Connection *c)
+probe_start(Connection *c, const Offers *expected)
 {
 	const Host *h = current_host(c);
 	Login		login = options_login(&c->options);
 
 	tried_set(c, h->host, h->hostaddr, h->port);
-	c->link = link_open(h, &login);
+	c->link = expected ? link_knock(h, &login, expected) :
+		link_open(h, &login);
 	if (c->link)
 		c->phase = PH_PROBE;
 	return c->link != NULL;
@@ -233,17 +247,31 @@ probe_start(Connection *c)
 Step
 probe(Connection *c)
 {
+	size_t		before = c->err.len;
+
 	switch (link_step(c->link))
 	{
 		case LINK_READ:
 			return READ;
 		case LINK_WRITE:
 			return WRITE;
+		case LINK_CONNECTED:
+			put_question(c);
+			return AGAIN;
 		case LINK_READY:
-			return ASK;
+			if (!link_is_asked(c->link))
+				return ASK;
+			if (conmgr_trusted(c))
+			{
+				c->phase = PH_ASK;
+				return AGAIN;
+			}
+			text_cut(&c->err, before);	/* stage one will tell */
+			break;
 		default:
 			break;
 	}
+	forget_known(c);
 	leave_conmgr(c);
 	return STAGE1;
 }

@@ -14,31 +14,39 @@
 /* Instances of a conmgr that are tried for one connection. */
 #define MAX_REFUSALS 64
 
-/* Of a host, when the instance is lost while it is being connected to. */
+/*
+ * Of a host, when the instance is lost while it is being connected to, or
+ * conmgr ends while it is waited for.
+ */
 #define MAX_RESTARTS 3
 
-Step
-ask(Connection *c)
+/* False: what calls itself a conmgr there is not believed. */
+bool
+conmgr_trusted(Connection *c)
 {
 	Demands		demands = {
 		.local = !host_is_tcp(current_host(c)),
 		.requirepeer = options_get(&c->options, "requirepeer"),
 		.verifies = options_verify(&c->options)
 	};
+	Text		why = {0};
+	bool		trusted = link_is_trusted(c->link, &demands, &why);
+
+	if (!trusted)
+		conmgr_failed(c, "", text_of(&why));
+	text_free(&why);
+	return trusted;
+}
+
+void
+put_question(Connection *c)
+{
 	Question	question = {
 		.attribute = target_name(c),
 		.except = text_of(&c->except)
 	};
 	Text		wait = {0};
-	Text		why = {0};
 
-	if (!link_is_trusted(c->link, &demands, &why))
-	{
-		conmgr_failed(c, "", text_of(&why));
-		text_free(&why);
-		return NEXT;
-	}
-	c->phase = PH_ASK;
 	if (c->refusals == 0)
 		snprintf(c->tried.address, sizeof c->tried.address, "%s",
 				 link_peer(c->link));
@@ -46,6 +54,16 @@ ask(Connection *c)
 		question.wait = text_of(&wait);
 	link_ask(c->link, &question);
 	text_free(&wait);
+}
+
+Step
+ask(Connection *c)
+{
+	if (!conmgr_trusted(c))
+		return NEXT;
+	make_known(c, link_offers(c->link));
+	c->phase = PH_ASK;
+	put_question(c);
 	return AGAIN;
 }
 
@@ -143,7 +161,7 @@ static Step
 refused(Connection *c)
 {
 	size_t		before = c->err.len;
-	char		sqlstate[6];
+	char		sqlstate[6] = "";
 
 	tried_verbose_message(c, sqlstate);
 	verbose_errors(c, false);
@@ -243,6 +261,22 @@ none(Connection *c)
 	return NEXT;
 }
 
+/*
+ * conmgr ends. Who waits for an instance may have the next one at once, at the
+ * same place: it keeps its ports when it is restarted. That one is asked for
+ * what is left of the time.
+ */
+static Step
+next_conmgr(Connection *c)
+{
+	if (!c->waiting || wait_left(c) <= 0 || c->restarts++ >= MAX_RESTARTS)
+		return NEXT;
+	leave_conmgr(c);
+	text_cut(&c->err, c->err_before);
+	c->attempt--;				/* connect_timeout does not begin anew */
+	return ANEW;
+}
+
 Step
 answer(Connection *c)
 {
@@ -262,6 +296,8 @@ answer(Connection *c)
 				conmgr_failed(c, "", link_error(c->link));
 			if (link_has_none(c->link))
 				return none(c);
+			if (c->rejected)
+				return next_conmgr(c);
 			break;
 		default:
 			conmgr_failed(c, sending ?
@@ -269,7 +305,7 @@ answer(Connection *c)
 						  "Connection Manager: " :
 						  "could not receive server address from "
 						  "Connection Manager: ", link_error(c->link));
-			break;
+			return sending ? NEXT : next_conmgr(c);
 	}
 	return NEXT;
 }

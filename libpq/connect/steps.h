@@ -72,13 +72,18 @@ PostgresPollingStatusType target_poll(Connection *c, Suits *answer, Text *why);
 const char *target_name(const Connection *c);
 void		server_identity(PGconn *real_conn, Text *out);
 
+/* known.c */
+bool		is_known(const Connection *c, Offers *offers);
+void		make_known(const Connection *c, const Offers *offers);
+void		forget_known(const Connection *c);
+
 /* stage1.c */
 bool		for_console(const Connection *c);
 void		host_conninfo(const Connection *c, const Host *h, bool bogus,
 						  Text *out);
 bool		later_address(Connection *c);
 void		forget_addresses(Connection *c);
-bool		probe_start(Connection *c);
+bool		probe_start(Connection *c, const Offers *expected);
 Step		stage1_start(Connection *c);
 Step		stage1(Connection *c);
 Step		probe(Connection *c);
@@ -86,6 +91,8 @@ Step		check(Connection *c);
 
 /* stage2.c */
 void		conmgr_failed(Connection *c, const char *what, const char *why);
+bool		conmgr_trusted(Connection *c);
+void		put_question(Connection *c);
 Step		ask(Connection *c);
 Step		answer(Connection *c);
 Step		stage2(Connection *c);

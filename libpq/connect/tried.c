@@ -14,6 +14,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,13 +210,13 @@ awaits_word(const Connection *c, ConnStatusType status)
  * there will be none.
  */
 static int
-peek(Connection *c)
+peek(Connection *c, int fd)
 {
 	unsigned char byte;
 	ssize_t		n;
 
 	do
-		n = recv(real.PQsocket(c->sql), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+		n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	c->tried.closed = n == 0 ||
 		(n < 0 && (errno == ECONNRESET || errno == EPIPE));
@@ -229,6 +230,7 @@ real_step(Connection *c)
 	ConnStatusType status = real.PQstatus(c->sql);
 	const char *address;
 	int			next = -1;
+	int			copy = -1;
 
 	c->reached |= status == CONNECTION_AWAITING_RESPONSE;
 	if (!tried_moved(c) && (address = real.PQhostaddr(c->sql)) && *address)
@@ -236,7 +238,7 @@ real_step(Connection *c)
 	t->closed = false;
 	if (awaits_word(c, status))
 	{
-		next = peek(c);
+		next = peek(c, real.PQsocket(c->sql));
 
 		/*
 		 * Libpq would find nothing either; if something came between the two
@@ -247,9 +249,22 @@ real_step(Connection *c)
 			return t->polled;
 	}
 	t->first = next > 0 ? (char) next : 0;
+
+	/*
+	 * The peer may close after the look, and before libpq's first word: before
+	 * 15 libpq fails then, and has closed the socket.
+	 */
+	if (status == CONNECTION_MADE && real.PQlibVersion() < 150000)
+		copy = fcntl(real.PQsocket(c->sql), F_DUPFD_CLOEXEC, 0);
 	connecting = c;
 	t->polled = real.PQconnectPoll(c->sql);
 	connecting = NULL;
+	if (copy >= 0)
+	{
+		if (t->polled == PGRES_POLLING_FAILED)
+			peek(c, copy);
+		close(copy);
+	}
 	return t->polled;
 }
 

@@ -2,93 +2,84 @@
 // table of the real library's functions, base/table.c, its contents, handle/forward.c, every
 // forwarder, and cm.h, the names in conmgr's answers.
 // It is run by libpq/front.mk at build time and stops the build when the installed libpq exports
-// something that the list does not class. With -check it only compares, any number of libraries.
+// something that the list does not class. With -check it only compares, any number of libraries, and
+// wants the column since to be right as well.
 //
 //	go run ./libpq/gen functions.list /path/to/libpq.so.5 outdir
 //	go run ./libpq/gen -check functions.list /path/to/libpq.so.5 ...
+//	go run ./libpq/gen -exports 'libpq5 17.6-0+deb13u1' /path/to/libpq.so.5
+//
+// -exports prints what -check takes in a library's place: testdata/ has those of all releases that
+// Debian has (libpq/front.mk, front-exports).
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"debug/elf"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 )
 
-// function is a line of the list.
-type function struct {
-	class, ret, name, params string
-	without                  string   // what it gives where the real library does not have it
-	args                     []string // names of the parameters, in order
-	since                    int      // major version
-}
-
-// What the oldest supported libpq has, no libpq lacks.
-const oldest = 13
-
-var prototype = regexp.MustCompile(`^(.*?[\s*])([A-Za-z_][A-Za-z0-9_]*)\((.*)\)$`)
-
-var classes = regexp.MustCompile(`^(pass|conn|io|result|own|data)(=[-A-Z_a-z0-9]+)?$`)
-
 func main() {
 	check := flag.Bool("check", false, "only compare the list with libraries")
+	export := flag.String("exports", "", "only print what a library exports, under this `name` of its package")
 	flag.Parse()
-	if flag.NArg() != 3 && !(*check && flag.NArg() >= 2) {
-		fail("usage: gen functions.list libpq.so.5 outdir\n       gen -check functions.list libpq.so.5 ...")
+	switch {
+	case *export != "" && flag.NArg() == 1:
+		lib, err := readLibrary(flag.Arg(0))
+		if err != nil {
+			fail("%v", err)
+		}
+		os.Stdout.Write(lib.list(*export))
+		return
+	case *export == "" && (flag.NArg() == 3 || *check && flag.NArg() >= 2):
+	default:
+		fail("usage: gen functions.list libpq.so.5 outdir\n" +
+			"       gen -check functions.list libpq.so.5 ...\n" +
+			"       gen -exports package libpq.so.5")
 	}
 	functions, err := readList(flag.Arg(0))
 	if err != nil {
 		fail("%v", err)
 	}
 	if *check {
-		for _, path := range flag.Args()[1:] {
-			compare(functions, path)
-		}
+		checkAll(functions, flag.Args()[1:])
 		return
 	}
-	exported := compare(functions, flag.Arg(1))
-	write(filepath.Join(flag.Arg(2), "cm.h"), names())
-	write(filepath.Join(flag.Arg(2), "functions.h"), header(functions))
-	write(filepath.Join(flag.Arg(2), "base/table.c"), table(functions))
-	write(filepath.Join(flag.Arg(2), "handle/forward.c"), forwarders(functions, exported))
-}
-
-// compare ends the program if the library exports something that is not in the list, or lacks what
-// every libpq has.
-func compare(functions []function, path string) map[string]uint64 {
-	exported, err := exports(path)
+	lib, err := readLibrary(flag.Arg(1))
+	if err == nil {
+		err = compare(functions, lib, flag.Arg(0))
+	}
 	if err != nil {
 		fail("%v", err)
 	}
-	var unknown, missing []string
-	listed := map[string]bool{}
-	for _, f := range functions {
-		listed[f.name] = true
-		if _, ok := exported[f.name]; !ok && f.since <= oldest {
-			missing = append(missing, f.name)
+	write(filepath.Join(flag.Arg(2), "cm.h"), names())
+	write(filepath.Join(flag.Arg(2), "functions.h"), header(functions))
+	write(filepath.Join(flag.Arg(2), "base/table.c"), table(functions))
+	write(filepath.Join(flag.Arg(2), "handle/forward.c"), forwarders(functions, lib))
+}
+
+// checkAll tells of every library what is wrong, and ends the program if there was something.
+func checkAll(functions []function, paths []string) {
+	failed := false
+	for _, path := range paths {
+		lib, err := readLibrary(path)
+		if err == nil {
+			err = errors.Join(compare(functions, lib, flag.Arg(0)), sinceOf(functions, lib, flag.Arg(0)))
 		}
-	}
-	for name := range exported {
-		if !listed[name] {
-			unknown = append(unknown, name)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "libpq/gen: %v\n", err)
+			failed = true
+			continue
 		}
+		fmt.Printf("%s: %s, %d functions, all are classed\n", path, lib.name, len(lib.exports))
 	}
-	slices.Sort(unknown)
-	if len(unknown) > 0 {
-		fail("%s exports functions that %s does not class: %s\nAdd a line for each: the front must know which take a PGconn",
-			path, flag.Arg(0), strings.Join(unknown, ", "))
+	if failed {
+		os.Exit(1)
 	}
-	if len(missing) > 0 {
-		fail("%s lacks %s: it is no libpq of PostgreSQL %d or later", path, strings.Join(missing, ", "), oldest)
-	}
-	return exported
 }
 
 func fail(format string, args ...any) {
@@ -103,84 +94,6 @@ func write(path string, text []byte) {
 	if err := os.WriteFile(path, text, 0o644); err != nil {
 		fail("%v", err)
 	}
-}
-
-// exports gives the names that the library defines for others, with the size of each.
-func exports(path string) (map[string]uint64, error) {
-	file, err := elf.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("could not read the installed libpq: %w", err)
-	}
-	defer file.Close()
-	symbols, err := file.DynamicSymbols()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	names := map[string]uint64{}
-	for _, s := range symbols {
-		if s.Section == elf.SHN_UNDEF || strings.HasPrefix(s.Name, "_") {
-			continue
-		}
-		if s.Name == "PQcmSocket" {
-			return nil, fmt.Errorf("%s is the front itself: name the real libpq", path)
-		}
-		switch elf.ST_TYPE(s.Info) {
-		case elf.STT_FUNC, elf.STT_OBJECT:
-			names[s.Name] = s.Size
-		}
-	}
-	return names, nil
-}
-
-func readList(path string) ([]function, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	var list []function
-	seen := map[string]int{}
-	scanner := bufio.NewScanner(file)
-	for number := 1; scanner.Scan(); number++ {
-		text := strings.TrimSpace(scanner.Text())
-		if text == "" || strings.HasPrefix(text, "#") {
-			continue
-		}
-		fields := strings.Fields(text)
-		if len(fields) < 3 || !classes.MatchString(fields[0]) {
-			return nil, fmt.Errorf("%s:%d: expected: class since prototype", path, number)
-		}
-		f := function{}
-		f.class, f.without, _ = strings.Cut(fields[0], "=")
-		if f.since, err = strconv.Atoi(fields[1]); err != nil {
-			return nil, fmt.Errorf("%s:%d: not a version: %s", path, number, fields[1])
-		}
-		if f.without == "" {
-			f.without = "0"
-		}
-		declaration := strings.Join(fields[2:], " ")
-		if f.class == "data" {
-			f.name = declaration
-		} else {
-			m := prototype.FindStringSubmatch(declaration)
-			if m == nil {
-				return nil, fmt.Errorf("%s:%d: not a prototype: %s", path, number, declaration)
-			}
-			f.ret, f.name, f.params = strings.TrimSpace(m[1]), m[2], m[3]
-			if f.params != "void" {
-				for _, p := range strings.Split(f.params, ",") {
-					p = strings.TrimSpace(p)
-					f.args = append(f.args, p[strings.LastIndexAny(p, " *")+1:])
-				}
-			}
-		}
-		if other, ok := seen[f.name]; ok {
-			return nil, fmt.Errorf("%s:%d: %s is in line %d already", path, number, f.name, other)
-		}
-		seen[f.name] = number
-		list = append(list, f)
-	}
-	return list, scanner.Err()
 }
 
 const warning = "/* Generated by libpq/gen from libpq/functions.list: do not edit. */\n"
@@ -221,12 +134,12 @@ func table(list []function) []byte {
 	return b.Bytes()
 }
 
-func forwarders(list []function, exported map[string]uint64) []byte {
+func forwarders(list []function, lib *library) []byte {
 	var b bytes.Buffer
 	b.WriteString(warning + "#include \"handle/handle.h\"\n\n")
 	for _, f := range list {
 		if f.class == "data" {
-			variable(&b, f, exported)
+			variable(&b, f, lib)
 		} else if f.class != "own" {
 			forwarder(&b, f)
 		}
@@ -291,8 +204,8 @@ func forwarder(b *bytes.Buffer, f function) {
 // before any constructor runs, and the loader complains if that is smaller than the symbol: the
 // symbol has the size that it has in the library of the build. The array is as long as it is in the
 // newest libpq, for all others.
-func variable(b *bytes.Buffer, f function, exported map[string]uint64) {
-	size := exported[f.name]
+func variable(b *bytes.Buffer, f function, lib *library) {
+	size := lib.exports[f.name]
 	if size/8 > uint64(len(statusNames)) {
 		fail("%s of the installed libpq has %d entries, libpq/gen knows %d", f.name, size/8, len(statusNames))
 	}

@@ -20,6 +20,7 @@ func names() []byte {
 	define("CANNOT_ESTABLISH", cm.CannotEstablish)
 	define("CANNOT_CONNECT_NOW", cm.CannotConnectNow)
 	define("PROTOCOL_VIOLATION", cm.ProtocolViolation)
+	define("SHUTDOWN_TEXT", cm.ShutdownText)
 	define("LABEL_SETTING", cm.LabelSetting)
 	define("FEATURES_PARAMETER", cm.FeaturesParameter)
 	define("FEATURE_WAIT", cm.FeatureWait)

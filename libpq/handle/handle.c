@@ -205,6 +205,7 @@ PQstatus(const PGconn *conn)
 			return CONNECTION_BAD;
 		case PH_PROBE:
 			return link_is_connecting(f->c.link) ? CONNECTION_STARTED :
+				link_is_asked(f->c.link) ? CONNECTION_AWAITING_CMRESPONSE :
 				CONNECTION_AWAITING_RESPONSE;
 		case PH_CHECK:
 			return CONNECTION_CHECK_TARGET;

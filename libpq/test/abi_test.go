@@ -4,29 +4,40 @@ package libpqtest
 
 import (
 	"debug/elf"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
+// installedLibpq is the libpq that the front stands before.
 func installedLibpq(t *testing.T) string {
-	out, err := exec.Command("pkg-config", "--variable=libdir", "libpq").Output()
-	if err != nil {
-		t.Fatal(err)
+	t.Helper()
+	// libpq.pc has no libdir before 15
+	for _, ask := range [][]string{{"pkg-config", "--variable=libdir", "libpq"}, {"pg_config", "--libdir"}} {
+		out, err := exec.Command(ask[0], ask[1:]...).Output()
+		path := filepath.Join(strings.TrimSpace(string(out)), "libpq.so.5")
+		if err == nil && filepath.IsAbs(path) && exists(path) {
+			return path
+		}
 	}
-	return filepath.Join(strings.TrimSpace(string(out)), "libpq.so.5")
+	// nor has a machine it that builds nothing
+	if all, _ := filepath.Glob("/usr/lib/*/libpq.so.5"); len(all) == 1 {
+		return all[0]
+	}
+	t.Fatal("there is no libpq")
+	return ""
 }
 
-// libpqVersion is the major version of the libpq that the front stands before.
+// libpqVersion is its major version, by the name of its file: libpq.so.5.17.
 func libpqVersion(t *testing.T) (major int) {
 	t.Helper()
-	out, err := exec.Command("pkg-config", "--modversion", "libpq").Output()
+	file, err := filepath.EvalSymlinks(installedLibpq(t))
 	if err == nil {
-		_, err = fmt.Sscanf(string(out), "%d", &major)
+		major, err = strconv.Atoi(strings.TrimPrefix(filepath.Ext(file), "."))
 	}
 	if err != nil {
 		t.Fatal(err)

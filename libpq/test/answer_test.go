@@ -76,7 +76,7 @@ func TestAnswersAreQuoted(t *testing.T) {
 	loot := newLoot(t)
 	i := newImpostor(t, 0, "-port", loot.port, "-host", `x' sslmode=disable password='`)
 	out := failure(t, byPath(), "psql", "-X", "-w", "-d", secret(i.port, "sslmode=require"), "-c", "select 1")
-	wantAll(t, out, "port "+loot.port+" failed: server does not support SSL")
+	wantAll(t, out, since14(t, "port "+loot.port+" failed: ")+"server does not support SSL")
 	loot.mu.Lock()
 	defer loot.mu.Unlock()
 	if len(loot.heard) != 2 || len(loot.heard[1]) != 8 {

@@ -6,6 +6,8 @@ package libpqtest
 import (
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +29,19 @@ func script(t *testing.T, name, how string) (string, []string) {
 	return s[0], []string{filepath.Join(root, "libpq/test/clients", s[1]), how}
 }
 
+// unknown tells whether this is a driver that the distribution does not have: Debian 11, with libpq
+// 13, has no psycopg 3.
+func unknown(t *testing.T, name string) bool {
+	t.Helper()
+	return name == "psycopg3" && libpqVersion(t) < 14 && exec.Command("/usr/bin/python3", "-c", "import psycopg").Run() != nil
+}
+
 func TestDrivers(t *testing.T) {
 	for name := range scripts {
+		if unknown(t, name) {
+			t.Log("not tried: ", name)
+			continue
+		}
 		for _, how := range []string{"sync", "async"} {
 			for way, env := range map[string]func() []string{"path": byPath, "preload": byPreload} {
 				t.Run(name+"/"+how+"/"+way, func(t *testing.T) {
@@ -73,4 +86,41 @@ func TestDrivers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// PostgreSQL's own programs, of the version that is installed, say and do by way of conmgr what they
+// do with libpq.
+func TestClientPrograms(t *testing.T) {
+	cm := conmgr(t)
+	sql(t, primary, "drop table if exists dumped; create table dumped as select i, repeat('x', 1000) as t from generate_series(1, 2000) i")
+	sql(t, primary, "select lo_from_bytea(0, 'large')")
+	byConmgr, directly := dsn(cm.Port(), "target_session_attrs=primary"), dsn(primary.port, "")
+	// since 17.6 and its like each dump has a key of its own
+	key := regexp.MustCompile(`(?m)^\\(un)?restrict .*$`)
+	for _, program := range [][]string{{"pg_dump"}, {"pg_dump", "-b", "--inserts", "-t", "dumped"}, {"pg_dumpall", "-g"}} {
+		said := func(env []string, conninfo string) string {
+			args := append(slices.Clone(program[1:]), "-d", conninfo)
+			return key.ReplaceAllString(output(t, env, program[0], args...), "")
+		}
+		want := said(plain(), directly)
+		for _, conninfo := range []string{byConmgr, directly} {
+			if got := said(byPath(), conninfo); got != want || len(want) < 100 {
+				t.Errorf("%s of %s: %d bytes, not %d", program, conninfo, len(got), len(want))
+			}
+		}
+	}
+
+	// by several connections
+	dir := filepath.Join(t.TempDir(), "dump")
+	output(t, byPath(), "pg_dump", "-Fd", "-j", "3", "-f", dir, "-d", byConmgr)
+	sql(t, primary, "drop table dumped")
+	output(t, byPath(), "pg_restore", "-j", "3", "-t", "dumped", "-d", byConmgr, dir)
+	if got := sql(t, primary, "select count(*) from dumped"); got != "2000" {
+		t.Errorf("%s rows are restored", got)
+	}
+	output(t, byPath(), "vacuumdb", "-j", "2", "-z", "-q", "-d", byConmgr)
+	wantAll(t, output(t, byPath(), "pg_isready", "-d", byConmgr), "accepting connections")
+	wantAll(t, output(t, append(byPath(), "PGTARGETSESSIONATTRS=primary"), "psql", "-X", "-At", "-d", byConmgr, "-v", "FETCH_COUNT=100", "-c",
+		"select count(i) over () from dumped limit 1000"), strings.Repeat("2000\n", 1000))
+	wantAll(t, output(t, byPath(), "psql", "-X", "-At", "-d", byConmgr, "-c", "\\copy (select 42) to stdout"), "42")
 }

@@ -59,7 +59,7 @@ func linkedWithTheNewest(t *testing.T, name string) string {
 		{"-w", "-fno-builtin", "-shared", "-fPIC", "-Wl,-soname,libpq.so.5", "-o", filepath.Join(dir, "libpq.so"),
 			source},
 		{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-I/usr/include/postgresql", "-o", program,
-			"libpq/test/c/" + name + ".c", "-L" + dir, "-lpq"},
+			"libpq/test/c/" + name + ".c", "-L" + dir, "-lpq", "-ldl"},
 	} {
 		if err := run(root, "gcc", args...); err != nil {
 			t.Fatal(err)
@@ -106,13 +106,33 @@ func TestBuildFindsLibpq(t *testing.T) {
 			t.Errorf("%s: %s, not %s", args[0], got, want)
 		}
 	}
-	dir := t.TempDir()
-	cmd := exec.Command("make", "-s", "-f", "libpq/front.mk", "front", "REAL_LIBPQ=/nonexistent/libpq.so.5",
-		"FRONT_OUT="+dir, "FRONT_GEN="+dir)
-	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
-	if err == nil {
-		t.Errorf("built without a libpq: %s", out)
+	// before 15, the directories stand in Cflags and Libs alone
+	old := write(t, "old", "#!/bin/sh\ncase $1 in --libs-only-L) echo -L"+filepath.Dir(installedLibpq(t))+
+		" ;; --cflags-only-I) echo -I"+strings.Fields(want)[1]+" ;; --variable=*) echo ;; *) exec pkg-config \"$@\" ;; esac\n")
+	os.Chmod(old, 0o755)
+	if got := show("PKG_CONFIG="+old, "PG_CONFIG=/nonexistent"); got != want {
+		t.Errorf("libpq.pc without libdir: %s, not %s", got, want)
 	}
-	wantAll(t, string(out), "there is no libpq at '/nonexistent/libpq.so.5'", "REAL_LIBPQ=")
+
+	// What is missing is named, with what pkg-config says of it.
+	silent := write(t, "silent", "#!/bin/sh\n[ $1 != --print-errors ] || echo \"Package 'libcurl', required by 'libpq', not found\" >&2\nexit 1\n")
+	os.Chmod(silent, 0o755)
+	for _, c := range []struct{ args, want []string }{
+		{[]string{"REAL_LIBPQ=/nonexistent/libpq.so.5"}, []string{"there is no libpq at '/nonexistent/libpq.so.5'", "REAL_LIBPQ="}},
+		{[]string{"PKG_CONFIG=" + silent, "PG_CONFIG=/nonexistent"},
+			[]string{"there is no libpq at '/libpq.so.5'", "required by 'libpq', not found", "install libpq-dev"}},
+		{[]string{"PKG_CONFIG=/nonexistent", "PG_CONFIG=/nonexistent"},
+			[]string{"there is no libpq at '/libpq.so.5'", "there is no /nonexistent\n"}},
+		{[]string{"LIBPQ_INCLUDE=/nonexistent"}, []string{"there is no libpq-fe.h", "LIBPQ_INCLUDE is '/nonexistent'"}},
+	} {
+		dir := t.TempDir()
+		cmd := exec.Command("make", append([]string{"-s", "-f", "libpq/front.mk", "front", "FRONT_OUT=" + dir, "FRONT_GEN=" + dir},
+			c.args...)...)
+		cmd.Dir = root
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Errorf("%s: built: %s", c.args, out)
+		}
+		wantAll(t, string(out), c.want...)
+	}
 }

@@ -58,7 +58,7 @@ func TestConmgrThatShutsDown(t *testing.T) {
 		for _, more := range []string{"", " sslmode=require"} {
 			out := failure(t, byPath(), "psql", "-X", "-d", dsn(cm.Port(), more), "-c", "select 1")
 			if more == "" || !last { // at the very end it does not say that it is one
-				wantAll(t, out, `connection to server at "localhost"`, ", port "+cm.Port()+" failed: ",
+				wantAll(t, out, since14(t, `connection to server at "localhost"`), since14(t, ", port "+cm.Port()+" failed: "),
 					"the Connection Manager is shutting down")
 			}
 		}

@@ -10,6 +10,7 @@ package libpqtest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -27,6 +28,10 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/pgtest"
 	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
+
+// frontVariable names the directory of another front than the one that is built here: one that was
+// built with another libpq (scripts/matrix).
+const frontVariable = "WATCHDOG_TEST_FRONT"
 
 var (
 	root    string // of the repository
@@ -61,17 +66,22 @@ func setup(r *testkit.Run) (err error) {
 		return err
 	}
 	r.Cleanup(func() { os.RemoveAll(scratch) })
-	front = filepath.Join(root, "build/connmgr")
+	front = cmp.Or(os.Getenv(frontVariable), filepath.Join(root, "build/connmgr"))
 	bindir = filepath.Join(scratch, "bin")
 	os.Mkdir(bindir, 0o755)
-	if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
+	// One that was built elsewhere, with another libpq (scripts/front-versions).
+	if other := os.Getenv("WATCHDOG_TEST_FRONT"); other != "" {
+		front = other
+	} else if err = run(root, "make", "-s", "-f", "libpq/front.mk", "front"); err != nil {
 		return err
 	}
 	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings",
-		"keypass", "settings", "resets", "failed", "sandbox", "nomem", "wiped", "options", "told", "pool"} {
+		"keypass", "settings", "resets", "failed", "sandbox", "nomem", "wiped", "options", "told", "pool",
+		"params"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
-			"-Wl,--export-dynamic-symbol=epoll_wait", "-Wl,--export-dynamic-symbol=shutdown", "-Wl,--export-dynamic-symbol=strndup", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name),
-			"libpq/test/c/"+name+".c", "-lpq", "-pthread"); err != nil {
+			"-Wl,--export-dynamic-symbol=epoll_wait", "-Wl,--export-dynamic-symbol=shutdown", "-Wl,--export-dynamic-symbol=recv",
+			"-Wl,--export-dynamic-symbol=strndup", "-I/usr/include/postgresql", "-o", filepath.Join(bindir, name),
+			"libpq/test/c/"+name+".c", "-lpq", "-ldl", "-pthread"); err != nil {
 			return err
 		}
 	}
@@ -328,6 +338,15 @@ func waitSQL(t *testing.T, s *server, query string) {
 			t.Fatalf("not true in time: %s", query)
 		}
 	}
+}
+
+// since14 is what libpq says of a failure to connect since 14 ("... port 5432 failed: "); 13 does not.
+func since14(t *testing.T, text string) string {
+	t.Helper()
+	if libpqVersion(t) < 14 {
+		return ""
+	}
+	return text
 }
 
 func wantAll(t *testing.T, text string, parts ...string) {

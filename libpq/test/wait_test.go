@@ -227,6 +227,35 @@ func TestRefusingInstanceIsWaitedFor(t *testing.T) {
 	}
 }
 
+// conmgr is restarted while the application waits: the next one is asked, for what is left of the time.
+// One that ends again and again is left in the end.
+func TestConmgrEndsWhileItIsWaitedFor(t *testing.T) {
+	ends := map[string][]byte{"told": backend.Fatal(cm.CannotConnectNow, cm.ShutdownText, "", ""), "closed": {}}
+	for how, end := range ends {
+		for _, x := range []struct {
+			times int32
+			wait  string
+			asked int
+		}{{1, "9000", 2}, {99, "9000", 4}, {99, "0", 1}} {
+			var n atomic.Int32
+			m := hostileWith(t, hostile.Script{Announced: announced("wait", cm.WaitSetting, x.wait), Rows: []hostile.Row{row("0", primary.port)},
+				Answer: func(string, <-chan struct{}) []byte {
+					if n.Add(1) <= x.times {
+						return end
+					}
+					return nil
+				}})
+			c := program(t, byPath(), "psql", "-X", "-At", "-d", dsn(m.Port(), "connect_timeout=30"), "-c", "select 1")
+			out, err := c.CombinedOutput()
+			if (err == nil) != (x.times == 1) || err != nil && strings.Count(string(out), "could not receive") != 1 {
+				t.Errorf("%s %d times: %v %s", how, x.times, err, out)
+			}
+			want := slices.Repeat([]string{"SHOW TARGET any WAIT '" + x.wait + "ms'"}, x.asked)
+			wantAsked(t, how, m.Asked(), want...)
+		}
+	}
+}
+
 func TestPingDoesNotWait(t *testing.T) {
 	m := waiter(t, "60000")
 	wantAll(t, output(t, byPath(), "pings", dsn(m.Port(), ""), "localhost", m.Port()), "PQping no response",

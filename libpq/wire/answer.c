@@ -242,44 +242,102 @@ take(CmLink *link, char type, const char *p, const char *end, bool *ready)
 	}
 }
 
+/* The length of the message at p, 0: its header is not there yet. */
+static size_t
+message_length(const char *p, size_t len)
+{
+	return len < 5 ? 0 : 1 + (size_t) get32(p + 1);
+}
+
+/*
+ * How many of the bytes belong to the answer: those up to ReadyForQuery, or
+ * all if it is not among them.
+ */
+static size_t
+of_answer(const char *in, size_t len)
+{
+	size_t		done = 0;
+
+	for (;;)
+	{
+		size_t		n = message_length(in + done, len - done);
+
+		if (n < 5 || n > len - done)
+			return len;
+		if (in[done] == 'Z')
+			return done + n;
+		done += n;
+	}
+}
+
+/*
+ * Takes the messages that are whole. LINK_READ: more has to come; what has
+ * come of it is at the buffer's beginning.
+ */
+static LinkStep
+take_messages(CmLink *link)
+{
+	size_t		done = 0;
+	bool		ready = false;
+
+	while (!ready)
+	{
+		const char *p = link->in + done;
+		size_t		left = link->in_len - done;
+		size_t		n = message_length(p, left);
+
+		if (left >= 5 && (n < 5 || n > MAX_MESSAGE))
+			return LINK_STRANGER;
+		if (n == 0 || n > left)
+			break;
+		if (!take(link, *p, p + 5, p + n, &ready))
+			return LINK_STRANGER;
+		done += n;
+	}
+	link->in_len -= done;
+	memmove(link->in, link->in + done, link->in_len);
+	return ready ? LINK_READY : LINK_READ;
+}
+
+/* For all of the message that has begun, which has not come yet. */
+static bool
+make_room(CmLink *link)
+{
+	size_t		n = message_length(link->in, link->in_len);
+	char	   *bigger;
+
+	if (n <= link->in_size)
+		return true;
+	bigger = realloc(link->in, n);
+	if (!bigger)
+		return false;
+	link->in = bigger;
+	link->in_size = n;
+	return true;
+}
+
 /*
  * Reads and takes messages up to ReadyForQuery, and nothing beyond: what
- * follows it is the event of a loss.
+ * follows it is the event of a loss. So the kernel shows first what there is.
  */
 LinkStep
 link_receive(CmLink *link)
 {
 	for (;;)
 	{
-		size_t		want = link->in_len < 5 ? 5 :
-			1 + (size_t) get32(link->in + 1);
-		bool		ready = false;
+		LinkStep	step = take_messages(link);
+		char	   *end;
 		ssize_t		n;
 
-		if (link->in_len >= 5 && (want < 5 || want > MAX_MESSAGE))
+		if (step != LINK_READ)
+			return step;
+		if (!make_room(link) || link->received > MAX_ANSWER)
 			return LINK_STRANGER;
-		if (link->in_len >= 5 && link->in_len == want)
-		{
-			if (!take(link, link->in[0], link->in + 5, link->in + want,
-					  &ready))
-				return LINK_STRANGER;
-			link->in_len = 0;
-			if (ready)
-				return LINK_READY;
-			continue;
-		}
-		if (want > link->in_size)
-		{
-			char	   *bigger = realloc(link->in, want);
-
-			if (!bigger)
-				return LINK_STRANGER;
-			link->in = bigger;
-			link->in_size = want;
-		}
-		if (link->received > MAX_ANSWER)
-			return LINK_STRANGER;
-		n = recv(link->fd, link->in + link->in_len, want - link->in_len, 0);
+		end = link->in + link->in_len;
+		n = recv(link->fd, end, link->in_size - link->in_len, MSG_PEEK);
+		if (n > 0)
+			n = recv(link->fd, end, of_answer(link->in, link->in_len +
+											  (size_t) n) - link->in_len, 0);
 		if (n > 0)
 		{
 			link->in_len += (size_t) n;

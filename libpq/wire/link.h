@@ -1,11 +1,12 @@
 /*
- * link.h: the inside of wire/: what a link is, for link.c, answer.c, trust.c
- * and resume.c; the news that come on a bound one, and being bound again, for
- * watch.c.
+ * link.h: the inside of wire/: what a link is, for dial.c, link.c, answer.c,
+ * trust.c and resume.c; the news that come on a bound one, and being bound
+ * again, for watch.c.
  */
 #ifndef LINK_H
 #define LINK_H
 
+#include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -14,7 +15,8 @@
 
 typedef enum LinkState
 {
-	LS_CONNECTING, LS_SSL_ANSWER, LS_STARTUP, LS_IDLE, LS_SENDING, LS_ANSWER
+	LS_CONNECTING, LS_SSL_ANSWER, LS_CONNECTED, LS_GREETING, LS_STARTUP, LS_IDLE,
+	LS_SENDING, LS_ANSWER
 } LinkState;
 
 struct addrinfo;
@@ -53,6 +55,8 @@ struct CmLink
 	size_t		in_size;
 	size_t		received;		/* of this answer, all its messages */
 	bool		is_conmgr;
+	bool		knocks;			/* the question goes with the startup */
+	Offers		expected;		/* link_knock: by which it was put */
 	Offers		offers;
 	const char *attribute;		/* asked for last; NULL: nothing yet */
 	bool		got_target;
@@ -70,8 +74,15 @@ struct CmLink
 /* address.c */
 bool		socket_place(const Host *h, Place *place);
 
-/* link.c */
+/* dial.c */
+extern const Offers no_offers;
+
+void		put32(Text *out, uint32_t n);
+bool		dial(CmLink *link);
 CmLink	   *link_again(const Place *place, const Text *startup);
+void		target_free(CmTarget *t);
+
+/* link.c */
 bool		link_is_writing(const CmLink *link);
 void		link_query(CmLink *link, const char *attribute,
 					   const Text *statement);

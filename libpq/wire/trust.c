@@ -6,7 +6,9 @@
  *
  * Whoever listens on conmgr's port decides by his answers where applications
  * go, and under which name a server's certificate is checked. So, before
- * anything that he says is believed, and before anything is asked of him:
+ * anything that he says is believed, and before anything is asked of him but
+ * by a question that goes with the startup (link_knock), which tells him no
+ * more than that does:
  *
  * - known: his user is root, this process's own one, conmgr, or one of
  *   PGCMUSER; or requirepeer names him (Unix sockets). Others are refused.

@@ -3,7 +3,7 @@
  * socket. It knows addresses and descriptors, and nothing of a PGconn or of
  * the application's handle; it includes base/text.h and cm.h, no libpq.
  *
- * - A link: the connection to conmgr (link.c, answer.c): asked for an
+ * - A link: the connection to conmgr (dial.c, link.c, answer.c): asked for an
  *   instance while an application connects, and then left alone.
  * - Trust: whose process the other end is (owner.c, ownerproc.c), whether
  *   that one and its answer are believed (trust.c).
@@ -40,11 +40,12 @@ const char *host_port(const Host *h);
 void		address_text(const struct sockaddr *address, size_t len,
 						 char *out, size_t size);
 
-/* ---- link.c, answer.c: the connection to conmgr ---- */
+/* ---- dial.c, link.c, answer.c: the connection to conmgr ---- */
 typedef enum LinkStep
 {
 	LINK_READ, LINK_WRITE,		/* wait for the socket */
-	LINK_READY,					/* it is a conmgr, and idle */
+	LINK_CONNECTED,				/* link_knock: it may be asked at once */
+	LINK_READY,					/* it is a conmgr, and idle, or answers */
 	LINK_TARGET,				/* the answer has come: link_target */
 	LINK_NO_TARGET,				/* conmgr has no such instance: link_error */
 	LINK_STRANGER,				/* not a conmgr */
@@ -91,6 +92,8 @@ typedef struct Login
 } Login;
 
 CmLink	   *link_open(const Host *h, const Login *login);
+CmLink	   *link_knock(const Host *h, const Login *login,
+					   const Offers *expected);
 CmLink	   *link_adopt(int fd, const Host *h, const Login *login);
 void		link_announce(CmLink *link, const char *parameter,
 						  const char *value);
@@ -102,6 +105,7 @@ int			link_socket(const CmLink *link);
 const char *link_peer(const CmLink *link);
 bool		link_is_connecting(const CmLink *link);
 bool		link_is_sending(const CmLink *link);
+bool		link_is_asked(const CmLink *link);
 bool		link_shuts_down(const CmLink *link);
 bool		link_has_none(const CmLink *link);
 const Offers *link_offers(const CmLink *link);

@@ -58,7 +58,8 @@ func Start(t testkit.TB) *Pair {
 		pgtest.HBA("local all,replication all trust", "host all postgres 127.0.0.1/32 trust",
 			"host all app 127.0.0.1/32 scram-sha-256",
 			"host replication all 127.0.0.1/32 trust"))...)
-	primary.Exec("CREATE ROLE app LOGIN PASSWORD '" + strings.ReplaceAll(Password, "'", "''") + "'")
+	// 13 would make it md5.
+	primary.Exec("SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD '" + strings.ReplaceAll(Password, "'", "''") + "'")
 	standby := primary.Standby("standby")
 	return &Pair{Primary: primary.Port, Standby: standby.Port, SocketDir: primary.SocketDir,
 		RootCert: filepath.Join(dir, "root.crt"),

@@ -45,15 +45,21 @@ func (t *test) terminate(port int) {
 
 func (t *test) count(port int, where string) (n int) {
 	t.Helper()
+	t.ask(port, "SELECT count(*) FROM pg_stat_activity WHERE "+where, &n)
+	return n
+}
+
+// ask asks a server for a value.
+func (t *test) ask(port int, query string, value any) {
+	t.Helper()
 	db, err := sql.Open("postgres", fmt.Sprintf("host=127.0.0.1 port=%d user=postgres sslmode=disable", port))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.QueryRow("SELECT count(*) FROM pg_stat_activity WHERE " + where).Scan(&n); err != nil {
+	if err := db.QueryRow(query).Scan(value); err != nil {
 		t.Fatal(err)
 	}
-	return n
 }
 
 // noServer is a listener that says something else than a server that takes a session.

@@ -74,14 +74,19 @@ func (c *Conmgr) configure(instances []Instance) error {
 	if cfg == nil {
 		return fmt.Errorf("%v", diags)
 	}
+	current := conf.NewCurrent(cfg)
 	s := &set{conf: cfg, registry: bind.NewRegistry(len(cfg.Instances), c.most), stop: make(chan struct{})}
 	s.registry.Random = func() uint64 { return 0 } // of as many connections, the first
 	s.registry.Group, s.registry.MaxWaiting = c.group, cfg.MaxWaiting
 	events := &event.Hub{}
 	events.Subscribe(c.take)
-	s.board = bind.NewBoard(cfg, events, s.registry, nil, route.Known{SystemIdentifier: systemIdentifier})
-	door := listen.New(cfg, events, c.group, s.registry)
-	s.console = console.New(cfg, s.board, door, &bind.Trace{Events: events}, clock.Monotonic, console.Options{})
+	s.board = bind.NewBoard(current, events, s.registry, nil, route.Known{SystemIdentifier: systemIdentifier})
+	door := listen.New(current, events, c.group, s.registry)
+	o := console.Options{}
+	if c.reload != nil {
+		o.Reload = c.reloaded
+	}
+	s.console = console.New(current, s.board, door, &bind.Trace{Events: events}, clock.Monotonic, o)
 	c.group.Go("board", func() { s.board.Run(s.stop) })
 	if c.smart {
 		s.registry.Refuse()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
+	"github.com/pgwatchdog/watchdog/conmgr/console"
 	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/group"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -40,6 +41,27 @@ type Options struct {
 	Ungated bool
 	Full    bool   // there is no room for any connection (max_connections)
 	Conf    string // lines of conmgr.conf, beside those of the instances
+	// Reload is what RELOAD does; nil: no conmgr.conf is read again.
+	Reload func() Reload
+}
+
+// Reload is what RELOAD does.
+type Reload struct {
+	Rows               [][3]string
+	Text, Detail, Hint string // of an error; Text is "": there is none
+	Then               func() // comes after the answer
+}
+
+// reloaded is the answer as the console wants it.
+func (c *Conmgr) reloaded() (r console.Reloaded, written func(), ok bool) {
+	does := c.reload()
+	if does.Text != "" {
+		r.Err = &backend.Error{Code: cm.ConfigFileError, Text: does.Text, Detail: does.Detail, Hint: does.Hint}
+	}
+	for _, row := range does.Rows {
+		r.Changes = append(r.Changes, console.Changed{Name: row[0], Value: row[1], Effect: row[2]})
+	}
+	return r, does.Then, true
 }
 
 // Conmgr is a running one.
@@ -49,7 +71,8 @@ type Conmgr struct {
 	accepts  sync.WaitGroup
 	gate     gate
 
-	conf string
+	conf   string
+	reload func() Reload
 
 	mu     sync.Mutex
 	most   int
@@ -78,7 +101,7 @@ func Start(o Options, instances ...Instance) (*Conmgr, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conmgr{listener: l, conf: o.Conf, most: 1 << 20, group: &group.Group{OnPanic: func(name string, value any, stack []byte) {
+	c := &Conmgr{listener: l, conf: o.Conf, reload: o.Reload, most: 1 << 20, group: &group.Group{OnPanic: func(name string, value any, stack []byte) {
 		fmt.Fprintf(os.Stderr, "panic of %s: %v\n%s\n", name, value, stack)
 		os.Exit(2) // of the test, which can have no other result
 	}}}

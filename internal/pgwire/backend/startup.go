@@ -21,7 +21,7 @@ import (
 
 const (
 	protocol3   = pgwire.Protocol3 >> 16
-	newestMinor = 2 // of protocol 3; there is no 3.1
+	newestMinor = 2 // of protocol 3; 3.1 was never one, and is taken as 3.0
 )
 
 // Bounds of a startup packet with its length field, as in a PostgreSQL server.
@@ -114,7 +114,7 @@ func parseStartup(body []byte) (Startup, error) {
 		rest = after
 		switch {
 		case string(name) == "application_name":
-			s.Application = applicationName(string(value))
+			s.Application = ApplicationName(string(value))
 		case string(name) == "options":
 			s.Options = string(value)
 		case bytes.HasPrefix(name, []byte("_pq_.")):
@@ -123,8 +123,8 @@ func parseStartup(body []byte) (Startup, error) {
 	}
 }
 
-// applicationName keeps what can be shown: as a PostgreSQL server, 63 bytes.
-func applicationName(s string) string {
+// ApplicationName keeps what can be shown: as a PostgreSQL server, 63 bytes.
+func ApplicationName(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || unicode.IsControl(r) {
 			return '?'
@@ -139,12 +139,7 @@ func applicationName(s string) string {
 }
 
 // speaks is the minor version that both sides speak from here on.
-func (s *Startup) speaks() uint16 {
-	if s.minor >= newestMinor {
-		return newestMinor
-	}
-	return 0
-}
+func (s *Startup) speaks() uint16 { return min(s.minor, newestMinor) }
 
 // SecretLength is that of a cancel key. Nothing can be cancelled here, but clients look at it.
 func (s *Startup) SecretLength() int {

@@ -5,11 +5,18 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <libpq-fe.h>
+
+/* What libpq has since 14, for programs that are built with 13. */
+#ifndef LIBPQ_HAS_TRACE_FLAGS
+#define PQTRACE_SUPPRESS_TIMESTAMPS 1
+#define PQsetTraceFlags(conn, flags) ((void) 0)
+#endif
 
 /* NULL with a plain libpq. */
 extern int	PQcmSocket(const PGconn *conn) __attribute__((weak));
@@ -43,6 +50,17 @@ must_connect(const char *conninfo)
 		exit(1);
 	}
 	return conn;
+}
+
+/* Bytes of memory. */
+static inline size_t
+in_use(void)
+{
+#if __GLIBC_PREREQ(2, 33)
+	return mallinfo2().uordblks;
+#else
+	return (size_t) mallinfo().uordblks;
+#endif
 }
 
 static inline double

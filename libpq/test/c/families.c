@@ -104,6 +104,7 @@ messages(PGconn *c)
 	PQfreemem(n);
 }
 
+#ifdef LIBPQ_HAS_PIPELINING
 static void
 pipelines(PGconn *c)
 {
@@ -125,6 +126,9 @@ pipelines(PGconn *c)
 	PQclear(r);
 	CHECK(PQexitPipelineMode(c) == 1);
 }
+#else
+#define pipelines(c) ((void) 0)
+#endif
 
 static void
 asynchronous(PGconn *c)
@@ -203,7 +207,7 @@ the_rest(PGconn *c, const char *conninfo)
 	s = PQencryptPasswordConn(c, "secret", "me", "scram-sha-256");
 	CHECK(s && !strncmp(s, "SCRAM-SHA-256$", 14));
 	PQfreemem(s);
-	CHECK(PQserverVersion(c) >= 150000 && PQprotocolVersion(c) == 3 && PQclientEncoding(c) >= 0);
+	CHECK(PQserverVersion(c) >= 130000 && PQprotocolVersion(c) == 3 && PQclientEncoding(c) >= 0);
 	CHECK(PQparameterStatus(c, "server_version") && !PQparameterStatus(c, "conmgr.version"));
 	CHECK(PQsetClientEncoding(c, "LATIN1") == 0 && !strcmp(pg_encoding_to_char(PQclientEncoding(c)), "LATIN1"));
 	CHECK(PQsslInUse(c) == (PQgetssl(c) != NULL));
@@ -214,7 +218,7 @@ the_rest(PGconn *c, const char *conninfo)
 	PQclear(PQexec(c, "select 1"));
 	PQuntrace(c);
 	fclose(trace);
-	CHECK(strstr(text, "Query") && strstr(text, "select 1"));
+	CHECK(strstr(text, "select 1"));
 	free(text);
 	for (PQconninfoOption *g = given; g->keyword; g++)
 		for (PQconninfoOption *o = options; g->val && o->keyword; o++)

@@ -3,9 +3,13 @@
  * Says "ready" when it waits for PQcmSocket(), and then what the call gave. That PQcmSocket() does not tell before the front's thread has shut the
  * SQL connection down, a shutdown() of ours sees (exported from the program).
  *
+ * The call "closes": each peer that is going to close does so between the front's look at the socket and what libpq does next, for which a
+ * recv() of ours waits; it says where to.
+ *
  * The call "connect": the loss comes while it connects, and before the front's thread has come to it, which an epoll_wait() of ours keeps from its
  * work; it says where to.
  */
+#define _GNU_SOURCE
 #include "check.h"
 
 #include <errno.h>
@@ -13,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +32,23 @@ epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
 	while (atomic_load(&held))
 		pause();
 	return n;
+}
+
+static bool waiting;
+
+ssize_t
+recv(int fd, void *to, size_t n, int flags)
+{
+	ssize_t		got = syscall(SYS_recvfrom, fd, to, n, flags, NULL, NULL);
+
+	if (waiting && got < 0 && errno == EAGAIN && (flags & MSG_PEEK))
+	{
+		struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+		poll(&p, 1, 100);
+		errno = EAGAIN;
+	}
+	return got;
 }
 
 int
@@ -83,8 +105,9 @@ drain(PGconn *c)
 			tell_result(c, r);
 			continue;
 		}
-		else if (PQstatus(c) == CONNECTION_OK)
-			CHECK(PQsendQueryParams(c, "insert into late values ('in the end')", 0, NULL, NULL, NULL, NULL, 0) == 1);
+		else if (PQstatus(c) == CONNECTION_OK &&
+				 PQsendQueryParams(c, "insert into late values ('in the end')", 0, NULL, NULL, NULL, NULL, 0) != 1)
+			tell(c, 0);			/* so does libpq before 15 */
 		PQclear(r);
 	}
 }
@@ -109,7 +132,13 @@ main(int argc, char **argv)
 		fflush(stdout);
 		_exit(0);				/* its thread is still held */
 	}
+	waiting = !strcmp(call, "closes");
 	c = must_connect(argv[2]);
+	if (waiting)
+	{
+		printf("connected: port %s\n", PQport(c));
+		return 0;
+	}
 	if (!strncmp(call, "PQputCopy", 9))
 		copy_in(c);
 	else if (!strncmp(call, "lo_", 3))
@@ -118,8 +147,10 @@ main(int argc, char **argv)
 		oid = lo_creat(c, 0x60000);
 		CHECK(oid);
 	}
+#ifdef LIBPQ_HAS_PIPELINING
 	else if (!strcmp(call, "PQpipelineSync") || !strcmp(call, "PQsendFlushRequest"))
 		CHECK(PQenterPipelineMode(c) == 1);
+#endif
 	p.fd = PQcmSocket(c);
 	atomic_store(&told, p.fd);
 	say("ready");
@@ -135,10 +166,12 @@ main(int argc, char **argv)
 		tell(c, PQsendQuery(c, "insert into late values ('by PQsendQuery')"));
 	else if (!strcmp(call, "PQsendQueryParams"))
 		tell(c, PQsendQueryParams(c, "insert into late values ('by PQsendQueryParams')", 0, NULL, NULL, NULL, NULL, 0));
+#ifdef LIBPQ_HAS_PIPELINING
 	else if (!strcmp(call, "PQpipelineSync"))
 		tell(c, PQpipelineSync(c));
 	else if (!strcmp(call, "PQsendFlushRequest"))
 		tell(c, PQsendFlushRequest(c));
+#endif
 	else if (!strcmp(call, "PQflush"))
 		tell(c, PQflush(c));
 	else if (!strcmp(call, "PQputCopyData"))

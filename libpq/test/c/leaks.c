@@ -6,7 +6,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -110,7 +109,7 @@ main(int argc, char **argv)
 	for (int i = 0; i < 20; i++)	/* what is made once, and stays */
 		PQfinish(must_connect(argv[3]));
 	fds = entries("/proc/self/fd");
-	memory = mallinfo2().uordblks;
+	memory = in_use();
 	for (int i = 0; i < n; i++)
 	{
 		PGconn	   *c = must_connect(argv[3]);
@@ -128,9 +127,9 @@ main(int argc, char **argv)
 		PQfinish(c);
 	}
 	CHECK(entries("/proc/self/fd") == fds);
-	if (mallinfo2().uordblks > memory + 4096)
+	if (in_use() > memory + 4096)
 	{
-		printf("memory has grown by %zu bytes\n", mallinfo2().uordblks - memory);
+		printf("memory has grown by %zu bytes\n", in_use() - memory);
 		return 1;
 	}
 	check_signals();
