@@ -14,7 +14,9 @@ import (
 
 	"github.com/jackc/pgproto3/v2"
 
+	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
+	"github.com/pgwatchdog/watchdog/conmgr/event"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
@@ -49,6 +51,24 @@ func TestLoss(t *testing.T) {
 	}
 	if got := idle.query("show version"); !strings.HasSuffix(got, "Z") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// The instance is lost in the moment between the binding and the answer that tells of it: the answer
+// comes first, so that the client knows what it has lost, and asks again.
+func TestLossBetweenBindingAndAnswer(t *testing.T) {
+	for _, wait := range []string{"", " wait 30s"} {
+		r := static(t, "", primary)
+		a := r.connect()
+		r.d.events.Subscribe(func(e event.Event) {
+			if _, is := e.(event.Bound); is { // told by the session's goroutine
+				r.d.registry.EndEverything(backend.Fatal(cm.AdminShutdown, "lost", "", ""))
+			}
+		})
+		a.send(&pgproto3.Query{String: "show target primary" + wait})
+		if got := a.until(""); !strings.HasPrefix(got, "T D(0,") || !strings.HasSuffix(got, " C(SHOW) Z E(FATAL 57P01 lost) EOF") {
+			t.Errorf("got %s", got)
+		}
 	}
 }
 

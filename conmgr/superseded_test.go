@@ -16,6 +16,7 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/route"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 var promoted = hb.Attributes{Timeline: 2}
@@ -164,24 +165,35 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 func TestLossBetweenTableAndBinding(t *testing.T) {
 	r := static(t, "", primary)
 	b := r.d.board
-	old := b.Table.Load()
-	entered := make(chan struct{})
-	told := make(chan struct{}, 1)
-	w := &watcher{Seat: bind.Seat{Bound: -1}, told: func() { told <- struct{}{} }}
+	for range 20 {
+		if told, published := r.bindBesideALoss(b.Table.Load()); published {
+			select {
+			case <-told:
+			case <-time.After(patience):
+				t.Error("an application is bound to a lost instance, and was not told")
+			}
+			return
+		}
+		// run has waited for the registry's lock, and publishes now
+		r.waitState(0, hb.Lost)
+		b.Post(0, up(primary), nil)
+		r.waitState(0, hb.Established)
+	}
+	t.Error("no table was published under the lock")
+}
+
+// bindBesideALoss binds by a table that a loss replaces while the registry's lock is held.
+func (r *rig) bindBesideALoss(old *bind.Table) (told <-chan struct{}, published bool) {
+	c := make(chan struct{}, 1)
+	w := &watcher{Seat: bind.Seat{Bound: -1}, told: func() { c <- struct{}{} }}
 	r.d.registry.Add(w)
-	defer r.d.registry.Remove(w)
+	r.t.Cleanup(func() { r.d.registry.Remove(w) })
 	r.d.registry.Bind(w, "primary", func() *bind.Table {
 		r.lose(0) // run publishes its table, and then needs the lock
-		eventually(t, "the loss is published", func() bool { return b.Table.Load() != old })
-		close(entered)
+		published = testkit.Poll(time.Second, func() (bool, string) { return r.entry(0).State == hb.Lost, "" }) == nil
 		return old
 	}, func(t *bind.Table, l bind.Load) int { return t.Choose(bind.Request{Want: cm.Primary}, l) })
-	<-entered
-	select {
-	case <-told:
-	case <-time.After(patience):
-		t.Error("an application is bound to a lost instance, and was not told")
-	}
+	return c, published
 }
 
 // refusal is the error that a statement gets.

@@ -22,6 +22,7 @@ type Waiter struct {
 	Target string                 // attribute
 	Choose func(*Table, Load) int // as of Bind; or Settled
 	Wake   func()                 // there is an answer; never blocks
+	Bound  func()                 // it is bound, by an answer that is still to come; under the lock; nil: nothing
 	Wait   time.Duration          // how long at most; 0: not at all
 	How    Choice                 // is told with the answer; set by Choose
 	Notice []byte                 // is sent to it when it is bound, if it has asked for notices; set by Choose

@@ -62,6 +62,9 @@ func (r *Registry) attempt(w *Waiter, t *Table) (a Answer, waits bool) {
 		if a.Full = r.unrest(w.Member.Place()); a.Full == "" {
 			a.Index, a.How = i, w.How
 			r.bindTo(w.Member, w.Target, t, i)
+			if w.Bound != nil {
+				w.Bound()
+			}
 			if w.Notice != nil && t.Draining(i) == "" {
 				w.Member.Note(w.Notice)
 			}

@@ -132,6 +132,7 @@ type session struct {
 
 	rest  rest
 	ended atomic.Pointer[[]byte] // the last message, once somebody has ended the session
+	owed  atomic.Bool            // it is bound, and the answer that says so is not written
 
 	wmu  sync.Mutex // held while writing
 	said bool       // the last message is sent, or there was no room for it; guarded by wmu
@@ -350,7 +351,7 @@ func (s *session) limitIdle(bound bool) {
 }
 
 // write sends bytes to the client. The error is errEnded if the session was ended meanwhile; the
-// last message is sent then.
+// last message is sent then: in place of the bytes, but after an answer that is owed.
 func (s *session) write(p []byte) error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
@@ -358,7 +359,12 @@ func (s *session) write(p []byte) error {
 		// before looking at ended: finish sets a shorter one afterwards
 		s.conn.SetWriteDeadline(time.Now().Add(writeTime))
 	}
-	if s.ended.Load() != nil {
+	owed := s.owed.Swap(false) // before looking at ended: End looks at it afterwards
+	switch {
+	case s.ended.Load() == nil:
+	case owed && !s.said:
+		s.conn.SetWriteDeadline(time.Now().Add(bind.DrainTime))
+	default:
 		s.say()
 		return errEnded
 	}
@@ -382,9 +388,10 @@ func (s *session) refuse(message []byte) error {
 }
 
 // End makes message the session's last one, and sends it if that is possible without waiting. The
-// first call counts.
+// first call counts. An answer that is owed goes first: who has asked for a target, and is told of
+// its loss only, would not know that he has had one, and what to ask for next.
 func (s *session) End(message []byte) {
-	if !s.ended.CompareAndSwap(nil, &message) {
+	if !s.ended.CompareAndSwap(nil, &message) || s.owed.Load() {
 		return
 	}
 	if s.wmu.TryLock() { // else its goroutine is writing, and sends it afterwards

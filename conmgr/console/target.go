@@ -20,7 +20,8 @@ import (
 
 func (s *session) bindTarget(st *statement) ([][]string, error) {
 	w := &bind.Waiter{Member: s, Target: string(st.want), Wait: s.patience(st),
-		Wake: func() { s.conn.SetReadDeadline(netio.LongPast) }}
+		Wake:  func() { s.conn.SetReadDeadline(netio.LongPast) },
+		Bound: func() { s.owed.Store(true) }}
 	var left bind.LeftOut
 	w.Choose = func(t *bind.Table, l bind.Load) (i int) {
 		s.Notified = st.notify

@@ -63,4 +63,12 @@ var resumingMutations = []mutation{
 		to:        "more := max(0, listeners-1000)",
 		test:      "-run TestConnectionLimit ./conmgr",
 	},
+	{
+		name:      "conmgr/answer-before-loss",
+		invariant: "who is bound has his answer before he is told of a loss",
+		file:      "conmgr/console/session.go",
+		from:      "CompareAndSwap(nil, &message) || s.owed.Load() {",
+		to:        "CompareAndSwap(nil, &message) {",
+		test:      "-run TestLossBetweenBindingAndAnswer ./conmgr",
+	},
 }
