@@ -59,11 +59,41 @@ func (b *Board) Token(t *Table, i int) string { return t.Token(i, b.run).String(
 // ResumeUntil is until when who resumes waits for an instance that was not reached yet.
 func (b *Board) ResumeUntil() time.Time { return b.started.Add(b.conf.Load().HeartbeatTimeout) }
 
+// hasWaited tells whether whoever is there has had the time to say so.
+func (b *Board) hasWaited(now time.Time) bool { return !now.Before(b.ResumeUntil()) }
+
+// Was is what a binding was.
+type Was = route.Token
+
+// Rebind looks what has become of those that were bound to instance i by the process before, as was says.
+// They are bound to the entry that serves now, if it is the same server; why is a loss otherwise.
+// without either the instance is not known yet. Called by a relay's goroutine.
+func (b *Board) Rebind(all []Member, i int, was Was, now time.Time) (bound bool, why string) {
+	b.registry.move(all, i, func() int {
+		r := b.Table.Load().ResumeOf(i, was, b.run, b.hasWaited(now))
+		why, bound = r.Lost, r.Index >= 0
+		return r.Index
+	})
+	return bound, why
+}
+
+// NotResumed ends what was bound to instance i by the process before, as it is lost. With
+// notify_loss = off it only reports.
+func (b *Board) NotResumed(i int, all []Member, why string) {
+	e := &b.Table.Load().Entries[i]
+	if !b.conf.Load().NotifyLoss {
+		b.onlyReport(e, 0, len(all), false)
+		return
+	}
+	b.registry.tell(all, lossMessage(e.lostText(why)))
+	b.events.Emit(event.RelaysNotResumed{Instance: event.Of(e.Config), N: len(all), Why: why})
+}
+
 // Resume judges the token of a connection that asks for an attribute. With an index it is bound again;
 // notice, if it is not empty, is what it is told then. lost is the last message otherwise; without one
 // the instance is not known yet.
 func (b *Board) Resume(t *Table, k route.Token, want cm.Attribute, now time.Time) (index int, notice string, lost []byte) {
-	r := t.Resume(k, b.run, !now.Before(b.ResumeUntil()))
+	r := t.Resume(k, b.run, b.hasWaited(now))
 	if i := t.IndexOf(k.Instance); r.Lost != "" && i >= 0 && !b.conf.Load().NotifyLoss {
 		b.onlyReport(&t.Entries[i], 1, 0, false)
 		return i, "", nil

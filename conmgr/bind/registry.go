@@ -336,6 +336,24 @@ func (r *Registry) Adopt(c Member, index int, target string) {
 	r.bindTo(c, target, nil, index) // a relayed one asks for no notices
 }
 
+// move binds those of a list that are bound to an instance to the one that where returns; not if that
+// is -1. where is called with the lock held, and reads the table: as of Seek, no loss is missed.
+func (r *Registry) move(all []Member, from int, where func() int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	to := where()
+	if to < 0 || to == from {
+		return
+	}
+	for _, c := range all {
+		if s := c.Place(); s.Bound == from {
+			r.count++ // it is bound all the time
+			r.bindTo(c, s.target, nil, to)
+			r.count--
+		}
+	}
+}
+
 // TargetOf is the instance that a connection is bound to, -1: none.
 func (r *Registry) TargetOf(c Member) int {
 	r.mu.Lock()

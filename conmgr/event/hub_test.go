@@ -152,7 +152,7 @@ func everything() []Event {
 		Lost{Instance: db0, Loss: heartbeat.Loss{Reason: heartbeat.LossSilence, Silence: 3 * time.Second}},
 		PresenceChanged{Presence: Presence{Primary: -1, Instances: 2}},
 		Superseded{Instance: db0, By: "instance 1, timeline 2"}, ApplicationsTold{Instance: db0, N: 3},
-		RelaysReset{Instance: db0, N: 4}, RelaysNotResumed{Instance: db0, N: 2}, RelaysNotResumed{Instance: db0, N: 2, Known: true},
+		RelaysReset{Instance: db0, N: 4}, RelaysNotResumed{Instance: db0, N: 2, Why: "the server was restarted"},
 		SocketsDestroyed{Instance: db0, N: 5, To: []netip.AddrPort{netip.AddrPortFrom(addr, 5432)}, Took: time.Millisecond},
 		SocketsNotDestroyed{Instance: db0, Err: failed}, Conflict{What: "two primaries"},
 		KnownBefore{Known: addr}, KnownChanged{Known: addr}, Forgotten{Was: addr, Now: addr},

@@ -291,19 +291,15 @@ func (e StateUnwritten) Explain(bool) (detail, hint string) {
 }
 
 // RelaysNotResumed tells of relayed connections that a restart has interrupted, as their instance is
-// not what it was. Known: it was reached.
+// lost, and why.
 type RelaysNotResumed struct {
 	notable
 	Instance
-	N     int
-	Known bool
+	N   int
+	Why string
 }
 
 // Text of it.
 func (e RelaysNotResumed) Text() string {
-	why := "was not reached again"
-	if e.Known {
-		why = "is not what it was before"
-	}
-	return fmt.Sprintf("%s %s: %d relayed connections of before the restart are reset", e.short(), why, e.N)
+	return fmt.Sprintf("%s is lost: %s: %d relayed connections of before the restart are reset", e.short(), e.Why, e.N)
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/pgwatchdog/watchdog/cm"
 	"github.com/pgwatchdog/watchdog/conmgr/bind"
 	"github.com/pgwatchdog/watchdog/conmgr/conf"
-	"github.com/pgwatchdog/watchdog/conmgr/event"
 	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/listen"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
@@ -175,7 +174,7 @@ func (s *Relays) Ready(epochs []handover.Epoch, most time.Duration, enough <-cha
 		t := s.board.Table.Load()
 		if !slices.ContainsFunc(epochs, func(e handover.Epoch) bool {
 			i := s.entryOf(&e)
-			return i >= 0 && !t.Entries[i].Established()
+			return i >= 0 && !t.Entries[i].Connected()
 		}) {
 			return
 		}
@@ -196,7 +195,7 @@ const lookEvery = 20 * time.Millisecond
 // configured any more is reset; so is, within heartbeat_timeout, what leads to one that is not what
 // it was.
 func (s *Relays) Adopt(r *handover.Record) {
-	waits := make([][]*relayed, len(r.Epochs))
+	waits := make([][]bind.Member, len(r.Epochs))
 	for _, c := range r.Relayed {
 		if c.Epoch < 0 || c.Epoch >= len(r.Epochs) || !s.adopt(c, &r.Epochs[c.Epoch], &waits[c.Epoch]) {
 			for _, fd := range []int{c.Client, c.Server} {
@@ -214,7 +213,7 @@ func (s *Relays) Adopt(r *handover.Record) {
 	}
 }
 
-func (s *Relays) adopt(h handover.Relayed, epoch *handover.Epoch, waits *[]*relayed) bool {
+func (s *Relays) adopt(h handover.Relayed, epoch *handover.Epoch, waits *[]bind.Member) bool {
 	i := s.entryOf(epoch)
 	if i < 0 || len(s.loops) == 0 {
 		return false
@@ -254,32 +253,35 @@ func (s *Relays) entryOf(epoch *handover.Epoch) int {
 
 // confirm looks whether the instances are what they were. What is bound to one that is lost
 // meanwhile is reset with all that is.
-func (s *Relays) confirm(epochs []handover.Epoch, waits [][]*relayed) {
+func (s *Relays) confirm(epochs []handover.Epoch, waits [][]bind.Member) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	open := len(epochs)
-	for deadline := time.Now().Add(s.conf.Load().HeartbeatTimeout); open > 0 && !s.registry.IsEnding(); <-ticker.C {
-		t := s.board.Table.Load()
+	for open := true; open && !s.registry.IsEnding(); <-ticker.C {
+		open = false
 		for n, all := range waits {
-			if all == nil && epochs[n].Name == "" {
-				continue
+			if len(all) > 0 && s.rebind(&epochs[n], all) {
+				waits[n] = nil
 			}
-			i := s.entryOf(&epochs[n])
-			known := i >= 0 && t.Entries[i].Established()
-			same := known && epochOf(&t.Entries[i]) == epochs[n]
-			if !known && time.Now().Before(deadline) {
-				continue
-			}
-			if !same {
-				for _, c := range all {
-					c.End(nil)
-				}
-				if i >= 0 && len(all) > 0 {
-					s.events.Emit(event.RelaysNotResumed{Instance: event.Of(&s.conf.Load().Instances[i]), N: len(all), Known: known})
-				}
-			}
-			waits[n], epochs[n].Name = nil, ""
-			open--
+			open = open || len(waits[n]) > 0
 		}
 	}
+}
+
+// rebind tells whether it is known what has become of an instance: what leads there goes on, by the
+// entry that serves now, or is reset.
+func (s *Relays) rebind(epoch *handover.Epoch, all []bind.Member) (known bool) {
+	i := s.entryOf(epoch)
+	if i < 0 {
+		return true
+	}
+	bound, why := s.board.Rebind(all, i, bind.Was{SystemIdentifier: epoch.SystemIdentifier, PostmasterStart: epoch.PostmasterStart,
+		KnownSince: epoch.KnownSince, Generation: epoch.Generation}, time.Now())
+	if why == "" {
+		return bound
+	}
+	all = slices.DeleteFunc(all, func(c bind.Member) bool { return s.registry.TargetOf(c) < 0 }) // it has ended meanwhile
+	if len(all) > 0 {
+		s.board.NotResumed(i, all, why)
+	}
+	return true
 }

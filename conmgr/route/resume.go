@@ -101,6 +101,11 @@ func (t *Table) Resume(k Token, run uint64, late bool) Resumed {
 		}
 		return Resumed{Index: -1, Of: -1}
 	}
+	return t.ResumeOf(of, k, run, late)
+}
+
+// ResumeOf is Resume where it is known which entry is meant.
+func (t *Table) ResumeOf(of int, k Token, run uint64, late bool) Resumed {
 	in := &t.all[of]
 	own := in
 	if in.State == heartbeat.Duplicate { // another entry's heartbeats serve

@@ -224,8 +224,8 @@ var consoleMutations = []mutation{
 		name:      "console/resume-late",
 		invariant: "and no longer than until heartbeat_timeout after conmgr's start",
 		file:      "conmgr/bind/again.go",
-		from:      "!now.Before(b.ResumeUntil()))",
-		to:        "now.IsZero())",
+		from:      "!now.Before(b.ResumeUntil())",
+		to:        "now.IsZero()",
 		test:      "-timeout 60s -run TestResumeIsPending ./conmgr",
 	},
 	{

@@ -84,4 +84,20 @@ var relayMutations = []mutation{
 		test:      "-run TestFileCapabilities ./conmgr",
 		build:     "build/conmgr",
 	},
+	{
+		name:      "relay/before-by-another-entry",
+		invariant: "what the process before has relayed is bound to the entry of its server that serves now",
+		file:      "conmgr/bind/registry.go",
+		from:      "s.Bound == from {",
+		to:        "s.Bound == from && false {",
+		test:      "-timeout 10s -run TestRelayedBeforeByAnotherEntry ./conmgr",
+	},
+	{
+		name:      "relay/before-only-reported",
+		invariant: "notify_loss = off holds for what the process before has relayed",
+		file:      "conmgr/bind/again.go",
+		from:      "\tif !b.conf.Load().NotifyLoss {\n\t\tb.onlyReport(e, 0",
+		to:        "\tif false {\n\t\tb.onlyReport(e, 0",
+		test:      "-timeout 10s -run TestRelayedBeforeToAnotherServer ./conmgr",
+	},
 }
