@@ -379,6 +379,9 @@ func (w *world) died(c *client) {
 				if s.heard > m.away && s.m != m { // it was left to that one when that was away: nobody monitors its host
 					continue
 				}
+				if _, removed := m.removed[owner.ID]; removed { // nor does the next process, until it has reached the server
+					continue
+				}
 				s.owing = true
 				t, i = max(owner.Timeout, granted), owner.Interval
 				if m.running { // its last word may be the next process's

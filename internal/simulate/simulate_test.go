@@ -29,6 +29,8 @@ var kept = map[uint64]string{
 		"protected what another one's verdict meant, for its schedule",
 	1795834574: "no fault of an end: a session of a host that shares the address, of an instance that it had just " +
 		"removed, was a word for the dead one, and had ended by the time at which R2 looked",
+	1795841051: "no fault of an end: an entry was removed whose server another one leads to, and the host died before the " +
+		"next process had reached it by that one: nobody monitored it",
 	8001297: "a WELCOME was long under way: the first BEAT in its turn came after the server's deadline, which runs since HELLO",
 	1795714383: "a verdict on the boot before was dropped with one on the new boot, when that one's conmgr was back: " +
 		"both had become one",
