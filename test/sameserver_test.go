@@ -40,7 +40,9 @@ func TestFloatingAddress(t *testing.T) {
 		}
 		w.net.Assign(address, to)
 	}
-	// quiet checks that for some timeouts nothing is said, told or ended.
+	const told = `told 1 application connections of the loss of instance 0` // the last line of a loss
+	// quiet checks that for some timeouts nothing is said, told or ended. All that the deed itself has
+	// conmgr log must be there: applications are told, and SHOW answers, before its line is.
 	quiet := func(what string) {
 		t.Helper()
 		mark, since := cm.Mark(), second.LogSize()
@@ -59,6 +61,7 @@ func TestFloatingAddress(t *testing.T) {
 	}
 
 	t.Run("moves, and its owner lives", func(t *testing.T) {
+		mark := cm.Mark()
 		move(db2, w.db)
 		if err := onFirst.Wait(patience); err == nil ||
 			!contains(err.Error(), "57P01", "instance 0", "its address leads to another server now") {
@@ -69,10 +72,13 @@ func TestFloatingAddress(t *testing.T) {
 		if row := cm.Show("SHOW TARGET any")[0]; row["instance"] != "1" {
 			t.Errorf("SHOW TARGET any: %v", row)
 		}
+		cm.WaitLog(mark, told, patience)
 		quiet("a duplicate")
 	})
 	t.Run("moves back, and its owner lives", func(t *testing.T) {
+		mark := cm.Mark()
 		move(w.db, db2)
+		cm.WaitLog(mark, "heartbeat connection is established: instance 0", patience)
 		cm.WaitInstance(0, "state", "established")
 		cm.WaitInstance(0, "role", "primary")
 		onFirst = cm.Bind("primary")
@@ -90,6 +96,7 @@ func TestFloatingAddress(t *testing.T) {
 		}
 		cm.WaitInstance(0, "state", "duplicate")
 		cm.WaitLog(mark, "is the same server as instance 1, whose heartbeats serve for both", patience)
+		cm.WaitLog(mark, told, patience)
 		quiet("the owner is dead")
 		dead.Heal()
 	})
@@ -138,7 +145,7 @@ func TestTwoNamesOfOneServer(t *testing.T) {
 	eventually(t, "one entry serves", one)
 	s := w.session(client, "BEGIN")
 	before := len(c.log())
-	if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the worker is back", func() (bool, string) {
