@@ -204,14 +204,15 @@ func TestGroupReconnectsAtOnce(t *testing.T) {
 	s := w.session(client, "BEGIN")
 	for range 2 {
 		since := w.primary.LogSize()
-		worker := w.primary.WorkerPid(workerTitle)
-		if worker == 0 || syscall.Kill(worker, syscall.SIGTERM) != nil {
-			t.Fatalf("no worker: %d", worker)
+		var before []int
+		for _, cm := range cms {
+			before = append(before, cm.Mark())
 		}
-		eventually(w, "all are back", func() (bool, string) {
-			got := w.viewRows()
-			return got == n && w.primary.WorkerPid(workerTitle) != worker, fmt.Sprintf("%d conmgrs", got)
-		})
+		w.restartWorker(workerTitle)
+		for i, cm := range cms { // the view has all rows of the worker of before until this one has begun
+			cm.WaitLog(before[i], "heartbeat connection is established", patience)
+		}
+		w.waitView(n)
 		w.noLog(since, `timed out|terminated connections|did not resume|is closed`)
 	}
 	for i, cm := range cms {
