@@ -43,7 +43,7 @@ func TestPostmasterIsWoken(t *testing.T) {
 			client := w.net.Host("client")
 			cm := w.conmgr(client, "1s", "10s")
 			s, mark := w.session(client, "BEGIN"), cm.Mark()
-			postmaster, pid := w.primary.PostmasterPid(), w.primary.WorkerPid(title)
+			postmaster, pid := w.primary.PostmasterPid(), w.primary.Worker(title)
 			if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}

@@ -82,7 +82,7 @@ func TestClockIsSetInAPause(t *testing.T) {
 	}
 	const fails = "could not load the heartbeat library"
 	since := w.primary.LogSize()
-	_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
+	_ = syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM)
 	// After this one comes a pause of two seconds.
 	testkit.Eventually(t, patience, "the third failure", func() (bool, string) {
 		n := strings.Count(w.primary.Log()[since:], fails)

@@ -102,13 +102,14 @@ func TestConmgrEnds(t *testing.T) {
 				w.primary.WaitLog(since, c.logged, patience)
 				// Its kernel answers with a reset if it has not read the last BEAT: that is a
 				// silence.
-				reset := c.status == -1 && strings.Contains(w.primary.Log()[since:], "Connection reset by peer")
+				abrupt := c.status == -1 || c.signal == syscall.SIGQUIT
+				reset := abrupt && strings.Contains(w.primary.Log()[since:], "Connection reset by peer")
 				if on || c.whenOff || reset {
 					w.waitGone(s.pid, patience, "the session")
 					w.primary.WaitLog(since, `terminator: terminated connections: ipaddress="`+host.Addr4.String()+`", count=1`, patience)
 					return
 				}
-				if c.status == -1 || c.signal == syscall.SIGQUIT {
+				if abrupt {
 					w.primary.WaitLog(since, `did not resume`, patience)
 				} else {
 					w.primary.WaitLog(since, `no session of .* is terminated`, patience)
@@ -155,15 +156,15 @@ func TestFrozenConmgr(t *testing.T) {
 func TestConmgrRestarts(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	cm := w.conmgr(client, "500ms", "2s")
+	cm := w.conmgr(client, "500ms", "4s")
 	s := w.session(client, "BEGIN")
 	since := w.primary.LogSize()
 	cm.Signal(syscall.SIGKILL)
 	cm.Wait(patience)
-	w.conmgr(client, "500ms", "2s")
+	w.conmgr(client, "500ms", "4s")
 	w.primary.WaitLog(since, `is replaced by another one of its host`, patience)
 	before := w.received()
-	eventually(t, "more than a timeout of heartbeats", func() (bool, string) { return w.received() > before+6, "" })
+	eventually(t, "more than a timeout of heartbeats", func() (bool, string) { return w.received() > before+10, "" })
 	w.noLog(since, `terminated connections`)
 	w.alive(s, "the session")
 }
@@ -228,7 +229,7 @@ func TestResumesFromTheSameAddress(t *testing.T) {
 	bound, s, mark := cm.Bind("primary"), w.session(client, "BEGIN"), cm.Mark()
 	w.net.Assign(testnet.Floating(1), client)
 	w.net.Prefer(testnet.Floating(1), client)
-	if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	cm.WaitLog(mark, "heartbeat connection is established", patience)

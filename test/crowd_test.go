@@ -183,7 +183,7 @@ func TestCrowdDies(t *testing.T) {
 	eventually(t, "all are asked for", func() (bool, string) { return asked() >= hosts, fmt.Sprint(asked()) })
 	stalls := testkit.WatchStalls()
 	since := w.primary.LogSize()
-	terminator := w.primary.WorkerPid(terminatorTitle)
+	terminator := w.primary.Worker(terminatorTitle)
 	cut := w.net.Isolate(crowd)
 	w.primary.WaitLog(since, `heartbeat is timed out: `, patience)
 	<-time.After(50 * time.Millisecond) // a part of the fault

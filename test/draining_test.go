@@ -45,7 +45,7 @@ func (w *world) setDraining(c *pgtest.Cluster, value string) {
 // restartWorker ends a worker, and waits for the next one.
 func (w *world) restartWorker(title string) {
 	w.Helper()
-	pid := w.primary.WorkerPid(title)
+	pid := w.primary.Worker(title)
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		w.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func TestActivity(t *testing.T) {
 	shown := func() (bool, string) { v := c.Value(query); return v == want, v }
 	eventually(t, "the workers are shown: "+want, shown)
 	for _, title := range []string{workerTitle, terminatorTitle} {
-		old := c.WorkerPid(title)
+		old := c.Worker(title)
 		if err := unix.Kill(old, unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}

@@ -74,8 +74,8 @@ func TestNobodyIsBusyAtRest(t *testing.T) {
 	cm.WaitInstance(0, "state", "established")
 	s := w.sessionAt(host, relayDSN(relayReadWrite), "BEGIN") // a relay loop has something to carry, now and then
 	const window, most = 200 * time.Millisecond, 10           // percent of a processor
-	for name, pid := range map[string]int{"conmgr": cm.Pid, "watchdog worker": w.primary.WorkerPid("watchdog worker"),
-		"terminator worker": w.primary.WorkerPid("terminator worker")} {
+	for name, pid := range map[string]int{"conmgr": cm.Pid, workerTitle: w.primary.Worker(workerTitle),
+		terminatorTitle: w.primary.Worker(terminatorTitle)} {
 		eventually(t, name+" sleeps", func() (bool, string) {
 			before, begun := testkit.ProcessorTime(t, pid), testnet.Monotonic()
 			time.Sleep(window) // the length of the observation

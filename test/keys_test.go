@@ -256,7 +256,7 @@ func TestKeysAtStart(t *testing.T) {
 	// nobody is judged meanwhile.
 	keyFile(t, w.primary, 0o640, key)
 	since := w.primary.LogSize()
-	if err := unix.Kill(w.primary.WorkerPid(workerTitle), unix.SIGTERM); err != nil {
+	if err := unix.Kill(w.primary.Worker(workerTitle), unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	p.expect("closed")

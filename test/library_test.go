@@ -80,7 +80,7 @@ func TestLibrariesGone(t *testing.T) {
 			w := w.in(t)
 			tc.breaks(t)
 			since, start := w.primary.LogSize(), testnet.Monotonic()
-			_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
+			_ = syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM)
 			if tc.fails == "" {
 				w.primary.WaitLog(since, `listening for heartbeat connections`, patience)
 			} else {
@@ -142,7 +142,7 @@ func TestRestartIsQuick(t *testing.T) {
 		}
 	}
 	for i := range 15 {
-		again(fmt.Sprint("end ", i), func() { _ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM) })
+		again(fmt.Sprint("end ", i), func() { _ = syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM) })
 	}
 	again("crash", func() { w.requestFault(0xFA170003) })
 }

@@ -96,7 +96,7 @@ func TestNameServiceFails(t *testing.T) {
 	restart := func(what string) {
 		t.Helper()
 		mark, since := cm.Mark(), w.primary.LogSize()
-		if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+		if err := syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		cm.WaitLog(mark, "heartbeat connection is closed", patience)
@@ -136,7 +136,7 @@ func TestHalfOfTheNameServiceFails(t *testing.T) {
 	cm.WaitInstance(0, "hostaddr", w.db.Addr4.String())
 	bound, s, mark := cm.Bind("primary"), w.session(client, "BEGIN"), cm.Mark()
 	service.fails4.Store(true)
-	if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	cm.WaitLog(mark, "heartbeat connection is established", patience)

@@ -108,7 +108,7 @@ func TestReplicationOutlivesConmgr(t *testing.T) {
 			fault: func(cm *cmtest.Conmgr, _ *testnet.Host) { cm.Signal(syscall.SIGKILL) }},
 		{name: "given up", reason: `has declared this instance lost\.`,
 			fault: func(cm *cmtest.Conmgr, _ *testnet.Host) {
-				worker, mark := w.primary.WorkerPid(workerTitle), cm.Mark()
+				worker, mark := w.primary.Worker(workerTitle), cm.Mark()
 				_ = syscall.Kill(worker, syscall.SIGSTOP)
 				cm.WaitLog(mark, `is lost`, patience)
 				_ = syscall.Kill(worker, syscall.SIGCONT)

@@ -221,7 +221,7 @@ func TestReportOnlyStarts(t *testing.T) {
 	cut := w.net.Isolate(client)
 	w.primary.WaitLog(since, `terminator: would have terminated connections: .*count=1`, patience)
 	w.primary.Configure("watchdog.terminate", "on")
-	if err := syscall.Kill(w.primary.WorkerPid(terminatorTitle), syscall.SIGHUP); err != nil {
+	if err := syscall.Kill(w.primary.Worker(terminatorTitle), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	w.primary.WaitLog(since, `terminator: sessions of dead client hosts are terminated from now on`, patience)

@@ -13,8 +13,7 @@ import (
 // TestSanitized goes through everything that watchdog.so does, with a library that ends its process
 // at undefined behaviour: the server would log that, and reset all sessions.
 func TestSanitized(t *testing.T) {
-	w := newWorld(t, pgtest.Sanitized(), pgtest.Set("watchdog.check_attr_interval", "10"),
-		pgtest.Set("watchdog.drain_grace", "100ms"))
+	w := newWorld(t, pgtest.Sanitized(), pgtest.Set("watchdog.check_attr_interval", "10"))
 	client, other := w.net.Host("client"), w.net.Host("other")
 	cm := w.conmgr(client, "200ms", "600ms")
 	w.conmgr(other, "200ms", "600ms")
@@ -29,8 +28,10 @@ func TestSanitized(t *testing.T) {
 	w.waitGone(s.pid, patience, "the session of a dead host")
 	cut.Heal()
 	cm.WaitInstance(0, "state", "established")
-	_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
-	_ = syscall.Kill(w.primary.WorkerPid("terminator worker"), syscall.SIGTERM)
+	mark := cm.Mark()
+	w.restartWorker(workerTitle)
+	w.restartWorker(terminatorTitle)
+	cm.WaitLog(mark, "heartbeat connection is established", patience)
 	w.waitView(2)
 	cm.Signal(syscall.SIGTERM)
 	w.waitView(1)
@@ -39,6 +40,8 @@ func TestSanitized(t *testing.T) {
 	w.drain(w.primary, true, true)
 	w.toDrain()
 	w.alive(s6, "a session of a server that is drained")
+	w.primary.Configure("watchdog.drain_grace", "100ms")
+	w.primary.Reload()
 	w.waitGone(s6.pid, patience, "a session of before the drain")
 	w.restartWorker(terminatorTitle)
 	w.drain(w.primary, false, false)

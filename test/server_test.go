@@ -73,7 +73,7 @@ func TestShutdownIsNotDelayed(t *testing.T) {
 	}
 	t.Run("immediate, the worker is stopped", func(t *testing.T) {
 		cm.WaitInstance(0, "state", "established")
-		if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGSTOP); err != nil {
+		if err := syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
 		// the postmaster's patience with children
@@ -163,7 +163,7 @@ func TestServerLife(t *testing.T) {
 	t.Run("the worker is told to end", func(t *testing.T) {
 		bound, mark := cm.Bind("primary"), cm.Mark()
 		s := w.in(t).session(client, "BEGIN")
-		if err := syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM); err != nil {
+		if err := syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		cm.WaitLog(mark, `heartbeat connection is closed`, patience)
@@ -238,7 +238,7 @@ func TestServerLife(t *testing.T) {
 // crash kills a backend, so that the postmaster resets all sessions and shared memory. It is the
 // same postmaster that goes on, but its sessions have ended, and it does not know conmgr any more.
 func crash(w *world, client *testnet.Host, cm *cmtest.Conmgr) {
-	workers := func() [2]int { return [2]int{w.primary.WorkerPid(workerTitle), w.primary.WorkerPid(terminatorTitle)} }
+	workers := func() [2]int { return [2]int{w.primary.Worker(workerTitle), w.primary.Worker(terminatorTitle)} }
 	bound := cm.Bind("primary")
 	s, before, mark, since := w.session(client), workers(), cm.Mark(), w.primary.LogSize()
 	if err := syscall.Kill(s.pid, syscall.SIGKILL); err != nil {

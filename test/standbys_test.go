@@ -111,7 +111,7 @@ func TestStandbysAreChosenWell(t *testing.T) {
 		}
 	})
 	t.Run("paused, while nothing is written", func(t *testing.T) {
-		writer := s.primary.WorkerPid("background writer") // but for it
+		writer := s.primary.Worker("background writer") // but for it
 		if err := unix.Kill(writer, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}

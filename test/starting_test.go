@@ -79,10 +79,7 @@ func TestStartingSessions(t *testing.T) {
 		t.Errorf("%s sessions have a warning", n)
 	}
 	since := w.primary.LogSize()
-	terminator := w.primary.WorkerPid("terminator worker")
-	if terminator <= 1 {
-		t.Fatal("there is no terminator")
-	}
+	terminator := w.primary.Worker(terminatorTitle)
 	cut := w.net.Isolate(client)
 	w.primary.WaitLog(since, `heartbeat is timed out: `, patience)
 	time.AfterFunc(50*time.Millisecond, func() { _ = syscall.Kill(terminator, syscall.SIGTERM) })

@@ -149,7 +149,7 @@ func TestSuccession(t *testing.T) {
 		}
 	}
 	since := w.primary.LogSize()
-	_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
+	_ = syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM)
 	w.primary.WaitLog(since, `exited(?s:.*)listening for heartbeat connections`, patience)
 	again("another worker", 2)
 	since = w.primary.LogSize()
@@ -196,7 +196,7 @@ func TestSuccessionFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		since = w.primary.LogSize()
-		_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
+		_ = syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM)
 		w.primary.WaitLog(since, `exited(?s:.*)listening for heartbeat connections`, patience)
 		return since
 	}

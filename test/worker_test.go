@@ -36,7 +36,7 @@ func TestWorkerFaults(t *testing.T) {
 		restart bool
 		forbid  string // that the server must not have written
 	}{
-		{name: "SIGTERM", restart: true, fault: func() { _ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM) }},
+		{name: "SIGTERM", restart: true, fault: func() { _ = syscall.Kill(w.primary.Worker(workerTitle), syscall.SIGTERM) }},
 		{name: "panic", flags: 0xFA170001, restart: true, log: `panic in the heartbeat thread: fault on request`},
 		{name: "nil dereference", flags: 0xFA170002, restart: true, log: `panic in the heartbeat thread: runtime error`},
 		{name: "concurrent map writes", flags: 0xFA170003, restart: true, log: `fatal error: concurrent map writes`},
@@ -48,7 +48,7 @@ func TestWorkerFaults(t *testing.T) {
 			w := w.in(t)
 			s := w.session(client, "BEGIN")
 			long := w.session(client)
-			pid, mark, since := w.primary.WorkerPid(workerTitle), cm.Mark(), w.primary.LogSize()
+			pid, mark, since := w.primary.Worker(workerTitle), cm.Mark(), w.primary.LogSize()
 			result := long.start("SELECT pg_sleep(4)")
 			if c.fault != nil {
 				c.fault()
@@ -144,8 +144,8 @@ func TestNoTerminator(t *testing.T) {
 func TestConmgrsAfterAStall(t *testing.T) {
 	const n = 30
 	w := newWorld(t)
-	worker := w.primary.WorkerPid(workerTitle)
 	w.dialHeartbeat().Close() // it listens
+	worker := w.primary.Worker(workerTitle)
 	_ = syscall.Kill(worker, syscall.SIGSTOP)
 	var conns []net.Conn
 	for i := range n {
@@ -176,7 +176,7 @@ func TestTerminatorRestarts(t *testing.T) {
 	client := w.net.Host("client")
 	cm := w.conmgr(client, "300ms", "900ms")
 	s := w.session(client, "BEGIN")
-	pid := w.primary.WorkerPid("terminator worker")
+	pid := w.primary.Worker("terminator worker")
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -198,11 +198,12 @@ func TestTerminatorRestarts(t *testing.T) {
 func TestWorkerAndClientDie(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	w.conmgr(client, "300ms", "900ms")
+	w.conmgr(client, "500ms", "3s")
 	s := w.session(client, "BEGIN")
 	since := w.primary.LogSize()
+	worker := w.primary.Worker(workerTitle)
 	cut := w.net.Isolate(client)
-	_ = syscall.Kill(w.primary.WorkerPid(workerTitle), syscall.SIGTERM)
+	_ = syscall.Kill(worker, syscall.SIGTERM)
 	w.primary.WaitLog(since, `waiting for 1 known conmgr processes to resume`, patience)
 	w.waitGone(s.pid, patience, "the session")
 	cut.Heal()
@@ -212,7 +213,8 @@ func TestWorkerAndClientDie(t *testing.T) {
 // other process than this one has a Go runtime.
 func TestSignalMasks(t *testing.T) {
 	w := newWorld(t)
-	pid := w.primary.WorkerPid(workerTitle)
+	w.dialHeartbeat().Close() // it has loaded its library
+	pid := w.primary.Worker(workerTitle)
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil || len(tasks) < 3 {
 		t.Fatalf("threads of the worker: %v %v", tasks, err)
@@ -253,7 +255,8 @@ func TestSignalMasks(t *testing.T) {
 func TestLatch(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.check_attr_interval", "1h"), pgtest.TestModule())
 	w.primary.Exec(`CREATE FUNCTION set_latch(pid int, n int, patience_ms int) RETURNS int AS '$libdir/watchdog_test', 'set_latch' LANGUAGE C STRICT`)
-	if lost := w.primary.Value("SELECT set_latch($1, 2000, 800)", w.primary.WorkerPid(workerTitle)); lost != "0" {
+	w.dialHeartbeat().Close() // it waits by its latch now
+	if lost := w.primary.Value("SELECT set_latch($1, 2000, 800)", w.primary.Worker(workerTitle)); lost != "0" {
 		t.Errorf("%s of 2000 wake-ups were lost", lost)
 	}
 }

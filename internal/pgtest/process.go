@@ -133,6 +133,17 @@ func (c *Cluster) WorkerPid(title string) int {
 	return 0
 }
 
+// Worker is WorkerPid when there is one: a server that accepts connections may not have started it
+// yet, and what is sent to process 0 comes to the test's own group.
+func (c *Cluster) Worker(title string) (pid int) {
+	c.t.Helper()
+	testkit.Eventually(c.t, patience, c.Name+": "+title, func() (bool, string) {
+		pid = c.WorkerPid(title)
+		return pid != 0, fmt.Sprint(c.Processes())
+	})
+	return pid
+}
+
 // Signal sends a signal to all processes of the cluster, the postmaster first. SIGSTOP freezes a
 // server: its connections stay, and it says nothing.
 func (c *Cluster) Signal(sig syscall.Signal) {
