@@ -142,7 +142,7 @@ func TestDestroySockets(t *testing.T) {
 	w := newWorld(t, pgtest.Set("max_connections", "600"), pgtest.Set("shared_buffers", "64MB"))
 	client, other, db2 := w.net.Host("client"), w.net.Host("other"), w.net.Host("db2")
 	second := pgtest.New(t, pgtest.Named("second"), pgtest.Host(db2), pgtest.Watchdog())
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "2s",
 		Clusters: []*pgtest.Cluster{w.primary, second},
 		Extra:    "destroy_sockets = on\n", NetAdmin: true})
 	cm.WaitInstance(0, "state", "established")
@@ -243,7 +243,7 @@ func TestDestroySockets(t *testing.T) {
 func TestDestroyIPv6(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "2s",
 		Clusters: []*pgtest.Cluster{w.primary}, IPv6: true,
 		Extra: "destroy_sockets = on\n", NetAdmin: true})
 	cm.WaitInstance(0, "state", "established")

@@ -180,13 +180,17 @@ func (l line) want(statement, kind, pattern string) {
 	}
 }
 
+// soonTold is how long after a verdict a client may have its error, on a busy machine; by itself it
+// would wait for minutes, or for ever.
+const soonTold = 3 * time.Second
+
 // lost checks what a connection was told of a loss, and when.
 func (l line) lost(verdict time.Duration, kind string) {
 	l.t.Helper()
 	a := l.answer()
 	took := a.at - verdict
 	l.t.Logf("%s: %v after the verdict: %s: %s", l.name, took, a.kind, a.text)
-	if a.kind != kind || took > time.Second || !regexp.MustCompile(l.errors).MatchString(a.text) {
+	if a.kind != kind || took > soonTold || !regexp.MustCompile(l.errors).MatchString(a.text) {
 		l.t.Errorf("%s: %v after the verdict: %s %q, want %s %s", l.name, took, a.kind, a.text, kind, l.errors)
 	}
 }
@@ -303,7 +307,7 @@ func TestDriversDirect(t *testing.T) {
 		r := <-results
 		took := r.at - verdict
 		t.Logf("%s: %v after the verdict: %v", r.name, took, r.err)
-		if r.err == nil || took > time.Second {
+		if r.err == nil || took > soonTold {
 			t.Errorf("%s: %v after the verdict: %v", r.name, took, r.err)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -100,7 +99,7 @@ func TestRelayClients(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	standby := w.primary.Standby("standby", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "2s",
 		Clusters: []*pgtest.Cluster{w.primary, standby}, Extra: relayConf})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
@@ -152,7 +151,7 @@ func TestRelayClients(t *testing.T) {
 		r := <-results
 		took := r.at - verdict
 		t.Logf("%s: %v after the verdict: %v", r.name, took, r.err)
-		if r.err == nil || took > time.Second { // psql has to write its message and end
+		if r.err == nil || took > soonTold { // psql has to write its message and end
 			t.Errorf("%s: %v after the verdict: %v", r.name, took, r.err)
 		}
 	}
@@ -238,7 +237,7 @@ func TestRelayCancel(t *testing.T) {
 func TestRelayFiveHundred(t *testing.T) {
 	w := newWorld(t, pgtest.Set("max_connections", "600"), pgtest.Set("shared_buffers", "64MB"))
 	client := w.net.Host("client")
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "2s",
 		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 	wait := w.crowd(client, relayDSN(relayReadWrite), "relayed", 500)
@@ -326,10 +325,11 @@ func TestRelayShutdown(t *testing.T) {
 	cm.Signal(syscall.SIGINT)
 	cm.WaitLog(0, "received smart shutdown request", patience)
 	w.alive(s, "a relayed session during a smart shutdown")
-	_, out := w.psql(client, relayDSN(relayReadWrite), "SELECT 1")
-	if got := <-out; !strings.Contains(got, "the Connection Manager is shutting down") {
-		t.Errorf("psql during the shutdown: %s", got)
-	}
+	eventually(t, "psql is turned away", func() (bool, string) { // that is logged before it is so
+		_, out := w.psql(client, relayDSN(relayReadWrite), "SELECT 1")
+		got := <-out
+		return strings.Contains(got, "the Connection Manager is shutting down"), got
+	})
 	if !cm.Running() {
 		t.Error("the shutdown did not wait for the relayed session")
 	}

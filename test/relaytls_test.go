@@ -52,7 +52,7 @@ func TestRelayTLS(t *testing.T) {
 	w := newWorld(t)
 	client := w.net.Host("client")
 	root := w.serveTLS()
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "2s",
 		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf})
 	cm.WaitInstance(0, "state", "established")
 

@@ -34,16 +34,16 @@ func healed(begin func(w *world, client *testnet.Host) *testnet.Fault) func(*wor
 }
 
 var silentFaults = map[string]silentFault{
-	"a cut": {"500ms", 1, false, false, false, healed(func(w *world, c *testnet.Host) *testnet.Fault { return w.net.Cut(c, w.db) })},
-	"a cut, client to server": {"500ms", 1, false, false, false,
+	"a cut": {"1s", 1, false, false, false, healed(func(w *world, c *testnet.Host) *testnet.Fault { return w.net.Cut(c, w.db) })},
+	"a cut, client to server": {"1s", 1, false, false, false,
 		healed(func(w *world, c *testnet.Host) *testnet.Fault { return w.net.CutOneWay(c, w.db) })},
-	"a cut, server to client": {"500ms", 1, false, true, false,
+	"a cut, server to client": {"1s", 1, false, true, false,
 		healed(func(w *world, c *testnet.Host) *testnet.Fault { return w.net.CutOneWay(w.db, c) })},
-	"a cut of the heartbeat port": {"500ms", 1, false, false, false,
+	"a cut of the heartbeat port": {"1s", 1, false, false, false,
 		healed(func(w *world, c *testnet.Host) *testnet.Fault { return w.net.CutPort(c, w.db, pgtest.WatchdogPort) })},
-	"a cut of IPv6": {"500ms", 1, true, false, false,
+	"a cut of IPv6": {"1s", 1, true, false, false,
 		healed(func(w *world, c *testnet.Host) *testnet.Fault { return w.net.Cut(c, w.db) })},
-	"a link that is down": {"500ms", 1, false, false, false, func(_ *world, client *testnet.Host, _ *cmtest.Conmgr) func() {
+	"a link that is down": {"1s", 1, false, false, false, func(_ *world, client *testnet.Host, _ *cmtest.Conmgr) func() {
 		client.LinkDown()
 		return func() { client.LinkUp() }
 	}},
@@ -57,7 +57,7 @@ var silentFaults = map[string]silentFault{
 		w.someBeats()
 		return func() { loss.Heal() }
 	}},
-	"the end of conmgr": {"500ms", 1, false, false, true, func(_ *world, _ *testnet.Host, cm *cmtest.Conmgr) func() {
+	"the end of conmgr": {"1s", 1, false, false, true, func(_ *world, _ *testnet.Host, cm *cmtest.Conmgr) func() {
 		cm.Signal(syscall.SIGTERM)
 		return cm.Again
 	}},
@@ -207,7 +207,7 @@ func TestReportOnly(t *testing.T) {
 func TestReportOnlyStarts(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.terminate", "off"))
 	client := w.net.Host("client")
-	w.conmgr(client, "100ms", "500ms")
+	w.conmgr(client, "200ms", "1s")
 	old := w.session(client, "BEGIN")
 	postmaster := w.primary.PostmasterPid()
 	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil {
@@ -257,7 +257,7 @@ func TestReportOnlyStarts(t *testing.T) {
 func TestReportOnlyPutOff(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.terminate", "off"), pgtest.Set("watchdog.terminate_on_close", "off"))
 	host := w.net.Host("host")
-	silent := cmtest.Start(w, host, cmtest.Config{Interval: "100ms", Timeout: "500ms", Clusters: []*pgtest.Cluster{w.primary}})
+	silent := cmtest.Start(w, host, cmtest.Config{Interval: "200ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.primary}})
 	silent.WaitInstance(0, "state", "established")
 	label := w.primary.Value("SELECT replace(conmgr_id::text, '-', '') FROM pgx_stat_watchdog")
 	other := cmtest.Start(w, host, cmtest.Config{Interval: "100ms", Timeout: "10s", Clusters: []*pgtest.Cluster{w.primary},
@@ -284,7 +284,7 @@ func TestReportOnlyPutOff(t *testing.T) {
 func TestReportOnlyWitness(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.terminate", "off"))
 	host := w.net.Host("host")
-	cm := cmtest.Start(w, host, cmtest.Config{Interval: "100ms", Timeout: "500ms", Clusters: []*pgtest.Cluster{w.primary}})
+	cm := cmtest.Start(w, host, cmtest.Config{Interval: "200ms", Timeout: "1s", Clusters: []*pgtest.Cluster{w.primary}})
 	cm.WaitInstance(0, "state", "established")
 	idle := w.session(host)
 	since := w.primary.LogSize()

@@ -198,7 +198,7 @@ func TestLoopback(t *testing.T) {
 func TestStartingSession(t *testing.T) {
 	w := newWorld(t, pgtest.Set("post_auth_delay", "20"))
 	client := w.net.Host("client")
-	w.conmgr(client, "200ms", "400ms")
+	w.conmgr(client, "200ms", "1s")
 	conn, err := client.Dialer().DialContext(context.Background(), "tcp",
 		fmt.Sprintf("%s:%d", w.db.Addr4, w.primary.Port))
 	if err != nil {
@@ -235,7 +235,7 @@ func TestThousandSessions(t *testing.T) {
 	const n = 1000
 	w := newWorld(t, pgtest.Set("max_connections", "1100"), pgtest.Set("shared_buffers", "64MB"))
 	client := w.net.Host("client")
-	cm := w.conmgr(client, "500ms", "1s")
+	cm := w.conmgr(client, "1s", "4s") // a thousand connects keep the machine busy
 	w.primary.Exec("CREATE TABLE t (a int)")
 
 	w.openMany(client, n)

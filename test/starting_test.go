@@ -149,7 +149,7 @@ func TestLabelsDecide(t *testing.T) {
 		return ""
 	}
 	start := func(h *testnet.Host, port int) (*cmtest.Conmgr, string) {
-		cm := cmtest.Start(w, h, cmtest.Config{Interval: "300ms", Timeout: "900ms", Clusters: []*pgtest.Cluster{w.primary},
+		cm := cmtest.Start(w, h, cmtest.Config{Interval: "300ms", Timeout: "2s", Clusters: []*pgtest.Cluster{w.primary},
 			Port: port})
 		cm.WaitInstance(0, "state", "established")
 		return cm, label()

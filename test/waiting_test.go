@@ -22,7 +22,7 @@ func TestWaitingForPromotion(t *testing.T) {
 	w := newWorld(t)
 	client, db2 := w.net.Host("client"), w.net.Host("db2")
 	second := w.primary.Standby("second", pgtest.Host(db2))
-	cm := cmtest.Start(t, client, cmtest.Config{Interval: "200ms", Timeout: "600ms",
+	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "2s",
 		Clusters: []*pgtest.Cluster{w.primary, second}, Extra: relayConf + "target_wait = 1min\n"})
 	cm.WaitInstance(0, "role", "primary")
 	cm.WaitInstance(1, "role", "standby")
