@@ -56,7 +56,7 @@ func (w *world) waitVerdicts(n int) []verdict {
 func TestVerdicts(t *testing.T) {
 	w := newWorld(t, pgtest.Set("watchdog.verdict_history", "3"))
 	silent, ends := w.net.Host("silent"), w.net.Host("ends")
-	w.conmgr(silent, "100ms", "300ms")
+	w.conmgr(silent, "300ms", "1200ms")
 	leaving := w.conmgr(ends, "1s", "10s")
 	for range 3 {
 		w.session(silent, "BEGIN")
@@ -73,12 +73,13 @@ func TestVerdicts(t *testing.T) {
 	if got := w.waitVerdicts(1); !reflect.DeepEqual(got, want) {
 		t.Errorf("silence: %v, want %v", got, want)
 	}
-	row := w.primary.Query(`SELECT conmgr_id, heartbeat_timeout_ms, decided_at - last_received BETWEEN '150 ms' AND '10 s',
+	row := w.primary.Query(`SELECT conmgr_id, heartbeat_timeout_ms, decided_at - last_received BETWEEN '600 ms' AND '10 s',
 		gone_after BETWEEN '0' AND '10 s', now() - decided_at < '1 min' FROM pgx_stat_watchdog_verdicts`)[0]
-	if !reflect.DeepEqual(row, []string{id, "300", "true", "true", "true"}) {
+	if !reflect.DeepEqual(row, []string{id, "1200", "true", "true", "true"}) {
 		t.Errorf("the verdict: %v", row)
 	}
 	leaving.Signal(syscall.SIGTERM)
+	leaving.Wait(patience)
 	want = append(want, verdict{ends.Addr4.String(), "goodbye", "terminated", "1", "1",
 		"its host lives, and they end by silence only", "0", "false"})
 	if got := w.waitVerdicts(2); !reflect.DeepEqual(got, want) {
@@ -109,6 +110,7 @@ func TestVerdicts(t *testing.T) {
 	for n := 3; n <= 4; n++ { // the first one makes room
 		again := w.conmgr(ends, "1s", "10s")
 		again.Signal(syscall.SIGTERM)
+		again.Wait(patience) // the next one has its port
 		eventually(t, "another verdict", func() (bool, string) {
 			v := w.primary.Value("SELECT max(number) FROM pgx_stat_watchdog_verdicts WHERE outcome = 'terminated'")
 			return v == strconv.Itoa(n), v
@@ -160,6 +162,7 @@ func TestTwoVerdictsOnOneSession(t *testing.T) {
 		return w.verdicts()
 	}
 	first.Signal(syscall.SIGTERM)
+	first.Wait(patience) // the next one has its port
 	want := []verdict{{client.Addr4.String(), "goodbye", "terminated", "1", "0", "", "1", "false"}}
 	if got := goodbye(1); !reflect.DeepEqual(got, want) {
 		t.Errorf("the first verdict: %v, want %v", got, want)
