@@ -38,7 +38,7 @@ func TestDrainOfOneHost(t *testing.T) {
 		t.Errorf("a new relayed connection: %v", err)
 	}
 	w.alive(relayed, "a relayed session with a transaction")
-	if said := app.told(0); said != "" {
+	if said := app.told(10 * time.Millisecond); said != "" {
 		t.Errorf("the application was told %q", said)
 	}
 
@@ -118,7 +118,7 @@ func TestDrainByServer(t *testing.T) {
 	}()
 	eventually(t, "one waits", func() (bool, string) { n := len(cm.Show("SHOW WAITING")); return n == 1, fmt.Sprint(n) })
 	listens.Close()
-	if got := silent.Wait(0); got != nil {
+	if got := silent.Wait(10 * time.Millisecond); got != nil {
 		t.Errorf("who does not listen was told: %v", got)
 	}
 	silent.Close()

@@ -69,21 +69,30 @@ func TestDrainGrace(t *testing.T) {
 		"LISTEN I NOTIFY I SELECT_1 I ":                                       {"LISTEN c", "NOTIFY c", slow},
 	}
 	code := l.drainCode()
-	var wg sync.WaitGroup
-	for want, list := range queries {
+	type client struct {
+		net.Conn
+		*pgproto3.Frontend
+	}
+	clients := map[string]client{}
+	for want := range queries {
 		conn, fe, _ := l.frontend(l.client, nil)
+		clients[want] = client{conn, fe}
+	}
+	idleConn, idle, idlePid := l.frontend(l.client, nil)
+	var wg sync.WaitGroup
+	for want, list := range queries { // when all are connected: none may be done before the last one has begun
+		c := clients[want]
 		for _, q := range list {
-			if err := fe.Send(&pgproto3.Query{String: q}); err != nil {
+			if err := c.Send(&pgproto3.Query{String: q}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		wg.Go(func() {
-			if got := untilEnd(conn, fe); got != want+code {
+			if got := untilEnd(c.Conn, c.Frontend); got != want+code {
 				t.Errorf("got  %s\nwant %s", got, want+code)
 			}
 		})
 	}
-	idleConn, idle, idlePid := l.frontend(l.client, nil)
 	l.waitQueries(len(queries)) // all have been begun
 	begun := testnet.Monotonic()
 	l.drain(l.primary, true, true)
