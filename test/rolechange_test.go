@@ -51,12 +51,21 @@ func TestRoleChange(t *testing.T) {
 			t.Errorf("%s: an application is told %s", h.policy, told)
 		}
 		for _, a := range append(h.apps, h.any) {
+			if h.ends && a != h.any {
+				eventually(t, "the session of "+a.kind+" has ended", func() (bool, string) { // each is told for itself
+					_, err := a.ask("SELECT 1")
+					return err != nil, ""
+				})
+			}
 			pid, err := a.ask("SELECT pg_backend_pid()::text")
 			if ends := h.ends && a != h.any; ends != (err != nil) || !ends && pid != fmt.Sprint(a.pid) {
 				t.Errorf("%s, %s: session %s, was %d: %v", h.policy, a.kind, pid, a.pid, err)
 			}
 		}
-		if _, err := h.relayed.conn.ExecContext(context.Background(), "SELECT 1"); h.ends != (err != nil) {
+		relayed := func() error { _, err := h.relayed.conn.ExecContext(context.Background(), "SELECT 1"); return err }
+		if h.ends {
+			eventually(t, "the relayed session has ended", func() (bool, string) { return relayed() != nil, "" })
+		} else if err := relayed(); err != nil {
 			t.Errorf("%s, relayed: %v", h.policy, err)
 		}
 	}
