@@ -119,7 +119,7 @@ func TestReload(t *testing.T) {
 	standby := w.primary.Standby("standby", pgtest.Host(w.net.Host("db2")))
 	client := w.net.Host("client")
 	cm := cmtest.Start(t, client, cmtest.Config{Interval: "300ms", Timeout: "900ms",
-		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf + "application_grace = 1s\n"})
+		Clusters: []*pgtest.Cluster{w.primary}, Extra: relayConf + "application_grace = 3s\n"})
 	cm.WaitInstance(0, "state", "established")
 	r := w.reloading(cm)
 	reader := standby.OpenAt(client, standby.DSN())
@@ -186,6 +186,7 @@ func TestReload(t *testing.T) {
 	}
 	carried()
 	// the server of an instance that has gone does not wait for a process that has no need of it
+	waitQuiet(4 * time.Second) // more than the grace after which it would end what the process has
 	if now, err := session(); err != nil || now != read {
 		t.Errorf("a session of the standby: %d, was %d: %v", now, read, err)
 	}
