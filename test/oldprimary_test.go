@@ -201,7 +201,7 @@ func TestSupersededIsTold(t *testing.T) {
 		x.waitWrites(t, known)
 	}
 	// The news takes its way to an application, during which that may send one more row.
-	way := 200*time.Millisecond + stalls.Longest()
+	way := 200*time.Millisecond + 3*stalls.Longest()
 	for _, x := range writers {
 		t.Logf("%s: %d rows acknowledged", x.name, x.check(t, known+way, w.primary, second))
 	}
