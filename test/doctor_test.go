@@ -380,6 +380,7 @@ func TestDoctorFindsWrongServers(t *testing.T) {
 		expected{"configuration", "warning", "instance 1 is the same as instance 0", ""}, notRunning)
 
 	standby.Promote()
+	cm.WaitInstance(1, "role", "primary") // its watchdog looks now and then
 	unfenced := expected{"primary", "error", "an old primary is not fenced: instance 0 .* at timeline 1; the primary is instance 1 .* at timeline 2", "pg_rewind"}
 	w.finds("unfenced primary", examination{from: db3, dir: w.configured(entryOf(0, w.primary) + entryOf(1, standby))}, unfenced, notRunning)
 }

@@ -128,7 +128,7 @@ func TestMuteConnections(t *testing.T) {
 	w.net.ForgeRST(remote, local)
 	eventually(t, "the conmgr is back", func() (bool, string) {
 		got := w.primary.Value("SELECT coalesce(max(resumed_count), 0) FROM pgx_stat_watchdog")
-		return got == "1", got
+		return got != "0", got
 	})
 	before := w.received()
 	eventually(t, "more than a timeout of heartbeats", func() (bool, string) { return w.received() > before+6, "" })
