@@ -3,6 +3,7 @@ package test
 // Connections and processes that end audibly: RST, FIN, and conmgr's own end in all its forms.
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -15,10 +16,18 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/testnet"
 )
 
-// heartbeatEnds are the two ends of the only heartbeat connection: conmgr's and the watchdog's.
+// heartbeatEnds are the two ends of the only heartbeat connection, when there is one: conmgr's and
+// the watchdog's.
 func (w *world) heartbeatEnds() (conmgr, watchdog netip.AddrPort) {
 	w.Helper()
-	row := w.primary.Query("SELECT host(conmgr_addr), conmgr_port FROM pgx_stat_watchdog")[0]
+	var row []string
+	eventually(w, "a heartbeat connection", func() (bool, string) {
+		rows := w.primary.Query("SELECT host(conmgr_addr), conmgr_port FROM pgx_stat_watchdog")
+		if len(rows) == 1 {
+			row = rows[0]
+		}
+		return len(rows) == 1, fmt.Sprint(rows)
+	})
 	port, err := strconv.ParseUint(row[1], 10, 16)
 	if err != nil {
 		w.Fatalf("conmgr_port %s: %v", row[1], err)
