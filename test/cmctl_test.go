@@ -130,7 +130,10 @@ func TestCmCtl(t *testing.T) {
 		}
 		c.run(0, "stop")
 		c.run(0, "start", "-W")
-		c.says(0, []string{"status"}, "connecting")
+		eventually(t, "conmgr answers, and has no primary", func() (bool, string) { // nobody has waited for its answers
+			s := c.run(0, "status")
+			return contains(s, "connecting"), s
+		})
 		w.primary.Start()
 		eventually(t, "the primary is established", func() (bool, string) {
 			r := c.report(0)

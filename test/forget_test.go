@@ -59,7 +59,11 @@ func TestForget(t *testing.T) {
 	second.Stop(pgtest.Immediate)
 	c.run(0, "start", "-W")
 	eventually(t, "the old primary is established", func() (bool, string) {
-		in := c.report(0).Instances[0]
+		all := c.report(0).Instances
+		if len(all) == 0 { // nobody has waited for its answers
+			return false, "no answer"
+		}
+		in := all[0]
 		return *in.State == "established" && in.NotUsed != nil, said(in)
 	})
 	c.run(0, "stop")
