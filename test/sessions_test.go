@@ -151,11 +151,13 @@ func TestSurvivors(t *testing.T) {
 	unix := w.sessionAt(nil, w.primary.DSNOf(w.primary.SocketDir, "postgres"), "BEGIN")
 	survivors["a session by unix socket"] = unix
 
+	since := w.primary.LogSize()
 	cm.Signal(syscall.SIGSTOP) // silence, but its host can still open sessions
 	w.waitGone(dead.pid, patience, "the session of the dead host")
+	w.primary.WaitLog(since, `terminated connections: ipaddress="`+client.Addr4.String()+`", count=1`, patience)
 	survivors["a session that started after the verdict"] = w.session(client, "BEGIN")
 	// The verdict stands, and the terminator looks again for who has not ended: time to be wrong.
-	since := w.primary.LogSize()
+	since = w.primary.LogSize()
 	eventually(t, "the time passes", func() (bool, string) {
 		var age float64
 		err := w.admin.QueryRow("SELECT extract(epoch FROM clock_timestamp() - backend_start) FROM pg_stat_activity WHERE pid = $1",
