@@ -153,7 +153,12 @@ func (f silentFault) judge(t *testing.T, terminate string) (j judged) {
 		}
 		j.verdicts = append(j.verdicts, v)
 	}
-	for _, m := range terminatedLine.FindAllStringSubmatch(w.primary.Log(), -1) {
+	var lines [][]string
+	eventually(t, "as many lines as verdicts", func() (bool, string) { // they may come after what the views show
+		lines = terminatedLine.FindAllStringSubmatch(w.primary.Log(), -1)
+		return len(lines) >= 2*f.verdicts, fmt.Sprint(lines)
+	})
+	for _, m := range lines {
 		if (m[1] != "") != (terminate == "off") {
 			t.Errorf("watchdog.terminate is %s: %s", terminate, m[0])
 		}
