@@ -157,6 +157,18 @@ another_may_do(const Connection *c, const char *sqlstate)
 		!strncmp(sqlstate, "57P", 3);
 }
 
+/*
+ * conmgr knows by now that the instance is lost, or has ended itself, and
+ * cannot be asked for another: begin with this host again.
+ */
+static Step
+lost_meanwhile(Connection *c)
+{
+	leave_conmgr(c);
+	c->attempt--;				/* connect_timeout does not begin anew */
+	return c->restarts++ < MAX_RESTARTS ? ANEW : NEXT;
+}
+
 static Step
 refused(Connection *c)
 {
@@ -169,15 +181,9 @@ refused(Connection *c)
 	{
 		const char *said = watch_said(c->watch);
 
-		/*
-		 * conmgr knows by now that this instance is lost, or has ended
-		 * itself, and cannot be asked for another: begin with this host again
-		 */
 		text_addf(&c->err, "%s\n", *said ? said :
 				  "the Connection Manager closed the connection");
-		leave_conmgr(c);
-		c->attempt--;
-		return c->restarts++ < MAX_RESTARTS ? ANEW : NEXT;
+		return lost_meanwhile(c);
 	}
 	watch_end(c->watch);
 	c->watch = NULL;
@@ -305,6 +311,9 @@ answer(Connection *c)
 						  "Connection Manager: " :
 						  "could not receive server address from "
 						  "Connection Manager: ", link_error(c->link));
+			/* the instance that has refused, and is asked to be left out */
+			if (link_tells_of_loss(c->link))
+				return lost_meanwhile(c);
 			return sending ? NEXT : next_conmgr(c);
 	}
 	return NEXT;

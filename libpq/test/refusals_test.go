@@ -204,6 +204,70 @@ func TestConmgrWithoutRoomIsPassedOver(t *testing.T) {
 	}
 }
 
+// An instance that refuses is lost in the moment in which the next one is asked for: conmgr tells of
+// the loss in place of the answer, and is asked again. So does one of before 2.0 whose answer the loss
+// has overtaken.
+func TestLossInPlaceOfTheAnswer(t *testing.T) {
+	starts := refusing(t, "57P03")
+	const first, next = "SHOW TARGET any", "SHOW TARGET any EXCEPT 0"
+	for name, c := range map[string]struct {
+		statement string // is answered by the loss
+		times     int32
+		asked     []string
+	}{
+		"of the next one":    {next, 1, []string{first, next, first}},
+		"of the first one":   {first, 1, []string{first, first}},
+		"again and again":    {first, 99, []string{first, first, first, first}},
+		"not for ever, even": {next, 99, []string{first, next, first, next, first, next, first, next}},
+	} {
+		var told atomic.Int32
+		m := hostileWith(t, hostile.Script{})
+		m.Set(hostile.Script{Rows: []hostile.Row{row("0", starts.port)},
+			Answer: func(statement string, _ <-chan struct{}) []byte {
+				if statement == c.statement && told.Add(1) <= c.times {
+					return lossOf(0)
+				}
+				if told.Load() == 0 || c.times > 1 {
+					return nil
+				}
+				up := hostile.Script{Rows: []hostile.Row{row("1", primary.port)}}
+				return up.Named(0)
+			}})
+		out, err := program(t, byPath(), "psql", "-X", "-At", "-d", dsn(m.Port(), ""), "-c", "show port").CombinedOutput()
+		if c.times == 1 && string(out) != primary.port+"\n" || c.times > 1 && err == nil {
+			t.Errorf("%s: %v %s", name, err, out)
+		}
+		if c.times > 1 {
+			wantAll(t, string(out), "instance 0 (host \"localhost\") is lost: the test says so")
+		}
+		wantAsked(t, name, m.Asked(), c.asked...)
+	}
+}
+
+// The answer, and the loss behind it, wherever what comes of both is cut.
+func TestLossBehindTheAnswer(t *testing.T) {
+	hole := newHole(t)
+	here := hostile.Script{Rows: []hostile.Row{row("0", hole)}}
+	answer, loss := here.Named(0), lossOf(0)
+	all := slices.Concat(answer, loss)
+	for _, cut := range []int{0, 1, 7, len(answer) - 6, len(answer), len(answer) + 1, len(answer) + 9} {
+		var asked atomic.Int32
+		m := hostileWith(t, hostile.Script{})
+		m.Set(hostile.Script{Rows: []hostile.Row{row("1", primary.port)},
+			Answer: func(string, <-chan struct{}) []byte {
+				if asked.Add(1) > 1 {
+					return nil
+				}
+				m.Say(all[:cut])
+				return all[cut:]
+			}})
+		if got := connectedPort(t, dsn(m.Port(), "")); got != primary.port {
+			t.Errorf("cut at %d: led to %s", cut, got)
+		}
+		wantAsked(t, fmt.Sprint("cut at ", cut), m.Asked(), "SHOW TARGET any", "SHOW TARGET any")
+	}
+}
+
 // The answer of a conmgr that forgets what it was asked to leave out: it is not tried again and
 // again.
 func TestExceptedInstanceIsNotTaken(t *testing.T) {

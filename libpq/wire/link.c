@@ -261,6 +261,17 @@ link_shuts_down(const CmLink *link)
 	return !strcmp(link->sqlstate, CM_CANNOT_CONNECT_NOW);
 }
 
+/*
+ * So was this: the instance that it is bound to is lost. Whatever else conmgr
+ * says is of itself: it is about to end, or has no room.
+ */
+bool
+link_tells_of_loss(const CmLink *link)
+{
+	return link->got_error && !strcmp(link->sqlstate, CM_ADMIN_SHUTDOWN) &&
+		!says_own_end(link_error(link));
+}
+
 /* So was this: no instance is what was asked for. */
 bool
 link_has_none(const CmLink *link)

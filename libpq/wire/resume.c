@@ -139,21 +139,10 @@ again_later(Resume *r, int64_t now)
 	return RESUME_WAITS;
 }
 
-/*
- * conmgr says that the instance is lost. Whatever else it says is of itself:
- * it is about to end, or has no room.
- */
-static bool
-tells_of_loss(const CmLink *link)
-{
-	return link->got_error && !strcmp(link->sqlstate, CM_ADMIN_SHUTDOWN) &&
-		!says_own_end(link_error(link));
-}
-
 static ResumeStep
 failed(Resume *r, int64_t now, char *said, size_t size)
 {
-	if (!r->asked || !tells_of_loss(r->link))
+	if (!r->asked || !link_tells_of_loss(r->link))
 		return again_later(r, now);
 	snprintf(said, size, "%.*s", (int) strcspn(link_error(r->link), "\n"),
 			 link_error(r->link));

@@ -107,6 +107,7 @@ bool		link_is_connecting(const CmLink *link);
 bool		link_is_sending(const CmLink *link);
 bool		link_is_asked(const CmLink *link);
 bool		link_shuts_down(const CmLink *link);
+bool		link_tells_of_loss(const CmLink *link);
 bool		link_has_none(const CmLink *link);
 const Offers *link_offers(const CmLink *link);
 const CmTarget *link_target(const CmLink *link);
