@@ -168,7 +168,7 @@ func TestLossEndsDial(t *testing.T) {
 	}
 	port := name.(*syscall.SockaddrInet4).Port
 	for full := false; !full; {
-		nc, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 100*time.Millisecond)
+		nc, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
 		if full = err != nil; !full {
 			defer nc.Close()
 		}
@@ -218,7 +218,10 @@ func TestLossWakesWriters(t *testing.T) {
 		}
 		c.SetWriteDeadline(time.Now().Add(patience))
 		close(filled)
-		_, err := c.Write(chunk)
+		var err error
+		for err == nil { // that nothing was taken may have been a stall of this machine
+			_, err = c.Write(chunk)
+		}
 		failed <- err
 	}()
 	<-filled

@@ -31,34 +31,49 @@ func isBroken(err error) bool {
 	return errors.Is(err, errClosed) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
 }
 
-// resumable is until, if conmgr knows how to be resumed.
-func (w *Watch) resumable(until time.Time) time.Time {
+// absence is for how long conmgr may be away; granted is 0: not at all.
+type absence struct {
+	granted time.Duration
+	until   time.Time
+}
+
+func absenceFrom(now time.Time, granted time.Duration) absence {
+	return absence{granted, now.Add(granted)}
+}
+
+// resumable is the absence, if conmgr knows how to be resumed.
+func (w *Watch) resumable(away absence) absence {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.peer.features[cm.FeatureResume] || w.target.resume == "" {
-		return time.Time{}
+		return absence{}
 	}
-	return until
+	return away
 }
 
+var errNoTime = errors.New("there was no time to look for it")
+
 // resume returns the loss, if conmgr, or the instance, does not come back.
-func (w *Watch) resume(until time.Time, gone *LostError) *LostError {
-	grace := time.Until(until)
-	w.setAway(max(grace, time.Millisecond))
+func (w *Watch) resume(away absence, gone *LostError) *LostError {
+	w.setAway(max(time.Until(away.until), time.Millisecond))
 	defer w.setAway(0)
-	ctx, cancel := context.WithDeadline(w.ctx, until)
+	ctx, cancel := context.WithDeadline(w.ctx, away.until)
 	defer cancel()
-	err := errors.New("there was no time to look for it")
+	why := errNoTime
 	for pause := firstRetry; pausing(ctx, pause/2+rand.N(pause/2)); pause = min(2*pause, lastRetry) {
-		if err = w.askAgain(ctx); err == nil {
+		err := w.askAgain(ctx)
+		if err == nil {
 			return nil
 		}
 		if lost := w.verdict(err); lost != nil {
 			return lost
 		}
+		if why == errNoTime || ctx.Err() == nil { // that time is over says less than what came before
+			why = err
+		}
 	}
 	gone.Since = time.Now()
-	gone.Reason += fmt.Sprintf(", and was not back within %v: %v", grace.Round(time.Millisecond), err)
+	gone.Reason += fmt.Sprintf(", and was not back within %v: %v", away.granted, why)
 	return gone
 }
 

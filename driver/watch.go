@@ -107,10 +107,10 @@ func (w *Watch) run() {
 	defer close(w.done)
 	defer w.cancel()
 	for {
-		e, until := w.wait()
+		e, away := w.wait()
 		w.peer.conn.Close()
-		if !until.IsZero() {
-			if e = w.resume(until, e); e == nil {
+		if away.granted > 0 {
+			if e = w.resume(away, e); e == nil {
 				continue
 			}
 		}
@@ -140,16 +140,15 @@ func (w *Watch) lose(e *LostError) {
 
 // wait blocks until conmgr says FATAL, or closes. Where conmgr may come back, it is no loss until
 // then.
-func (w *Watch) wait() (e *LostError, until time.Time) {
+func (w *Watch) wait() (e *LostError, away absence) {
 	p := w.peer // which only this goroutine changes
-	var away time.Time
 	for {
 		kind, body, err := p.receive()
 		if err != nil {
 			e := w.newError("08006")
 			e.Reason = "the Connection Manager that watches " + e.instance() + " has gone away without a message"
-			if away.IsZero() && p.grace > 0 && isBroken(err) {
-				away = time.Now().Add(p.grace)
+			if away.granted == 0 && p.grace > 0 && isBroken(err) {
+				away = absenceFrom(time.Now(), p.grace)
 			}
 			return e, w.resumable(away)
 		}
@@ -164,7 +163,7 @@ func (w *Watch) wait() (e *LostError, until time.Time) {
 				continue // what a later version says
 			}
 			if !strings.HasPrefix(m.Message, ownEnd) {
-				away = time.Time{}
+				away = absence{}
 			}
 			return w.told(conmgrError(m)), w.resumable(away)
 		}
@@ -174,8 +173,8 @@ func (w *Watch) wait() (e *LostError, until time.Time) {
 // ownEnd begins what conmgr says at its own end; of an instance that is lost, it says its number.
 const ownEnd = "the Connection Manager "
 
-// notice returns until when conmgr may be away from now on.
-func (w *Watch) notice(value string, away time.Time) time.Time {
+// notice returns for how long conmgr may be away from now on.
+func (w *Watch) notice(value string, away absence) absence {
 	word, rest, _ := strings.Cut(value, " ")
 	switch word {
 	case cm.NoticeDraining, cm.NoticeRole:
@@ -190,7 +189,7 @@ func (w *Watch) notice(value string, away time.Time) time.Time {
 		w.mu.Unlock()
 	case cm.NoticeAway:
 		if grace, err := milliseconds(rest); err == nil {
-			return time.Now().Add(grace)
+			return absenceFrom(time.Now(), grace)
 		}
 	}
 	return away

@@ -22,6 +22,7 @@ import (
 	"github.com/pgwatchdog/watchdog/driver/pgxcm"
 	"github.com/pgwatchdog/watchdog/internal/cmtest/scripted"
 	"github.com/pgwatchdog/watchdog/internal/leak"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 const patience = 20 * time.Second // far beyond what anything here takes
@@ -105,14 +106,25 @@ func (p pool) Begin(ctx context.Context) (suite.Tx, error) {
 }
 
 func (p pool) Warm(ctx context.Context, n int) error {
+	var all []*pgxpool.Conn
+	var err error
 	for range n {
-		c, err := p.Acquire(ctx)
-		if err != nil {
-			return err
+		var c *pgxpool.Conn
+		if c, err = p.Acquire(ctx); err != nil {
+			break
 		}
-		defer c.Release()
+		all = append(all, c)
 	}
-	return nil
+	for _, c := range all {
+		c.Release()
+	}
+	if err != nil {
+		return err
+	}
+	return testkit.Poll(patience, func() (bool, string) { // it gets them back in the background
+		idle := int(p.Stat().IdleConns())
+		return idle == n, fmt.Sprintf("%d idle connections, want %d", idle, n)
+	})
 }
 
 func (p pool) Connections() int { return int(p.Stat().TotalConns()) }

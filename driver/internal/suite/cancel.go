@@ -93,12 +93,12 @@ func contextOfConnect(t *test) {
 }
 
 // connect_timeout holds for each attempt: those of an instance, too, up to the end of the login;
-// and for nothing afterwards.
+// and for nothing afterwards. Two seconds, as who answers must do so within them, too.
 func connectTimeout(t *test) {
 	s := t.conmgr()
 	s.Freeze(true)
 	defer s.Freeze(false)
-	if got := t.roleOf("%s sslmode=disable connect_timeout=1", list(s.Port(), t.pair.Primary)); got != "primary" {
+	if got := t.roleOf("%s sslmode=disable connect_timeout=2", list(s.Port(), t.pair.Primary)); got != "primary" {
 		t.Errorf("a silent conmgr: got %s", got)
 	}
 	// It asks for a password, and then falls silent.
@@ -107,7 +107,7 @@ func connectTimeout(t *test) {
 		nc.Read(make([]byte, 64))
 		silent(nc)
 	})
-	if got := t.roleOf("%s sslmode=disable connect_timeout=1 password=x",
+	if got := t.roleOf("%s sslmode=disable connect_timeout=2 password=x",
 		list(stops.port, t.pair.Primary)); got != "primary" {
 		t.Errorf("a server that stops in the middle of the login: got %s", got)
 	}
@@ -116,23 +116,23 @@ func connectTimeout(t *test) {
 		nc.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 0, 'Z', 0, 0, 0, 5, 'I'})
 		io.Copy(io.Discard, nc)
 	})
-	if got := t.roleOf("%s sslmode=disable connect_timeout=1 target_session_attrs=read-write",
+	if got := t.roleOf("%s sslmode=disable connect_timeout=2 target_session_attrs=read-write",
 		list(dumb.port, t.pair.Primary)); got != "primary" {
 		t.Errorf("a server that does not tell its attribute: got %s", got)
 	}
 	other := t.conmgr()
-	p := t.open("%s sslmode=disable connect_timeout=1", list(other.Port()))
+	p := t.open("%s sslmode=disable connect_timeout=2", list(other.Port()))
 	tx, err := p.Begin(t.within())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.Exec(t.within(), "SELECT pg_sleep(1.5)"); err != nil {
+	if err := tx.Exec(t.within(), "SELECT pg_sleep(2.5)"); err != nil {
 		t.Errorf("a query that takes longer than connect_timeout: %v", err)
 	}
 	if err := tx.Commit(t.within()); err != nil {
 		t.Error(err)
 	}
-	err = t.fails(t.open("%s sslmode=disable connect_timeout=1", list(s.Port())))
+	err = t.fails(t.open("%s sslmode=disable connect_timeout=2", list(s.Port())))
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connect_timeout") {
 		t.Errorf("got %v", err)
 	}

@@ -3,6 +3,7 @@ package suite
 // An instance is drained: its connections are retired between transactions, and nothing is lost.
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -124,8 +125,9 @@ func drainsUnderLoad(t *test) {
 	s := t.conmgr()
 	const most, clients, turns = 16, 48, 10
 	p := t.small(most, fmt.Sprintf("host=localhost port=%d user=postgres sslmode=disable", s.Port()))
-	ctx := t.within()
-	if err := p.Warm(ctx, most); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), turns*patience) // each turn has its own
+	defer cancel()
+	if err := p.Warm(t.within(), most); err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})

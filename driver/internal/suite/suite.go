@@ -21,6 +21,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -190,7 +191,15 @@ func (t *test) conmgr() *scripted.Conmgr {
 // configured is a conmgr with these lines in its conmgr.conf.
 func (t *test) configured(lines string) *scripted.Conmgr {
 	t.Helper()
-	s, err := scripted.Start(scripted.Options{Conf: lines}, t.pair.Instances()...)
+	ports, err := testkit.FreePorts(1) // nobody's, also while another conmgr is to come back to it
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scripted.Start(scripted.Options{Listener: l, Conf: lines}, t.pair.Instances()...)
 	if err != nil {
 		t.Fatal(err)
 	}

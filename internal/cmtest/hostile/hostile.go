@@ -61,6 +61,7 @@ type Server struct {
 	script Script
 	conns  map[net.Conn]chan struct{} // closed when it is at its end; nil when the server is closed
 	asked  []string
+	done   []string // of these, those that are answered
 }
 
 // New starts one on a free port of 127.0.0.1.
@@ -119,6 +120,13 @@ func (s *Server) Asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.asked)
+}
+
+// Answered are those whose answer is written: what is said to a client afterwards comes behind it.
+func (s *Server) Answered() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.done)
 }
 
 // Connections counts those that there are.
@@ -190,9 +198,11 @@ func (s *Server) statements(conn net.Conn) <-chan string {
 // Close ends it.
 func (s *Server) Close() {
 	s.listener.Close()
-	s.Drop(false)
 	s.mu.Lock()
-	s.conns = nil
+	for conn := range s.conns {
+		s.leaveLocked(conn, false)
+	}
+	s.conns = nil // at once: one that was accepted just before is closed, too
 	s.mu.Unlock()
 	s.wg.Wait()
 }
@@ -245,6 +255,9 @@ func (s *Server) serve(conn net.Conn, left chan struct{}) {
 		}
 		answer := script.answer(statement, left)
 		conn.Write(answer)
+		s.mu.Lock()
+		s.done = append(s.done, statement)
+		s.mu.Unlock()
 		if !bytes.Contains(answer, ready) {
 			return // a FATAL
 		}
