@@ -22,12 +22,7 @@ func TestAsynchronous(t *testing.T) {
 		if strings.Contains(out, "could not match") {
 			t.Errorf("an error that is of no concern: %s", out)
 		}
-		var status int
-		var longest float64
-		if _, err := fmt.Sscanf(from(out, "gave up"), "gave up: status %d longest call %f", &status,
-			&longest); err != nil || longest > 100 {
-			t.Errorf("%v %s", err, out)
-		}
+		wantNoWait(t, out)
 	}
 }
 
@@ -76,11 +71,7 @@ func TestAsynchronousReset(t *testing.T) {
 		fmt.Fprintln(c.in)
 		out := c.rest()
 		wantAll(t, out, "gave up: status 1000")
-		var longest float64
-		if _, err := fmt.Sscanf(from(out, "longest"), "longest call %f", &longest); err != nil ||
-			longest > 100 {
-			t.Errorf("%v %s", err, out)
-		}
+		wantNoWait(t, out)
 	})
 	t.Run("nobody", func(t *testing.T) {
 		cm := conmgr(t)
@@ -90,6 +81,16 @@ func TestAsynchronousReset(t *testing.T) {
 		fmt.Fprintln(c.in)
 		wantAll(t, c.rest(), "failed: connection to server at", "no target server address from Connection Manager")
 	})
+}
+
+// wantNoWait wants no call to have waited, which here would be for ever: what it took beside is this
+// machine's.
+func wantNoWait(t *testing.T, out string) {
+	t.Helper()
+	var longest float64
+	if _, err := fmt.Sscanf(from(out, "longest"), "longest call %f", &longest); err != nil || longest > 2000 {
+		t.Errorf("%v %s", err, out)
+	}
 }
 
 // from is the rest of text from a word on; all of it, which then does not match, without the word.

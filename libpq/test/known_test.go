@@ -23,9 +23,12 @@ func features(words string) []backend.Parameter {
 	return []backend.Parameter{{Name: cm.FeaturesParameter, Value: words}}
 }
 
-// standing is a conmgr on a port that it gives up with close.
+// standing is a conmgr on a port that it gives up with close; 0: one that nobody else takes then.
 func standing(t *testing.T, port string, script hostile.Script) (at string, s *hostile.Server) {
 	t.Helper()
+	if port == "0" {
+		port = freePort(t)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)

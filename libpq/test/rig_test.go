@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -175,10 +176,11 @@ func (p *pretender) Port() string { return strconv.Itoa(p.Server.Port()) }
 
 func hostileWith(t *testing.T, script hostile.Script) *pretender {
 	t.Helper()
-	s, err := hostile.New(script)
+	l, err := net.Listen("tcp", "127.0.0.1:"+freePort(t)) // nobody's, also while the next one is to come back to it
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := hostile.Serve(l, script)
 	t.Cleanup(s.Close)
 	return &pretender{s}
 }

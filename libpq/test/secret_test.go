@@ -13,62 +13,24 @@ import (
 
 // A peer that is no conmgr and wants a password, in the clear, of a user who asked for TLS.
 func TestNoSecretInTheClear(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	heard := make(chan string, 100)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go thief(c, heard)
-		}
-	}()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	thief := newLoot(t)
 	pass := write(t, "pass", "*:*:*:*:s3cret\n")
 	for _, more := range []string{"sslmode=require password=s3cret",
 		"sslmode=verify-full sslrootcert=/nonexistent password=s3cret",
 		"sslmode=require passfile=" + pass, "sslmode=require"} {
-		failure(t, append(byPath(), "PGPASSWORD="), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
-		failure(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", dsn(port, more), "-c", "select 1")
+		failure(t, append(byPath(), "PGPASSWORD="), "psql", "-X", "-w", "-d", dsn(thief.port, more), "-c", "select 1")
+		failure(t, append(byPath(), "PGPASSWORD=s3cret"), "psql", "-X", "-w", "-d", dsn(thief.port, more), "-c", "select 1")
 	}
-	close(heard)
-	n := 0
-	for text := range heard {
-		n++
-		if strings.Contains(text, "s3cret") {
-			t.Errorf("the peer heard %q", text)
-		}
-	}
-	if n == 0 {
+	switch heard := thief.all(); {
+	case strings.Contains(heard, "s3cret"):
+		t.Errorf("the peer heard %q", heard)
+	case heard == "":
 		t.Error("the peer heard nothing at all")
 	}
 }
 
 func TestFreedMemoryHasNoSecret(t *testing.T) {
 	wantAll(t, output(t, plain(), "wiped"), "ok")
-}
-
-func thief(c net.Conn, heard chan<- string) {
-	defer c.Close()
-	defer func() { recover() }() // heard is closed when the test is over
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.Read(buf)
-		if err != nil {
-			return
-		}
-		heard <- string(buf[:n])
-		if n == 8 { // SSLRequest
-			c.Write([]byte("N"))
-		} else {
-			c.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}) // AuthenticationCleartextPassword
-		}
-	}
 }
 
 // A conmgr, or whatever it may be, on another host: a user who asked for TLS gives it nothing, not

@@ -3,7 +3,6 @@ package libpqtest
 // Waiting for an instance: what conmgr is asked for, and what an application sees of it.
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,7 +32,7 @@ func waiter(t *testing.T, ms string, rows ...hostile.Row) *pretender {
 }
 
 // wantAsked compares what was asked. A duration that a statement wants to have waited may have become
-// shorter by a second, on the way to it.
+// shorter by two seconds, on the way to it on a busy machine.
 func wantAsked(t *testing.T, what string, got []string, want ...string) {
 	t.Helper()
 	ms := regexp.MustCompile(`'(\d+)ms'`)
@@ -47,7 +46,7 @@ func wantAsked(t *testing.T, what string, got []string, want ...string) {
 		}
 		have, _ := strconv.Atoi(g[1])
 		most, _ := strconv.Atoi(w[1])
-		return have <= most && have >= most-1000 && (have > 0) == (most > 0)
+		return have <= most && have >= most-2000 && (have > 0) == (most > 0)
 	}
 	if !slices.EqualFunc(got, want, same) {
 		t.Errorf("%s: asked %q, want %q", what, got, want)
@@ -164,11 +163,8 @@ func TestWaitingAsynchronously(t *testing.T) {
 		left := make(chan struct{})
 		m := hostileWith(t, hostile.Script{Announced: announced("wait", cm.WaitSetting, "60000"),
 			Answer: func(_ string, gone <-chan struct{}) []byte { <-gone; close(left); return hostile.None() }})
-		out := output(t, byPath(), "async", dsn(m.Port(), more), "300")
-		var longest float64
-		if _, err := fmt.Sscanf(from(out, "longest"), "longest call %f", &longest); err != nil || longest > 100 {
-			t.Errorf("%v %s", err, out)
-		}
+		out := output(t, byPath(), "async", dsn(m.Port(), more), "500")
+		wantNoWait(t, out)
 		wantAll(t, out, "gave up: status 1000")
 		select {
 		case <-left:

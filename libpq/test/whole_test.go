@@ -75,7 +75,7 @@ func TestPromotionMovesTheNextConnection(t *testing.T) {
 		t.Fatalf("%v %s", err, out)
 	}
 	w.second.Promote()
-	start := testnet.Monotonic()
+	start, stalls := testnet.Monotonic(), testkit.WatchStalls()
 	for {
 		out, err = w.psql(t, w.dsn("target_session_attrs=read-write"), `\conninfo`)
 		if err != nil {
@@ -88,10 +88,11 @@ func TestPromotionMovesTheNextConnection(t *testing.T) {
 			t.Fatal(out)
 		}
 	}
-	moved := testnet.Monotonic() - start
-	t.Logf("the next connection was on the new primary %v after the promotion", moved)
-	if moved > 2500*time.Millisecond { // check_attr_interval, and room for a busy machine: each try is a psql
-		t.Errorf("took %v", moved)
+	moved, stall := testnet.Monotonic()-start, stalls.Longest()
+	t.Logf("the next connection was on the new primary %v after the promotion (this machine stalled for up to %v)", moved, stall)
+	// check_attr_interval, and room for a busy machine: each try is a psql
+	if limit := 2500*time.Millisecond + 5*stall; moved > limit {
+		t.Errorf("took %v, more than %v", moved, limit)
 	}
 }
 
@@ -155,10 +156,10 @@ func TestClientsOnACutLink(t *testing.T) {
 	}
 	for name, c := range clients {
 		t.Run(name, func(t *testing.T) {
-			server, host, number, app := w.second, w.db2, 1, "cut"
+			server, host, number, app := w.second, w.db2, 1, "cut-"+strings.ReplaceAll(name, " ", "-")
 			args := c.command[1:]
 			if c.target != "" {
-				args = append(args, w.dsn("application_name=cut target_session_attrs="+c.target))
+				args = append(args, w.dsn("application_name="+app+" target_session_attrs="+c.target))
 			} else {
 				server, host, number, app = w.first, w.db1, 0, "writer"
 			}

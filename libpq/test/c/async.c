@@ -1,13 +1,13 @@
 /*
  * async.c: connects asynchronously, and tells what an application sees of it. Usage: async conninfo [milliseconds [reset]]
- * At the end of that time, if given, it gives up. With "reset" it says "ready" when it is connected, and after an answer resets the connection,
+ * When nothing has come for that time, if given, it gives up. With "reset" it says "ready" when it is connected, and after an answer resets the connection,
  * asynchronously again.
  */
 #include "check.h"
 
 #include <poll.h>
 
-/* Until it is connected, or failed, or the time is over; false in the last case. */
+/* Until it is connected, or failed, or nothing comes in time; false in the last case. */
 static int
 drive(PGconn *c, PostgresPollingStatusType (*step) (PGconn *), double start, double limit)
 {
@@ -20,13 +20,12 @@ drive(PGconn *c, PostgresPollingStatusType (*step) (PGconn *), double start, dou
 	while (s == PGRES_POLLING_READING || s == PGRES_POLLING_WRITING)
 	{
 		struct pollfd p = {.fd = PQsocket(c), .events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT};
-		double		left = start + limit - now();
 		double		before;
 
 		CHECK(p.fd >= 0);
 		sockets += p.fd != socket;
 		socket = p.fd;
-		if (left <= 0 || poll(&p, 1, (int) left) == 0)
+		if (poll(&p, 1, (int) limit) == 0)
 		{
 			if ((int) PQstatus(c) == 1000)	/* nothing that could be cancelled is there yet */
 				CHECK(PQgetCancel(c) == NULL && PQrequestCancel(c) == 0);

@@ -5,7 +5,6 @@
 extern char *const pgresStatus[];
 
 #include <poll.h>
-#include <unistd.h>
 #include <libpq-events.h>
 
 static int	notices;
@@ -183,9 +182,17 @@ cancelling(PGconn *c)
 	PGresult   *r;
 
 	CHECK(cancel && PQsendQuery(c, "select pg_sleep(60)") == 1);
-	usleep(100000);				/* the query has to arrive before its cancel, and nothing tells when it has */
-	CHECK(PQcancel(cancel, error, sizeof error) == 1);
+	do							/* one that comes before the query cancels nothing, and nothing tells when it has come */
+	{
+		struct pollfd p = {.fd = PQsocket(c), .events = POLLIN};
+
+		CHECK(PQcancel(cancel, error, sizeof error) == 1);
+		poll(&p, 1, 100);
+		CHECK(PQconsumeInput(c) == 1);
+	}
+	while (PQisBusy(c));
 	r = PQgetResult(c);
+	CHECK_OK(c, r, PGRES_FATAL_ERROR);
 	CHECK(!strcmp(PQresultErrorField(r, PG_DIAG_SQLSTATE), "57014"));
 	PQclear(r);
 	CHECK(PQgetResult(c) == NULL);
