@@ -133,7 +133,7 @@ func TestDrainByServer(t *testing.T) {
 	draining := primary
 	draining.Flags |= hb.Draining
 	r.d.board.Post(0, up(draining), nil)
-	eventually(t, "it is draining", func() bool { return r.d.board.Table.Load().Draining(0) == "server" })
+	r.published("it is draining", func() bool { return r.d.board.Table.Load().Draining(0) == "server" })
 	c := r.connect()
 	if got := c.query("undrain instance 0"); got != "T D(0,server,0) C(UNDRAIN) Z" {
 		t.Errorf("got %s", got)

@@ -33,7 +33,7 @@ func TestStandbyTimelineGraceEnds(t *testing.T) {
 	c.query("show target standby")
 	start := time.Now()
 	r.d.board.Post(0, up(hb.Attributes{Timeline: 2}), nil)
-	eventually(t, "the standby is no longer offered", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) < 0 })
+	r.published("the standby is no longer offered", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) < 0 })
 	if d := time.Since(start); d < 200*time.Millisecond {
 		t.Errorf("not offered after %v", d)
 	}
@@ -41,5 +41,5 @@ func TestStandbyTimelineGraceEnds(t *testing.T) {
 		t.Errorf("who reads from it was told: %s", got)
 	}
 	r.d.board.Post(1, up(hb.Attributes{Flags: hb.InRecovery, Timeline: 2}), nil)
-	eventually(t, "the standby has followed", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) == 1 })
+	r.published("the standby has followed", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) == 1 })
 }

@@ -25,20 +25,20 @@ func (r *rig) primary() int { return r.d.board.Table.Load().Primary }
 func TestKeptOverARestart(t *testing.T) {
 	dir := t.TempDir()
 	w0, w1 := newWatchdog(t, "127.0.0.1:0"), newWatchdog(t, "127.0.0.1:0")
-	conf := quick + instanceConf(0, w0.port()) + instanceConf(1, w1.port())
+	conf := calm + instanceConf(0, w0.port()) + instanceConf(1, w1.port())
 	r := newRig(t, conf, keptIn(dir))
 	w0.next().welcome(1, 7, primary)
 	w1.next().welcome(2, 7, standby)
 	r.waitState(0, hb.Established)
-	eventually(t, "the primary is used", func() bool { return r.primary() == 0 })
+	r.published("the primary is used", func() bool { return r.primary() == 0 })
 	r.d.board.Post(1, server(1, promoted), nil)
-	eventually(t, "the new primary is used", func() bool { return r.primary() == 1 })
+	r.published("the new primary is used", func() bool { return r.primary() == 1 })
 	r.stop()
 
 	r = newRig(t, conf, keptIn(dir))
 	w0.next().welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	eventually(t, "the old primary is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Superseded })
+	r.published("the old primary is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Superseded })
 	c := r.connect()
 	for _, a := range cm.Attributes {
 		if m := c.refusal("show target " + string(a)); m.Code != "08001" || !strings.Contains(m.Detail, "a newer timeline is known, 2, seen at instance 1") {
@@ -46,7 +46,7 @@ func TestKeptOverARestart(t *testing.T) {
 		}
 	}
 	w1.next().welcome(3, 7, promoted) // restarted
-	eventually(t, "the new primary is used again", func() bool { return r.primary() == 1 })
+	r.published("the new primary is used again", func() bool { return r.primary() == 1 })
 	if n := r.logged(`LOG:  known from before: system identifier 7, timeline 2 of instance 1 (host "127.0.0.1")`); n != 1 {
 		t.Errorf("logged %d times", n)
 	}
@@ -98,7 +98,7 @@ func TestDamagedFileIsSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := staticWith(t, "", keptIn(dir), primary)
-	eventually(t, "the instance is used", func() bool { return r.primary() == 0 })
+	r.published("the instance is used", func() bool { return r.primary() == 0 })
 	eventually(t, "a new file is written", func() bool { s, err := control.LoadState(dir); return err == nil && s.Timeline == 1 })
 	if r.logged("WARNING:  what was known of the instances is lost: could not use file \""+path+"\": it is damaged") != 1 || r.logged(`It was renamed to "`+path+`.damaged".`) != 1 {
 		t.Errorf("log: %s", r.log)
@@ -140,7 +140,7 @@ func TestForget(t *testing.T) {
 	for i, a := range []hb.Attributes{primary, promoted} {
 		r.d.board.Post(i, server(i, a), nil)
 	}
-	eventually(t, "the new primary is used", func() bool { return r.primary() == 1 })
+	r.published("the new primary is used", func() bool { return r.primary() == 1 })
 	c, bound := r.connect(), r.connect()
 	bound.query("show target primary")
 	if got := c.query("forget instance 1"); got != `T D(system identifier 7, timeline 2 of instance 1 (host "127.0.0.2")) C(FORGET) Z` {

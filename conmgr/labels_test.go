@@ -12,7 +12,7 @@ import (
 // port.
 func TestLabelOfTarget(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, quick+instanceConf(3, w.port())+"backend_port3 = 6000\n")
+	r := newRig(t, calm+instanceConf(3, w.port())+"backend_port3 = 6000\n")
 	for i, c := range []struct {
 		flags hb.WelcomeFlags
 		port  uint16
@@ -35,6 +35,6 @@ func TestLabelOfTarget(t *testing.T) {
 		}
 		app.c.Close()
 		conn.c.Close()
-		eventually(t, "it is closed", func() bool { return r.entry(0).State != hb.Established })
+		r.published("it is closed", func() bool { return r.entry(0).State != hb.Established })
 	}
 }

@@ -80,7 +80,7 @@ func TestNameServiceFails(t *testing.T) {
 			t.Errorf("hangs %v: %+v", hangs, e.Status)
 		}
 		// One that hangs is not waited for: a connection beside may be faster.
-		if got := r.log.count("the last known addresses of instance 0"); got > 1 || !hangs && got != 1 {
+		if got := r.logged("the last known addresses of instance 0"); got > 1 || !hangs && got != 1 {
 			t.Errorf("hangs %v: said %d times\n%s", hangs, got, r.log)
 		}
 	}
@@ -112,7 +112,7 @@ func TestHangingNameServiceIsNotWaitedFor(t *testing.T) {
 func TestNameIsNotKnownYet(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{}
 	r := newRig(t, namedConf+itoa(w.port()), func(r *rig) { r.net.Resolve = n.resolve })
-	eventually(t, "the reason is shown", func() bool {
+	r.published("the reason is shown", func() bool {
 		return r.entry(0).Detail == `could not resolve host name "db0": server misbehaving`
 	})
 	n.set(false, "127.0.0.1")
@@ -155,7 +155,7 @@ func TestNameChanges(t *testing.T) {
 			c.c.Close()
 			w2.next().welcome(2, 7, primary)
 		}
-		eventually(t, "it is followed", func() bool { return r.entry(0).Address() == netip.MustParseAddr("127.0.0.2") })
+		r.published("it is followed", func() bool { return r.entry(0).Address() == netip.MustParseAddr("127.0.0.2") })
 		if l := r.entry(0).Losses; l != 1 { // another server
 			t.Errorf("late %v: %d losses", late, l)
 		}
@@ -213,7 +213,7 @@ func TestOtherAddressesWaitForTheLoss(t *testing.T) {
 // count then.
 func TestHostAddrIsPreferred(t *testing.T) {
 	w, n := newWatchdog(t, "127.0.0.1:0"), &names{answer: []string{"192.0.2.1"}}
-	r := newRig(t, quick+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.Resolve = n.resolve })
+	r := newRig(t, calm+"backend_host0 = db0\n"+instanceConf(0, w.port()), func(r *rig) { r.net.Resolve = n.resolve })
 	w.next().welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
 	if e := r.entry(0); e.Address() != netip.MustParseAddr("127.0.0.1") || e.Config.Name() != "db0" || n.asked() != 0 {

@@ -238,7 +238,7 @@ func TestSlowStartup(t *testing.T) {
 	r := staticWith(t, "", func(r *rig) { r.console.StartupTime = 100 * time.Millisecond }, primary)
 	c := r.dial()
 	c.c.Write(pgwire.StartupPacket(3<<16, "user", "x")[:6])
-	if got := c.until(""); got != "EOF" {
+	if got := c.until(""); got != "EOF" && !strings.HasSuffix(got, ": connection reset by peer EOF") { // by what was not read
 		t.Errorf("got %s", got)
 	}
 	r.stop()

@@ -354,7 +354,7 @@ func TestRelayRoleChange(t *testing.T) {
 	client, server := r.through(0, b0)
 	r.d.board.Post(0, up(standby), nil)
 	r.d.board.Post(1, up(hb.Attributes{Timeline: 2}), nil)
-	eventually(t, "the roles have changed", func() bool { return r.d.board.Table.Load().Primary == 1 })
+	r.published("the roles have changed", func() bool { return r.d.board.Table.Load().Primary == 1 })
 	r.through(0, b1)
 	server.Write([]byte("x"))
 	expect(t, client, []byte("x"))
@@ -463,7 +463,7 @@ func TestRelayCancel(t *testing.T) {
 	down := standby
 	down.Flags |= hb.ShuttingDown
 	r.d.board.Post(0, up(down), nil)
-	eventually(t, "instance 0 takes no more", func() bool { return r.d.board.Table.Load().Verdicts[0].Why != "" })
+	r.published("instance 0 takes no more", func() bool { return r.d.board.Table.Load().Verdicts[0].Why != "" })
 	last, lastServer := r.through(0, b1)
 	cancel(0, short, b0, b1)
 	cancel(0, long, b0, b1)

@@ -81,7 +81,7 @@ func TestRelayedBeforeToAnotherServer(t *testing.T) {
 		other := up(primary)
 		other.PostmasterStart = 2
 		r.d.board.Post(0, other, nil)
-		eventually(t, "the server was restarted", func() bool { return r.entry(0).PostmasterStart == 2 })
+		r.published("the server was restarted", func() bool { return r.entry(0).PostmasterStart == 2 })
 		client, server := r.adopted()
 		if notify == "off" {
 			eventually(t, "it is reported", func() bool { return r.log.count("would have told 0 application connections of the loss of "+why) == 1 })

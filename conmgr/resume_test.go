@@ -22,7 +22,7 @@ func TestResumeOfApplication(t *testing.T) {
 	c.c.Close()
 	eventually(t, "it is gone", func() bool { return r.count() == 0 })
 	r.d.board.Post(0, up(standby), nil)
-	eventually(t, "the role is known", func() bool { return r.entry(0).Attributes == standby })
+	r.published("the role is known", func() bool { return r.entry(0).Attributes == standby })
 	c = r.connect()
 	c.again(token)
 	if got := c.until("Z"); got != "T D(0,127.0.0.1,127.0.0.1,27500,standby,read-only,) C(SHOW) Z" {
@@ -108,7 +108,7 @@ func TestResumeOfLostGeneration(t *testing.T) {
 	risen := up(primary)
 	risen.Generation = 1
 	r.d.board.Post(0, risen, nil)
-	eventually(t, "it has risen", func() bool { return r.entry(0).Generation == 1 && r.entry(0).State == hb.Established })
+	r.published("it has risen", func() bool { return r.entry(0).Generation == 1 && r.entry(0).State == hb.Established })
 	again := r.connect()
 	again.again(c.token)
 	if got := again.until(""); !strings.HasSuffix(got, "it was lost meanwhile) EOF") {

@@ -168,7 +168,17 @@ func (r *rig) entry(i int) *bind.Entry { return &r.d.board.Table.Load().Entries[
 
 func (r *rig) waitState(i int, s hb.State) {
 	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("instance %d is %s", i, s), func() bool { return r.entry(i).State == s })
+	r.published(fmt.Sprintf("instance %d is %s", i, s), func() bool { return r.entry(i).State == s })
+}
+
+// published waits for a table, and until all is done that the board does by it: events, notices and
+// ends come after the table is there.
+func (r *rig) published(what string, cond func() bool) {
+	r.t.Helper()
+	eventually(r.t, what, cond)
+	if !r.d.board.PingUntil(time.After(patience)) {
+		r.t.Fatalf("%s, and the board hangs", what)
+	}
 }
 
 // watchdog is a fake: it accepts, and the test does the rest.

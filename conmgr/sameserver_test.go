@@ -115,7 +115,9 @@ func (w *watchdog) left(code hb.GoodbyeCode) (n int) {
 	return n
 }
 
-const sameConf = quick + "backend_hostaddr0 = 127.0.0.1\nwatchdog_port0 = 1\n"
+const sameConf = quick + floatingConf
+
+const floatingConf = "backend_hostaddr0 = 127.0.0.1\nwatchdog_port0 = 1\n"
 
 // Of two entries that lead to one server one serves, the other one is a duplicate: not offered,
 // connected, and silent in the log however often it looks.
@@ -139,13 +141,13 @@ func TestSameServer(t *testing.T) {
 	app := r.connect()
 	app.query("show target any")
 	eventually(t, "it has looked four times", func() bool { return w.left(hb.GoodbyeDuplicate) >= 4 })
-	if n := r.log.count("is the same server as instance 1"); n != 1 {
+	if n := r.logged("is the same server as instance 1"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
 	if e := r.entry(1); e.State != hb.Established || e.Losses != 0 || r.entry(0).Losses != 0 {
 		t.Errorf("got %+v", e.Status)
 	}
-	if n := r.log.count("heartbeat connection is"); n != 1 {
+	if n := r.logged("heartbeat connection is"); n != 1 {
 		t.Errorf("%d lines of heartbeat connections", n)
 	}
 	if got := app.query("show version"); !strings.HasSuffix(got, "Z") {
@@ -174,7 +176,7 @@ func TestDuplicateMovesAway(t *testing.T) {
 	if r.entry(0).IsPrimary() {
 		t.Error("it is the server that it moved from")
 	}
-	if n := r.log.count("is lost"); n != 0 {
+	if n := r.logged("is lost"); n != 0 {
 		t.Errorf("%d losses", n)
 	}
 	if got := app.query("show version"); !strings.HasSuffix(got, "Z") {
@@ -189,7 +191,7 @@ func TestServingAddressMoves(t *testing.T) {
 	w2.serves(2, standby)
 	f := &floating{}
 	f.moves(w1)
-	r := newRig(t, sameConf+instanceConf(1, w2.port()), func(r *rig) { r.net.Dial = f.dial })
+	r := newRig(t, calm+floatingConf+instanceConf(1, w2.port()), func(r *rig) { r.net.Dial = f.dial })
 	c := w1.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -231,7 +233,7 @@ func TestDuplicateTakesOver(t *testing.T) {
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
-	c.beat(primary)
+	stop := c.beating(50*time.Millisecond, primary)
 	d := w.next()
 	if c.hello.ID == d.hello.ID {
 		t.Error("two entries have one id")
@@ -242,6 +244,7 @@ func TestDuplicateTakesOver(t *testing.T) {
 	}
 	r.waitState(1, hb.Duplicate)
 	f.moves(nil)
+	stop()
 	c.c.Close()
 	w.serves(1, primary)
 	r.waitState(0, hb.Lost)
@@ -276,7 +279,7 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 	d := w.next()
 	d.welcome(1, 7, primary)
 	r.waitState(1, hb.Duplicate)
-	stopOther := d.beating(50*time.Millisecond, primary)
+	d.beating(50*time.Millisecond, primary)
 	for range 6 {
 		if f := d.frame(); f.Type != hb.TypeBeat {
 			t.Fatalf("got %s", f.Type)
@@ -287,9 +290,8 @@ func TestDuplicateFromAnotherAddress(t *testing.T) {
 	}
 	stop()
 	r.waitState(0, hb.Lost)
-	stopOther()
 	w.serves(1, primary)
-	eventually(t, "one of them serves", func() bool {
+	r.published("one of them serves", func() bool {
 		a, b := r.entry(0).State, r.entry(1).State
 		return a == hb.Established && b == hb.Duplicate || a == hb.Duplicate && b == hb.Established
 	})

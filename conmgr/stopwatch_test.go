@@ -186,7 +186,7 @@ func TestStoppingServerIsSilent(t *testing.T) {
 // The server is started again: a loss at once, as its sessions have ended.
 func TestStoppingServerComesBack(t *testing.T) {
 	w, p := newWatchdog(t, "127.0.0.1:0"), &sqlPort{does: "shutting down"}
-	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.net.Dial = p.dial(t) })
+	r := newRig(t, calm+instanceConf(0, w.port()), func(r *rig) { r.net.Dial = p.dial(t) })
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)

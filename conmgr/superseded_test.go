@@ -47,7 +47,7 @@ func TestSupersededIsTold(t *testing.T) {
 	// It happens once, and again if it was away meanwhile.
 	r.d.board.Post(0, server(0, primary), nil)
 	r.d.board.Post(2, server(2, hb.Attributes{Flags: hb.InRecovery, Timeline: 2}), nil)
-	eventually(t, "the other standby follows", func() bool { return r.entry(2).Attributes.Timeline == 2 })
+	r.published("the other standby follows", func() bool { return r.entry(2).Attributes.Timeline == 2 })
 	r.d.log.Flush(patience)
 	if n := r.log.count(`WARNING:  instance 0 (host "127.0.0.1") is superseded by instance 1, timeline 2`); n != 1 {
 		t.Errorf("logged %d times", n)
@@ -58,7 +58,7 @@ func TestSupersededIsTold(t *testing.T) {
 	back := server(0, standby)
 	back.PostmasterStart++
 	r.d.board.Post(0, back, nil)
-	eventually(t, "the old primary is a standby", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) == 0 })
+	r.published("the old primary is a standby", func() bool { return r.d.board.Table.Load().Choose(bind.Request{Want: cm.Standby}, bind.Load{}) == 0 })
 	if got := r.connect().query("show target standby"); !strings.HasPrefix(got, "T D(0,") {
 		t.Errorf("got %s", got)
 	}
@@ -74,7 +74,7 @@ func TestSuccessionIsTold(t *testing.T) {
 		}
 		r.d.board.Post(i, s, nil)
 	}
-	eventually(t, "the other cluster is refused", func() bool { return r.d.board.Table.Load().Verdicts[2].Void })
+	r.published("the other cluster is refused", func() bool { return r.d.board.Table.Load().Verdicts[2].Void })
 	a, b := r.connect(), r.connect()
 	a.query("show target primary")
 	b.query("show target standby")
@@ -126,7 +126,7 @@ func TestTableComesBeforeTheNews(t *testing.T) {
 		r := static(t, "", primary, standby)
 		r.d.board.Post(0, server(0, primary), nil)
 		r.d.board.Post(1, server(1, standby), nil)
-		eventually(t, "both are known", func() bool { return r.entry(1).PostmasterStart == 101 })
+		r.published("both are known", func() bool { return r.entry(1).PostmasterStart == 101 })
 		b := r.d.board
 		choose := func(t *bind.Table, l bind.Load) int { return t.Choose(bind.Request{Want: cm.Primary}, l) }
 		again := make(chan int, 1)
@@ -218,7 +218,7 @@ func (c *client) refusal(statement string) (e pgproto3.ErrorResponse) {
 func TestKnownFromBefore(t *testing.T) {
 	known := route.Known{SystemIdentifier: 7, Timeline: 2, Held: true, At: route.Place{Instance: 1, Host: "127.0.0.2", Port: 27500, PostmasterStart: 101}}
 	w := newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.known = known })
+	r := newRig(t, calm+instanceConf(0, w.port()), func(r *rig) { r.known = known })
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -235,11 +235,11 @@ func TestKnownFromBefore(t *testing.T) {
 // The beats of a succession reach the table.
 func TestSuccessionInBeat(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, quick+instanceConf(0, w.port()), func(r *rig) { r.known = route.Known{SystemIdentifier: 7, Timeline: 2} })
+	r := newRig(t, calm+instanceConf(0, w.port()), func(r *rig) { r.known = route.Known{SystemIdentifier: 7, Timeline: 2} })
 	c := w.next()
 	c.welcome(1, 8, primary)
 	r.waitState(0, hb.Established)
-	eventually(t, "it is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Void })
+	r.published("it is refused", func() bool { return r.d.board.Table.Load().Verdicts[0].Void })
 	c.send(hb.WatchdogBeat{Sequence: 1, Attributes: primary, Succeeds: hb.Succession{SystemIdentifier: 7, Timeline: 2}}.Append(nil, 1))
-	eventually(t, "it has taken the set over", func() bool { return r.d.board.Table.Load().Primary == 0 })
+	r.published("it has taken the set over", func() bool { return r.d.board.Table.Load().Primary == 0 })
 }

@@ -22,7 +22,7 @@ import (
 // stays.
 func TestForgotten(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, quick+instanceConf(0, w.port()))
+	r := newRig(t, calm+instanceConf(0, w.port()))
 	c := w.next()
 	c.welcome(1, 7, primary)
 	r.waitState(0, hb.Established)
@@ -78,7 +78,7 @@ func TestDetailIsTheLastError(t *testing.T) {
 		} else {
 			fails(unix.ECONNREFUSED)
 		}
-		eventually(t, "the detail has "+text, func() bool {
+		r.published("the detail has "+text, func() bool {
 			d := r.entry(0).Detail
 			before, after, _ := strings.Cut(d, " (lost: ")
 			return before == "127.0.0.1:"+itoa(w.port())+": "+text && silent.MatchString(after)
@@ -93,14 +93,14 @@ func TestDetailIsTheLastError(t *testing.T) {
 	}
 	fails(errors.New("other"))
 	c.c.Close()
-	eventually(t, "the new error alone", func() bool { return strings.HasSuffix(r.entry(0).Detail, ": other") || r.entry(0).State == hb.Lost })
+	r.published("the new error alone", func() bool { return strings.HasSuffix(r.entry(0).Detail, ": other") || r.entry(0).State == hb.Lost })
 }
 
 // The watchdog tells the postmaster's port: another one than backend_port is warned of once, and
 // shown.
 func TestOtherBackendPort(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, quick+instanceConf(3, w.port())+"backend_port3 = 6000\n")
+	r := newRig(t, calm+instanceConf(3, w.port())+"backend_port3 = 6000\n")
 	const text = "backend_port3 is 6000, but the server's own port is 5432"
 	for i, port := range []uint16{5432, 5432, 6000, 0} {
 		c := w.next()
@@ -116,9 +116,9 @@ func TestOtherBackendPort(t *testing.T) {
 			t.Errorf("WELCOME %d: detail %q", i, d)
 		}
 		c.c.Close()
-		eventually(t, "it is closed", func() bool { return r.entry(0).State != hb.Established })
+		r.published("it is closed", func() bool { return r.entry(0).State != hb.Established })
 	}
-	if n := r.log.count(`WARNING:  instance 3 (host "127.0.0.1", port 6000): ` + text); n != 1 {
+	if n := r.logged(`WARNING:  instance 3 (host "127.0.0.1", port 6000): ` + text); n != 1 {
 		t.Errorf("said %d times", n)
 	}
 }

@@ -108,7 +108,7 @@ func TestReadOnlyPrimaryIsWaitedFor(t *testing.T) {
 	readOnly := primary
 	readOnly.Flags |= hb.ReadOnly
 	r.d.board.Post(0, up(readOnly), nil)
-	eventually(t, "it is read only", func() bool { return r.entry(0).Attributes == readOnly })
+	r.published("it is read only", func() bool { return r.entry(0).Attributes == readOnly })
 	c := r.connect()
 	c.ask("SHOW TARGET read-write WAIT '1h'")
 	r.waiting(1)

@@ -273,7 +273,7 @@ func TestMetrics(t *testing.T) {
 // What comes from the heartbeats themselves: round trips, losses, connects.
 func TestMetricsOfHeartbeats(t *testing.T) {
 	w := newWatchdog(t, "127.0.0.1:0")
-	r := newRig(t, quick+instanceConf(0, w.port()), withHTTP(t, 0))
+	r := newRig(t, quick+"heartbeat_timeout = 1s\n"+instanceConf(0, w.port()), withHTTP(t, 0))
 	c := w.next()
 	a := c.answer(1, 7, primary)
 	a.Version = 2
