@@ -579,30 +579,32 @@ func TestRelayChurn(t *testing.T) {
 	r := static(t, "relay_port_primary = 1\n"+b.conf(0), primary)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { // the instance: echoes
-		defer wg.Done()
+	var instance, clients sync.WaitGroup
+	left := make(chan struct{}) // by all clients
+	instance.Add(1)
+	go func() { // echoes
+		defer instance.Done()
 		for {
 			select {
 			case c := <-b.c:
-				wg.Add(1)
+				instance.Add(1)
 				go func() {
-					defer wg.Done()
+					defer instance.Done()
 					defer c.Close()
 					c.SetDeadline(time.Now().Add(patience))
-					io.Copy(c, c)
+					// between sockets Go would splice, and keep the pipes until it collects garbage
+					io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
 				}()
-			case <-ctx.Done():
+			case <-left:
 				return
 			}
 		}
 	}()
 	carried := make([]int, 8)
 	for i := range carried {
-		wg.Add(1)
+		clients.Add(1)
 		go func() {
-			defer wg.Done()
+			defer clients.Done()
 			hello := append(pgwire.StartupPacket(3<<16, "user", "x"), noise(uint64(i), 100_000)...)
 			for ctx.Err() == nil {
 				c, err := net.Dial("tcp", r.d.door.Addr(1).String())
@@ -632,7 +634,9 @@ func TestRelayChurn(t *testing.T) {
 		testTick(ctx, 5*time.Millisecond)
 	}
 	cancel()
-	wg.Wait()
+	clients.Wait()
+	close(left)
+	instance.Wait()
 	total := 0
 	for _, n := range carried {
 		total += n

@@ -176,8 +176,14 @@ func (r *rig) waitState(i int, s hb.State) {
 func (r *rig) published(what string, cond func() bool) {
 	r.t.Helper()
 	eventually(r.t, what, cond)
+	r.boardIsDone()
+}
+
+// boardIsDone waits until the board has done all that follows from what it has begun.
+func (r *rig) boardIsDone() {
+	r.t.Helper()
 	if !r.d.board.PingUntil(time.After(patience)) {
-		r.t.Fatalf("%s, and the board hangs", what)
+		r.t.Fatal("the board hangs")
 	}
 }
 

@@ -62,6 +62,7 @@ func TestWaitForPromotion(t *testing.T) {
 	if n := len(r.d.registry.Applications()); n != 2 {
 		t.Errorf("%d are bound", n)
 	}
+	r.boardIsDone() // it tells after they have gone
 	if r.logged("2 applications that waited for an instance have one") != 1 {
 		t.Error("the log does not tell")
 	}
