@@ -242,6 +242,13 @@ func (w *watchdog) accept() {
 			return
 		}
 		w.mu.Lock()
+		select {
+		case <-w.closed: // by close, which does not know of this one
+			w.mu.Unlock()
+			c.Close()
+			return
+		default:
+		}
 		w.open = append(w.open, c)
 		w.mu.Unlock()
 		conn := &wdConn{w: w, c: c, frames: make(chan hb.Frame, 10000)}

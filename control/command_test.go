@@ -71,25 +71,8 @@ func (d *desk) cmctl(args ...string) result {
 
 func (d *desk) run(ctx context.Context, args ...string) result {
 	d.t.Helper()
-	var files [2]*os.File
-	for i := range files {
-		f, err := os.CreateTemp(d.t.TempDir(), "out")
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		defer f.Close()
-		files[i] = f
-	}
-	code := Command{Args: args, Getenv: func(n string) string { return d.env[n] }, Stdin: d.tty, Stdout: files[0], Stderr: files[1], Euid: 1000, Conmgr: os.Args[0]}.Run(ctx)
-	var text [2]string
-	for i, f := range files {
-		b, err := os.ReadFile(f.Name())
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		text[i] = string(b)
-	}
-	return result{code, text[0], text[1]}
+	_, ended := d.begin(ctx, args...)
+	return <-ended
 }
 
 func (d *desk) want(r result, code int, texts ...string) {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pgwatchdog/watchdog/cm"
 )
@@ -30,12 +29,44 @@ func (d *desk) drained() (by string, bound int64) {
 	return by, *s.Instances[0].Bound
 }
 
-// waitDrained has cm_ctl wait for the drain of instance 0, which has begun.
-func (d *desk) waitDrained(more ...string) <-chan result {
+// begin is run that is not waited for: what it has said until now, and its end.
+func (d *desk) begin(ctx context.Context, args ...string) (said func() string, ended <-chan result) {
 	d.t.Helper()
-	waited := make(chan result, 1)
-	go func() { waited <- d.cmctl(append([]string{"drain", "--wait", "-t", "60", "-i", "0"}, more...)...) }()
-	eventually(d.t, "it drains", func() bool { by, _ := d.drained(); return by == "here" })
+	var files [2]*os.File
+	for i := range files {
+		f, err := os.CreateTemp(d.t.TempDir(), "out")
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		files[i] = f
+	}
+	text := func(i int) string {
+		b, err := os.ReadFile(files[i].Name())
+		if err != nil {
+			d.t.Error(err)
+		}
+		return string(b)
+	}
+	c := Command{Args: args, Getenv: func(n string) string { return d.env[n] }, Stdin: d.tty, Stdout: files[0],
+		Stderr: files[1], Euid: 1000, Conmgr: os.Args[0]}
+	results := make(chan result, 1)
+	go func() {
+		code := c.Run(ctx)
+		results <- result{code, text(0), text(1)}
+		files[0].Close()
+		files[1].Close()
+	}()
+	return func() string { return text(0) }, results
+}
+
+// waitDrained has cm_ctl wait for the drain of instance 0, which has begun.
+func (d *desk) waitDrained(ctx context.Context, more ...string) <-chan result {
+	d.t.Helper()
+	said, waited := d.begin(ctx, append([]string{"drain", "-D", d.dir, "--wait", "-t", "60", "-i", "0"}, more...)...)
+	eventually(d.t, "it waits", func() bool { return strings.Contains(said(), "waiting for applications to leave") })
+	if by, _ := d.drained(); by != "here" {
+		d.t.Errorf("drained by %q", by)
+	}
 	return waited
 }
 
@@ -60,7 +91,7 @@ func TestDrainAndUndrain(t *testing.T) {
 		t.Errorf("drained by %q", by)
 	}
 	d.want(d.cmctl("undrain", "-i", "0"), 0, "instance 0 is not draining any more; 1 application is bound to it\n")
-	waited := d.waitDrained()
+	waited := d.waitDrained(context.Background())
 	app.Close()
 	d.want(<-waited, 0, "no application is bound to instance 0 any more\n")
 	d.want(d.cmctl("drain", "-i", "0", "-w"), 0, "instance 0 is draining; no application is bound to it\n")
@@ -81,10 +112,10 @@ func TestDrainIsUndone(t *testing.T) {
 	d.want(d.cmctl("start"), 0)
 	info := wantRunning(t, d.dir, true)
 	application(t, info.Port, "shop")
-	waited := d.waitDrained()
+	waited := d.waitDrained(context.Background())
 	d.want(d.cmctl("undrain", "-i", "0"), 0)
 	d.want(<-waited, 1, "instance 0 is not drained on this host any more: somebody has undrained it")
-	waited = d.waitDrained()
+	waited = d.waitDrained(context.Background())
 	if err := syscall.Kill(info.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +129,7 @@ func TestDrainIsNotOverByARestart(t *testing.T) {
 	d.want(d.cmctl("start"), 0)
 	info := wantRunning(t, d.dir, true)
 	app := application(t, info.Port, "shop")
-	waited := d.waitDrained("-t", "4")
+	waited := d.waitDrained(context.Background(), "-t", "4")
 	if err := syscall.Kill(info.Pid, syscall.SIGUSR2); err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +142,10 @@ func TestDrainInterrupted(t *testing.T) {
 	d := newDesk(t, "prompt")
 	d.want(d.cmctl("start"), 0)
 	application(t, wantRunning(t, d.dir, true).Port, "shop")
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
-	defer cancel()
-	d.want(d.run(ctx, "drain", "-D", d.dir, "--wait", "-i", "0"), 130)
+	ctx, cancel := context.WithCancel(context.Background())
+	waited := d.waitDrained(ctx)
+	cancel()
+	d.want(<-waited, 130)
 }
 
 // A conmgr of before does not know the statement.

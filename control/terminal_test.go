@@ -82,7 +82,7 @@ func TestWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan int, 1)
+		ended, begin := make(chan int, 1), time.Now()
 		go func() {
 			ended <- Command{Args: append([]string{"status", "--watch", "-D", d.dir}, args...), Stdout: w, Stderr: w, Euid: 1000,
 				Getenv: os.Getenv}.Run(ctx)
@@ -93,7 +93,6 @@ func TestWatch(t *testing.T) {
 			word = `"state":"running"`
 		}
 		var got strings.Builder
-		begin := time.Now()
 		for strings.Count(got.String(), word) < 2 {
 			var b [4096]byte
 			n, err := r.Read(b[:])

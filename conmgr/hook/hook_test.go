@@ -120,7 +120,7 @@ func TestCommandFails(t *testing.T) {
 // One that hangs is killed with all that it has started; Take waits for nothing meanwhile, and what
 // is too much is left out, and told.
 func TestCommandHangs(t *testing.T) {
-	w := start(t, 300*time.Millisecond, "sleep 1000 & echo $! >> DIR/begun; sleep 1000; echo >> DIR/over")
+	w := start(t, 2*time.Second, "sleep 1000 & echo $! >> DIR/begun; sleep 1000; echo >> DIR/over")
 	w.Take(record(0))
 	w.until(t, "it runs", func() bool { return w.read(t, "begun") != "" })
 	for i := range uint64(mostQueued + 7) {
@@ -128,7 +128,7 @@ func TestCommandHangs(t *testing.T) {
 	}
 	w.until(t, "a complaint", func() bool { return len(w.complaints()) >= 2 })
 	all := w.complaints()
-	if all[0] != "event_command has failed for the event lost: it was ended after 300ms" {
+	if all[0] != "event_command has failed for the event lost: it was ended after 2s" {
 		t.Errorf("got %q", all[0])
 	}
 	if !strings.HasSuffix(all[1], "event_command was not run for 7 events, as too many were waiting for it") {
@@ -218,16 +218,16 @@ func TestLeave(t *testing.T) {
 
 // What goes on has what was left of its time.
 func TestLeaveHangs(t *testing.T) {
-	w := start(t, 500*time.Millisecond, "echo $$ > DIR/begun; sleep 1000")
+	w := start(t, 2*time.Second, "echo $$ > DIR/begun; sleep 1000")
 	w.Take(record(0))
 	w.until(t, "it runs", func() bool { return w.read(t, "begun") != "" })
 	left := w.left()
-	if left.Command == nil || left.Command.Left > 500*time.Millisecond || left.Command.Limit != 500*time.Millisecond {
+	if left.Command == nil || left.Command.Left > 2*time.Second || left.Command.Limit != 2*time.Second {
 		t.Fatalf("left: %+v", left.Command)
 	}
 	next := startAfter(t, left, w.dir, patience, "true")
 	next.until(t, "a complaint", func() bool { return len(next.complaints()) == 1 })
-	if got := next.complaints()[0]; got != "event_command has failed for the event lost: it was ended after 500ms" {
+	if got := next.complaints()[0]; got != "event_command has failed for the event lost: it was ended after 2s" {
 		t.Errorf("got %q", got)
 	}
 }
