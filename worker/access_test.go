@@ -31,18 +31,23 @@ func TestKeysAreReadAgain(t *testing.T) {
 	if n := l.host.count(complaint); n != 1 || l.store.Alive() != 0 {
 		t.Errorf("told %d times, alive at %v; the log:\n%s", n, l.store.Alive(), l.host.log())
 	}
-	if err := os.WriteFile(path, []byte("a b\n"), 0o600); err != nil {
-		t.Fatal(err)
+	replace := func(text string) { // at once: an empty file is one without keys, and not read again
+		t.Helper()
+		if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
 	}
+	replace("a b\n")
 	l.pass(keyRetry)                // on a busy machine it may have been read already, as time passes there too
 	l.logged("the secret of keyid") // another reason is told
 	id, err := proof.ParseKeyID("client1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(proof.Line(id, proof.Secret{1})+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	replace(proof.Line(id, proof.Secret{1}) + "\n")
 	l.pass(keyRetry)
 	l.logged("keys of conmgr processes are in force: 1")
 	testkit.Eventually(t, patience, "the worker lives", func() (bool, string) {

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -63,19 +61,14 @@ func (l *live) pass(d time.Duration) {
 	l.host.wake()
 }
 
-// freePort is a port that is free on every address. It is not one of those that the kernel gives to
-// outgoing connections (32768 and up): other programs on this machine would take it meanwhile.
+// freePort is a port that is free on every address, and that no test beside this one chooses.
 func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		port := 10000 + rand.IntN(20000)
-		if ln, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(port))); err == nil {
-			ln.Close()
-			return port
-		}
+	ports, err := testkit.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return 0
+	return ports[0]
 }
 
 // epolls counts the epoll instances and eventfds of this process, which leak.Check leaves out for
