@@ -18,6 +18,7 @@ import (
 	"github.com/pgwatchdog/watchdog/control"
 	"github.com/pgwatchdog/watchdog/doctor"
 	"github.com/pgwatchdog/watchdog/internal/schema"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // answering is a port that answers each connection with these bytes, and closes it.
@@ -55,12 +56,7 @@ func TestSQLPort(t *testing.T) {
 }
 
 func TestReach(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
+	free := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(testkit.ClosedPort(t)))
 	if r := sqlPort(free, 5*time.Second); r.Outcome != doctor.Refused || r.Cause != "connection refused" {
 		t.Errorf("nobody listens: %+v", r)
 	}

@@ -200,9 +200,9 @@ func TestKilledTestProcess(t *testing.T) {
 	}
 	clusters := []*Cluster{{DataDir: dirs[1]}, {DataDir: dirs[2]}}
 	for _, c := range clusters {
-		if len(c.Processes()) < 5 {
-			t.Fatalf("processes of %s: %v", c.DataDir, c.Processes())
-		}
+		testkit.Eventually(t, patience, "the processes of "+c.DataDir, func() (bool, string) {
+			return len(c.Processes()) >= 5, fmt.Sprint(c.Processes())
+		})
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
