@@ -46,7 +46,7 @@ var figureApps = figure{
 		client, db := net.Host("client"), net.Host("db")
 		server := pgtest.New(b, pgtest.Host(db), pgtest.Watchdog())
 		cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server}, Interval: "250ms",
-			Timeout: "1s"})
+			Timeout: "1s", Extra: fmt.Sprintf("max_user_connections = %d\n", 2*manyApps)}) // all are one user's
 		cm.WaitInstance(0, "role", "primary")
 		var l unix.Rlimit
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
