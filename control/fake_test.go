@@ -7,6 +7,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -221,7 +222,16 @@ func withoutPresence(path string) error {
 	if text == string(b) {
 		return nil
 	}
-	return os.WriteFile(path, []byte(text), 0o600)
+	// never an empty file, nor half of one: somebody may be reading
+	if err := os.Truncate(path, int64(len(text))); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 func serveFake(listener net.Listener, behaviour string) {

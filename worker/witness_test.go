@@ -60,10 +60,10 @@ func TestKernelEvidence(t *testing.T) {
 	begin := testkit.Monotonic()
 	var last time.Duration
 	for last-begin < 3*timeout {
+		last = testkit.Monotonic()
 		if _, err := client.Write([]byte("x")); err != nil {
 			t.Fatal(err)
 		}
-		last = testkit.Monotonic()
 		time.Sleep(interval) // a pace
 	}
 	if s := l.slotOf(1, "known", func(s fakeSlot) bool { return true }); s.State != watchdog.Connected || s.Suspended < 2 {
