@@ -136,6 +136,7 @@ func newRig(t *testing.T, text string, options ...func(*rig)) *rig {
 			t.Errorf("%s: %v\n%s", name, v, stack)
 		}}})
 	r.d.registry.Random = func() uint64 { return 0 } // of as many connections, the first
+	r.d.board.KeepLimit = patience                   // a slow disk, or a writer that stands still, is no other order
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
 	if err := r.d.start(ctx, watch.NewIdentity(hb.ID{1}), hb.ID{}); err != nil {

@@ -40,12 +40,12 @@ const maxSaid = 16
 
 // Board is made by NewBoard.
 type Board struct {
-	conf     *conf.Current
-	events   *event.Hub
-	registry *Registry
-	OnLost   func(entries []Entry, index int) // called by run at each loss, if it is not nil
-	keeper   *Keeper                          // nil: nothing is kept
-	patience time.Duration                    // keepLimit; tests have their own
+	conf      *conf.Current
+	events    *event.Hub
+	registry  *Registry
+	OnLost    func(entries []Entry, index int) // called by run at each loss, if it is not nil
+	keeper    *Keeper                          // nil: nothing is kept
+	KeepLimit time.Duration                    // keepLimit; tests have their own
 
 	Table atomic.Pointer[Table]
 	Heard []atomic.Int64 // Mono of the last reception; 0: none
@@ -70,7 +70,7 @@ type Board struct {
 // NewBoard makes the first table; known is what was kept.
 func NewBoard(current *conf.Current, events *event.Hub, r *Registry, k *Keeper, known route.Known) *Board {
 	conf := current.Load()
-	b := &Board{conf: current, events: events, registry: r, keeper: k, patience: keepLimit,
+	b := &Board{conf: current, events: events, registry: r, keeper: k, KeepLimit: keepLimit,
 		Heard: make([]atomic.Int64, len(conf.Instances)), pending: make([]update, len(conf.Instances)),
 		wake:    make(chan struct{}, 1),
 		forgets: make(chan forgetRequest), drains: make(chan drainRequest), pings: make(chan struct{}), ended: make(chan struct{}),
@@ -291,7 +291,7 @@ func (b *Board) keep(known, before route.Known, loss bool) {
 	if loss || known.SystemIdentifier == before.SystemIdentifier && known.Timeline <= before.Timeline {
 		return
 	}
-	limit := time.NewTimer(b.patience)
+	limit := time.NewTimer(b.KeepLimit)
 	defer limit.Stop()
 	defer b.rouse() // there may be something new for the next table
 	for {

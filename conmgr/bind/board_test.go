@@ -100,7 +100,7 @@ func TestLossDoesNotWaitForDisk(t *testing.T) {
 		k, known := NewKeeper(t.TempDir(), nil, time.Now()) // nobody writes
 		known.SystemIdentifier, known.Timeline = 7, 1
 		b := NewBoard(conf.NewCurrent(c), nil, NewRegistry(2, 10), k, known)
-		b.patience = time.Hour
+		b.KeepLimit = time.Hour
 		promoted := Status{State: hb.Established, Known: true, Attributes: hb.Attributes{Timeline: 2}, SystemIdentifier: 7,
 			PostmasterStart: 101}
 		b.Post(1, promoted, nil)

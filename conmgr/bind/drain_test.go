@@ -40,7 +40,7 @@ func newDesk(t *testing.T, dir, text string) *desk {
 		known = route.Known{SystemIdentifier: 7, Timeline: 1}
 	}
 	d.Board = NewBoard(conf.NewCurrent(c), events, NewRegistry(len(c.Instances), 10), k, known)
-	d.patience = 0 // nobody writes
+	d.KeepLimit = 0 // nobody writes
 	return d
 }
 
