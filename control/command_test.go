@@ -295,6 +295,8 @@ func TestStartKeepsDescriptorsFromConmgr(t *testing.T) {
 }
 
 func TestStartOfAConmgrThatFails(t *testing.T) {
+	defer func(d time.Duration) { noWaitGrace = d }(noWaitGrace)
+	noWaitGrace = time.Minute // it ends, however slowly
 	for behaviour, text := range map[string]string{"broken": "unrecognized parameter", "dies": "hello"} {
 		for _, args := range [][]string{{"start"}, {"start", "-W"}, {"start", "--complete"}, {"restart"}} {
 			d := newDesk(t, behaviour)

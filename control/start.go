@@ -20,13 +20,14 @@ import (
 
 const (
 	logFileName = "conmgr.log"
-	// noWaitLimit is how long start -W waits for the pid file, and noWaitGrace how long it then
-	// watches for an early end.
+	// noWaitLimit is how long start -W waits for the pid file.
 	noWaitLimit = 5 * time.Second
-	noWaitGrace = 200 * time.Millisecond
 	askInterval = 500 * time.Millisecond
 	maxLogCopy  = 64 * 1024
 )
+
+// noWaitGrace is how long start -W then watches for an early end; tests have their own.
+var noWaitGrace = 200 * time.Millisecond
 
 func (r *run) start(ctx context.Context) int {
 	info, running, err := Running(r.dir)

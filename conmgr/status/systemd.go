@@ -108,8 +108,24 @@ func (s *Systemd) Tell() {
 		return
 	}
 	defer conn.Close()
-	conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	conn.Write([]byte(message))
+	if !sendsAtOnce(conn, message) {
+		conn.SetWriteDeadline(time.Now().Add(tellLimit))
+		conn.Write([]byte(message))
+	}
+}
+
+// tellLimit is how long systemd is waited for; tests have their own.
+var tellLimit = 100 * time.Millisecond
+
+// sendsAtOnce does without a deadline: of a process that stands still that may be over before the
+// write begins, and what is said once would be lost.
+func sendsAtOnce(conn *net.UnixConn, message string) (sent bool) {
+	if raw, err := conn.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) {
+			sent = unix.Send(int(fd), []byte(message), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == nil
+		})
+	}
+	return sent
 }
 
 func rouse(wake chan<- struct{}) {

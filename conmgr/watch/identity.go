@@ -17,8 +17,9 @@ import (
 	"github.com/pgwatchdog/watchdog/heartbeat"
 )
 
-// raiseLimit bounds the time for which the telling of a loss waits until the file has it.
-const raiseLimit = 100 * time.Millisecond
+// raiseLimit bounds the time for which the telling of a loss waits until the file has it; tests have
+// their own.
+var raiseLimit = 100 * time.Millisecond
 
 // Identity is that of a process. Its zero value is one that is not kept, for a conmgr that asks for
 // no grace: its end is the end of its sessions.

@@ -4,6 +4,14 @@ package main
 
 var packagingMutations = []mutation{
 	{
+		name:      "packaging/systemd-is-told-at-once",
+		invariant: "systemd is told by a process that stood still until its time was over, too",
+		file:      "conmgr/status/systemd.go",
+		from:      "if !sendsAtOnce(conn, message) {",
+		to:        "if true {",
+		test:      "-run TestSystemdIsTold ./conmgr/status",
+	},
+	{
 		name:      "packaging/hung-table",
 		invariant: "systemd is not told that conmgr is alive while its routing table hangs",
 		file:      "conmgr/bind/board.go",
