@@ -21,8 +21,10 @@ const SyslogSocket = "/dev/log"
 // SyslogRetry is the time from a failed attempt to reach syslog to the next.
 const SyslogRetry = time.Second
 
+// syslogPatience is how long a message waits for a daemon that does not read; tests have their own.
+var syslogPatience = 200 * time.Millisecond
+
 const (
-	syslogPatience = 200 * time.Millisecond
 	syslogMaxLine  = 1000
 	facilityLocal0 = 16
 )
