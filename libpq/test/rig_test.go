@@ -163,9 +163,11 @@ type manager struct{ *scripted.Conmgr }
 // Port is for connection strings.
 func (m *manager) Port() string { return strconv.Itoa(m.Conmgr.Port()) }
 
-// endForGood ends it with its last word: that it is back in a moment is not to be expected.
+// endForGood ends it with its last word: that it is back in a moment is not to be expected. Who has
+// just written to a client says that word a moment later, and may end then.
 func (m *manager) endForGood() {
 	m.Shutdown()
+	_ = testkit.Poll(20*time.Second, func() (bool, string) { return m.Connections() == 0, "" })
 	m.Close()
 }
 
