@@ -100,7 +100,7 @@ var frontMutations = []mutation{
 		file:      "libpq/wire/answer.c",
 		from:      "if (in[done] == 'Z')\n\t\t\treturn done + n;",
 		to:        "if (in[done] == 'Z')\n\t\t\treturn len;",
-		test:      "-run TestLossBehindTheAnswer ./libpq/test",
+		test:      "-timeout 30s -run TestLossBehindTheAnswer ./libpq/test",
 		build:     "front",
 	},
 	{
