@@ -249,7 +249,7 @@ func TestKeysAtStart(t *testing.T) {
 	w.python(client, "--key", key).expect("refused 6 ")
 	keyFile(t, w.primary, 0o600, key)
 	w.primary.WaitLog(0, `keys of conmgr processes are in force: 1 from`, patience) // without a reload
-	p := w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "5000")
+	p := w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "8000")
 	p.expect("welcome version=2")
 	if id := w.primary.Value("SELECT keyid FROM pgx_stat_watchdog"); id != "client1" {
 		t.Errorf("the view shows the keyid %q", id)
@@ -264,13 +264,13 @@ func TestKeysAtStart(t *testing.T) {
 	p.expect("closed")
 	w.primary.WaitLog(since, `WARNING:  could not load the keys of conmgr processes: key file "keys" has group or world access`, patience)
 	w.primary.WaitLog(since, `listening for heartbeat connections`, patience)
-	waitQuiet(5500 * time.Millisecond)
+	waitQuiet(8500 * time.Millisecond)
 	w.noLog(since, `heartbeat is timed out`)
 	keyFile(t, w.primary, 0o600, key)
 	w.primary.WaitLog(since, `keys of conmgr processes are in force: 1 from`, patience)
-	w.python(client, "--id", strings.Repeat("cd", 16), "--timeout", "5000", "--attempt", "2").expect("refused 6 ")
-	p = w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "5000", "--attempt", "3")
+	p = w.python(client, "--key", key, "--id", strings.Repeat("cd", 16), "--timeout", "8000", "--attempt", "2")
 	p.expect("welcome version=2 flags=3 proved")
+	w.python(client, "--id", strings.Repeat("cd", 16), "--timeout", "8000", "--attempt", "3").expect("refused 6 ")
 }
 
 // conmgrKey writes the key file of a conmgr.
