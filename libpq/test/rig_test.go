@@ -77,7 +77,7 @@ func setup(r *testkit.Run) (err error) {
 		return err
 	}
 	for _, name := range []string{"families", "events", "async", "waits", "many", "leaks", "forks", "late", "pings",
-		"keypass", "settings", "resets", "failed", "sandbox", "nomem", "wiped", "options", "told", "pool",
+		"keypass", "settings", "resets", "failed", "again", "sandbox", "nomem", "wiped", "options", "told", "pool",
 		"params"} {
 		if err = run(root, "gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-Wno-deprecated-declarations",
 			"-Wl,--export-dynamic-symbol=epoll_wait", "-Wl,--export-dynamic-symbol=shutdown", "-Wl,--export-dynamic-symbol=recv",
