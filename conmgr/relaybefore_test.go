@@ -14,31 +14,21 @@ import (
 	"github.com/pgwatchdog/watchdog/conmgr/handover"
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
 	hb "github.com/pgwatchdog/watchdog/heartbeat"
+	"github.com/pgwatchdog/watchdog/internal/testkit"
 )
 
 // handed is a connection: the end that the process before has left, and the test's.
 func handed(t *testing.T) (fd int, conn *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
-	other, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn, other := testkit.Connection(t)
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
 	defer other.Close()
-	if fd, err = netio.Hand(other.(*net.TCPConn)); err != nil {
+	fd, err := netio.Hand(other)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return fd, c.(*net.TCPConn)
+	return fd, conn
 }
 
 // adopted is a connection that the process before has relayed to instance 0.

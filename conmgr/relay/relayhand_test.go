@@ -17,20 +17,10 @@ import (
 // connected is a connection: a socket of a loop's, and the end that the test has.
 func connected(t *testing.T) (fd int, conn *net.TCPConn) {
 	t.Helper()
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if conn, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr)); err != nil {
-		t.Fatal(err)
-	}
+	conn, other := testkit.Connection(t)
 	t.Cleanup(func() { conn.Close() })
-	other, err := l.AcceptTCP()
+	fd, err := detach(other)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if fd, err = detach(other); err != nil {
 		t.Fatal(err)
 	}
 	return fd, conn

@@ -79,8 +79,8 @@ func BenchmarkRelayReset(b *testing.B) {
 		var clients, servers []net.Conn
 		var fds [][2]int
 		for range n {
-			c, x := socketPair(b)
-			y, s := socketPair(b)
+			c, x := testkit.Connection(b)
+			y, s := testkit.Connection(b)
 			clients, servers = append(clients, c), append(servers, s)
 			i, err := detach(x)
 			if err != nil {
@@ -141,8 +141,8 @@ func BenchmarkRelayBulk(b *testing.B) {
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.run() }()
-	from, in := socketPair(b)
-	out, to := socketPair(b)
+	from, in := testkit.Connection(b)
+	out, to := testkit.Connection(b)
 	x, err := detach(in)
 	if err != nil {
 		b.Fatal(err)
@@ -176,21 +176,4 @@ func BenchmarkRelayBulk(b *testing.B) {
 	<-ended
 	from.Close()
 	to.Close()
-}
-
-func socketPair(b *testing.B) (client, server *net.TCPConn) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := l.Accept()
-	if err != nil {
-		b.Fatal(err)
-	}
-	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
