@@ -65,9 +65,9 @@ func (b *Board) hasWaited(now time.Time) bool { return !now.Before(b.ResumeUntil
 // Was is what a binding was.
 type Was = route.Token
 
-// Rebind looks what has become of those that were bound to instance i by the process before, as was says.
-// They are bound to the entry that serves now, if it is the same server; why is a loss otherwise.
-// without either the instance is not known yet. Called by a relay's goroutine.
+// Rebind looks what has become of those that were bound to instance i by the process before, as was
+// says. They are bound to the entry that serves now, if it is the same server; why is a loss
+// otherwise. Without either the instance is not known yet. Called by a relay's goroutine.
 func (b *Board) Rebind(all []Member, i int, was Was, now time.Time) (bound bool, why string) {
 	b.registry.move(all, i, func() int {
 		r := b.Table.Load().ResumeOf(i, was, b.run, b.hasWaited(now))

@@ -92,8 +92,9 @@ func (o *output) flushNow() {
 
 func TestSyslog(t *testing.T) {
 	leak.Check(t)
-	defer func(d time.Duration) { syslogPatience = d }(syslogPatience)
-	syslogPatience = time.Second // of a process that stands still, less may be over before it writes
+	usual := syslogPatience
+	defer func() { syslogPatience = usual }()
+	syslogPatience = -time.Second // as of a process that stands still: its time is over before it writes
 	path := filepath.Join(t.TempDir(), "log")
 	listen := func() *net.UnixConn {
 		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -139,6 +140,7 @@ func TestSyslog(t *testing.T) {
 	if got := read(); !strings.HasPrefix(got, "<155>") || !strings.HasSuffix(got, "FATAL:  again") {
 		t.Errorf("got %q", got)
 	}
+	syslogPatience = usual
 	// It does not read any more: each message costs a bounded time, and after the first the daemon
 	// is left alone for a while.
 	start := time.Now()

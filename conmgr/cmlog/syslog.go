@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pgwatchdog/watchdog/conmgr/netio"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 // SyslogSocket is where a syslog daemon takes messages.
@@ -34,7 +35,7 @@ type Syslog struct {
 	path     string
 	facility int // 0 to 7
 	ident    string
-	conn     net.Conn
+	conn     *net.UnixConn
 	stream   bool
 	retryAt  time.Time
 	lost     int             // messages since nobody took them
@@ -113,8 +114,7 @@ func (s *Syslog) send(packet string) {
 		if s.stream {
 			data += "\n"
 		}
-		s.conn.SetWriteDeadline(time.Now().Add(syslogPatience))
-		_, err := s.conn.Write([]byte(data))
+		err := rawsys.WriteWithin(s.conn, []byte(data), syslogPatience)
 		if err == nil {
 			return
 		}
@@ -132,8 +132,8 @@ func (s *Syslog) dial() bool {
 	}
 	var err error
 	for _, network := range []string{"unixgram", "unix"} {
-		var c net.Conn
-		if c, err = net.DialTimeout(network, s.path, syslogPatience); err == nil {
+		var c *net.UnixConn
+		if c, err = net.DialUnix(network, nil, &net.UnixAddr{Name: s.path, Net: network}); err == nil { // never waits
 			s.conn, s.stream, s.silent = c, network == "unix", false
 			return true
 		}

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
@@ -83,7 +81,7 @@ func (s *session) Push() {
 	for s.news.due() && s.wmu.TryLock() { // else who has the lock looks again
 		var rest []byte
 		if message := s.news.take(false); message != nil && s.ended.Load() == nil {
-			rest = s.sendNow(message)
+			rest = rawsys.SendNow(s.conn, message)
 		}
 		if len(rest) == 0 {
 			s.release()
@@ -108,25 +106,4 @@ func (s *session) release() {
 		s.say()
 		s.wmu.Unlock()
 	}
-}
-
-// sendNow sends without waiting, and returns what is left. wmu is held.
-func (s *session) sendNow(message []byte) []byte {
-	raw, err := s.conn.SyscallConn()
-	if err != nil {
-		return message
-	}
-	raw.Control(func(fd uintptr) {
-		for len(message) > 0 {
-			n, err := rawsys.Send(int(fd), message) // never waits: Go's sockets are non-blocking
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return
-			}
-			message = message[n:]
-		}
-	})
-	return message
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/pgwatchdog/watchdog/internal/duration"
 	"github.com/pgwatchdog/watchdog/internal/pgwire"
 	"github.com/pgwatchdog/watchdog/internal/pgwire/backend"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 // StartupTime is until ReadyForQuery.
@@ -406,7 +407,7 @@ func (s *session) say() {
 		return
 	}
 	s.said = true
-	s.sendNow(*s.ended.Load())
+	rawsys.SendNow(s.conn, *s.ended.Load())
 }
 
 // Finish closes our direction after end, and gives the client until a time to close its own.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pgwatchdog/watchdog/conmgr/event"
+	"github.com/pgwatchdog/watchdog/internal/rawsys"
 )
 
 // Systemd is a subscriber. The zero value is ready, but for Wake.
@@ -108,25 +109,11 @@ func (s *Systemd) Tell() {
 		return
 	}
 	defer conn.Close()
-	if !sendsAtOnce(conn, message) {
-		conn.SetWriteDeadline(time.Now().Add(tellLimit))
-		conn.Write([]byte(message))
-	}
+	_ = rawsys.WriteWithin(conn, []byte(message), tellLimit)
 }
 
 // tellLimit is how long systemd is waited for; tests have their own.
 var tellLimit = 100 * time.Millisecond
-
-// sendsAtOnce does without a deadline: of a process that stands still that may be over before the
-// write begins, and what is said once would be lost.
-func sendsAtOnce(conn *net.UnixConn, message string) (sent bool) {
-	if raw, err := conn.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) {
-			sent = unix.Send(int(fd), []byte(message), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) == nil
-		})
-	}
-	return sent
-}
 
 func rouse(wake chan<- struct{}) {
 	select {

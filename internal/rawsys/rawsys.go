@@ -10,7 +10,7 @@
 // waited in an ordinary system call for longer than a moment, and each query went through several
 // threads.
 //
-// And, of sockets, what several share: QuickTCP, an option; Sockaddr, an address.
+// And, of sockets, what several share: QuickTCP, an option; Sockaddr, an address; WriteWithin.
 package rawsys
 
 import (
