@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,9 +107,15 @@ func TestAnotherInAKnownConmgrsPlace(t *testing.T) {
 		{"a conmgr that can do less", func(t *testing.T, port string) func(*testing.T) {
 			script := leads
 			script.Announced = nil
+			script.Answer = func(statement string, _ <-chan struct{}) []byte { // and has no other clause
+				if statement == "SHOW TARGET any" {
+					return nil
+				}
+				return append(backend.ErrorResponse("ERROR", cm.FeatureNotSupported, "not supported", "", ""), "Z\x00\x00\x00\x05I"...)
+			}
 			_, s := standing(t, port, script)
-			return func(t *testing.T) {
-				if asked := s.Asked(); len(asked) == 0 || asked[len(asked)-1] != "SHOW TARGET any" {
+			return func(t *testing.T) { // the question of before may be heard later, as it came by another connection
+				if asked := s.Asked(); !slices.Contains(asked, "SHOW TARGET any") {
 					t.Errorf("it was asked %q", asked)
 				}
 			}
