@@ -1,15 +1,23 @@
 package main
 
-// Mutations of what systemd and packages are told.
+// Mutations of what systemd, syslog and packages are told.
 
 var packagingMutations = []mutation{
 	{
 		name:      "packaging/systemd-is-told-at-once",
 		invariant: "systemd is told by a process that stood still until its time was over, too",
 		file:      "internal/rawsys/within.go",
-		from:      "rest := SendNow(conn, p)",
-		to:        "rest := p",
+		from:      "rest, err := sendNow(conn, p)",
+		to:        "rest, err := p, error(nil)",
 		test:      "-run TestSystemdIsTold ./conmgr/status",
+	},
+	{
+		name:      "packaging/syslog-is-restarted",
+		invariant: "a process that stood still finds the syslog daemon that has taken the place of another one",
+		file:      "internal/rawsys/within.go",
+		from:      "if err != nil || len(rest) == 0 {",
+		to:        "if len(rest) == 0 {",
+		test:      "-run TestSyslog ./conmgr/cmlog",
 	},
 	{
 		name:      "packaging/hung-table",

@@ -13,13 +13,20 @@ import (
 
 // SendNow sends what the send buffer takes, and returns what is left.
 func SendNow(conn syscall.Conn, p []byte) (rest []byte) {
+	rest, _ = sendNow(conn, p)
+	return rest
+}
+
+// sendNow says also what it failed by; a full send buffer is no failure.
+func sendNow(conn syscall.Conn, p []byte) (rest []byte, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return p
+		return p, err
 	}
-	raw.Control(func(fd uintptr) {
+	if closed := raw.Control(func(fd uintptr) {
 		for len(p) > 0 {
-			n, err := Send(int(fd), p) // never waits: Go's sockets are non-blocking
+			var n int
+			n, err = Send(int(fd), p) // never waits: Go's sockets are non-blocking
 			if err == unix.EINTR {
 				continue
 			}
@@ -28,8 +35,13 @@ func SendNow(conn syscall.Conn, p []byte) (rest []byte) {
 			}
 			p = p[n:]
 		}
-	})
-	return p
+	}); closed != nil {
+		return p, closed
+	}
+	if err == unix.EAGAIN {
+		err = nil
+	}
+	return p, err
 }
 
 // WriteWithin writes, and waits for a reader that is slow for that time at most.
@@ -37,13 +49,13 @@ func WriteWithin(conn interface {
 	net.Conn
 	syscall.Conn
 }, p []byte, limit time.Duration) error {
-	rest := SendNow(conn, p)
-	if len(rest) == 0 {
-		return nil
+	rest, err := sendNow(conn, p)
+	if err != nil || len(rest) == 0 {
+		return err
 	}
 	if err := conn.SetWriteDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
-	_, err := conn.Write(rest)
+	_, err = conn.Write(rest)
 	return err
 }
