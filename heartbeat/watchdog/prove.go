@@ -161,9 +161,9 @@ func (t *Table) provedAt(addr netip.Addr) bool {
 	return slices.ContainsFunc(t.byHost[hostOf(addr)], func(o *peer) bool { return o.KeyID != (proof.KeyID{}) })
 }
 
-// weighs tells whether p counts when one with that keyid is judged.
-func (p *peer) weighs(keyID proof.KeyID) bool {
-	return keyID == (proof.KeyID{}) || p.KeyID != (proof.KeyID{})
+// weighs tells whether a conmgr counts when one with that keyid is judged.
+func (s *Slot) weighs(keyID proof.KeyID) bool {
+	return keyID == (proof.KeyID{}) || s.KeyID != (proof.KeyID{})
 }
 
 // rekey holds what was proved against the keys of a file that was read again. Nothing of the former

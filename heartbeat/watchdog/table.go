@@ -38,6 +38,8 @@ type peer struct {
 	// told is when the silence began, a nanosecond after what was heard last, of which the log was told
 	// that its verdict is suspended; 0: of none.
 	told heartbeat.Mono
+	// taken is since when another boot has an address, by hostOf, of which no conmgr is known any more.
+	taken map[netip.Addr]terminator.Time
 	// order of admission: a later one is higher.
 	order uint64
 	// when the log was last told that it has resumed
@@ -129,6 +131,11 @@ func NewTable(server Server, settings Settings, store Store, now Now) (*Table, [
 		}
 	}
 	t.named()
+	for _, i := range t.free {
+		if s := t.store.Load(i); s.CutOff == 0 {
+			t.cede(&s)
+		}
+	}
 	if known > 0 {
 		t.write(Line{Level: Log, Message: fmt.Sprintf("waiting for %d known conmgr processes to resume", known)})
 	}
@@ -243,6 +250,8 @@ func (t *Table) drop(p *peer, end State) {
 	delete(t.peers, heartbeat.LabelID(p.ID))
 	if p.Deferred != 0 {
 		t.deferrals--
+	} else if end == Free {
+		t.cede(&p.Slot)
 	}
 	for _, a := range p.Proved.All() {
 		t.delist(p, a.Addr)
@@ -261,6 +270,24 @@ func (t *Table) drop(p *peer, end State) {
 		t.free = append(t.free, p.slot)
 	}
 	p.slot = -1
+}
+
+// cede: s is forgotten without a verdict. To whoever was silent when another boot came to its
+// address by that conmgr, what began since is still that boot's.
+func (t *Table) cede(s *Slot) {
+	host, since := hostOf(s.Addr()), s.since(s.Addr())
+	for _, p := range t.byHost[host] {
+		last := terminator.Time(p.LastReceived.Mono)
+		if !s.weighs(p.KeyID) || !terminator.Rebooted(s.Boot == p.Boot, since, last) {
+			continue
+		}
+		if before, was := p.taken[host]; !was || before < last || since < before {
+			if p.taken == nil {
+				p.taken = map[netip.Addr]terminator.Time{}
+			}
+			p.taken[host] = since
+		}
+	}
 }
 
 // received records a frame of p.

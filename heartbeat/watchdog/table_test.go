@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgwatchdog/watchdog/heartbeat"
 	"github.com/pgwatchdog/watchdog/terminator"
@@ -424,6 +425,72 @@ func TestRebooted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLaterBootIsForgotten: what began since it has come is its own all the same.
+func TestLaterBootIsForgotten(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		then   func(b *bench, p, q *peer) // from 1300 ms on
+		at     int64
+		cutOff int64
+	}{
+		{"removed", func(b *bench, _, q *peer) { b.bye(1300, q, heartbeat.GoodbyeDuplicate) }, 4000, 1200},
+		{"removed, and the worker is another one", func(b *bench, _, q *peer) {
+			b.bye(1300, q, heartbeat.GoodbyeDuplicate)
+			b.restart(1400)
+		}, 4400, 1200},
+		{"ended, which ends nothing", func(b *bench, _, q *peer) {
+			b.setOnClose(false)
+			b.bye(1300, q, heartbeat.GoodbyeConmgrEnds)
+		}, 4000, 1200},
+		{"there again", func(b *bench, _, q *peer) {
+			b.bye(1300, q, heartbeat.GoodbyeDuplicate)
+			b.admit(1500, who{3, addrA, 2, 0})
+		}, 4000, 1200},
+		{"the next one, too", func(b *bench, _, q *peer) {
+			b.bye(1300, q, heartbeat.GoodbyeDuplicate)
+			b.bye(1600, b.admit(1500, who{3, addrA, 3, 0}), heartbeat.GoodbyeDuplicate)
+		}, 4000, 1200},
+		{"the one before has lived on", func(b *bench, p, q *peer) {
+			b.bye(1300, q, heartbeat.GoodbyeDuplicate)
+			b.beat(1400, p)
+		}, 4400, 2900},
+		{"it has lived on, and another one has come", func(b *bench, p, q *peer) {
+			b.bye(1300, q, heartbeat.GoodbyeDuplicate)
+			b.beat(1400, p)
+			b.bye(1600, b.admit(1500, who{3, addrA, 3, 0}), heartbeat.GoodbyeDuplicate)
+		}, 4400, 1500},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, 4)
+			p := b.admit(0, who{1, addrA, 1, 0})
+			b.beat(1000, p)
+			q := b.admit(1200, who{2, addrA, 2, 0})
+			c.then(b, p, q)
+			b.until(c.at - 1)
+			b.wantNone(addrA)
+			b.until(c.at)
+			b.wantCutOff(addrA, c.cutOff, terminator.Silence)
+		})
+	}
+}
+
+// TestLaterBootBetweenTwo: of two verdicts that become one, the later one is on who was heard of when
+// that boot had been and gone.
+func TestLaterBootBetweenTwo(t *testing.T) {
+	b := newBench(t, 4)
+	b.timeout = 2 * time.Second
+	b.admit(0, who{1, addrA, 1, 0})
+	b.timeout = testTimeout
+	q, r := b.admit(50, who{2, addrA, 1, 0}), b.admit(60, who{3, addrA, 1, 0})
+	b.bye(200, b.admit(100, who{4, addrA, 2, 0}), heartbeat.GoodbyeDuplicate)
+	b.beat(1950, r)
+	b.bye(2100, q, heartbeat.GoodbyeConmgrEnds)
+	b.until(3949)
+	b.wantNone(addrA)
+	b.until(3950)
+	b.wantCutOff(addrA, 2100, terminator.Silence)
 }
 
 // TestConmgrOfALaterBootStartsAgain: what began between the two belongs to the machine that lives.

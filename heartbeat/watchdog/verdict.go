@@ -343,12 +343,16 @@ func (t *Table) addresses(now Now, p *peer) (all []terminator.Address) {
 // others are the other conmgrs of an address of p's. One of the same machine is, wherever it has
 // connected from last; of another machine, which may have had the address before, only if it is
 // there now. When each was heard of is what this or an earlier worker has received, not when its
-// deadline was last set.
+// deadline was last set. One of another boot that was forgotten is there as long as p is silent.
 func (t *Table) others(now Now, p *peer, addr netip.Addr) (others []terminator.Other) {
 	for _, o := range t.byHost[hostOf(addr)] {
 		if o != p && o.weighs(p.KeyID) && (o.Boot == p.Boot || hostOf(o.Addr()) == hostOf(addr)) {
 			others = append(others, p.other(now, o, addr))
 		}
+	}
+	since, taken := p.taken[hostOf(addr)]
+	if taken && terminator.Rebooted(false, since, terminator.Time(p.LastReceived.Mono)) {
+		others = append(others, terminator.Other{Left: terminator.NotNeeded, Since: since, Rebooted: true})
 	}
 	return others
 }

@@ -32,6 +32,8 @@ var kept = map[uint64]string{
 	1795841051: "no fault of an end: an entry was removed whose server another one leads to, and the host died before the " +
 		"next process had reached it by that one: nobody monitored it",
 	8001297: "a WELCOME was long under way: the first BEAT in its turn came after the server's deadline, which runs since HELLO",
+	1795855961: "a machine was back, and its entry removed: its sessions kept those of the boot before alive, as that it was " +
+		"another one was forgotten",
 	1795714383: "a verdict on the boot before was dropped with one on the new boot, when that one's conmgr was back: " +
 		"both had become one",
 }
