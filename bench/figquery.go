@@ -42,9 +42,12 @@ type path struct {
 }
 
 // paths starts what is needed for all of them in the client's host.
+// usualLog is conmgr's default: the harness wants to see more, which costs a line for each connect.
+const usualLog = "WARNING"
+
 func (b *bench) paths(client *testnet.Host, server *pgtest.Cluster) []path {
 	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server},
-		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort)})
+		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort), LogLevel: usualLog})
 	cm.WaitInstance(0, "role", "primary")
 	proxy := b.HAProxy(client, haproxyPort, haproxyNone, server)
 	bouncer, _ := b.PgBouncer(client, server, bouncerSessions)

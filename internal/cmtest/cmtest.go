@@ -8,6 +8,7 @@ package cmtest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -73,6 +74,7 @@ type Config struct {
 	BootID            string            // of its machine, 32 hexadecimal digits; inside a host only, empty: the kernel's
 	BuiltIn           string            // the build directory of the conmgr to run; empty: build/
 	Owner             uint32            // the user that it runs as, if we are root; 0: nobody
+	LogLevel          string            // empty: INFO
 }
 
 func (c Config) text() string {
@@ -94,7 +96,7 @@ func (c Config) text() string {
 	if c.Port != 0 {
 		fmt.Fprintf(&b, "port = %d\n", c.Port)
 	}
-	b.WriteString("log_min_messages = INFO\n")
+	fmt.Fprintf(&b, "log_min_messages = %s\n", cmp.Or(c.LogLevel, "INFO"))
 	b.WriteString(c.Extra)
 	return b.String()
 }
