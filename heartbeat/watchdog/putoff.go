@@ -116,7 +116,7 @@ func (t *Table) putOff(now Now, p *peer, v terminator.Verdict) {
 			p, q = q, p
 		}
 		p.Deferred, p.DeferredCause = m.CutOff, m.Cause
-		p.taken = nil // what has come to one is not said to have come to the other
+		delete(t.taken, p) // what has come to one is not said to have come to the other
 		t.inherit(p, q)
 		if second && q.slot >= 0 {
 			t.waitForOthers(now, q)

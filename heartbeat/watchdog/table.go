@@ -38,8 +38,6 @@ type peer struct {
 	// told is when the silence began, a nanosecond after what was heard last, of which the log was told
 	// that its verdict is suspended; 0: of none.
 	told heartbeat.Mono
-	// taken is since when another boot has an address, by hostOf, of which no conmgr is known any more.
-	taken map[netip.Addr]terminator.Time
 	// order of admission: a later one is higher.
 	order uint64
 	// when the log was last told that it has resumed
@@ -62,8 +60,10 @@ type Table struct {
 	keys     *proof.Keys // of which connections have numbers: those that Access had last
 
 	timers timers
-	peers  map[heartbeat.ID]*peer  // by label
-	byHost map[netip.Addr][]*peer  // by hostOf each of its addresses
+	peers  map[heartbeat.ID]*peer // by label
+	byHost map[netip.Addr][]*peer // by hostOf each of its addresses
+	// taken is since when another boot has an address of a conmgr's, by hostOf, of which none is known any more.
+	taken  map[*peer]map[netip.Addr]terminator.Time
 	free   []int                   // the first one has been free for longest: its verdict may be needed least
 	left   map[heartbeat.ID]legacy // free slots that name the heir of a conmgr, by its label
 	ending []int                   // slots that the terminator will free
@@ -85,7 +85,7 @@ type Table struct {
 // actions are log lines.
 func NewTable(server Server, settings Settings, store Store, now Now) (*Table, []Action) {
 	t := &Table{server: server, settings: settings, store: store, peers: make(map[heartbeat.ID]*peer),
-		begun: make(map[Conn][]byte), left: make(map[heartbeat.ID]legacy),
+		begun: make(map[Conn][]byte), left: make(map[heartbeat.ID]legacy), taken: make(map[*peer]map[netip.Addr]terminator.Time),
 		byHost: make(map[netip.Addr][]*peer), pending: newPending(store.Len()), refused: newPending(0)}
 	if settings.Access != nil {
 		t.keys = settings.Access.Keys
@@ -248,6 +248,7 @@ func (t *Table) drop(p *peer, end State) {
 	t.forgetFormer(p)
 	t.timers.remove(p)
 	delete(t.peers, heartbeat.LabelID(p.ID))
+	delete(t.taken, p)
 	if p.Deferred != 0 {
 		t.deferrals--
 	} else if end == Free {
@@ -281,11 +282,11 @@ func (t *Table) cede(s *Slot) {
 		if !s.weighs(p.KeyID) || !terminator.Rebooted(s.Boot == p.Boot, since, last) {
 			continue
 		}
-		if before, was := p.taken[host]; !was || before < last || since < before {
-			if p.taken == nil {
-				p.taken = map[netip.Addr]terminator.Time{}
+		if before, was := t.taken[p][host]; !was || before < last || since < before {
+			if t.taken[p] == nil {
+				t.taken[p] = map[netip.Addr]terminator.Time{}
 			}
-			p.taken[host] = since
+			t.taken[p][host] = since
 		}
 	}
 }

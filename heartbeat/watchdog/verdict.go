@@ -350,7 +350,7 @@ func (t *Table) others(now Now, p *peer, addr netip.Addr) (others []terminator.O
 			others = append(others, p.other(now, o, addr))
 		}
 	}
-	since, taken := p.taken[hostOf(addr)]
+	since, taken := t.taken[p][hostOf(addr)]
 	if taken && terminator.Rebooted(false, since, terminator.Time(p.LastReceived.Mono)) {
 		others = append(others, terminator.Other{Left: terminator.NotNeeded, Since: since, Rebooted: true})
 	}

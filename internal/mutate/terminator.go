@@ -151,7 +151,7 @@ var terminatorMutations = []mutation{
 		name:      "terminator/later-boot-between-two",
 		invariant: "who was heard of since another boot has come is judged as if it had not",
 		file:      "heartbeat/watchdog/putoff.go",
-		from:      "		p.taken = nil //",
+		from:      "		delete(t.taken, p) //",
 		to:        "		//",
 		test:      "-run TestLaterBootBetweenTwo ./heartbeat/watchdog",
 	},
