@@ -71,11 +71,23 @@ var latencyLine = regexp.MustCompile(`(?m)^latency average = ([0-9.]+) ms`)
 type queryRun struct {
 	tps, latency float64 // of the latter, ms
 	cpu          float64 // us a transaction: the client, the server, and who is in between
+	transactions float64
 }
 
 // pgbench runs queries by primary key for some seconds. Its connecting and the start of the
 // server's sessions are in the processor time, too, some milliseconds of a second or more.
 func (b *bench) pgbench(h *testnet.Host, p path, clients int, seconds float64) queryRun {
+	return b.pgbenchFor(h, p, clients, "-T", strconv.Itoa(int(seconds)))
+}
+
+// queryCPU is the processor time of a transaction alone, in us: that of a run of a second without
+// that of one that does next to nothing but connect.
+func (b *bench) queryCPU(h *testnet.Host, p path, clients int) float64 {
+	short, long := b.pgbenchFor(h, p, clients, "-t", "1"), b.pgbench(h, p, clients, 1)
+	return (long.cpu*long.transactions - short.cpu*short.transactions) / (long.transactions - short.transactions)
+}
+
+func (b *bench) pgbenchFor(h *testnet.Host, p path, clients int, limit ...string) queryRun {
 	postmaster := p.server.PostmasterPid()
 	used := func() (sum time.Duration) {
 		if p.proxy != 0 {
@@ -84,8 +96,9 @@ func (b *bench) pgbench(h *testnet.Host, p path, clients int, seconds float64) q
 		return sum + b.withSessions(postmaster)
 	}
 	before := used()
-	cmd := b.As(h, p.env, "pgbench", "-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j",
-		strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(int(seconds)), p.dsn)
+	args := append([]string{"-n", "-S", "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2))},
+		limit...)
+	cmd := b.As(h, p.env, "pgbench", append(args, p.dsn)...)
 	out := b.Output(cmd)
 	cpu := used() - before + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	figure := func(line *regexp.Regexp) float64 {
@@ -96,7 +109,8 @@ func (b *bench) pgbench(h *testnet.Host, p path, clients int, seconds float64) q
 		x, _ := strconv.ParseFloat(found[1], 64)
 		return x
 	}
-	return queryRun{figure(tpsLine), figure(latencyLine), float64(cpu) / float64(time.Microsecond) / figure(transactionsLine)}
+	n := figure(transactionsLine)
+	return queryRun{figure(tpsLine), figure(latencyLine), float64(cpu) / float64(time.Microsecond) / n, n}
 }
 
 const (
@@ -167,15 +181,15 @@ var figureQuery = figure{
 			{paths[1], paths[0]},
 			{path{series: with, dsn: server.DSN(), server: server}, path{series: without, dsn: plain.DSN(), server: plain}},
 		}
-		for i := range Pick(b, 30, 1) {
+		for i := range Pick(b, 60, 1) {
 			for _, n := range []int{1, 16} {
 				for _, pair := range pairs {
 					one, two := pair.a, pair.b
 					if i%2 == 1 {
 						one, two = two, one
 					}
-					x := b.pgbench(client, one, n, 1).cpu
-					y := b.pgbench(client, two, n, 1).cpu
+					x := b.queryCPU(client, one, n)
+					y := b.queryCPU(client, two, n)
 					if i%2 == 1 {
 						x, y = y, x
 					}
@@ -189,7 +203,7 @@ var figureQuery = figure{
 		for _, what := range []struct{ name, unit string }{{tpsName, "tps"}, {latencyName, "ms"}, {queryCPUName, "µs"}} {
 			p.queryTable(r, what.name, what.unit)
 		}
-		p.Para("Processor time is that of the client, of the server, and of the process in between, user and system. Small differences, in pairs of runs of a second, one straight after the other, which goes first in turn: processor time of one as a share of the other's; the median of all pairs, and the interval that holds the true median in 95 of 100 such measurements.")
+		p.Para("Processor time is that of the client, of the server, and of the process in between, user and system. Small differences, in pairs of runs of a second, one straight after the other, which goes first in turn, without what a run of one transaction takes, which connects, too: processor time of one as a share of the other's; the median of all pairs, and the interval that holds the true median in 95 of 100 such measurements.")
 		var rows [][]string
 		for _, s := range []string{ours, with} {
 			row := []string{s}
