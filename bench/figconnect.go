@@ -62,15 +62,15 @@ var figureConnect = figure{
 		}
 		owned := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{primary}, Port: conmgrPort + 200, Owner: itsUser, LogLevel: usualLog})
 		owned.WaitInstance(0, "state", "established")
-		checked := path{series: oursChecked, dsn: fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable target_session_attrs=any", conmgrPort+200),
+		checked := path{series: oursChecked, dsn: local(conmgrPort+200) + " target_session_attrs=any",
 			env: append(b.Front()[:1:1], fmt.Sprintf("PGCMUSER=%d", itsUser))}
-		canned := path{series: oursCanned, dsn: strings.Replace(paths[1].dsn, strconv.Itoa(conmgrPort), strconv.Itoa(conmgrPort+300), 1), env: paths[1].env}
+		canned := path{series: oursCanned, dsn: local(conmgrPort+300) + " target_session_attrs=read-write", env: paths[1].env}
 		floor := b.As(client, nil, b.Program("canned"), strconv.Itoa(conmgrPort+300), strconv.Itoa(conmgrPort))
 		b.Start(floor)
 		b.Listening(client, conmgrPort+300)
 		b.connectTimes(client, canned, 1) // the conversation that it keeps
 		list := path{series: multiHost, dsn: fmt.Sprintf("host=%s,%s,%s port=5432 user=postgres dbname=postgres sslmode=disable gssencmode=disable connect_timeout=2", db1.Addr4, db2.Addr4, db3.Addr4)}
-		three := path{series: ours, dsn: fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable target_session_attrs=any", conmgrPort+100), env: paths[1].env}
+		three := path{series: ours, dsn: local(conmgrPort+100) + " target_session_attrs=any", env: paths[1].env}
 		for range Pick(b, 20, 2) {
 			for _, p := range append(paths, canned, checked) {
 				b.connects(client, p, Pick(b, 50, 20), "one host")

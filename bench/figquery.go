@@ -41,20 +41,21 @@ type path struct {
 	proxy  int // process between the two; 0: none
 }
 
-// paths starts what is needed for all of them in the client's host.
 // usualLog is conmgr's default: the harness wants to see more, which costs a line for each connect.
 const usualLog = "WARNING"
 
+// local is the way to a port of the client's host.
+func local(port int) string {
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable", port)
+}
+
+// paths starts what is needed for all of them in the client's host.
 func (b *bench) paths(client *testnet.Host, server *pgtest.Cluster) []path {
 	cm := cmtest.Start(b, client, cmtest.Config{Clusters: []*pgtest.Cluster{server},
 		Extra: fmt.Sprintf("relay_port_read_write = %d\n", relayPort), LogLevel: usualLog})
 	cm.WaitInstance(0, "role", "primary")
 	proxy := b.HAProxy(client, haproxyPort, haproxyNone, server)
 	bouncer, _ := b.PgBouncer(client, server, bouncerSessions)
-	local := func(port int) string {
-		return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable gssencmode=disable",
-			port)
-	}
 	return []path{
 		{direct, server.DSN() + " gssencmode=disable", nil, server, 0},
 		{ours, local(conmgrPort) + " target_session_attrs=read-write", b.Front(), server, 0},

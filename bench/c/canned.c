@@ -1,6 +1,7 @@
 /*
- * canned.c: what a connect by the front costs at the very least. Hands the first client's conversation on to a conmgr, and keeps its answers;
- * every later client gets these, one send for each receive. It is never told of a loss. Usage: canned port conmgr_port
+ * canned.c: what a connect by the front costs at the very least. Hands the first client's
+ * conversation on to a conmgr, and keeps its answers; every later client gets these, one send for
+ * each receive. It is never told of a loss. Usage: canned port conmgr_port
  */
 #define _GNU_SOURCE				/* accept4() */
 #include <arpa/inet.h>
@@ -24,7 +25,8 @@ typedef struct Text
 } Text;
 
 static Text greeting,
-			answer;
+			answer,
+			both;				/* for whose question comes with the startup */
 static char greeted[MAX_FDS];
 
 static void
@@ -89,8 +91,9 @@ first(int listener, const char *conmgr_port)
 	int			conmgr = socket(AF_INET, SOCK_STREAM, 0);
 	struct sockaddr_in addr = loopback(conmgr_port);
 	Text	   *texts[] = {&greeting, &answer};
+	char		end;
 
-	while (recv(client, answer.bytes, 1, MSG_PEEK) == 0)	/* who looks whether somebody listens */
+	while (recv(client, &end, 1, MSG_PEEK) == 0)	/* who looks whether somebody listens */
 	{
 		close(client);
 		client = accept(listener, NULL, NULL);
@@ -105,7 +108,11 @@ first(int listener, const char *conmgr_port)
 		keep(conmgr, texts[i]);
 		say(client, texts[i]);
 	}
-	while (recv(client, answer.bytes + answer.size, 1, 0) > 0) /* until it has done with it */
+	both = greeting;
+	must(both.size + answer.size <= sizeof(both.bytes), "long answers");
+	memcpy(both.bytes + both.size, answer.bytes, answer.size);
+	both.size += answer.size;
+	while (recv(client, &end, 1, 0) > 0)	/* until it has done with it */
 		;
 	close(conmgr);
 	close(client);
@@ -161,14 +168,8 @@ main(int argc, char **argv)
 			}
 			if (greeted[fd])
 				say(fd, &answer);
-			else if (size > 4 && (size_t) size > word(buf)) /* the question came with the startup */
-			{
-				char		both[sizeof(greeting.bytes) + sizeof(answer.bytes)];
-
-				memcpy(both, greeting.bytes, greeting.size);
-				memcpy(both + greeting.size, answer.bytes, answer.size);
-				must(send(fd, both, greeting.size + answer.size, MSG_NOSIGNAL) > 0, "send");
-			}
+			else if (size > 4 && (size_t) size > word(buf))
+				say(fd, &both);
 			else
 				say(fd, &greeting);
 			greeted[fd] = 1;

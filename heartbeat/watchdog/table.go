@@ -62,7 +62,8 @@ type Table struct {
 	timers timers
 	peers  map[heartbeat.ID]*peer // by label
 	byHost map[netip.Addr][]*peer // by hostOf each of its addresses
-	// taken is since when another boot has an address of a conmgr's, by hostOf, of which none is known any more.
+	// taken is since when another boot has an address of a conmgr's, by hostOf, of which none is
+	// known any more.
 	taken  map[*peer]map[netip.Addr]terminator.Time
 	free   []int                   // the first one has been free for longest: its verdict may be needed least
 	left   map[heartbeat.ID]legacy // free slots that name the heir of a conmgr, by its label
